@@ -1,0 +1,108 @@
+"""Gold answers, boxed answers, and whether they are the same: the one judge of training and evaluation.
+
+Only the last boxed answer of a reply counts. A right number outside a box earns nothing, or a policy learns to
+list numbers; and an earlier box does not help one that goes on to box something else.
+"""
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from motif_lite.equivalence import EquivalenceServer
+
+MAX_ANSWER_CHARACTERS = 1000
+"""A longer boxed answer is wrong unread: the longest gold answer of MATH-500 has 53 characters."""
+
+_server = EquivalenceServer()
+
+_BOX_OR_BRACE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
+_INTEGER = r"[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+"
+_NUMBER = re.compile(rf"(?P<sign>[+-]?)(?P<whole>{_INTEGER})?(?P<decimals>\.[0-9]*)?")
+_FRACTION = re.compile(r"(?P<sign>[+-]?)(?:\\frac\{([0-9]+)\}\{([0-9]+)\}|\\frac([0-9])([0-9])|([0-9]+)/([0-9]+))")
+_SPACING = re.compile(r"\\[!,;:> ]|\\left(?![a-z])|\\right(?![a-z])|\\q?quad(?![a-z])|\s+|~")
+_WORDS = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{([^{}]*)\}")
+
+
+@dataclass(frozen=True, slots=True)
+class Boxed:
+    """The content of a box and where it stands in the reply (start of ``\\boxed``, index after the brace)."""
+
+    text: str
+    start: int
+    end: int
+
+
+def last_boxed(reply: str) -> Boxed | None:
+    """The last balanced ``\\boxed{}`` of a reply, the outermost where boxes are nested.
+
+    A box that is never closed is passed over. Linear in the length of the reply, whatever it holds.
+    """
+    open_braces: list[int] = []  # index of each open box, or -1 for an ordinary brace
+    inner: dict[int, int] = {}  # start of a box -> index of its content
+    last: Boxed | None = None
+    for match in _BOX_OR_BRACE.finditer(reply):
+        if match[0].endswith("{") and match[0] != r"\{":
+            is_box = match[0] != "{"
+            open_braces.append(match.start() if is_box else -1)
+            inner[match.start()] = match.end()
+        elif match[0] == "}" and open_braces:
+            start = open_braces.pop()
+            if start >= 0:
+                last = Boxed(reply[inner[start] : match.start()], start, match.end())
+    return last
+
+
+def is_correct(gold: str, reply: str) -> bool:
+    """Whether the last boxed answer of a whole reply is equivalent to the gold answer.
+
+    Takes any text as reply, costs at most 2 s, and may be called from any thread.
+    """
+    boxed = last_boxed(reply)
+    return boxed is not None and equivalent(gold, boxed.text)
+
+
+def equivalent(gold: str, answer: str) -> bool:
+    """Whether two answers (LaTeX without the box) mean the same: by their text, as numbers, or by math-verify."""
+    if not answer.strip() or len(answer) > max(MAX_ANSWER_CHARACTERS, 2 * len(gold)):
+        return False
+    return _equivalent(gold, answer)
+
+
+@lru_cache(maxsize=100_000)
+def _equivalent(gold: str, answer: str) -> bool:
+    plain_gold, plain_answer = _plain(gold), _plain(answer)
+    if plain_gold == plain_answer:
+        return True
+    if _is_word(plain_gold):  # algebra would take a word for a product and accept its anagrams
+        return plain_gold.strip("()").lower() == plain_answer.strip("()").lower()
+    gold_value, answer_value = _value(plain_gold), _value(plain_answer)
+    if gold_value is not None and answer_value is not None:
+        return gold_value == answer_value
+    return _server.equivalent(gold, answer)
+
+
+def _plain(text: str) -> str:
+    """The answer without what has no meaning: spacing, dollar signs, text commands, a final full stop."""
+    text = _WORDS.sub(r"\1", text).replace("{,}", ",").replace("\\$", "").replace("$", "")
+    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\u2212", "-")
+    return _SPACING.sub("", text).removesuffix(".")
+
+
+def _is_word(text: str) -> bool:
+    return len(text) > 1 and text.strip("()").isalpha()
+
+
+def _value(text: str) -> Fraction | None:
+    """The exact value of an integer, decimal or simple fraction; None for anything else."""
+    if number := _NUMBER.fullmatch(text):
+        digits = (number["whole"] or "").replace(",", "")
+        decimals = (number["decimals"] or "").strip(".")
+        if digits or decimals:
+            value = Fraction(f"{digits or 0}.{decimals or 0}")
+            return -value if number["sign"] == "-" else value
+    if fraction := _FRACTION.fullmatch(text):
+        above, below = (int(part) for part in fraction.groups()[1:] if part is not None)
+        if below:
+            return Fraction(-above if fraction["sign"] == "-" else above, below)
+    return None

@@ -1,0 +1,70 @@
+"""``chain_sum``: a task whose single round is too short for its problems, made for a model of a million parameters.
+
+A question is a chain of labelled digits, ``a0b4c5d3=``; the answer is their sum modulo ten. One step of work
+is a line ``label digit running-sum``, progress is the last label with its running sum, ``d=2``:
+
+    <reasoning>          <reasoning>
+    a00                  e79
+    b44                  ...
+    c59                  </reasoning>
+    d32                  <answer>
+    </reasoning>         \\boxed{5}
+    <answer>             </answer>
+    d=2
+    </answer>
+
+Whoever stops too early in a round cannot finish in the last; whoever writes too much is cut off and passes
+on nothing of use. Guessing is right one time in ten.
+"""
+
+import random
+from string import ascii_lowercase
+
+from motif_lite.types import Problem
+
+MODULUS = 10
+MAX_DIGITS = len(ascii_lowercase)
+
+
+def problems(num_problems: int, *, seed: int, split: str, min_digits: int = 10, max_digits: int = 12) -> list[Problem]:
+    """Draw problems at random; the same seed and split always give the same list."""
+    rng = random.Random(f"chain_sum/{seed}/{split}")
+    drawn = []
+    for index in range(num_problems):
+        digits = [rng.randrange(10) for _ in range(rng.randint(min_digits, max_digits))]
+        drawn.append(Problem(f"chain_sum/{split}/{index}", question(digits), str(sum(digits) % MODULUS)))
+    return drawn
+
+
+def question(digits: list[int]) -> str:
+    """Write digits as a question: ``[0, 4]`` is ``a0b4=``."""
+    return "".join(f"{label}{digit}" for label, digit in zip(ascii_lowercase, digits, strict=False)) + "="
+
+
+def digits_of(question: str) -> list[int]:
+    """Read the digits back from a question."""
+    return [int(digit) for digit in question.removesuffix("=")[1::2]]
+
+
+def reply(digits: list[int], start: int, stop: int) -> str:
+    """A perfect round that does the steps ``start`` to ``stop - 1``, in the strict format.
+
+    It ends with the boxed sum if ``stop`` reaches the end of the chain, and with progress otherwise.
+    """
+    lines = [f"{ascii_lowercase[i]}{digits[i]}{sum(digits[: i + 1]) % MODULUS}\n" for i in range(start, stop)]
+    total = sum(digits[:stop]) % MODULUS
+    left = f"\\boxed{{{total}}}" if stop == len(digits) else f"{ascii_lowercase[stop - 1]}={total}"
+    return f"<reasoning>\n{''.join(lines)}</reasoning>\n<answer>\n{left}\n</answer>"
+
+
+def steps_done(question: str, progress: str) -> int | None:
+    """How many steps a progress note stands for; None if it is not a true statement about the question.
+
+    Takes any text as progress. Used to tell in which round a trajectory went wrong.
+    """
+    digits = digits_of(question)
+    progress = progress.strip()
+    if len(progress) != 3 or progress[1] != "=" or progress[0] not in ascii_lowercase[: len(digits)]:
+        return None
+    steps = ascii_lowercase.index(progress[0]) + 1
+    return steps if progress[2] == str(sum(digits[:steps]) % MODULUS) else None

@@ -1,0 +1,299 @@
+"""Everything on the terminal: a live view of the run, or a plain line per step where there is no terminal.
+
+What a model writes is shown as text and nothing else: no markup of it is interpreted, and control characters are
+made visible, so that a reply cannot drive the terminal.
+"""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.rule import Rule
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from motif_lite.recipe import Recipe
+from motif_lite.types import Opening
+
+_SPARKS = "▁▂▃▄▅▆▇█"
+_HISTORY = 60
+
+
+class RunConsole:
+    """Implements `progress.Observer` for people.
+
+    Args:
+        console: Where to write; whether it is a terminal decides between the live view and plain lines.
+        title: What runs, e.g. ``tiny_cpu``.
+        subtitle: On what and whereto.
+    """
+
+    def __init__(self, console: Console, title: str, subtitle: str) -> None:
+        self._console, self._title, self._subtitle = console, title, subtitle
+        self._live = Live(self, console=console, refresh_per_second=5, transient=True) if console.is_terminal else None
+        self._spinner = Spinner("dots", style="cyan")
+        self._phase, self._detail, self._phase_started = "starting", "", time.monotonic()
+        self._done, self._total = 0, 0
+        self._metrics: dict[str, Any] = {}
+        self._num_steps = 0
+        self._step_seconds: deque[float] = deque(maxlen=10)
+        self._rewards: deque[float] = deque(maxlen=_HISTORY)
+        self._accuracies: deque[float] = deque(maxlen=_HISTORY)
+        self._sample: tuple[Opening, float] | None = None
+        self._said: set[str] = set()
+
+    def __enter__(self) -> Self:
+        """Start the live view."""
+        if self._live:
+            self._live.start()
+        else:
+            self._console.print(Text(f"{self._title}: {self._subtitle}"))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Take the live view away."""
+        if self._live:
+            self._live.stop()
+
+    def phase(self, name: str, detail: str = "") -> None:
+        """A phase has begun."""
+        new = name != self._phase
+        self._phase, self._detail, self._phase_started = name, detail, time.monotonic()
+        self._done = self._total = 0
+        if not self._live and new and name not in {"openings", "futures", "grading", "update"}:
+            self._console.print(Text(f"{name}: {detail}" if detail else name))
+
+    def advance(self, done: int, total: int) -> None:
+        """So much of the phase is done."""
+        self._done, self._total = done, total
+
+    def step(self, metrics: dict[str, Any], num_steps: int) -> None:
+        """A training step is over."""
+        self._metrics, self._num_steps = metrics, num_steps
+        self._step_seconds.append(sum(metrics["seconds"].values()))
+        self._rewards.append(metrics["reward"])
+        self._accuracies.append(metrics["accuracy"])
+        if not self._live:
+            self._console.print(Text(step_line(metrics, num_steps)), soft_wrap=True)
+
+    def opening(self, opening: Opening, score: float) -> None:
+        """A sample to show."""
+        self._sample = opening, score
+
+    def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: dict[str, Any]) -> None:
+        """A measurement is done."""
+        text = f"{benchmark} {when} training, {strategy}, {decoding}: {share(result)}"
+        self._console.print(Text(f"  {text}"), soft_wrap=True)
+
+    def note(self, text: str) -> None:
+        """Say something once."""
+        if text not in self._said:
+            self._said.add(text)
+            self._console.print(Text(text), soft_wrap=True)
+
+    def __rich__(self) -> RenderableType:
+        """The live view, drawn anew several times a second."""
+        parts: list[RenderableType] = [self._phase_line()]
+        if self._metrics:
+            parts += [self._step_progress(), self._figures()]
+        if self._sample and self._console.height >= 20:
+            parts += [Rule("a sample of this step", style="dim", align="left"), self._sample_view(*self._sample)]
+        return Panel(
+            Group(*parts),
+            title=Text(f" motif_lite · {self._title} ", style="bold"),
+            subtitle=Text(f" {self._subtitle} ", style="dim"),
+            title_align="left",
+            subtitle_align="right",
+            border_style="cyan",
+        )
+
+    def _phase_line(self) -> RenderableType:
+        elapsed = time.monotonic() - self._phase_started
+        share_done = self._done / self._total if self._total else 0.0
+        left = f"{duration(elapsed * (1 / share_done - 1))} left" if share_done > 0.02 else duration(elapsed)
+        label = Text.assemble((self._phase, "bold cyan"), f"  {self._detail}")
+        label.no_wrap, label.overflow = True, "ellipsis"
+        row = Table.grid(padding=(0, 1), expand=True)
+        row.add_column(width=1)
+        row.add_column(ratio=3)
+        row.add_column(ratio=1)
+        row.add_column(width=12, justify="right")
+        bar = ProgressBar(total=self._total or None, completed=self._done, pulse=not self._total)
+        row.add_row(self._spinner, label, bar, Text(left, style="dim"))
+        return row
+
+    def _step_progress(self) -> RenderableType:
+        step = self._metrics["step"]
+        seconds = sum(self._step_seconds) / len(self._step_seconds)
+        row = Table.grid(padding=(0, 1), expand=True)
+        row.add_column(width=1)
+        row.add_column(ratio=3)
+        row.add_column(ratio=1)
+        row.add_column(width=12, justify="right")
+        label = Text.assemble(("step", "bold"), f"  {step} of {self._num_steps}, {seconds:.1f} s each")
+        left = duration(seconds * (self._num_steps - step))
+        row.add_row("", label, ProgressBar(total=self._num_steps, completed=step), Text(f"{left} left", style="dim"))
+        return row
+
+    def _figures(self) -> RenderableType:
+        metrics = self._metrics
+        width = max(8, min(_HISTORY, (self._console.width - 58) if self._console.width >= 100 else 16))
+        table = Table.grid(padding=(0, 2), expand=False)
+        for _ in range(3):
+            table.add_column(no_wrap=True)
+        table.add_row("reward", f"{metrics['reward']:.2f}", Text(sparkline(self._rewards, width), style="green"))
+        table.add_row("accuracy", percent(metrics["accuracy"]), Text(sparkline(self._accuracies, width), style="green"))
+        lines = [Text.assemble((f"{name}  ", "dim"), value) for name, value in _facts(metrics)]
+        return Group(Text(), table, *lines)
+
+    def _sample_view(self, opening: Opening, score: float) -> RenderableType:
+        table = Table.grid(padding=(0, 2), expand=True)
+        table.add_column(width=9, style="dim", no_wrap=True)
+        table.add_column(ratio=1)
+        rows = 3 if self._console.height < 32 else 5
+        table.add_row("question", excerpt(opening.problem.question, 2, self._console.width))
+        for number, turn in enumerate(opening.futures[0].turns, start=1):
+            table.add_row(f"round {number}", excerpt(turn.reply.text, rows, self._console.width))
+        table.add_row("", Text(f"right answer {printable(opening.problem.gold)}, opening's reward {score:.2f}", "dim"))
+        return table
+
+
+class NoticeHandler(logging.Handler):
+    """Shows this package's warnings on the console, each once; everything else goes to run.log only."""
+
+    def __init__(self, console: RunConsole) -> None:
+        super().__init__(logging.WARNING)
+        self._run_console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show the message."""
+        self._run_console.note(f"note: {record.getMessage()}")
+
+
+def step_line(metrics: dict[str, Any], num_steps: int) -> str:
+    """One step on one line."""
+    facts = ", ".join(f"{name} {value}" for name, value in _facts(metrics))
+    return (
+        f"step {metrics['step']}/{num_steps}: reward {metrics['reward']:.2f}, accuracy {percent(metrics['accuracy'])}, "
+        f"{facts}"
+    )
+
+
+def result_table(recipe: Recipe, evaluation: dict[str, Any]) -> Table:
+    """Before and after with intervals, and what the paired comparison says."""
+    table = Table(title=f"Accuracy with {recipe.evaluation.confidence:.0%} intervals", title_justify="left")
+    for column in ("benchmark", "thinking", "decoding"):
+        table.add_column(column)
+    for column in ("before", "after", "gain (paired)"):
+        table.add_column(column, justify="right")
+    for benchmark, strategy, decoding in measured(evaluation):
+        row = [_cell(evaluation, benchmark, when, strategy, decoding) for when in ("before", "after")]
+        table.add_row(benchmark, strategy, decoding, *row, gain(evaluation, benchmark, strategy, decoding))
+    return table
+
+
+def measured(evaluation: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Every (benchmark, strategy, decoding) in evaluation.json, before or after, in order."""
+    return list(
+        dict.fromkeys(
+            (benchmark, strategy, decoding)
+            for benchmark, by_when in evaluation["benchmarks"].items()
+            for by_strategy in by_when.values()
+            for strategy, by_decoding in by_strategy.items()
+            for decoding in by_decoding
+        )
+    )
+
+
+def gain(evaluation: dict[str, Any], benchmark: str, strategy: str, decoding: str) -> str:
+    """The paired gain in points with its interval; empty where it was not measured."""
+    found = evaluation.get("comparisons", {}).get(benchmark, {}).get(strategy, {}).get(decoding)
+    if not found:
+        return ""
+    low, high = found["interval"]
+    return f"{100 * found['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+def share(result: dict[str, Any]) -> str:
+    """An accuracy with its interval and cost."""
+    low, high = result["interval"]
+    return (
+        f"{100 * result['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}], {result['num_correct']} of "
+        f"{result['num_samples']}, {result['generated_tokens']:,} tokens, {result['seconds']:.0f} s"
+    )
+
+
+def closing_lines(run: Path, has_adapter: bool) -> list[str]:
+    """Where everything lies and what to do next."""
+    lines = [f"report     {run / 'report.html'}"]
+    if has_adapter:
+        lines.append(f"adapter    {run / 'adapter'}")
+    lines.append(f"rollouts   {run / 'rollouts.jsonl'}")
+    lines.append(f"next       python run.py --evaluate-only --out {run} --set evaluation.num_samples=4")
+    return lines
+
+
+def sparkline(values: Iterable[float], width: int) -> str:
+    """A line of bars, scaled to the values' own range."""
+    shown = list(values)[-width:]
+    low, high = min(shown, default=0.0), max(shown, default=0.0)
+    scale = (len(_SPARKS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_SPARKS[round((value - low) * scale)] for value in shown)
+
+
+def percent(value: float) -> str:
+    """``43.2 %``."""
+    return f"{100 * value:.1f} %"
+
+
+def duration(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def printable(text: str) -> str:
+    """Text that cannot drive a terminal: control characters and lone surrogates become visible signs."""
+    return "".join(char if char == "\n" or char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def excerpt(text: str, num_lines: int, width: int) -> Text:
+    """The beginning of a text, without markup, in at most so many lines."""
+    flat = printable(" ⏎ ".join(text[: num_lines * width].split("\n")))
+    room = num_lines * max(20, width - 18)
+    return Text(flat if len(flat) <= room else flat[: room - 1] + "…")
+
+
+def _facts(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    facts = [("right by round", _by_round(metrics["accuracy_by_round"]))]
+    if "round_correct" in metrics:
+        facts.append(("rounds kept true", _by_round(metrics["round_correct"])))
+    facts += [
+        ("groups without signal", percent(metrics["groups_without_signal"])),
+        ("broken form", percent(metrics["broken_form"])),
+        ("cut off", " / ".join(percent(value) for value in metrics["cut_off"].values())),
+        ("seconds", " + ".join(f"{name} {value:.1f}" for name, value in metrics["seconds"].items())),
+    ]
+    return facts
+
+
+def _by_round(values: Iterable[float | None]) -> str:
+    return " / ".join("-" if value is None else f"{100 * value:.0f}" for value in values) + " %"
+
+
+def _cell(evaluation: dict[str, Any], benchmark: str, when: str, strategy: str, decoding: str) -> str:
+    result = evaluation["benchmarks"][benchmark].get(when, {}).get(strategy, {}).get(decoding)
+    if result is None:
+        return "-"
+    low, high = result["interval"]
+    return f"{100 * result['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"

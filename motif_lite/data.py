@@ -1,0 +1,222 @@
+"""Names and paths to problems.
+
+A source is a name in `DATASETS` or a file. Known data sets come through the `datasets` library from the hub;
+files are read here, because a malformed row must be named by its number. The gold answer of a row is what
+follows ``####`` where there is one (GSM8K), and otherwise the whole answer column.
+"""
+
+import csv
+import json
+import logging
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from motif_lite import chain_sum
+from motif_lite.answers import MAX_ANSWER_CHARACTERS
+from motif_lite.errors import DataError
+from motif_lite.recipe import SourceSection
+from motif_lite.types import Problem
+
+logger = logging.getLogger(__name__)
+
+Role = Literal["train", "test"]
+Row = Mapping[str, Any]
+
+_QUESTION_COLUMNS = ("question", "problem", "prompt")
+_ANSWER_COLUMNS = ("answer", "gold")
+_CHAIN_SUM_PROBLEMS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set that is known by name.
+
+    Attributes:
+        splits: The roles that it may play, with the name of the split for each.
+        hub: Its name on the hub with the configuration, or None if it is generated.
+        steps_done: Reads a progress note: how many steps it stands for, None if it is not true of the question.
+    """
+
+    splits: Mapping[Role, str]
+    hub: tuple[str, str] | None = None
+    steps_done: Callable[[str, str], int | None] | None = None
+
+
+def load(source: SourceSection, *, role: Role, seed: int) -> list[Problem]:
+    """All problems of a source, or the number asked for, drawn with the seed and kept in order.
+
+    Raises:
+        DataError: The source is unknown or unreadable, has no problems, or a row of it is malformed.
+    """
+    if source.source == "chain_sum":
+        return chain_sum.problems(source.num_problems or _CHAIN_SUM_PROBLEMS, seed=seed, split=role)
+    check(source, role=role)
+    name, rows = source.source, _rows(source.source, role)
+    if source.source not in DATASETS:
+        name = Path(source.source).stem
+    problems = [_problem(row, f"{name}/{number}", source, number) for number, row in enumerate(rows, start=1)]
+    if not problems:
+        raise DataError(f"{source.source}: holds no problems; give a file with a row per problem")
+    return _subset(problems, source, seed)
+
+
+def check(source: SourceSection, *, role: Role) -> None:
+    """Whether a source could be loaded, as far as can be told without reading or downloading it.
+
+    Raises:
+        DataError: It is neither a known name that may play this role nor a file of a known kind.
+    """
+    known = DATASETS.get(source.source)
+    if known is not None:
+        if role not in known.splits:
+            raise DataError(f"{source.source}: is for evaluation only; train on gsm8k, chain_sum or a file of your own")
+        return
+    path = Path(source.source)
+    if not path.is_file():
+        raise DataError(
+            f"{source.source}: is neither a known data set ({', '.join(DATASETS)}) nor a file; check the path"
+        )
+    if path.suffix.lower() not in _READERS:
+        raise DataError(f"{path}: cannot tell its kind from {path.suffix!r}; use one of {', '.join(_READERS)}")
+
+
+def steps_done(source: str) -> Callable[[str, str], int | None] | None:
+    """How progress on this source's problems is checked, if it can be."""
+    return DATASETS[source].steps_done if source in DATASETS else None
+
+
+def drop_long(
+    problems: list[Problem], num_tokens: Callable[[Problem], int], limit: int, *, source: str
+) -> list[Problem]:
+    """Leave out the problems whose first prompt has more tokens than the limit, and say how many.
+
+    Raises:
+        DataError: None is left.
+    """
+    kept = [problem for problem in problems if num_tokens(problem) <= limit]
+    if not kept:
+        raise DataError(
+            f"{source}: every prompt is longer than rollout.max_prompt_tokens = {limit} tokens; raise that limit"
+        )
+    if len(kept) < len(problems):
+        logger.warning(
+            "%s: %d of %d problems left out, their prompts are longer than rollout.max_prompt_tokens = %d",
+            source, len(problems) - len(kept), len(problems), limit,
+        )  # fmt: skip
+    return kept
+
+
+def _rows(source: str, role: Role) -> Iterable[Row]:
+    if source in DATASETS:
+        return _rows_from_hub(DATASETS[source], role)
+    path = Path(source)
+    try:
+        return list(_READERS[path.suffix.lower()](path))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"{path}: cannot be read ({error}); it must be UTF-8 text or Parquet") from None
+
+
+def _rows_from_hub(dataset: Dataset, role: Role) -> Iterable[Row]:
+    import datasets
+
+    assert dataset.hub is not None
+    name, configuration = dataset.hub
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(name, configuration, split=dataset.splits[role])  # type: ignore[no-any-return]
+    except Exception as error:  # the library raises a dozen kinds for a network that is not there
+        raise DataError(
+            f"{name}: cannot be downloaded ({type(error).__name__}: {str(error).splitlines()[0][:200]}); "
+            f"check the connection, or give a file of it as the source"
+        ) from None
+
+
+def _read_jsonl(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig") as lines:
+        for number, line in enumerate(lines, start=1):
+            if line.strip():
+                try:
+                    yield json.loads(line)
+                except (json.JSONDecodeError, RecursionError) as error:
+                    raise DataError(f"{path}: line {number} is not JSON ({error}); mend or remove it") from None
+
+
+def _read_json(path: Path) -> Iterator[Row]:
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{path}: is not JSON ({error}); for a row per line name it .jsonl") from None
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: must hold a list of objects, one per problem")
+    yield from rows
+
+
+def _read_csv(path: Path) -> Iterator[Row]:
+    with path.open(encoding="utf-8-sig", newline="") as lines:
+        yield from csv.DictReader(lines)
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        yield from pyarrow.parquet.read_table(path).to_pylist()
+    except pyarrow.ArrowException as error:
+        raise DataError(f"{path}: is not a Parquet file ({error}); write it again") from None
+
+
+def _problem(row: Row, name: str, source: SourceSection, number: int) -> Problem:
+    where = f"{source.source}: row {number}"
+    if not isinstance(row, Mapping):
+        raise DataError(f"{where} is not an object with columns; write one per problem")
+    question = _text(row, source.question_column, _QUESTION_COLUMNS, "question_column", where)
+    answer = _text(row, source.answer_column, _ANSWER_COLUMNS, "answer_column", where)
+    gold = answer.rpartition("####")[2].strip()
+    if not gold or len(gold) > MAX_ANSWER_CHARACTERS:
+        what = "is empty" if not gold else f"has {len(gold)} characters"
+        raise DataError(f"{where}: the final answer {what}; it must be short, or follow '####' at the end")
+    return Problem(name, question, gold)
+
+
+def _text(row: Row, wanted: str | None, usual: tuple[str, ...], key: str, where: str) -> str:
+    """A column's content as text; numbers are accepted, as some files hold integer answers."""
+    column = wanted or next((name for name in usual if name in row), usual[0])
+    if column not in row:
+        there = ", ".join(str(name) for name in row) or "none"
+        raise DataError(f"{where} has no column {column!r}; it has: {there}. Name the right one with {key}")
+    value = row[column]
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise DataError(f"{where}: column {column!r} holds {str(value)[:40]!r}, not text; mend or remove the row")
+    return value.strip()
+
+
+def _subset(problems: list[Problem], source: SourceSection, seed: int) -> list[Problem]:
+    wanted = source.num_problems
+    if wanted is None or wanted == len(problems):
+        return problems
+    if wanted > len(problems):
+        logger.warning("%s: has %d problems, fewer than the %d asked for", source.source, len(problems), wanted)
+        return problems
+    chosen = random.Random(f"subset/{seed}/{source.source}").sample(range(len(problems)), wanted)
+    return [problems[index] for index in sorted(chosen)]
+
+
+_READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}
+
+DATASETS: dict[str, Dataset] = {
+    "gsm8k": Dataset({"train": "train", "test": "test"}, hub=("openai/gsm8k", "main")),
+    "math500": Dataset({"test": "test"}, hub=("HuggingFaceH4/MATH-500", "default")),
+    "aime24": Dataset({"test": "train"}, hub=("HuggingFaceH4/aime_2024", "default")),
+    "chain_sum": Dataset({"train": "train", "test": "test"}, steps_done=chain_sum.steps_done),
+}

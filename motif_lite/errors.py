@@ -1,0 +1,36 @@
+"""Every error that this package raises on purpose.
+
+    MotifError                  one line: what failed, where, and the remedy
+    ├── RecipeError             the recipe file, a key in it, or a --set
+    ├── DataError               a data set, a file of problems, or one row of it
+    ├── ModelError              a model or adapter that cannot be loaded, run or saved
+    ├── RunError                a run directory that cannot be used, resumed or evaluated
+    └── MissingHardwareError    the recipe needs a device or a package that this machine lacks
+
+They are the user's to mend, so `run.py` prints them without a traceback and exits with code 2. Whatever a
+*model writes* is never an error: it is parsed, scores what it deserves, and is counted.
+"""
+
+
+class MotifError(Exception):
+    """Something that the user can mend; the message says what, where and how."""
+
+
+class RecipeError(MotifError):
+    """The recipe is unreadable, or one or more of its keys are wrong; all are named in one message."""
+
+
+class DataError(MotifError):
+    """A data set cannot be found or read, or a row of it is malformed; the message names the row."""
+
+
+class ModelError(MotifError):
+    """A model or adapter cannot be loaded, does not fit its folder or base, or cannot be saved."""
+
+
+class RunError(MotifError):
+    """A run directory is in use, incomplete, or does not belong to this recipe."""
+
+
+class MissingHardwareError(MotifError):
+    """The recipe asks for a GPU or a package that is not here."""

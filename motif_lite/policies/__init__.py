@@ -1,0 +1,80 @@
+"""The policy: the model being trained, as rollouts, training and evaluation see it.
+
+Rollouts know a policy only by the `Policy` protocol, so they run on anything that writes replies. What trains
+adds the `TrainablePolicy` part. Backends are named here and imported when one is chosen: each needs packages
+that the others do not, and Unsloth must be imported before transformers.
+"""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from motif_lite.types import Conversation, OnProgress, Reply, Sampling
+
+if TYPE_CHECKING:
+    from motif_lite.recipe import Recipe
+
+BACKENDS: dict[str, str] = {
+    "unsloth": "motif_lite.policies.unsloth_policy:UnslothPolicy",
+    "transformers": "motif_lite.policies.transformers_policy:TransformersPolicy",
+}
+
+
+class Policy(Protocol):
+    """Writes replies to prompts."""
+
+    context_tokens: int
+    """Most tokens of a prompt and its reply together."""
+
+    def render(self, conversation: Conversation) -> str:
+        """The prompt text of a conversation, chat template applied, ready for the reply."""
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a rendered text."""
+
+    def keep_end(self, text: str, max_tokens: int) -> str:
+        """The end of a text, of at most so many tokens."""
+
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling, *, seed: int, on_progress: OnProgress | None = None
+    ) -> list[Reply]:
+        """One reply per rendered prompt, in order, as few wide calls as the width limit allows.
+
+        The same policy, prompts, sampling and seed give the same replies; random state elsewhere is left alone.
+        """
+
+
+class TrainablePolicy(Policy, Protocol):
+    """A policy that TRL can train and that can be kept."""
+
+    model: Any
+    """The PEFT model."""
+    tokenizer: Any
+    device_type: str
+    """``cuda`` or ``cpu``."""
+
+    def read_reply(self, ids: list[int]) -> Reply:
+        """Generated token ids as a reply; what follows the first end of turn is left out."""
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter in PEFT's format, safetensors."""
+
+    def load_adapter(self, folder: Path) -> None:
+        """Replace the adapter's weights with saved ones.
+
+        Raises:
+            ModelError: The folder holds no adapter, or one that does not fit this model and recipe.
+        """
+
+
+def load(recipe: "Recipe", model_name: str) -> TrainablePolicy:
+    """Load a model with a fresh adapter through the recipe's backend.
+
+    Raises:
+        MissingHardwareError: The backend needs a GPU or a package that is not here.
+        ModelError: The model cannot be loaded.
+    """
+    module, _, name = BACKENDS[recipe.model.backend].partition(":")
+    policy: TrainablePolicy = getattr(import_module(module), name).load(recipe, model_name)
+    return policy

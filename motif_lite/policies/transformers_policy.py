@@ -1,0 +1,104 @@
+"""The transformers backend: any causal model with PEFT LoRA, on a CPU or a CUDA GPU, in 4 bit or not."""
+
+from typing import Any, Self
+
+import torch
+from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+
+from motif_lite.errors import MissingHardwareError, ModelError
+from motif_lite.policies.local import LocalPolicy, explain_loading
+from motif_lite.recipe import Recipe
+
+
+class TransformersPolicy(LocalPolicy):
+    """A stock transformers model with a PEFT adapter."""
+
+    @classmethod
+    def load(cls, recipe: Recipe, model_name: str) -> Self:
+        """Load weights and tokenizer, quantise if asked to, and add a fresh adapter.
+
+        Raises:
+            MissingHardwareError: The recipe insists on CUDA and there is none.
+            ModelError: The folder or hub model cannot be loaded.
+        """
+        device = _device(recipe)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model_name)
+            model = AutoModelForCausalLM.from_pretrained(
+                model_name,
+                dtype=_dtype(recipe, device),
+                device_map={"": device},
+                quantization_config=_quantization(recipe, device),
+                use_safetensors=True,
+            )
+        except Exception as error:  # a missing file, key or network each raise their own kind
+            raise ModelError(explain_loading(model_name, error)) from None
+        if recipe.model.load_in_4bit:
+            # Casts norms and keeps the base frozen; checkpointing is the trainer's to switch on.
+            model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
+            if device == "cpu":
+                _keep_quantised_layers_in_train_mode(model)
+        torch.manual_seed(recipe.seed)  # the adapter's random half
+        lora = LoraConfig(
+            task_type="CAUSAL_LM",
+            r=recipe.lora.rank,
+            lora_alpha=recipe.lora.alpha,  # type: ignore[arg-type]  # annotated int, used as a factor
+            target_modules=recipe.lora.targets,
+            lora_dropout=0.0,
+            bias="none",
+        )
+        try:
+            peft_model = get_peft_model(model, lora)
+        except ValueError as error:
+            raise ModelError(f"{model_name}: lora.targets do not fit this model ({error})") from None
+        return cls(
+            peft_model,
+            tokenizer,
+            context_tokens=recipe.model.max_seq_length,
+            max_width=recipe.rollout.max_width,
+        )
+
+
+def _device(recipe: Recipe) -> str:
+    if recipe.model.device == "cuda" and not torch.cuda.is_available():
+        raise MissingHardwareError(
+            "model.device = 'cuda', but PyTorch sees no CUDA GPU; set model.device to 'auto', or start with "
+            "recipes/tiny_cpu.toml, which needs none"
+        )
+    wanted = recipe.model.device
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def _dtype(recipe: Recipe, device: str) -> torch.dtype:
+    if recipe.model.dtype != "auto":
+        dtype: torch.dtype = getattr(torch, recipe.model.dtype)
+        return dtype
+    if device == "cpu":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+
+
+def _quantization(recipe: Recipe, device: str) -> BitsAndBytesConfig | None:
+    if not recipe.model.load_in_4bit:
+        return None
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=_dtype(recipe, device),
+    )
+
+
+def _keep_quantised_layers_in_train_mode(model: Any) -> None:
+    """Pin bitsandbytes' 4-bit layers to train mode on a CPU.
+
+    In eval mode bitsandbytes 0.50 repacks the weights for inference on processors with AVX512-BF16, and the next
+    training forward fails on layers with a bias. These layers have no dropout: train mode changes nothing else.
+    """
+    from bitsandbytes.nn import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.training = True
+            module.train = lambda mode=True, module=module: module  # type: ignore[method-assign,assignment,misc]

@@ -1,0 +1,382 @@
+"""A recipe: everything a run depends on, read from TOML, checked at once, then frozen.
+
+``load`` reads the file, follows ``extends``, applies ``--set`` and validates; every mistake is reported in one
+error, each with its key. The docstring under a field is its documentation: ``docs/recipe.md`` is made of them.
+Names that stand for code (backends, strategies, rewards) are checked against the tables of the modules that
+own them, which the caller passes in, so that adding one does not touch this file.
+"""
+
+import difflib
+import tomllib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic_core import ErrorDetails
+
+from motif_lite.errors import RecipeError
+from motif_lite.types import Sampling
+
+Tables = Mapping[str, Collection[str]]
+"""The names that stand for code, by kind: ``{"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}``."""
+
+LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+
+PositiveInt = Annotated[int, Field(ge=1)]
+Finite = Field(allow_inf_nan=False)
+
+
+def _one_of(kind: str) -> AfterValidator:
+    def check(name: str, info: ValidationInfo) -> str:
+        known = list((info.context or {})[kind])
+        if name not in known:
+            raise ValueError(f"there is no {kind} {name!r}{_nearest(name, known)}; known: {', '.join(known)}")
+        return name
+
+    return AfterValidator(check)
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+
+class ModelSection(_Section):
+    """Which model, and how it is loaded."""
+
+    name: Annotated[str, Field(min_length=1)]
+    """A model's name on the hub, a local folder, or `tiny`: the small model that is built here on first use."""
+    backend: Annotated[str, _one_of("backend")]
+    """`unsloth` (NVIDIA GPU) or `transformers` (CPU or GPU)."""
+    load_in_4bit: bool = False
+    """Quantise the base weights to 4-bit NF4 with bitsandbytes (QLoRA)."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of weights and arithmetic; `auto` is bfloat16 on a GPU that has it, float16 on one that has not, float32 \
+on a CPU."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model lives; `auto` takes the GPU where there is one."""
+    max_seq_length: Annotated[int, Field(ge=16)] = 4096
+    """Context in tokens: prompt and reply together. Progress that does not fit is cut, keeping its end."""
+
+
+class LoraSection(_Section):
+    """The low-rank adapter: the only weights that are trained."""
+
+    rank: Annotated[int, Field(ge=1, le=1024)] = 64
+    """Rank r of each update."""
+    alpha: Annotated[float, Field(gt=0), Finite] = 64.0
+    """Scale: the update is multiplied by alpha / rank."""
+    targets: Annotated[list[str], Field(min_length=1)] = list(LORA_TARGETS)
+    """The projections that get an adapter."""
+
+
+class SourceSection(_Section):
+    """Where problems come from."""
+
+    source: Annotated[str, Field(min_length=1)]
+    """`gsm8k`, `math500`, `aime24` (downloaded by name), `chain_sum` (generated), or the path of a JSONL, JSON, CSV \
+or Parquet file."""
+    question_column: str | None = None
+    """Column with the question; by default the data set's own, in a file `question` or `problem`."""
+    answer_column: str | None = None
+    """Column with the gold answer; by default `answer`. Where it holds `####`, the answer is what follows."""
+    num_problems: PositiveInt | None = None
+    """Use this many problems, drawn with the recipe's seed; without it all of them (`chain_sum`: 2000)."""
+
+
+class DataSection(_Section):
+    """The training problems."""
+
+    train: Annotated[str, Field(min_length=1)]
+    """As `source` of a benchmark: a known name or a file."""
+    question_column: str | None = None
+    """Column with the question; by default the data set's own, in a file `question` or `problem`."""
+    answer_column: str | None = None
+    """Column with the gold answer; by default `answer`. Where it holds `####`, the answer is what follows."""
+    num_problems: PositiveInt | None = None
+    """Use this many problems, drawn with the recipe's seed; without it all of them (`chain_sum`: 2000)."""
+
+    def as_source(self) -> SourceSection:
+        """The same description in the form that benchmarks have."""
+        return SourceSection(**{"source": self.train, **self.model_dump(exclude={"train"})})
+
+
+class RolloutSection(_Section):
+    """How problems are thought through: rounds, openings and futures."""
+
+    strategy: Annotated[str, _one_of("strategy")] = "multi_round"
+    """`multi_round` (MOTIF) or `single_round` (vanilla GRPO: the opening is the whole reply)."""
+    num_rounds: Annotated[int, Field(ge=2, le=100)] = 3
+    """Rounds n of the multi_round strategy."""
+    num_openings: Annotated[int, Field(ge=2)] = 8
+    """Openings m per problem: the group that advantages are relative to."""
+    num_futures: PositiveInt = 4
+    """Futures k sampled per opening; its reward is their mean."""
+    max_prompt_tokens: PositiveInt = 1024
+    """Problems whose first prompt is longer are dropped, with a message."""
+    system_prompt: str | None = None
+    """Replaces the built-in system prompt; empty for none."""
+    max_width: PositiveInt = 64
+    """Most sequences in one generate call; wider batches are split. Lower it if rollouts run out of memory."""
+    openings: Sampling = Sampling(max_tokens=1024)
+    """Sampling of first rounds in training."""
+    futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)
+    """Sampling of later rounds in training."""
+
+
+class TrainingSection(_Section):
+    """GRPO, as TRL's GRPOTrainer performs it."""
+
+    max_steps: PositiveInt = 300
+    """Optimiser steps."""
+    problems_per_step: PositiveInt = 1
+    """Problems (groups of m openings) per optimiser step."""
+    micro_batch_size: PositiveInt = 8
+    """Openings per forward and backward pass; must divide problems_per_step * num_openings. Costs memory, not \
+fidelity."""
+    learning_rate: Annotated[float, Field(gt=0, le=1), Finite] = 5e-6
+    """Peak learning rate."""
+    lr_schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
+    """Shape of the learning rate over the run."""
+    warmup_fraction: Annotated[float, Field(ge=0, lt=1), Finite] = 0.1
+    """Share of the steps over which the learning rate rises from zero."""
+    optimizer: Literal["adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused"] = "adamw_8bit"
+    """`adamw_8bit` keeps its moments in 8 bits (bitsandbytes)."""
+    adam_beta1: Annotated[float, Field(ge=0, lt=1), Finite] = 0.9
+    """Decay of the first moment."""
+    adam_beta2: Annotated[float, Field(ge=0, lt=1), Finite] = 0.99
+    """Decay of the second moment."""
+    weight_decay: Annotated[float, Field(ge=0), Finite] = 0.1
+    """Decoupled weight decay of the adapter."""
+    max_grad_norm: Annotated[float, Field(gt=0), Finite] = 0.1
+    """Gradients are clipped to this norm."""
+    loss_type: Literal["bnpo", "dr_grpo", "dapo", "grpo"] = "bnpo"
+    """How token losses are averaged; `bnpo`, the reference's, over all tokens of the batch."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """What advantages are divided by: the standard deviation of the group, of the batch, or nothing."""
+    beta: Annotated[float, Field(ge=0), Finite] = 0.0
+    """Weight of the KL penalty to the base model; 0 is off."""
+    epsilon: Annotated[float, Field(gt=0, lt=1), Finite] = 0.2
+    """PPO clipping range."""
+    gradient_checkpointing: bool = True
+    """Recompute activations in the backward pass: less memory, about a quarter slower."""
+    save_every: PositiveInt = 25
+    """Steps between checkpoints; one is always written at the end."""
+    keep_checkpoints: PositiveInt = 2
+    """The newest checkpoints to keep."""
+
+
+class EvaluationSection(_Section):
+    """What is measured before and after training."""
+
+    before: bool = True
+    """Evaluate the policy before training, too: without it no gain can be claimed."""
+    after: bool = True
+    """Evaluate the trained policy."""
+    strategies: Annotated[list[Annotated[str, _one_of("strategy")]], Field(min_length=1)] = ["multi_round"]
+    """Ways of thinking to evaluate; all share the token limits of `rollout`."""
+    greedy: bool = True
+    """Measure greedy decoding (pass@1)."""
+    num_samples: Annotated[int, Field(ge=0)] = 0
+    """Samples per problem for avg@n; 0 is off."""
+    temperature: Annotated[float, Field(gt=0, le=5), Finite] = 1.0
+    """Temperature of the samples, in every round."""
+    top_p: Annotated[float, Field(gt=0, le=1), Finite] = 1.0
+    """Nucleus of the samples, in every round."""
+    confidence: Annotated[float, Field(gt=0, lt=1), Finite] = 0.95
+    """Coverage of the intervals."""
+    benchmarks: dict[str, SourceSection] = {}
+    """A table per benchmark, `[evaluation.benchmarks.NAME]`, with the keys below."""
+
+    @model_validator(mode="after")
+    def _something_is_measured(self) -> Self:
+        if self.benchmarks and not self.greedy and not self.num_samples:
+            raise ValueError("benchmarks are named but neither greedy nor num_samples is on; set one of them")
+        return self
+
+
+class Recipe(_Section):
+    """Everything a run depends on."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 3407
+    """Everything random hangs on it: data order, adapter, sampling, the tiny model."""
+    model: ModelSection
+    lora: LoraSection = LoraSection()
+    data: DataSection
+    rollout: RolloutSection = RolloutSection()
+    rewards: Annotated[dict[Annotated[str, _one_of("reward")], Annotated[float, Finite]], Field(min_length=1)] = {
+        "future_accuracy": 1.0, "tag_count": 1.0, "soft_format": 1.0, "strict_format": 1.0,
+    }  # fmt: skip
+    """Weight of each reward by name; one that is not named is not computed."""
+    training: TrainingSection = TrainingSection()
+    evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="after")
+    def _keys_agree(self) -> Self:
+        """Rules between sections; all that are broken are reported together."""
+        rollout, training, context = self.rollout, self.training, self.model.max_seq_length
+        rows = training.problems_per_step * rollout.num_openings
+        broken = []
+        if rows % training.micro_batch_size:
+            broken.append(
+                f"training.micro_batch_size = {training.micro_batch_size} does not divide the {rows} openings of a "
+                f"step (problems_per_step * num_openings)"
+            )
+        if rollout.max_prompt_tokens + rollout.openings.max_tokens > context:
+            broken.append(
+                f"model.max_seq_length = {context} is smaller than rollout.max_prompt_tokens + "
+                f"rollout.openings.max_tokens = {rollout.max_prompt_tokens + rollout.openings.max_tokens}"
+            )
+        if rollout.max_prompt_tokens + rollout.futures.max_tokens > context:
+            broken.append(
+                f"model.max_seq_length = {context} leaves no room for a question of rollout.max_prompt_tokens = "
+                f"{rollout.max_prompt_tokens} and a future of rollout.futures.max_tokens = {rollout.futures.max_tokens}"
+            )
+        if rollout.openings.temperature == 0:
+            broken.append("rollout.openings.temperature = 0 makes all openings of a group alike: nothing to learn from")
+        if all(weight == 0 for weight in self.rewards.values()):
+            broken.append("rewards: every weight is 0, so nothing would be learned")
+        if broken:
+            raise ValueError("; ".join(broken))
+        return self
+
+
+def load(path: Path, overrides: Sequence[str], tables: Tables) -> Recipe:
+    """Read, merge and validate a recipe.
+
+    Args:
+        path: The TOML file.
+        overrides: ``key.path=value`` as given to ``--set``, applied in order.
+        tables: Names that stand for code, by kind.
+
+    Raises:
+        RecipeError: The file cannot be read or parsed, or any key in it is wrong.
+    """
+    settings = _read(path, ())
+    for override in overrides:
+        apply_override(settings, override)
+    return validate(settings, tables, origin=str(path))
+
+
+def validate(settings: Mapping[str, Any], tables: Tables, *, origin: str) -> Recipe:
+    """Turn plain settings into a `Recipe`; ``origin`` names them in errors.
+
+    Raises:
+        RecipeError: One or more keys are wrong; the message has a line for each.
+    """
+    try:
+        return Recipe.model_validate(settings, context=dict(tables))
+    except ValidationError as error:
+        lines = list(dict.fromkeys(_explain(detail) for detail in error.errors()))
+        head = f"{origin}: {len(lines)} mistakes in the recipe" if len(lines) > 1 else f"{origin}: a mistake in the recipe"
+        raise RecipeError("\n".join([head, *(f"  {line}" for line in lines)])) from None
+
+
+def key_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
+    """Every key of the recipe as (dotted path, section it belongs to, field name), in order."""
+    for name, field in section.model_fields.items():
+        path = f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from key_paths(field.annotation, f"{path}.")
+        else:
+            yield path, section, name
+            if name == "benchmarks":
+                yield from key_paths(SourceSection, f"{path}.NAME.")
+
+
+def differing_keys(one: Recipe, other: Recipe) -> list[str]:
+    """Dotted paths of the keys in which two recipes differ."""
+    return sorted(path for path, value in _flat(one.model_dump()).items() if _flat(other.model_dump()).get(path) != value)
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
+    """A file's settings laid over those of the file that it extends."""
+    if path.resolve() in seen:
+        chain = " -> ".join(step.name for step in (*seen, path))
+        raise RecipeError(f"{path}: extends goes in a circle ({chain}); remove one of them")
+    try:
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        by = f", which {seen[-1]} extends" if seen else ""
+        raise RecipeError(f"{path}: there is no such recipe{by}; shipped ones are in recipes/") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read as a text file ({error})") from None
+    except tomllib.TOMLDecodeError as error:
+        raise RecipeError(f"{path}: is not valid TOML: {error}") from None
+    parent = settings.pop("extends", None)
+    if parent is None:
+        return settings
+    if not isinstance(parent, str):
+        raise RecipeError(f'{path}: extends must be a file name in quotes, e.g. extends = "motif_gsm8k.toml"')
+    return _merged(_read(path.parent / parent, (*seen, path.resolve())), settings)
+
+
+def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        both_tables = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _merged(base[key], value) if both_tables else value
+    return merged
+
+
+def apply_override(settings: dict[str, Any], override: str) -> None:
+    """Set one ``key.path=value`` in place."""
+    path, equals, text = override.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise RecipeError(f"--set {override}: write key.path=value, e.g. --set training.max_steps=50")
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+        if list(parsed) != ["value"]:
+            raise tomllib.TOMLDecodeError("more than one value")
+    except tomllib.TOMLDecodeError:
+        raise RecipeError(
+            f"--set {override}: {text!r} is not a TOML value; text needs quotes, e.g. --set '{path}=\"{text}\"'"
+        ) from None
+    table = settings
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise RecipeError(f"--set {override}: {key} is a value, not a table")
+    table[keys[-1]] = parsed["value"]
+
+
+def _explain(detail: ErrorDetails) -> str:
+    """One pydantic error as ``key: what is wrong, and the remedy``."""
+    path = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    given = "" if isinstance(detail["input"], dict | BaseModel) else f" (got {detail['input']!r:.80})"
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"{path}: unknown key{_nearest_key(path)}"
+        case "missing":
+            return f"{path}: must be given; docs/recipe.md says what it means"
+        case "value_error":
+            message = str(detail["ctx"]["error"])
+            return f"{path}: {message}" if path else message
+        case _:
+            return f"{path}: {detail['msg'][:1].lower()}{detail['msg'][1:]}{given}"
+
+
+def _nearest_key(path: str) -> str:
+    """Suggest the real key that is nearest in spelling: by whole path first, then by its last part."""
+    known = [known for known, _, _ in key_paths()]
+    sections = list(dict.fromkeys(key.rpartition(".")[0] for key in known if "." in key))
+    close = difflib.get_close_matches(path, [*known, *sections], n=1, cutoff=0.75)
+    if not close:
+        by_leaf = {key.rpartition(".")[2]: key for key in known}
+        close = [by_leaf[leaf] for leaf in difflib.get_close_matches(path.rpartition(".")[2], by_leaf, n=1, cutoff=0.75)]
+    return f"; did you mean {close[0]}?" if close else "; docs/recipe.md lists the keys"

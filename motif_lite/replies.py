@@ -1,0 +1,62 @@
+"""The tag contract: ``<reasoning>`` holds the thinking, ``<answer>`` the progress or the final answer.
+
+Every function takes any text whatever and never raises: a reply that breaks the contract is data.
+"""
+
+import re
+
+TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
+
+# DOTALL is what the reference forgot: without it no reply of more than one line has a form at all.
+_SOFT = re.compile(r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>", re.DOTALL)
+_STRICT = re.compile(r"<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n?", re.DOTALL)
+
+_POINTS_PER_MARK = 0.125
+_PENALTY_PER_TRAILING_CHARACTER = 0.001
+
+
+def progress(text: str) -> str:
+    """What a round passes on: the text after the last ``<answer>`` up to ``</answer>``, stripped.
+
+    A reply without tags passes on all of itself (reference code, ``extract_xml_answer``).
+    """
+    return text.rpartition("<answer>")[2].partition("</answer>")[0].strip()
+
+
+def answer_start(text: str) -> int:
+    """Index at which the last ``<answer>`` section begins; the length of the text if there is none."""
+    return (text.rfind("<answer>") + len("<answer>")) if "<answer>" in text else len(text)
+
+
+def answer_end(text: str) -> int:
+    """Index at which the last ``<answer>`` section ends: its closing tag, or the end of the text."""
+    end = text.find("</answer>", answer_start(text))
+    return len(text) if end < 0 else end
+
+
+def has_soft_format(text: str) -> bool:
+    """Whether the reply begins with both sections in order, whatever stands around their contents."""
+    return _SOFT.match(text) is not None
+
+
+def has_strict_format(text: str) -> bool:
+    """Whether the reply is the two sections, each tag on a line of its own, and nothing else."""
+    return _STRICT.fullmatch(text) is not None and all(text.count(tag) == 1 for tag in TAGS)
+
+
+def tag_points(text: str) -> float:
+    """Up to 0.5: an eighth for each of the four tags that stands exactly once on a line of its own.
+
+    Each of the two answer tags costs 0.001 per character that follows the closing one, as in the reference
+    (``count_xml``). The reference charges the *whole* reply where no newline follows ``</answer>``, which is
+    how chat models end; here a missing final newline is free.
+    """
+    text = text + "\n" if text.endswith("</answer>") else text
+    penalty = _PENALTY_PER_TRAILING_CHARACTER * len(text.rpartition("\n</answer>")[2].removeprefix("\n"))
+    if "\n</answer>" not in text:
+        penalty = 0.0
+    points = _POINTS_PER_MARK * (text.count("<reasoning>\n") == 1)
+    points += _POINTS_PER_MARK * (text.count("\n</reasoning>\n") == 1)
+    points += (_POINTS_PER_MARK - penalty) * (text.count("\n<answer>\n") == 1)
+    points += (_POINTS_PER_MARK - penalty) * (text.count("\n</answer>") == 1)
+    return points

@@ -1,0 +1,149 @@
+"""``report.html``: one self-contained page with the recipe, the accuracies and how training went.
+
+Everything is escaped by Jinja: what a model wrote is text here, whatever it looks like. Plots are inline SVG.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import tomli_w
+from jinja2 import Environment, FileSystemLoader
+
+from motif_lite import __version__
+from motif_lite.console import gain, measured, percent, printable
+from motif_lite.recipe import Recipe
+from motif_lite.run_dir import RunDirectory
+
+matplotlib.use("svg")
+
+from matplotlib import pyplot  # noqa: E402  # after the backend is chosen: there may be no screen
+
+_COLOURS = ("#2f6f9f", "#c8553d", "#3f8f5f", "#8a63a8", "#b08a2e")
+_NUM_SAMPLES = 3
+
+Series = Mapping[str, Sequence[float | None]]
+
+
+def write(recipe: Recipe, run: RunDirectory) -> None:
+    """Write the report of whatever the run has so far."""
+    metrics = run.metrics()
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    page = environment.get_template("report.html.j2").render(
+        title=run.root.name,
+        version=__version__,
+        recipe_toml=recipe_toml(recipe),
+        confidence=recipe.evaluation.confidence,
+        rows=_rows(run.evaluation()),
+        plots=_plots(metrics) if metrics else [],
+        totals=_totals(metrics),
+        samples=_samples(run, metrics),
+    )
+    run.report.write_text(page, encoding="utf-8")
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """The resolved recipe as TOML; keys without a value are left out."""
+    return tomli_w.dumps(recipe.model_dump(exclude_none=True))
+
+
+def _rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The evaluation table: a row per benchmark, strategy and decoding."""
+    return [
+        {
+            "benchmark": benchmark,
+            "strategy": strategy,
+            "decoding": decoding,
+            "before": _result(evaluation, benchmark, "before", strategy, decoding),
+            "after": _result(evaluation, benchmark, "after", strategy, decoding),
+            "gain": gain(dict(evaluation), benchmark, strategy, decoding),
+        }
+        for benchmark, strategy, decoding in measured(dict(evaluation))
+    ]
+
+
+def _result(evaluation: Mapping[str, Any], benchmark: str, when: str, strategy: str, decoding: str) -> Any:
+    return evaluation["benchmarks"][benchmark].get(when, {}).get(strategy, {}).get(decoding)
+
+
+def _plots(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Titles with SVGs."""
+    steps = [line["step"] for line in metrics]
+    plots: list[tuple[str, Series, str]] = [
+        ("Reward and its parts", _columns(metrics, "rewards") | {"total": [m["reward"] for m in metrics]}, "reward"),
+        ("Right answer by round", _lists(metrics, "accuracy_by_round"), "share of trajectories"),
+        ("Length of replies", _columns(metrics, "mean_tokens"), "mean tokens"),
+        ("Replies cut off", _columns(metrics, "cut_off"), "share"),
+        ("Seconds by phase", _columns(metrics, "seconds"), "seconds"),
+    ]
+    if "round_correct" in metrics[0]:
+        plots.insert(2, ("Rounds that keep what was true", _lists(metrics, "round_correct"), "share of rounds"))
+    return [(title, _svg(steps, series, unit)) for title, series, unit in plots]
+
+
+def _columns(metrics: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float | None]]:
+    names = dict.fromkeys(name for line in metrics for name in line[key])
+    return {name: [line[key].get(name) for line in metrics] for name in names}
+
+
+def _lists(metrics: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[float | None]]:
+    return {f"round {index + 1}": [line[key][index] for line in metrics] for index in range(len(metrics[0][key]))}
+
+
+def _svg(steps: Sequence[int], series: Series, unit: str) -> str:
+    figure, axes = pyplot.subplots(figsize=(5.6, 2.8))
+    for colour, (name, values) in zip(_COLOURS * 2, series.items(), strict=False):
+        points = [float("nan") if value is None else value for value in values]
+        axes.plot(steps, points, label=name, color=colour, linewidth=1.5, marker="." if len(steps) < 40 else "")
+    axes.set_xlabel("step")
+    axes.set_ylabel(unit)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    if len(series) > 1:
+        axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    drawn = io.StringIO()
+    figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
+    pyplot.close(figure)
+    return drawn.getvalue()[drawn.getvalue().index("<svg") :]
+
+
+def _totals(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """What training cost, as name and text."""
+    if not metrics:
+        return []
+    seconds = {name: sum(line["seconds"].get(name, 0.0) for line in metrics) for name in metrics[0]["seconds"]}
+    tokens = {name: sum(line["tokens"][name] for line in metrics) for name in metrics[0]["tokens"]}
+    peaks = {
+        name: max(line["peak_memory_bytes"].get(name, 0) for line in metrics)
+        for name in metrics[0]["peak_memory_bytes"]
+    }
+    whole = sum(seconds.values()) or 1.0
+    facts = [("steps", f"{metrics[-1]['step']}")]
+    facts += [(f"{name}: tokens", f"{count:,}") for name, count in tokens.items()]
+    facts += [(f"{name}: time", f"{value:,.0f} s ({percent(value / whole)})") for name, value in seconds.items()]
+    facts += [(f"{name}: peak memory", f"{peak / 2**30:.2f} GiB") for name, peak in peaks.items()]
+    return facts
+
+
+def _samples(run: RunDirectory, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Openings of the last step: the first, the one with the highest and the one with the lowest reward."""
+    if not metrics:
+        return []
+    last = [line for line in run.rollouts() if line["step"] == metrics[-1]["step"]]
+    ranked = sorted(last, key=lambda line: sum(line["rewards"].values()))
+    chosen = [ranked[-1], ranked[len(ranked) // 2], ranked[0]][:_NUM_SAMPLES] if ranked else []
+    return [
+        {
+            "question": printable(line["question"]),
+            "gold": printable(line["gold"]),
+            "rewards": ", ".join(f"{name} {value:.2f}" for name, value in line["rewards"].items()),
+            "rounds": [printable(line["opening"]["reply"])]
+            + [printable(turn["reply"]) for turn in line["futures"][0]["rounds"]],
+            "num_right": sum(future["correct"] for future in line["futures"]),
+            "num_futures": len(line["futures"]),
+        }
+        for line in chosen
+    ]

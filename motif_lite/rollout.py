@@ -1,0 +1,182 @@
+"""How a problem is thought through: openings, and the futures that continue them.
+
+A strategy turns problems into prompts and replies into trajectories; it never knows how replies are generated.
+The futures of all openings of a step advance together, one wide generate call per round, n-1 calls in all.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from motif_lite import prompts, replies
+from motif_lite.policies import Policy
+from motif_lite.recipe import RolloutSection
+from motif_lite.types import Conversation, OnProgress, Opening, Problem, Sampling, Trajectory, Turn
+
+
+class OnRound(Protocol):
+    """Called when a round's generation begins; returns what is told of its progress."""
+
+    def __call__(self, round_number: int, num_rounds: int, width: int) -> OnProgress | None:
+        """Args: the round from 1, rounds in all, sequences in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollouts:
+    """Openings with their futures, and how many times progress had to be cut to fit the context."""
+
+    openings: tuple[Opening, ...]
+    num_cut: int = 0
+
+
+class Strategy(Protocol):
+    """A way of thinking."""
+
+    num_rounds: int
+
+    def first_messages(self, problem: Problem) -> Conversation:
+        """What the policy sees in round 1."""
+
+    def continue_openings(
+        self,
+        policy: Policy,
+        openings: Sequence[tuple[Problem, Turn]],
+        num_futures: int,
+        sampling: Sampling,
+        *,
+        seed: int,
+        on_round: OnRound | None = None,
+    ) -> Rollouts:
+        """Sample ``num_futures`` futures of every opening, to the last round."""
+
+
+def derive_seed(seed: int, *path: object) -> int:
+    """A seed of its own for one place in the run, e.g. ``derive_seed(7, "futures", step, round)``."""
+    return random.Random("/".join(map(str, (seed, *path)))).getrandbits(31)
+
+
+@dataclass(frozen=True, slots=True)
+class SingleRound:
+    """The opening is the whole reply, as in vanilla GRPO; it has no futures but itself."""
+
+    system_prompt: str
+    num_rounds: int = 1
+
+    def first_messages(self, problem: Problem) -> Conversation:
+        """System prompt and question."""
+        return prompts.conversation(self.system_prompt, problem.question)
+
+    def continue_openings(
+        self,
+        policy: Policy,
+        openings: Sequence[tuple[Problem, Turn]],
+        num_futures: int,
+        sampling: Sampling,
+        *,
+        seed: int,
+        on_round: OnRound | None = None,
+    ) -> Rollouts:
+        """Nothing is generated: each opening's only future is itself."""
+        return Rollouts(
+            tuple(Opening(problem, turn, (Trajectory(problem, (turn,)),)) for problem, turn in openings)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MultiRound:
+    """MOTIF's rounds: each begins with the question and the progress of the one before (paper, section 3)."""
+
+    system_prompt: str
+    num_rounds: int
+
+    def first_messages(self, problem: Problem) -> Conversation:
+        """System prompt and question: round 1 has no progress to show."""
+        return prompts.conversation(self.system_prompt, problem.question)
+
+    def continue_openings(
+        self,
+        policy: Policy,
+        openings: Sequence[tuple[Problem, Turn]],
+        num_futures: int,
+        sampling: Sampling,
+        *,
+        seed: int,
+        on_round: OnRound | None = None,
+    ) -> Rollouts:
+        """Advance all futures of all openings together, round by round."""
+        paths = [Trajectory(problem, (turn,)) for problem, turn in openings for _ in range(num_futures)]
+        num_cut = 0
+        for round_number in range(2, self.num_rounds + 1):
+            fitted = [self._next_prompt(policy, path, round_number, sampling) for path in paths]
+            num_cut += sum(was_cut for _, was_cut in fitted)
+            rendered = [prompt for prompt, _ in fitted]
+            on_progress = on_round(round_number, self.num_rounds, len(paths)) if on_round else None
+            written = policy.generate(
+                rendered, sampling, seed=derive_seed(seed, "round", round_number), on_progress=on_progress
+            )
+            paths = [
+                Trajectory(path.problem, (*path.turns, Turn(prompt, reply)))
+                for path, prompt, reply in zip(paths, rendered, written, strict=True)
+            ]
+        grouped = [tuple(paths[i : i + num_futures]) for i in range(0, len(paths), num_futures)]
+        done = [Opening(problem, turn, group) for (problem, turn), group in zip(openings, grouped, strict=True)]
+        return Rollouts(tuple(done), num_cut)
+
+    def _next_prompt(
+        self, policy: Policy, path: Trajectory, round_number: int, sampling: Sampling
+    ) -> tuple[str, bool]:
+        """The rendered prompt of a round, and whether the progress had to be cut to fit the context."""
+        progress = replies.progress(path.turns[-1].reply.text)
+        limit = policy.context_tokens - sampling.max_tokens
+        prompt = self._render(policy, path.problem, round_number, progress)
+        excess = policy.count_tokens(prompt) - limit
+        if excess <= 0:
+            return prompt, False
+        room = policy.count_tokens(progress) - excess
+        while room > 0:  # tokens merge differently at a new edge, so the first cut may be a few too long
+            prompt = self._render(policy, path.problem, round_number, policy.keep_end(progress, room))
+            if policy.count_tokens(prompt) <= limit:
+                return prompt, True
+            room -= 4
+        return self._render(policy, path.problem, round_number, ""), True
+
+    def _render(self, policy: Policy, problem: Problem, round_number: int, progress: str) -> str:
+        user = problem.question + prompts.progress_notice(round_number - 1, self.num_rounds, progress)
+        return policy.render(prompts.conversation(self.system_prompt, user))
+
+
+def think(
+    policy: Policy,
+    strategy: Strategy,
+    problems: Sequence[Problem],
+    openings: Sampling,
+    futures: Sampling,
+    *,
+    seed: int,
+    on_round: OnRound | None = None,
+) -> list[Trajectory]:
+    """One whole trajectory per problem, all rounds: what evaluation measures."""
+    rendered = [policy.render(strategy.first_messages(problem)) for problem in problems]
+    on_progress = on_round(1, strategy.num_rounds, len(problems)) if on_round else None
+    written = policy.generate(rendered, openings, seed=derive_seed(seed, "round", 1), on_progress=on_progress)
+    first = [
+        (problem, Turn(prompt, reply)) for problem, prompt, reply in zip(problems, rendered, written, strict=True)
+    ]
+    rollouts = strategy.continue_openings(policy, first, 1, futures, seed=seed, on_round=on_round)
+    return [opening.futures[0] for opening in rollouts.openings]
+
+
+def _single_round(section: RolloutSection) -> Strategy:
+    prompt = section.system_prompt
+    return SingleRound(prompts.system_prompt(1) if prompt is None else prompt)
+
+
+def _multi_round(section: RolloutSection) -> Strategy:
+    prompt = section.system_prompt
+    return MultiRound(
+        prompts.system_prompt(section.num_rounds) if prompt is None else prompt, section.num_rounds
+    )
+
+
+STRATEGIES = {"single_round": _single_round, "multi_round": _multi_round}

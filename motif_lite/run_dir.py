@@ -1,0 +1,216 @@
+"""Everything that a run writes, and nothing that it computes.
+
+    recipe.toml        the recipe as given            metrics.jsonl    a line per training step
+    resolved.json      the recipe as understood       rollouts.jsonl   every opening with its futures and rewards
+    checkpoints/       what --resume continues from   evaluation.json  accuracies with intervals
+    adapter/           the trained LoRA (PEFT)        evaluations/     every graded reply, a file per measurement
+    report.html        figures for people             run.log          what libraries had to say
+"""
+
+import json
+import logging
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from motif_lite.errors import RunError
+from motif_lite.recipe import Recipe, Tables, apply_override, differing_keys, validate
+
+CHANGEABLE = ("training.max_steps", "training.save_every", "training.keep_checkpoints", "evaluation.")
+"""Keys that may differ when a run is resumed: they decide how long it goes on and what is measured."""
+
+Evaluation = dict[str, Any]
+"""The content of evaluation.json."""
+
+
+class RunDirectory:
+    """One run's files, under ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.adapter = root / "adapter"
+        self.checkpoints = root / "checkpoints"
+        self.report = root / "report.html"
+        self.log = root / "run.log"
+
+    @classmethod
+    def create(cls, root: Path, recipe: Recipe, recipe_text: str) -> "RunDirectory":
+        """Begin a run in a folder that holds nothing yet.
+
+        Raises:
+            RunError: The folder is in use or cannot be written.
+        """
+        require_free(root)
+        run = cls(root)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            (root / "recipe.toml").write_text(recipe_text, encoding="utf-8")
+            run.write_resolved(recipe)
+        except OSError as error:
+            raise RunError(f"{root}: cannot be written ({error.strerror}); choose another --out") from None
+        return run
+
+    @classmethod
+    def open(cls, root: Path) -> "RunDirectory":
+        """Open a run that exists.
+
+        Raises:
+            RunError: There is none.
+        """
+        if not (root / "resolved.json").is_file():
+            raise RunError(f"{root}: holds no run (no resolved.json); start one without --resume")
+        return cls(root)
+
+    def resolved(self, tables: Tables, overrides: Sequence[str] = ()) -> Recipe:
+        """The recipe that the run was started with, with further ``--set`` changes.
+
+        Raises:
+            RunError: resolved.json cannot be read.
+            RecipeError: It is no longer a valid recipe.
+        """
+        path = self.root / "resolved.json"
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise RunError(f"{path}: cannot be read ({error}); start the run afresh in another --out") from None
+        for override in overrides:
+            apply_override(settings, override)
+        return validate(settings, tables, origin=str(path))
+
+    def write_resolved(self, recipe: Recipe) -> None:
+        """Keep the recipe as understood, every default filled in."""
+        _write_whole(self.root / "resolved.json", json.dumps(recipe.model_dump(), indent=2) + "\n")
+
+    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Add a step's line to metrics.jsonl."""
+        self._append("metrics.jsonl", [metrics])
+
+    def append_rollouts(self, rollouts: Iterable[Mapping[str, Any]]) -> None:
+        """Add a step's openings to rollouts.jsonl."""
+        self._append("rollouts.jsonl", rollouts)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All lines of metrics.jsonl so far."""
+        return _read_lines(self.root / "metrics.jsonl")
+
+    def rollouts(self) -> list[dict[str, Any]]:
+        """All lines of rollouts.jsonl so far."""
+        return _read_lines(self.root / "rollouts.jsonl")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of steps that will be done again, and a last line that was cut off in mid-write."""
+        for name in ("metrics.jsonl", "rollouts.jsonl"):
+            path = self.root / name
+            if path.exists():
+                kept = [line for line in _read_lines(path) if line["step"] <= step]
+                _write_whole(path, "".join(_line(line) for line in kept))
+
+    def newest_checkpoint(self) -> tuple[Path, int] | None:
+        """The newest checkpoint with the step that it was written after."""
+        found = [
+            (int(match[1]), path)
+            for path in self.checkpoints.glob("checkpoint-*")
+            if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and (path / "trainer_state.json").is_file()
+        ]
+        return max(found)[::-1] if found else None
+
+    def evaluation(self) -> Evaluation:
+        """evaluation.json so far; an empty one where nothing has been measured."""
+        path = self.root / "evaluation.json"
+        if not path.exists():
+            return {"benchmarks": {}}
+        try:
+            evaluation: Evaluation = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise RunError(f"{path}: is damaged ({error}); remove it and run again with --evaluate-only") from None
+        return evaluation
+
+    def write_evaluation(self, evaluation: Evaluation) -> None:
+        """Replace evaluation.json."""
+        _write_whole(self.root / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
+
+    def graded_path(self, benchmark: str, when: str, strategy: str, decoding: str) -> Path:
+        """Where the graded replies of one measurement lie."""
+        return self.root / "evaluations" / f"{benchmark}.{when}.{strategy}.{decoding}.jsonl"
+
+    def write_graded(self, path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Keep the graded replies of one measurement."""
+        path.parent.mkdir(exist_ok=True)
+        _write_whole(path, "".join(_line(line) for line in lines))
+
+    def read_graded(self, path: Path) -> list[dict[str, Any]]:
+        """The graded replies of one measurement; none if it was not made."""
+        return _read_lines(path)
+
+    def log_handler(self) -> logging.Handler:
+        """A handler that appends to run.log."""
+        handler = logging.FileHandler(self.log, encoding="utf-8", errors="backslashreplace")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        return handler
+
+    def _append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        with (self.root / name).open("a", encoding="utf-8") as file:
+            file.write("".join(_line(line) for line in lines))
+
+
+def check_resumable(run: RunDirectory, recipe: Recipe, tables: Tables) -> None:
+    """Refuse to continue a run with a recipe that would make it another run.
+
+    Raises:
+        RunError: Keys differ that may not; all are named.
+    """
+    different = [
+        key for key in differing_keys(run.resolved(tables), recipe) if not key.startswith(CHANGEABLE)
+    ]
+    if different:
+        raise RunError(
+            f"{run.root}: was started with other settings of {', '.join(different)}; set them back, or start a new "
+            f"run in another --out"
+        )
+
+
+def require_free(root: Path) -> None:
+    """Refuse a folder that something else lies in.
+
+    Raises:
+        RunError: It is not an empty folder, nor free to be made.
+    """
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+        raise RunError(f"{root}: is not empty; continue that run with --resume, or choose another --out")
+
+
+def free_folder(base: Path) -> Path:
+    """``base``, or the first of ``base-2``, ``base-3``, ... that does not exist."""
+    number = 1
+    folder = base
+    while folder.exists():
+        number += 1
+        folder = base.with_name(f"{base.name}-{number}")
+    return folder
+
+
+def newest_run(base: Path) -> Path | None:
+    """The newest run among ``base``, ``base-2``, ..."""
+    runs = [path for path in base.parent.glob(f"{base.name}*") if re.fullmatch(rf"{re.escape(base.name)}(-\d+)?", path.name)]
+    return max((path for path in runs if (path / "resolved.json").is_file()), key=lambda p: p.stat().st_mtime, default=None)
+
+
+def _line(content: Mapping[str, Any]) -> str:
+    # ASCII only: a reply may hold lone surrogates, which UTF-8 has no bytes for
+    return json.dumps(content) + "\n"
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write under another name, then rename: a reader never sees half a file."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)

@@ -1,0 +1,104 @@
+"""The nouns that every module shares: what is asked, what is said, and how it is sampled."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Message(TypedDict):
+    """One turn of a chat, as chat templates take it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+Conversation = list[Message]
+
+OnProgress = Callable[[int, int], None]
+"""Called with (units done, units in all) while something long is under way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A question with the one answer that counts as right.
+
+    Attributes:
+        id: Stable within its data set, e.g. ``gsm8k/17``.
+        question: As the policy sees it.
+        gold: The final answer alone, without a box.
+    """
+
+    id: str
+    question: str
+    gold: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a policy wrote for one prompt. Untrusted: it may be wrong, huge or hostile.
+
+    Attributes:
+        text: Decoded, without special tokens.
+        num_tokens: Generated tokens, the end-of-turn token included.
+        finish: ``stop`` if the policy ended its turn, ``length`` if it was cut off.
+    """
+
+    text: str
+    num_tokens: int
+    finish: Literal["stop", "length"]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One round: the rendered prompt (chat template applied) and the reply to it."""
+
+    prompt: str
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Trajectory:
+    """An opening with one future: the turns of rounds 1 to n, in order."""
+
+    problem: Problem
+    turns: tuple[Turn, ...]
+
+    @property
+    def final(self) -> Reply:
+        """The last round's reply: the only one whose answer is graded for the reward."""
+        return self.turns[-1].reply
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens generated over all rounds."""
+        return sum(turn.reply.num_tokens for turn in self.turns)
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A first-round response, the only one that is trained, with the futures sampled from it.
+
+    Attributes:
+        futures: k trajectories that all begin with ``turn``; in a single-round run one, of that turn alone.
+    """
+
+    problem: Problem
+    turn: Turn
+    futures: tuple[Trajectory, ...]
+
+
+class Sampling(BaseModel):
+    """How tokens are drawn, and how many at most."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    max_tokens: int = Field(default=1024, ge=1, le=131_072)
+    """Longest reply in tokens; what is longer is cut off."""
+    temperature: float = Field(default=1.0, ge=0.0, le=5.0, allow_inf_nan=False)
+    """Softmax temperature; 0 is greedy decoding."""
+    top_p: float = Field(default=1.0, gt=0.0, le=1.0, allow_inf_nan=False)
+    """Nucleus: draw from the smallest set of tokens that holds this probability; 1 is off."""
+    top_k: int = Field(default=0, ge=0)
+    """Draw from the k likeliest tokens only; 0 is off."""
