@@ -5,33 +5,70 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn, Optional
+from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
-from motif_lite import pipeline
-from motif_lite.console import RunConsole, closing_lines, result_table, show_notices
-from motif_lite.errors import MotifError, RunError
-from motif_lite.run_dir import RunDirectory, newest_run
+from motif_lite import console, pipeline
+from motif_lite.errors import MotifError
+from motif_lite.run_dir import RunDirectory
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-_RECIPE = typer.Option("--recipe", metavar="FILE", help="The recipe to run, e.g. recipes/tiny_cpu.toml.")
-_SET = typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; a TOML value. Repeatable.")
-_OUT = typer.Option("--out", metavar="DIR", help="The run directory. By default runs/NAME-OF-RECIPE.")
-_CHECK = typer.Option("--check", help="Read and validate the recipe, print it in full, and stop.")
-_RESUME = typer.Option("--resume", help="Continue the run in --out, or the newest run of this recipe.")
-_EVALUATE_ONLY = typer.Option("--evaluate-only", help="Only evaluate: the run in --out, or the recipe's bare model.")
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe to run, e.g. recipes/tiny_cpu.toml.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; a TOML value. Repeatable."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="The run directory; by default runs/NAME-OF-RECIPE.")
+]
+Check = Annotated[bool, typer.Option("--check", help="Read and validate the recipe, print it in full, and stop.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the recipe's newest run.")]
+EvaluateOnly = Annotated[
+    bool, typer.Option("--evaluate-only", help="Only evaluate: the run in --out, or the recipe's bare model.")
+]
 
 
-@app.command(help="Train a model to think in rounds (MOTIF), evaluate it, and report.")
+@app.command(help="Train a model to think in rounds (MOTIF), evaluate it before and after, and write a report.")
 def main(
-    recipe: Annotated[Optional[Path], _RECIPE] = None,  # noqa: UP045  # typer reads the annotation
-    overrides: Annotated[Optional[list[str]], _SET] = None,  # noqa: UP045
-    out: Annotated[Optional[Path], _OUT] = None,  # noqa: UP045
-    check: Annotated[bool, _CHECK] = False,
-    resume: Annotated[bool, _RESUME] = False,
-    evaluate_only: Annotated[bool, _EVALUATE_ONLY] = False,
+    recipe: RecipeFile = None,
+    changes: Changes = None,
+    out: Out = None,
+    check: Check = False,
+    resume: Resume = False,
+    evaluate_only: EvaluateOnly = False,
 ) -> None:
-    """See the help text above."""
+    """Decide which of the pipeline's calls is meant, and make it."""
+    if check:
+        print(console.recipe_toml(pipeline.check(recipe, changes or [])), end="")
+        return
+    job = pipeline.plan(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only)
+    terminal = Console(highlight=False)
+    with console.RunConsole(terminal, job.name, f"{job.recipe.model.name}, seed {job.recipe.seed}, {job.root}") as live:
+        job.perform(live)
+    console.print_closing(terminal, job.recipe, RunDirectory(job.root))
+
+
+def run() -> int:
+    """The whole program; returns the exit code."""
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        app(standalone_mode=False)
+    except MotifError as error:
+        errors.print(Text(f"error: {error}"))
+        return 2
+    except typer.Exit as exit_:
+        return exit_.exit_code
+    except (KeyboardInterrupt, pipeline.Interrupted):
+        errors.print(Text("interrupted; the same command with --resume continues the run"))
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run())

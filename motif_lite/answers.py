@@ -26,7 +26,7 @@ _WORDS = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{([^{}]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class Boxed:
-    """The content of a box and where it stands in the reply (start of ``\\boxed``, index after the brace)."""
+    r"""The content of a box and where it stands in the reply (start of ``\\boxed``, index after the brace)."""
 
     text: str
     start: int
@@ -34,7 +34,7 @@ class Boxed:
 
 
 def last_boxed(reply: str) -> Boxed | None:
-    """The last balanced ``\\boxed{}`` of a reply, the outermost where boxes are nested.
+    r"""The last balanced ``\\boxed{}`` of a reply, the outermost where boxes are nested.
 
     A box that is never closed is passed over. Linear in the length of the reply, whatever it holds.
     """

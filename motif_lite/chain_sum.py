@@ -1,4 +1,4 @@
-"""``chain_sum``: a task whose single round is too short for its problems, made for a model of a million parameters.
+r"""``chain_sum``: a task whose single round is too short for its problems, made for a model of a million parameters.
 
 A question is a chain of labelled digits, ``a0b4c5d3=``; the answer is their sum modulo ten. One step of work
 is a line ``label digit running-sum``, progress is the last label with its running sum, ``d=2``:

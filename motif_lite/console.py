@@ -4,14 +4,13 @@ What a model writes is shown as text and nothing else: no markup of it is interp
 made visible, so that a reply cannot drive the terminal.
 """
 
-import logging
 import time
 from collections import deque
 from collections.abc import Iterable
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import tomli_w
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -22,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from motif_lite.recipe import Recipe
+from motif_lite.run_dir import RunDirectory
 from motif_lite.types import Opening
 
 _SPARKS = "▁▂▃▄▅▆▇█"
@@ -59,7 +59,9 @@ class RunConsole:
             self._console.print(Text(f"{self._title}: {self._subtitle}"))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """Take the live view away."""
         if self._live:
             self._live.stop()
@@ -167,18 +169,6 @@ class RunConsole:
         return table
 
 
-class NoticeHandler(logging.Handler):
-    """Shows this package's warnings on the console, each once; everything else goes to run.log only."""
-
-    def __init__(self, console: RunConsole) -> None:
-        super().__init__(logging.WARNING)
-        self._run_console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Show the message."""
-        self._run_console.note(f"note: {record.getMessage()}")
-
-
 def step_line(metrics: dict[str, Any], num_steps: int) -> str:
     """One step on one line."""
     facts = ", ".join(f"{name} {value}" for name, value in _facts(metrics))
@@ -232,14 +222,22 @@ def share(result: dict[str, Any]) -> str:
     )
 
 
-def closing_lines(run: Path, has_adapter: bool) -> list[str]:
-    """Where everything lies and what to do next."""
-    lines = [f"report     {run / 'report.html'}"]
-    if has_adapter:
-        lines.append(f"adapter    {run / 'adapter'}")
-    lines.append(f"rollouts   {run / 'rollouts.jsonl'}")
-    lines.append(f"next       python run.py --evaluate-only --out {run} --set evaluation.num_samples=4")
-    return lines
+def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
+    """The table of results, where everything lies, and what to do next."""
+    evaluation = run.evaluation()
+    if measured(evaluation):
+        console.print(result_table(recipe, evaluation))
+    lines = [("report", run.report), ("rollouts", run.root / "rollouts.jsonl"), ("adapter", run.adapter)]
+    for name, path in lines:
+        if path.exists():
+            console.print(Text(f"{name:<9} {path}"), soft_wrap=True)
+    again = f"python run.py --evaluate-only --out {run.root} --set evaluation.num_samples=4"
+    console.print(Text(f"{'next':<9} {again}"), soft_wrap=True)
+
+
+def recipe_toml(recipe: Recipe) -> str:
+    """The resolved recipe as TOML; keys without a value are left out."""
+    return tomli_w.dumps(recipe.model_dump(exclude_none=True))
 
 
 def sparkline(values: Iterable[float], width: int) -> str:

@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 DEADLINE_SECONDS = 1.0
@@ -85,10 +86,8 @@ class EquivalenceServer:
         self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
-                try:
+                with suppress(OSError):  # what could not be flushed was meant for a process that is gone
                     pipe.close()
-                except OSError:
-                    pass  # what could not be flushed was meant for a process that is gone
         self._process = None
 
 

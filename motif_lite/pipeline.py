@@ -12,19 +12,21 @@ import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from motif_lite import data, policies
 from motif_lite import recipe as recipes
+from motif_lite.errors import RecipeError, RunError
 from motif_lite.paths import cache_folder
 from motif_lite.policies import BACKENDS
 from motif_lite.progress import Observer
 from motif_lite.recipe import Recipe
 from motif_lite.rewards import REWARDS
 from motif_lite.rollout import STRATEGIES, Strategy
-from motif_lite.run_dir import RunDirectory, check_resumable, free_folder, require_free
+from motif_lite.run_dir import RunDirectory, check_resumable, free_folder, newest_run, require_free
 from motif_lite.types import Problem
 
 if TYPE_CHECKING:
@@ -40,62 +42,100 @@ class Interrupted(Exception):
     """The user stopped the run; it can be resumed."""
 
 
-def check(path: Path, overrides: Sequence[str]) -> Recipe:
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a command line asks for, validated, with nothing heavy done yet.
+
+    Attributes:
+        name: For people, e.g. ``tiny_cpu``.
+        recipe_text: The recipe file as given, for a new run.
+        resume: Continue the run in ``root``.
+        evaluate_only: Measure only.
+    """
+
+    name: str
+    recipe: Recipe
+    root: Path
+    recipe_text: str = ""
+    resume: bool = False
+    evaluate_only: bool = False
+
+    def perform(self, observer: Observer) -> None:
+        """See the run through.
+
+        Raises:
+            MotifError: Something is the user's to mend.
+            Interrupted: The user stopped it.
+        """
+        policy = load_policy(self.recipe, observer)
+        if self.resume or (self.root / "resolved.json").exists():
+            run = RunDirectory.open(self.root)
+        else:
+            run = RunDirectory.create(self.root, self.recipe, self.recipe_text)
+        with _logging_to(run, observer):
+            if self.evaluate_only:
+                _measure_again(self.recipe, policy, run, observer)
+            else:
+                run.write_resolved(self.recipe)
+                _perform(self.recipe, policy, run, observer)
+            observer.phase("reporting")
+            from motif_lite import report
+
+            report.write(self.recipe, run)
+
+
+def check(path: Path | None, changes: Sequence[str]) -> Recipe:
     """Read and validate a recipe and what it names, as far as that needs no download and no torch.
+
+    Args:
+        path: The recipe file.
+        changes: ``key.path=value`` as given to ``--set``.
 
     Raises:
         MotifError: Something in it is wrong.
     """
-    recipe = recipes.load(path, overrides, TABLES)
+    if path is None:
+        raise RecipeError("which recipe? Give --recipe FILE; recipes/tiny_cpu.toml runs on any machine")
+    recipe = recipes.load(path, changes, TABLES)
     data.check(recipe.data.as_source(), role="train")
     for source in recipe.evaluation.benchmarks.values():
         data.check(source, role="test")
     return recipe
 
 
-def start(path: Path, overrides: Sequence[str], out: Path | None, observer: Observer) -> RunDirectory:
-    """Begin a run and see it through: evaluate, train, evaluate, report.
+def plan(
+    path: Path | None, changes: Sequence[str], out: Path | None, *, resume: bool = False, evaluate_only: bool = False
+) -> Job:
+    """Turn a command line into a job.
 
     Raises:
-        MotifError: Something is the user's to mend.
-        Interrupted: The user stopped it.
+        MotifError: The recipe or the run directory is not fit for it.
     """
-    recipe = check(path, overrides)
+    if resume and evaluate_only:
+        raise RunError("--resume and --evaluate-only exclude each other; a resumed run evaluates by itself")
+    if resume:
+        return _plan_resume(path, changes, out)
+    if evaluate_only and out is not None and (out / "resolved.json").exists():
+        recipe = RunDirectory.open(out).resolved(TABLES, changes) if path is None else check(path, changes)
+        return Job(out.name, recipe, out, evaluate_only=True)
+    if evaluate_only and path is None:
+        where = f"{out}: holds no run" if out else "nothing to evaluate"
+        raise RunError(f"{where}; give --out with a run directory, or --recipe for a bare model")
+    recipe = check(path, changes)
+    assert path is not None
     root = out or free_folder(RUNS / path.stem)
     require_free(root)
-    policy = load_policy(recipe, observer)
-    run = RunDirectory.create(root, recipe, path.read_text(encoding="utf-8"))
-    _perform(recipe, policy, run, observer)
-    return run
+    return Job(path.stem, recipe, root, path.read_text(encoding="utf-8"), evaluate_only=evaluate_only)
 
 
-def resume(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
-    """Continue a run where it stopped; what is done already is not done again.
-
-    Raises:
-        MotifError: Something is the user's to mend.
-        Interrupted: The user stopped it again.
-    """
+def _plan_resume(path: Path | None, changes: Sequence[str], out: Path | None) -> Job:
+    root = out or (newest_run(RUNS / path.stem) if path else None)
+    if root is None:
+        raise RunError("no run to resume; give --out with its directory")
+    run = RunDirectory.open(root)
+    recipe = run.resolved(TABLES, changes) if path is None else check(path, changes)
     check_resumable(run, recipe, TABLES)
-    policy = load_policy(recipe, observer)
-    run.write_resolved(recipe)
-    _perform(recipe, policy, run, observer)
-
-
-def evaluate_only(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
-    """Measure a run's adapter, or the bare model where there is none, as the recipe asks; replace older figures."""
-    from motif_lite.evaluation import evaluate, forget
-
-    policy = load_policy(recipe, observer)
-    when = "before"
-    if run.adapter.exists():
-        policy.load_adapter(run.adapter)
-        when = "after"
-    benchmarks = _benchmarks(recipe, policy)
-    with _logging_to(run):
-        forget(recipe, when, run)
-        evaluate(recipe, policy, benchmarks, when, run, observer)
-        _report(recipe, run, observer)
+    return Job(root.name, recipe, root, resume=True)
 
 
 def load_policy(recipe: Recipe, observer: Observer) -> "TrainablePolicy":
@@ -123,32 +163,37 @@ def _perform(recipe: Recipe, policy: "TrainablePolicy", run: RunDirectory, obser
     from motif_lite import training
     from motif_lite.evaluation import evaluate
 
-    with _logging_to(run):
-        observer.phase("reading", "problems")
-        strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
-        problems = _problems(recipe, policy, strategy)
-        benchmarks = _benchmarks(recipe, policy)
-        if run.adapter.exists():
-            policy.load_adapter(run.adapter)
-        else:
-            if recipe.evaluation.before:
-                evaluate(recipe, policy, benchmarks, "before", run, observer)
-            with _graceful_stop(observer) as stop_requested:
-                complete = training.train(
-                    recipe,
-                    policy,
-                    strategy,
-                    problems,
-                    run,
-                    observer,
-                    steps_done=data.steps_done(recipe.data.train),
-                    stop_requested=stop_requested,
-                )
-            if not complete:
-                raise Interrupted
-        if recipe.evaluation.after:
-            evaluate(recipe, policy, benchmarks, "after", run, observer)
-        _report(recipe, run, observer)
+    observer.phase("reading", "problems")
+    strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
+    problems = _problems(recipe, policy, strategy)
+    benchmarks = _benchmarks(recipe, policy)
+    if run.is_trained(recipe.training.max_steps):
+        policy.load_adapter(run.adapter)
+    else:
+        if recipe.evaluation.before:
+            evaluate(recipe, policy, benchmarks, "before", run, observer)
+        steps_done = data.steps_done(recipe.data.train)
+        with _graceful_stop(observer) as stop_requested:
+            complete = training.train(
+                recipe, policy, strategy, problems, run, observer, steps_done=steps_done, stop_requested=stop_requested
+            )
+        if not complete:
+            raise Interrupted
+    if recipe.evaluation.after:
+        evaluate(recipe, policy, benchmarks, "after", run, observer)
+
+
+def _measure_again(recipe: Recipe, policy: "TrainablePolicy", run: RunDirectory, observer: Observer) -> None:
+    """Measure a run's adapter, or the bare model where there is none; older figures are replaced."""
+    from motif_lite.evaluation import evaluate, forget
+
+    when = "before"
+    if run.adapter.exists():
+        policy.load_adapter(run.adapter)
+        when = "after"
+    observer.phase("reading", "problems")
+    forget(recipe, when, run)
+    evaluate(recipe, policy, _benchmarks(recipe, policy), when, run, observer)
 
 
 def _problems(recipe: Recipe, policy: "TrainablePolicy", strategy: Strategy) -> list[Problem]:
@@ -175,13 +220,6 @@ def _fitting(
     return data.drop_long(problems, num_tokens, recipe.rollout.max_prompt_tokens, source=source)
 
 
-def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
-    from motif_lite import report
-
-    observer.phase("reporting")
-    report.write(recipe, run)
-
-
 @contextmanager
 def _graceful_stop(observer: Observer) -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C or SIGTERM into a stop after the current step; the second one leaves at once."""
@@ -203,17 +241,30 @@ def _graceful_stop(observer: Observer) -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _logging_to(run: RunDirectory) -> Iterator[None]:
-    """Everything that libraries log goes to run.log, warnings included."""
-    handler = run.log_handler()
-    logging.getLogger().addHandler(handler)
+def _logging_to(run: RunDirectory, observer: Observer) -> Iterator[None]:
+    """What libraries log goes to run.log, warnings included; warnings of our own are shown, too."""
+    to_file, to_screen = run.log_handler(), _Notices(observer)
+    logging.getLogger().addHandler(to_file)
+    logging.getLogger("motif_lite").addHandler(to_screen)
     logging.captureWarnings(True)
     try:
         yield
     finally:
         logging.captureWarnings(False)
-        logging.getLogger().removeHandler(handler)
-        handler.close()
+        logging.getLogger("motif_lite").removeHandler(to_screen)
+        logging.getLogger().removeHandler(to_file)
+        to_file.close()
+
+
+class _Notices(logging.Handler):
+    """Passes warnings on to whoever watches."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__(logging.WARNING)
+        self._observer = observer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._observer.note(f"note: {record.getMessage()}")
 
 
 def _quiet_libraries() -> None:

@@ -43,9 +43,7 @@ def _nearest(name: str, known: Collection[str]) -> str:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, validate_default=True
-    )
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class ModelSection(_Section):
@@ -275,7 +273,9 @@ def validate(settings: Mapping[str, Any], tables: Tables, *, origin: str) -> Rec
         return Recipe.model_validate(settings, context=dict(tables))
     except ValidationError as error:
         lines = list(dict.fromkeys(_explain(detail) for detail in error.errors()))
-        head = f"{origin}: {len(lines)} mistakes in the recipe" if len(lines) > 1 else f"{origin}: a mistake in the recipe"
+        head = (
+            f"{origin}: {len(lines)} mistakes in the recipe" if len(lines) > 1 else f"{origin}: a mistake in the recipe"
+        )
         raise RecipeError("\n".join([head, *(f"  {line}" for line in lines)])) from None
 
 
@@ -293,7 +293,9 @@ def key_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[t
 
 def differing_keys(one: Recipe, other: Recipe) -> list[str]:
     """Dotted paths of the keys in which two recipes differ."""
-    return sorted(path for path, value in _flat(one.model_dump()).items() if _flat(other.model_dump()).get(path) != value)
+    return sorted(
+        path for path, value in _flat(one.model_dump()).items() if _flat(other.model_dump()).get(path) != value
+    )
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -378,5 +380,7 @@ def _nearest_key(path: str) -> str:
     close = difflib.get_close_matches(path, [*known, *sections], n=1, cutoff=0.75)
     if not close:
         by_leaf = {key.rpartition(".")[2]: key for key in known}
-        close = [by_leaf[leaf] for leaf in difflib.get_close_matches(path.rpartition(".")[2], by_leaf, n=1, cutoff=0.75)]
+        close = [
+            by_leaf[leaf] for leaf in difflib.get_close_matches(path.rpartition(".")[2], by_leaf, n=1, cutoff=0.75)
+        ]
     return f"; did you mean {close[0]}?" if close else "; docs/recipe.md lists the keys"

@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import tomli_w
 from jinja2 import Environment, FileSystemLoader
 
 from motif_lite import __version__
-from motif_lite.console import gain, measured, percent, printable
+from motif_lite.console import gain, measured, percent, printable, recipe_toml
 from motif_lite.recipe import Recipe
 from motif_lite.run_dir import RunDirectory
 
 matplotlib.use("svg")
 
-from matplotlib import pyplot  # noqa: E402  # after the backend is chosen: there may be no screen
+from matplotlib import pyplot  # after the backend is chosen: there may be no screen
 
 _COLOURS = ("#2f6f9f", "#c8553d", "#3f8f5f", "#8a63a8", "#b08a2e")
 _NUM_SAMPLES = 3
@@ -42,11 +41,6 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
         samples=_samples(run, metrics),
     )
     run.report.write_text(page, encoding="utf-8")
-
-
-def recipe_toml(recipe: Recipe) -> str:
-    """The resolved recipe as TOML; keys without a value are left out."""
-    return tomli_w.dumps(recipe.model_dump(exclude_none=True))
 
 
 def _rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:

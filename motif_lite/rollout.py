@@ -78,9 +78,7 @@ class SingleRound:
         on_round: OnRound | None = None,
     ) -> Rollouts:
         """Nothing is generated: each opening's only future is itself."""
-        return Rollouts(
-            tuple(Opening(problem, turn, (Trajectory(problem, (turn,)),)) for problem, turn in openings)
-        )
+        return Rollouts(tuple(Opening(problem, turn, (Trajectory(problem, (turn,)),)) for problem, turn in openings))
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +121,7 @@ class MultiRound:
         done = [Opening(problem, turn, group) for (problem, turn), group in zip(openings, grouped, strict=True)]
         return Rollouts(tuple(done), num_cut)
 
-    def _next_prompt(
-        self, policy: Policy, path: Trajectory, round_number: int, sampling: Sampling
-    ) -> tuple[str, bool]:
+    def _next_prompt(self, policy: Policy, path: Trajectory, round_number: int, sampling: Sampling) -> tuple[str, bool]:
         """The rendered prompt of a round, and whether the progress had to be cut to fit the context."""
         progress = replies.progress(path.turns[-1].reply.text)
         limit = policy.context_tokens - sampling.max_tokens
@@ -160,9 +156,7 @@ def think(
     rendered = [policy.render(strategy.first_messages(problem)) for problem in problems]
     on_progress = on_round(1, strategy.num_rounds, len(problems)) if on_round else None
     written = policy.generate(rendered, openings, seed=derive_seed(seed, "round", 1), on_progress=on_progress)
-    first = [
-        (problem, Turn(prompt, reply)) for problem, prompt, reply in zip(problems, rendered, written, strict=True)
-    ]
+    first = [(problem, Turn(prompt, reply)) for problem, prompt, reply in zip(problems, rendered, written, strict=True)]
     rollouts = strategy.continue_openings(policy, first, 1, futures, seed=seed, on_round=on_round)
     return [opening.futures[0] for opening in rollouts.openings]
 
@@ -174,9 +168,7 @@ def _single_round(section: RolloutSection) -> Strategy:
 
 def _multi_round(section: RolloutSection) -> Strategy:
     prompt = section.system_prompt
-    return MultiRound(
-        prompts.system_prompt(section.num_rounds) if prompt is None else prompt, section.num_rounds
-    )
+    return MultiRound(prompts.system_prompt(section.num_rounds) if prompt is None else prompt, section.num_rounds)
 
 
 STRATEGIES = {"single_round": _single_round, "multi_round": _multi_round}

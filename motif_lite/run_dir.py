@@ -1,15 +1,14 @@
 """Everything that a run writes, and nothing that it computes.
 
-    recipe.toml        the recipe as given            metrics.jsonl    a line per training step
-    resolved.json      the recipe as understood       rollouts.jsonl   every opening with its futures and rewards
-    checkpoints/       what --resume continues from   evaluation.json  accuracies with intervals
-    adapter/           the trained LoRA (PEFT)        evaluations/     every graded reply, a file per measurement
-    report.html        figures for people             run.log          what libraries had to say
+recipe.toml        the recipe as given            metrics.jsonl    a line per training step
+resolved.json      the recipe as understood       rollouts.jsonl   every opening with its futures and rewards
+checkpoints/       what --resume continues from   evaluation.json  accuracies with intervals
+adapter/           the trained LoRA (PEFT)        evaluations/     every graded reply, a file per measurement
+report.html        figures for people             run.log          what libraries had to say
 """
 
 import json
 import logging
-import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -116,6 +115,11 @@ class RunDirectory:
         ]
         return max(found)[::-1] if found else None
 
+    def is_trained(self, max_steps: int) -> bool:
+        """Whether training got to its last step and left its adapter."""
+        metrics = self.metrics()
+        return self.adapter.exists() and bool(metrics) and metrics[-1]["step"] >= max_steps
+
     def evaluation(self) -> Evaluation:
         """evaluation.json so far; an empty one where nothing has been measured."""
         path = self.root / "evaluation.json"
@@ -161,9 +165,7 @@ def check_resumable(run: RunDirectory, recipe: Recipe, tables: Tables) -> None:
     Raises:
         RunError: Keys differ that may not; all are named.
     """
-    different = [
-        key for key in differing_keys(run.resolved(tables), recipe) if not key.startswith(CHANGEABLE)
-    ]
+    different = [key for key in differing_keys(run.resolved(tables), recipe) if not key.startswith(CHANGEABLE)]
     if different:
         raise RunError(
             f"{run.root}: was started with other settings of {', '.join(different)}; set them back, or start a new "
@@ -193,8 +195,12 @@ def free_folder(base: Path) -> Path:
 
 def newest_run(base: Path) -> Path | None:
     """The newest run among ``base``, ``base-2``, ..."""
-    runs = [path for path in base.parent.glob(f"{base.name}*") if re.fullmatch(rf"{re.escape(base.name)}(-\d+)?", path.name)]
-    return max((path for path in runs if (path / "resolved.json").is_file()), key=lambda p: p.stat().st_mtime, default=None)
+    runs = [
+        path for path in base.parent.glob(f"{base.name}*") if re.fullmatch(rf"{re.escape(base.name)}(-\d+)?", path.name)
+    ]
+    return max(
+        (path for path in runs if (path / "resolved.json").is_file()), key=lambda p: p.stat().st_mtime, default=None
+    )
 
 
 def _line(content: Mapping[str, Any]) -> str:
@@ -213,4 +219,4 @@ def _write_whole(path: Path, text: str) -> None:
     """Write under another name, then rename: a reader never sees half a file."""
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+    unfinished.replace(path)

@@ -55,7 +55,10 @@ def summarize(
         "broken_form": 1 - fmean(has_soft_format(reply.text) for reply in openings),
         "cut_off": {"openings": _share_cut_off(openings), "futures": _share_cut_off(later)},
         "progress_cut": rollouts.num_cut,
-        "mean_tokens": {"openings": tokens["openings"] / len(openings), "futures": tokens["futures"] / max(1, len(later))},
+        "mean_tokens": {
+            "openings": tokens["openings"] / len(openings),
+            "futures": tokens["futures"] / max(1, len(later)),
+        },
         "tokens": tokens,
         "seconds": dict(seconds),
         "tokens_per_second": {phase: tokens[phase] / seconds[phase] for phase in tokens if seconds.get(phase)},

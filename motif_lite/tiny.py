@@ -17,7 +17,6 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from string import ascii_lowercase, digits
 
 import torch
 from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
@@ -33,10 +32,15 @@ _VERSION = 1
 """Part of the cache key: raise it whenever a change here alters the model."""
 
 _NUM_STEPS = 700
-_BATCH_SIZE = 128
+_BATCH_SIZE = 64
 _LEARNING_RATE = 3e-3
 _CURRICULUM = 0.3
 """Share of the warm start over which chains grow to full length; without it copying is not learned in time."""
+
+_DRILL = 0.5
+"""Share of the warm start spent on short single rounds from anywhere, before whole runs are imitated."""
+
+_LONGEST = 12
 
 _NUM_ATTEMPTS = 3
 _NUM_CHECKED = 300
@@ -180,13 +184,24 @@ def _learning_rate_factor(step: int) -> float:
 def _rounds(
     tokenizer: PreTrainedTokenizerFast, rng: random.Random, done: float, num_rounds: int, max_tokens: int
 ) -> Iterator[tuple[Conversation, str]]:
-    """Demonstrate rounds of whole runs, without end; ``done`` is the share of the warm start that is over."""
-    longest = 12
-    reach = min(longest, 3 + round((longest - 3) * done / _CURRICULUM))
+    """Demonstrations without end; ``done`` is the share of the warm start that is over."""
+    longest = min(_LONGEST, 3 + round((_LONGEST - 3) * done / _CURRICULUM))
     while True:
-        num_digits = rng.randint(max(1, reach - 2), reach) if rng.random() < 0.75 else rng.randint(1, min(reach, 5))
-        chain = [rng.randrange(10) for _ in range(num_digits)]
-        yield from _demonstrated_run(tokenizer, rng, chain, num_rounds, max_tokens)
+        chain = [rng.randrange(10) for _ in range(rng.randint(max(1, longest - 3), longest))]
+        if done < _DRILL:
+            yield _drill(rng, chain, num_rounds)
+        else:
+            yield from _demonstrated_run(tokenizer, rng, chain, num_rounds, max_tokens)
+
+
+def _drill(rng: random.Random, chain: list[int], num_rounds: int) -> tuple[Conversation, str]:
+    """One short round from anywhere in the chain: picking up from the progress is the hardest line to learn."""
+    start = rng.randint(0, len(chain))
+    user, stop = chain_sum.question(chain), min(len(chain), start + rng.randint(1, 3))
+    if start and num_rounds > 1:
+        note = replies.progress(chain_sum.reply(chain, 0, start))
+        user += progress_notice(rng.randint(1, num_rounds - 1), num_rounds, note)
+    return conversation("", user), chain_sum.reply(chain, start if num_rounds > 1 else 0, stop)
 
 
 def _demonstrated_run(
@@ -231,16 +246,27 @@ def _rendered(tokenizer: PreTrainedTokenizerFast, messages: Conversation) -> str
 
 
 def sampled_accuracy(
-    model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, problems: list[Problem], num_rounds: int, max_tokens: int
+    model: Qwen2ForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    problems: list[Problem],
+    num_rounds: int,
+    max_tokens: int,
 ) -> float:
     """Share of the problems solved in ``num_rounds`` rounds at temperature 1, one sample each."""
     users = [problem.question for problem in problems]
     for round_number in range(1, num_rounds + 1):
-        inputs = tokenizer([_rendered(tokenizer, conversation("", user)) for user in users], padding=True, return_tensors="pt")
+        inputs = tokenizer(
+            [_rendered(tokenizer, conversation("", user)) for user in users], padding=True, return_tensors="pt"
+        )
         with torch.no_grad():
             ids = model.generate(
-                input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"],
-                do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=max_tokens,
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                do_sample=True,
+                temperature=1.0,
+                top_k=0,
+                top_p=1.0,
+                max_new_tokens=max_tokens,
             )
         texts = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
         users = [

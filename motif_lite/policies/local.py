@@ -161,7 +161,9 @@ class LocalPolicy:
 def generation_mode(model: torch.nn.Module) -> Iterator[None]:
     """Eval mode without gradient checkpointing; every module is put back as it was, whatever happens inside."""
     modes = [(module, module.training) for module in model.modules()]
-    checkpointing = [(module, module.gradient_checkpointing) for module, _ in modes if hasattr(module, "gradient_checkpointing")]
+    checkpointing = [
+        (module, module.gradient_checkpointing) for module, _ in modes if hasattr(module, "gradient_checkpointing")
+    ]
     try:
         model.eval()
         for module, _ in checkpointing:
@@ -204,5 +206,3 @@ class _StepCounter(StoppingCriteria):
         if self.on_progress is not None:
             self.on_progress(self.done, self.total)
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-
-

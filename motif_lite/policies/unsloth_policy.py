@@ -40,8 +40,8 @@ def _prepare_unsloth() -> None:
 
 _prepare_unsloth()
 
+import torch  # noqa: E402
 import unsloth  # noqa: E402  # first of all: it patches what the next lines import
-import torch  # noqa: E402,I001
 
 from motif_lite.policies.local import LocalPolicy, explain_loading, generation_mode  # noqa: E402
 
@@ -81,9 +81,7 @@ class UnslothPolicy(LocalPolicy):
             use_gradient_checkpointing=checkpointing,
             random_state=recipe.seed,
         )
-        return cls(
-            model, tokenizer, context_tokens=recipe.model.max_seq_length, max_width=recipe.rollout.max_width
-        )
+        return cls(model, tokenizer, context_tokens=recipe.model.max_seq_length, max_width=recipe.rollout.max_width)
 
     def _generation_mode(self) -> AbstractContextManager[None]:
         return _unsloth_generation_mode(self.model, self.tokenizer)
@@ -110,4 +108,3 @@ def _unsloth_generation_mode(model: Any, tokenizer: Any) -> Iterator[None]:
     finally:
         os.environ["UNSLOTH_RETURN_HIDDEN_STATES"] = hidden_states
         tokenizer.padding_side = padding_side
-
