@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import tomli_w
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.panel import Panel
@@ -178,16 +179,18 @@ def step_line(metrics: dict[str, Any], num_steps: int) -> str:
     )
 
 
-def result_table(recipe: Recipe, evaluation: dict[str, Any]) -> Table:
-    """Before and after with intervals, and what the paired comparison says."""
-    table = Table(title=f"Accuracy with {recipe.evaluation.confidence:.0%} intervals", title_justify="left")
-    for column in ("benchmark", "thinking", "decoding"):
-        table.add_column(column)
+def result_table(recipe: Recipe, evaluation: dict[str, Any], benchmark: str) -> Table:
+    """Before and after with intervals, and what the paired comparison says, for one benchmark."""
+    title = f"{benchmark}: accuracy in percent with {100 * recipe.evaluation.confidence:g} % intervals"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("thinking", no_wrap=True)
     for column in ("before", "after", "gain (paired)"):
-        table.add_column(column, justify="right")
-    for benchmark, strategy, decoding in measured(evaluation):
-        row = [_cell(evaluation, benchmark, when, strategy, decoding) for when in ("before", "after")]
-        table.add_row(benchmark, strategy, decoding, *row, gain(evaluation, benchmark, strategy, decoding))
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, strategy, decoding in measured(evaluation):
+        if name == benchmark:
+            cells = [_cell(evaluation, name, when, strategy, decoding) for when in ("before", "after")]
+            label = f"{strategy.removesuffix('_round')}, {decoding}"
+            table.add_row(label, *cells, gain(evaluation, name, strategy, decoding) or "-")
     return table
 
 
@@ -225,8 +228,8 @@ def share(result: dict[str, Any]) -> str:
 def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     """The table of results, where everything lies, and what to do next."""
     evaluation = run.evaluation()
-    if measured(evaluation):
-        console.print(result_table(recipe, evaluation))
+    for benchmark in dict.fromkeys(name for name, _, _ in measured(evaluation)):
+        console.print(result_table(recipe, evaluation, benchmark))
     lines = [("report", run.report), ("rollouts", run.root / "rollouts.jsonl"), ("adapter", run.adapter)]
     for name, path in lines:
         if path.exists():
@@ -294,4 +297,4 @@ def _cell(evaluation: dict[str, Any], benchmark: str, when: str, strategy: str, 
     if result is None:
         return "-"
     low, high = result["interval"]
-    return f"{100 * result['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{100 * result['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

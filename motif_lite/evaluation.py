@@ -82,11 +82,11 @@ def _think(
 ) -> list[Trajectory]:
     section = recipe.evaluation
     repeated = list(problems) * (section.num_samples if decoding == "sampled" else 1)
-    chosen: dict[str, float] = {"temperature": 0.0, "top_p": 1.0}
-    if decoding == "sampled":
-        chosen = {"temperature": section.temperature, "top_p": section.top_p}
-    limits = recipe.rollout.openings.max_tokens, recipe.rollout.futures.max_tokens
-    openings, futures = (Sampling(max_tokens=limit, **chosen) for limit in limits)
+    temperature, top_p = (section.temperature, section.top_p) if decoding == "sampled" else (0.0, 1.0)
+    openings, futures = (
+        Sampling(max_tokens=limits.max_tokens, temperature=temperature, top_p=top_p)
+        for limits in (recipe.rollout.openings, recipe.rollout.futures)
+    )
     return think(
         policy,
         STRATEGIES[strategy](recipe.rollout),

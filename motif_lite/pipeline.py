@@ -32,7 +32,7 @@ from motif_lite.types import Problem
 if TYPE_CHECKING:
     from motif_lite.policies import TrainablePolicy
 
-TABLES = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}
+TABLES: recipes.Tables = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}
 
 RUNS = Path("runs")
 """Where runs go unless --out says otherwise."""
@@ -273,4 +273,6 @@ def _quiet_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # Python prints what nobody handles to the screen; with this it goes to run.log or nowhere.
+    logging.getLogger().addHandler(logging.NullHandler())
     warnings.filterwarnings("ignore", module="trl|peft|transformers|torch")

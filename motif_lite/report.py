@@ -8,17 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 from jinja2 import Environment, FileSystemLoader
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from motif_lite import __version__
 from motif_lite.console import gain, measured, percent, printable, recipe_toml
 from motif_lite.recipe import Recipe
 from motif_lite.run_dir import RunDirectory
-
-matplotlib.use("svg")
-
-from matplotlib import pyplot  # after the backend is chosen: there may be no screen
 
 _COLOURS = ("#2f6f9f", "#c8553d", "#3f8f5f", "#8a63a8", "#b08a2e")
 _NUM_SAMPLES = 3
@@ -87,20 +84,20 @@ def _lists(metrics: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[flo
 
 
 def _svg(steps: Sequence[int], series: Series, unit: str) -> str:
-    figure, axes = pyplot.subplots(figsize=(5.6, 2.8))
+    figure = Figure(figsize=(5.6, 2.8))
+    axes = figure.subplots()
     for colour, (name, values) in zip(_COLOURS * 2, series.items(), strict=False):
         points = [float("nan") if value is None else value for value in values]
         axes.plot(steps, points, label=name, color=colour, linewidth=1.5, marker="." if len(steps) < 40 else "")
     axes.set_xlabel("step")
     axes.set_ylabel(unit)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25)
     if len(series) > 1:
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
-    pyplot.close(figure)
     return drawn.getvalue()[drawn.getvalue().index("<svg") :]
 
 

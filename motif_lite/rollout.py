@@ -5,7 +5,7 @@ The futures of all openings of a step advance together, one wide generate call p
 """
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,7 +33,9 @@ class Rollouts:
 class Strategy(Protocol):
     """A way of thinking."""
 
-    num_rounds: int
+    @property
+    def num_rounds(self) -> int:
+        """Rounds of a whole trajectory."""
 
     def first_messages(self, problem: Problem) -> Conversation:
         """What the policy sees in round 1."""
@@ -171,4 +173,7 @@ def _multi_round(section: RolloutSection) -> Strategy:
     return MultiRound(prompts.system_prompt(section.num_rounds) if prompt is None else prompt, section.num_rounds)
 
 
-STRATEGIES = {"single_round": _single_round, "multi_round": _multi_round}
+STRATEGIES: dict[str, Callable[[RolloutSection], Strategy]] = {
+    "single_round": _single_round,
+    "multi_round": _multi_round,
+}

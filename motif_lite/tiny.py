@@ -16,6 +16,8 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -34,13 +36,14 @@ _VERSION = 1
 _NUM_STEPS = 700
 _BATCH_SIZE = 64
 _LEARNING_RATE = 3e-3
-_CURRICULUM = 0.3
+_LONG_CHAINS = 0.3
 """Share of the warm start over which chains grow to full length; without it copying is not learned in time."""
 
-_DRILL = 0.5
-"""Share of the warm start spent on short single rounds from anywhere, before whole runs are imitated."""
+_ALL_DIGITS = 0.4
+"""Share of the warm start over which digits above 2 become as common as the rest: addition starts easy."""
 
 _LONGEST = 12
+"""Digits of the longest chain demonstrated, as in `chain_sum.problems`."""
 
 _NUM_ATTEMPTS = 3
 _NUM_CHECKED = 300
@@ -56,6 +59,23 @@ _CHAT_TEMPLATE = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What the demonstrations and the check have in common.
+
+    Attributes:
+        tokenizer: Decides how much of a reply fits into a round.
+        num_rounds: Rounds of a run.
+        max_tokens: Reply limit of a round.
+        num_fitting: The most steps whose reply fits into a round, end of turn included.
+    """
+
+    tokenizer: PreTrainedTokenizerFast
+    num_rounds: int
+    max_tokens: int
+    num_fitting: int
+
+
 def prepare(*, seed: int, num_rounds: int, max_tokens: int, cache_folder: Path, on_progress: OnProgress) -> Path:
     """Build and warm-start the tiny model, or find it in the cache.
 
@@ -64,7 +84,7 @@ def prepare(*, seed: int, num_rounds: int, max_tokens: int, cache_folder: Path, 
         num_rounds: Rounds of the runs to imitate.
         max_tokens: Reply limit of a round.
         cache_folder: Where finished models are kept, one folder for each set of arguments.
-        on_progress: Told the training steps done and in all.
+        on_progress: Told the training steps done and in all; a second attempt counts from the start again.
 
     Returns:
         A folder that ``AutoModelForCausalLM`` and ``AutoTokenizer`` load.
@@ -76,33 +96,43 @@ def prepare(*, seed: int, num_rounds: int, max_tokens: int, cache_folder: Path, 
     folder = cache_folder / f"tiny-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if folder.exists():
         return folder
-    cache_folder.mkdir(parents=True, exist_ok=True)
+    course = _course(num_rounds, max_tokens)
     with torch.random.fork_rng(devices=[]):
-        model, tokenizer = _warm_started(seed, num_rounds, max_tokens, on_progress)
-    _save(model, tokenizer, folder)
+        model = _warm_started(course, seed, on_progress)
+    _save(model, course.tokenizer, folder)
     return folder
 
 
-def _warm_started(
-    seed: int, num_rounds: int, max_tokens: int, on_progress: OnProgress
-) -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
-    """Try seeds derived from ``seed`` until one passes the check: a few of them learn too little or too well."""
+def _course(num_rounds: int, max_tokens: int) -> _Course:
+    """Build the tokenizer and measure with it how many steps fit into a round."""
     tokenizer = _tokenizer(num_rounds)
+    replies_by_length = [chain_sum.reply([0] * _LONGEST, 0, stop) for stop in range(1, _LONGEST)]
+    num_fitting = sum(len(tokenizer.encode(reply)) + 1 <= max_tokens for reply in replies_by_length)
+    if num_fitting == 0:
+        raise ModelError(
+            f"the tiny model cannot do one step of chain_sum in {max_tokens} tokens; raise rollout.openings.max_tokens "
+            f"to {len(tokenizer.encode(replies_by_length[0])) + 1} or more"
+        )
+    return _Course(tokenizer, num_rounds, max_tokens, num_fitting)
+
+
+def _warm_started(course: _Course, seed: int, on_progress: OnProgress) -> Qwen2ForCausalLM:
+    """Try seeds derived from ``seed`` until one passes the check: a few of them learn too little."""
+    problems = chain_sum.problems(_NUM_CHECKED, seed=seed, split="warm start")
+    low, high = _ACCEPTED
     seen = []
     for attempt in range(_NUM_ATTEMPTS):
         rng = random.Random(f"tiny/{seed}/{attempt}")
         torch.manual_seed(rng.getrandbits(63))
-        model = _untrained(tokenizer)
-        _imitate(model, tokenizer, rng, num_rounds, max_tokens, on_progress)
-        checked = chain_sum.problems(_NUM_CHECKED, seed=seed, split="warm start check")
-        seen.append(sampled_accuracy(model, tokenizer, checked, num_rounds, max_tokens))
-        if _ACCEPTED[0] <= seen[-1] <= _ACCEPTED[1]:
-            return model, tokenizer
-    low, high = _ACCEPTED
+        model = _untrained(course.tokenizer)
+        _imitate(model, course, rng, on_progress)
+        seen.append(_sampled_accuracy(model, course, problems))
+        if low <= seen[-1] <= high:
+            return model
     raise ModelError(
-        f"the tiny model's warm start failed {_NUM_ATTEMPTS} times: sampled accuracy "
-        f"{', '.join(f'{accuracy:.0%}' for accuracy in seen)} instead of {low:.0%} to {high:.0%}; "
-        "choose another seed (--set seed=...)"
+        f"the tiny model's warm start failed {_NUM_ATTEMPTS} times: it then solves "
+        f"{', '.join(f'{accuracy:.0%}' for accuracy in seen)} of the problems, not {low:.0%} to {high:.0%}; "
+        "take another seed, or the rounds and token limits of recipes/tiny_cpu.toml"
     )
 
 
@@ -150,23 +180,15 @@ def _untrained(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     return model
 
 
-def _imitate(
-    model: Qwen2ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    rng: random.Random,
-    num_rounds: int,
-    max_tokens: int,
-    on_progress: OnProgress,
-) -> None:
+def _imitate(model: Qwen2ForCausalLM, course: _Course, rng: random.Random, on_progress: OnProgress) -> None:
     """Train on demonstrations, each step on fresh ones; only the replies' tokens carry loss."""
     optimizer = torch.optim.AdamW(model.parameters(), lr=_LEARNING_RATE, betas=(0.9, 0.98), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _learning_rate_factor)
     model.train()
     for step in range(_NUM_STEPS):
-        rounds = _rounds(tokenizer, rng, step / _NUM_STEPS, num_rounds, max_tokens)
-        batch = _batch(tokenizer, [next(rounds) for _ in range(_BATCH_SIZE)])
-        loss = model(**batch).loss
-        loss.backward()
+        demonstrations = _demonstrations(course, rng, step / _NUM_STEPS)
+        batch = _batch(course.tokenizer, list(islice(demonstrations, _BATCH_SIZE)))
+        model(**batch).loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -181,50 +203,39 @@ def _learning_rate_factor(step: int) -> float:
     return min(1.0, (step + 1) / (0.05 * _NUM_STEPS)) * 0.5 * (1 + math.cos(math.pi * done))
 
 
-def _rounds(
-    tokenizer: PreTrainedTokenizerFast, rng: random.Random, done: float, num_rounds: int, max_tokens: int
-) -> Iterator[tuple[Conversation, str]]:
-    """Demonstrations without end; ``done`` is the share of the warm start that is over."""
-    longest = min(_LONGEST, 3 + round((_LONGEST - 3) * done / _CURRICULUM))
+def _demonstrations(course: _Course, rng: random.Random, done: float) -> Iterator[tuple[Conversation, str]]:
+    """Rounds to imitate, without end; ``done`` is the share of the warm start that is over."""
+    longest = min(_LONGEST, 3 + round((_LONGEST - 3) * done / _LONG_CHAINS))
     while True:
-        chain = [rng.randrange(10) for _ in range(rng.randint(max(1, longest - 3), longest))]
-        if done < _DRILL:
-            yield _drill(rng, chain, num_rounds)
-        else:
-            yield from _demonstrated_run(tokenizer, rng, chain, num_rounds, max_tokens)
+        is_long = rng.random() < 0.75
+        num_digits = rng.randint(max(1, longest - 2), longest) if is_long else rng.randint(1, min(longest, 5))
+        chain = [rng.randrange(10 if rng.random() < done / _ALL_DIGITS else 3) for _ in range(num_digits)]
+        yield from _demonstrated_run(course, rng, chain)
 
 
-def _drill(rng: random.Random, chain: list[int], num_rounds: int) -> tuple[Conversation, str]:
-    """One short round from anywhere in the chain: picking up from the progress is the hardest line to learn."""
-    start = rng.randint(0, len(chain))
-    user, stop = chain_sum.question(chain), min(len(chain), start + rng.randint(1, 3))
-    if start and num_rounds > 1:
-        note = replies.progress(chain_sum.reply(chain, 0, start))
-        user += progress_notice(rng.randint(1, num_rounds - 1), num_rounds, note)
-    return conversation("", user), chain_sum.reply(chain, start if num_rounds > 1 else 0, stop)
+def _demonstrated_run(course: _Course, rng: random.Random, chain: list[int]) -> Iterator[tuple[Conversation, str]]:
+    """One run in which every line is right, and only the number of steps in a round may be wrong.
 
-
-def _demonstrated_run(
-    tokenizer: PreTrainedTokenizerFast, rng: random.Random, chain: list[int], num_rounds: int, max_tokens: int
-) -> Iterator[tuple[Conversation, str]]:
-    """One run in which every line is right, and only the number of steps in a round may be wrong."""
-    question = chain_sum.question(chain)
-    num_fitting = _num_fitting_steps(max_tokens)
-    user, start = question, 0
-    for round_number in range(1, num_rounds + 1):
-        fewest = 1 if round_number == 1 else num_fitting - 2
-        stop = min(len(chain), start + rng.randint(fewest, num_fitting + 2))
-        reply = chain_sum.reply(chain, start, stop)
+    Openings do any number of steps, also one or two more than fit: what is cut off passes nothing of use on, and
+    the next round starts again. Later rounds do nearly as many as fit: reinforcement learning on openings does
+    not train them, so they must be able to finish what a good opening leaves.
+    """
+    question, start = chain_sum.question(chain), 0
+    user = question
+    for round_number in range(1, course.num_rounds + 1):
+        reply = chain_sum.reply(chain, start, min(len(chain), start + _num_steps(course, rng, round_number)))
         yield conversation("", user), reply
-        seen = tokenizer.decode(tokenizer.encode(reply)[:max_tokens])
+        seen = course.tokenizer.decode(course.tokenizer.encode(reply)[: course.max_tokens])
         note = replies.progress(seen)
         start = len(chain) if "\\boxed{" in note else chain_sum.steps_done(question, note) or 0
-        user = question + progress_notice(round_number, num_rounds, note)
+        user = question + progress_notice(round_number, course.num_rounds, note)
 
 
-def _num_fitting_steps(max_tokens: int) -> int:
-    """Steps that fit into a round: 12 tokens are for tags, progress and end of turn, and a step takes 4."""
-    return max(1, (max_tokens - 12) // 4)
+def _num_steps(course: _Course, rng: random.Random, round_number: int) -> int:
+    """Draw how many steps a demonstrated round does, if the chain is long enough."""
+    if round_number == 1:
+        return rng.randint(1, course.num_fitting + 2)
+    return rng.randint(max(1, course.num_fitting - 2), course.num_fitting)
 
 
 def _batch(tokenizer: PreTrainedTokenizerFast, rounds: list[tuple[Conversation, str]]) -> dict[str, torch.Tensor]:
@@ -242,43 +253,36 @@ def _batch(tokenizer: PreTrainedTokenizerFast, rounds: list[tuple[Conversation, 
 
 
 def _rendered(tokenizer: PreTrainedTokenizerFast, messages: Conversation) -> str:
+    """The prompt as text, up to where the assistant begins."""
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
-def sampled_accuracy(
-    model: Qwen2ForCausalLM,
-    tokenizer: PreTrainedTokenizerFast,
-    problems: list[Problem],
-    num_rounds: int,
-    max_tokens: int,
-) -> float:
-    """Share of the problems solved in ``num_rounds`` rounds at temperature 1, one sample each."""
+def _sampled_accuracy(model: Qwen2ForCausalLM, course: _Course, problems: list[Problem]) -> float:
+    """Share of the problems solved in all rounds at temperature 1; one sample each, all in one batch."""
     users = [problem.question for problem in problems]
-    for round_number in range(1, num_rounds + 1):
-        inputs = tokenizer(
-            [_rendered(tokenizer, conversation("", user)) for user in users], padding=True, return_tensors="pt"
-        )
-        with torch.no_grad():
-            ids = model.generate(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                do_sample=True,
-                temperature=1.0,
-                top_k=0,
-                top_p=1.0,
-                max_new_tokens=max_tokens,
-            )
-        texts = tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+    for round_number in range(1, course.num_rounds + 1):
+        texts = _sampled(model, course, users)
         users = [
-            problem.question + progress_notice(round_number, num_rounds, replies.progress(text))
+            problem.question + progress_notice(round_number, course.num_rounds, replies.progress(text))
             for problem, text in zip(problems, texts, strict=True)
         ]
-    finals = [text.rpartition("\\boxed{")[2].partition("}")[0] for text in texts]
-    return sum(final == problem.gold for final, problem in zip(finals, problems, strict=True)) / len(problems)
+    solved = [f"\\boxed{{{problem.gold}}}" in text for problem, text in zip(problems, texts, strict=True)]
+    return sum(solved) / len(solved)
+
+
+def _sampled(model: Qwen2ForCausalLM, course: _Course, users: list[str]) -> list[str]:
+    """One reply to each user message, at temperature 1 and without truncation of the distribution."""
+    prompts = [_rendered(course.tokenizer, conversation("", user)) for user in users]
+    inputs = course.tokenizer(prompts, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        ids = model.generate(**inputs, do_sample=True, top_k=0, max_new_tokens=course.max_tokens)
+    num_prompt_tokens = inputs["input_ids"].shape[1]
+    return list(course.tokenizer.batch_decode(ids[:, num_prompt_tokens:], skip_special_tokens=True))
 
 
 def _save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write to a temporary folder and rename it, so that an interrupted build leaves nothing half-made."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
     try:
         model.save_pretrained(unfinished)

@@ -167,13 +167,13 @@ def generation_mode(model: torch.nn.Module) -> Iterator[None]:
     try:
         model.eval()
         for module, _ in checkpointing:
-            module.gradient_checkpointing = False
+            setattr(module, "gradient_checkpointing", False)  # noqa: B010  # not declared on nn.Module
         yield
     finally:
         for module, training in modes:
             module.training = training
         for module, checkpointed in checkpointing:
-            module.gradient_checkpointing = checkpointed
+            setattr(module, "gradient_checkpointing", checkpointed)  # noqa: B010
 
 
 def explain_loading(model_name: str, error: Exception) -> str:

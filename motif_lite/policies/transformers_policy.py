@@ -43,7 +43,7 @@ class TransformersPolicy(LocalPolicy):
         lora = LoraConfig(
             task_type="CAUSAL_LM",
             r=recipe.lora.rank,
-            lora_alpha=recipe.lora.alpha,  # type: ignore[arg-type]  # annotated int, used as a factor
+            lora_alpha=recipe.lora.alpha,
             target_modules=recipe.lora.targets,
             lora_dropout=0.0,
             bias="none",
@@ -101,4 +101,4 @@ def _keep_quantised_layers_in_train_mode(model: Any) -> None:
     for module in model.modules():
         if isinstance(module, Linear4bit):
             module.training = True
-            module.train = lambda mode=True, module=module: module  # type: ignore[method-assign,assignment,misc]
+            module.train = lambda mode=True, module=module: module
