@@ -161,7 +161,7 @@ def load_policy(recipe: Recipe, observer: Observer) -> "TrainablePolicy":
 def _perform(recipe: Recipe, policy: "TrainablePolicy", run: RunDirectory, observer: Observer) -> None:
     """All stages of a run that are not done yet."""
     from motif_lite import training
-    from motif_lite.evaluation import evaluate
+    from motif_lite.evaluation import evaluate, forget
 
     observer.phase("reading", "problems")
     strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
@@ -172,6 +172,7 @@ def _perform(recipe: Recipe, policy: "TrainablePolicy", run: RunDirectory, obser
     else:
         if recipe.evaluation.before:
             evaluate(recipe, policy, benchmarks, "before", run, observer)
+        forget(recipe, "after", run)  # a finished run that goes on has figures of its shorter self
         steps_done = data.steps_done(recipe.data.train)
         with _graceful_stop(observer) as stop_requested:
             complete = training.train(

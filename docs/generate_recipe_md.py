@@ -1,0 +1,67 @@
+"""Write docs/recipe.md from the docstrings beside the recipe's fields: ``python docs/generate_recipe_md.py``."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from pydantic import BaseModel  # noqa: E402
+from pydantic_core import PydanticUndefined  # noqa: E402
+
+from motif_lite.recipe import key_paths  # noqa: E402
+
+HEAD = """\
+# The recipe, key by key
+
+A recipe is a TOML file. `extends = "other.toml"` begins with another recipe, relative to the file; `--set key.path=value`
+changes one key on the command line. This page is made from the docstrings in `motif_lite/recipe.py` by
+`python docs/generate_recipe_md.py`.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([HEAD, *_lines()])
+
+
+def _lines() -> Iterator[str]:
+    table = None
+    for path, section, name in key_paths():
+        if path.rpartition(".")[0] != table:
+            table = path.rpartition(".")[0]
+            yield from _heading(table, section)
+        field = section.model_fields[name]
+        text = " ".join((field.description or "").split())
+        yield f"| `{name}` | {_kind(field.annotation)} | {_default(field.get_default(call_default_factory=True))} | {text} |"
+
+
+def _heading(table: str, section: type[BaseModel]) -> Iterator[str]:
+    title = f"`[{table}]`" if table else "At the top"
+    yield f"\n## {title}\n\n{(section.__doc__ or '').strip().splitlines()[0]}\n"
+    yield "| key | kind | default | what it does |"
+    yield "|---|---|---|---|"
+
+
+def _kind(annotation: Any) -> str:
+    text = str(annotation)
+    for name, kind in {"Literal": "one of", "dict": "table", "list": "list", "bool": "true or false"}.items():
+        if name in text:
+            return kind if kind != "one of" else " ".join(f"`{value}`" for value in annotation.__args__)
+    return next(kind for name, kind in {"int": "integer", "float": "number", "str": "text"}.items() if name in text)
+
+
+def _default(value: Any) -> str:
+    if value is PydanticUndefined:
+        return "must be given"
+    return (
+        "none"
+        if value in (None, {})
+        else f"`{value!r}`".replace("'", '"').replace("True", "true").replace("False", "false")
+    )
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "recipe.md").write_text(page(), encoding="utf-8")

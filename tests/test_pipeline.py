@@ -1,0 +1,206 @@
+"""The whole program as a user runs it: the command line, real files, the tiny model."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "rollout.num_openings=4",
+    "rollout.num_futures=2",
+    "training.problems_per_step=2",
+    "training.micro_batch_size=8",
+    "training.max_steps=2",
+    "data.num_problems=32",
+    "evaluation.benchmarks.chain_sum.num_problems=20",
+]
+
+pytestmark = pytest.mark.usefixtures("tiny_folder")  # builds it once; the program then finds it in its cache
+
+
+def command(out: Path, *arguments: str, recipe: str = "tiny_cpu", changes: list[str] | None = None) -> list[str]:
+    settings = [part for change in (SMALL if changes is None else changes) for part in ("--set", change)]
+    return [sys.executable, "run.py", "--recipe", f"recipes/{recipe}.toml", "--out", str(out), *arguments, *settings]
+
+
+def run(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    return out, run(command(out))
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_one_command_trains_evaluates_and_reports(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out, process = finished
+    assert process.returncode == 0, process.stderr
+    for name in (
+        "recipe.toml", "resolved.json", "metrics.jsonl", "rollouts.jsonl", "checkpoints/checkpoint-2",
+        "adapter/adapter_model.safetensors", "evaluation.json", "report.html", "run.log",
+    ):  # fmt: skip
+        assert (out / name).exists(), name
+    assert (out / "recipe.toml").read_text() == (ROOT / "recipes" / "tiny_cpu.toml").read_text()
+    assert "step 2/2: reward" in process.stdout
+    assert "gain (paired)" in process.stdout
+
+
+def test_nothing_of_the_libraries_reaches_the_screen(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    _, process = finished
+    assert process.stderr == ""
+    for noise in ("Warning", "it/s", "bitsandbytes", "Traceback"):
+        assert noise not in process.stdout
+
+
+def test_evaluation_json_has_the_promised_shape(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = finished
+    benchmarks = read(out / "evaluation.json")["benchmarks"]
+    assert benchmarks.keys() == {"chain_sum"}
+    assert benchmarks["chain_sum"].keys() == {"before", "after"}
+    for by_strategy in benchmarks["chain_sum"].values():
+        assert by_strategy.keys() == {"single_round", "multi_round"}
+        for by_decoding in by_strategy.values():
+            for result in by_decoding.values():
+                assert result["num_problems"] == 20
+                assert result["accuracy"] == result["num_correct"] / result["num_samples"]
+                low, high = result["interval"]
+                assert 0 <= low <= result["accuracy"] <= high <= 1
+                assert result["generated_tokens"] > 0 < result["seconds"]
+
+
+def test_graded_replies_are_kept_problem_by_problem(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out, _ = finished
+    result = read(out / "evaluation.json")["benchmarks"]["chain_sum"]["after"]["multi_round"]["sampled"]
+    lines = (out / "evaluations" / "chain_sum.after.multi_round.sampled.jsonl").read_text().splitlines()
+    graded = [json.loads(line) for line in lines]
+    assert sum(line["correct"] for line in graded) == result["num_correct"]
+    assert sum(line["tokens"] for line in graded) == result["generated_tokens"]
+    assert all(len(line["replies"]) == 3 for line in graded)
+
+
+def test_a_run_is_not_overwritten(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = finished
+    process = run(command(out))
+    assert process.returncode == 2
+    assert "--resume" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_resuming_a_finished_run_with_another_recipe_is_refused(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out, _ = finished
+    process = run(command(out, "--resume", "--set", "training.learning_rate=5e-4", "--set", "seed=9"))
+    assert process.returncode == 2
+    assert "seed" in process.stderr
+    assert "training.learning_rate" in process.stderr
+
+
+def test_resuming_with_more_steps_goes_on(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    out, _ = finished
+    before = (out / "metrics.jsonl").read_text()
+    process = run(command(out, "--resume", "--set", "training.max_steps=3"))
+    assert process.returncode == 0, process.stderr
+    after = (out / "metrics.jsonl").read_text()
+    assert after.startswith(before)
+    assert json.loads(after.splitlines()[-1])["step"] == 3
+
+
+def test_evaluate_only_measures_a_run_again_with_more_samples(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out, _ = finished
+    process = run([sys.executable, "run.py", "--evaluate-only", "--out", str(out), "--set", "evaluation.num_samples=3"])
+    assert process.returncode == 0, process.stderr
+    result = read(out / "evaluation.json")["benchmarks"]["chain_sum"]["after"]["multi_round"]["sampled"]
+    assert (result["num_problems"], result["num_samples"]) == (20, 60)
+
+
+def test_evaluate_only_measures_a_bare_model(tmp_path: Path) -> None:
+    process = run(command(tmp_path / "bare", "--evaluate-only"))
+    assert process.returncode == 0, process.stderr
+    assert read(tmp_path / "bare" / "evaluation.json")["benchmarks"]["chain_sum"].keys() == {"before"}
+    assert not (tmp_path / "bare" / "adapter").exists()
+
+
+def test_ctrl_c_saves_and_resume_finishes_as_if_nothing_had_happened(tmp_path: Path) -> None:
+    changes = [*SMALL, "training.max_steps=6", "training.save_every=100", "evaluation.before=false"]
+    process = subprocess.Popen(
+        command(tmp_path / "stopped", changes=changes), cwd=ROOT, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "stopped" / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in errors
+    steps = len((tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines())
+    assert steps < 6, "the run was too quick to be stopped"
+    assert (tmp_path / "stopped" / "checkpoints" / f"checkpoint-{steps}").is_dir()
+
+    assert run(command(tmp_path / "stopped", "--resume", changes=changes)).returncode == 0
+    assert run(command(tmp_path / "whole", changes=changes)).returncode == 0
+    stopped, whole = ((tmp_path / name / "rollouts.jsonl").read_bytes() for name in ("stopped", "whole"))
+    assert stopped == whole
+
+
+def test_grpo_recipe_runs_the_same_way(tmp_path: Path) -> None:
+    process = run(command(tmp_path / "grpo", recipe="tiny_cpu_grpo", changes=[*SMALL, "evaluation.before=false"]))
+    assert process.returncode == 0, process.stderr
+
+
+def test_real_gsm8k_under_the_real_chat_template(tmp_path: Path) -> None:
+    """Real questions, the real Qwen2.5 tokenizer, 4-bit random weights: one step."""
+    shared = ROOT.parent / "shared"
+    if not shared.exists():
+        pytest.skip("../shared is not here")
+    model = tmp_path / "model"
+    tokenizer = shared / "data" / "qwen25_tokenizer"
+    made = run([sys.executable, str(shared / "gpu" / "random_qwen.py"), str(model), str(tokenizer), "--size", "tiny"])
+    assert made.returncode == 0, made.stderr
+    changes = [
+        'model.backend="transformers"', f'model.name="{model}"',
+        f'data.train="{shared}/data/gsm8k/train.jsonl"', "data.num_problems=20",
+        f'evaluation.benchmarks={{gsm8k={{source="{shared}/data/gsm8k/test.jsonl", num_problems=2}}}}',
+        "training.max_steps=1", "rollout.num_openings=2", "rollout.num_futures=2", "training.micro_batch_size=2",
+        "rollout.openings.max_tokens=8", "rollout.futures.max_tokens=8", "evaluation.before=false",
+    ]  # fmt: skip
+    process = run(command(tmp_path / "out", recipe="motif_gsm8k", changes=changes))
+    assert process.returncode == 0, process.stderr
+    line = json.loads((tmp_path / "out" / "rollouts.jsonl").read_text().splitlines()[0])
+    prompts = [line["opening"]["prompt"], *(turn["prompt"] for turn in line["futures"][0]["rounds"])]
+    for prompt in prompts:
+        assert prompt.startswith("<|im_start|>system\n")
+        assert line["question"] in prompt
+        assert prompt.endswith("<|im_end|>\n<|im_start|>assistant\n")
+    assert "Progress in round 1" in prompts[1]
+    assert "final (third) round" in prompts[2]
+
+
+def test_help_names_every_option() -> None:
+    environment = {**os.environ, "COLUMNS": "200"}
+    process = subprocess.run(
+        [sys.executable, "run.py", "--help"], cwd=ROOT, capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert process.returncode == 0
+    for option in ("--recipe", "--check", "--set", "--out", "--resume", "--evaluate-only"):
+        assert option in process.stdout

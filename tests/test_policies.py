@@ -1,0 +1,272 @@
+"""The transformers backend for real: what is generated is right, live, and leaves no trace."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from motif_lite import chain_sum, policies
+from motif_lite.errors import MissingHardwareError, ModelError
+from motif_lite.policies.local import ADAPTER_FILE, LocalPolicy
+from motif_lite.recipe import Recipe
+from motif_lite.rollout import STRATEGIES
+from motif_lite.types import Sampling, Turn
+
+GREEDY = Sampling(max_tokens=24, temperature=0.0)
+SAMPLED = Sampling(max_tokens=24)
+
+MakeRecipe = Callable[..., Recipe]
+
+
+@pytest.fixture
+def policy(qwen_folder: Path, tiny_recipe: MakeRecipe) -> LocalPolicy:
+    return load(qwen_folder, tiny_recipe())
+
+
+def load(folder: Path, recipe: Recipe) -> LocalPolicy:
+    policy = policies.load(recipe, str(folder))
+    assert isinstance(policy, LocalPolicy)
+    return policy
+
+
+def rendered(policy: LocalPolicy, num_prompts: int, min_digits: int = 1, max_digits: int = 12) -> list[str]:
+    problems = chain_sum.problems(num_prompts, seed=5, split="test", min_digits=min_digits, max_digits=max_digits)
+    return [policy.render([{"role": "user", "content": problem.question}]) for problem in problems]
+
+
+def disturb_adapter(policy: LocalPolicy, scale: float = 0.5) -> None:
+    """Give the adapter's zero half weights, so that it does something."""
+    generator = torch.Generator().manual_seed(1)
+    for name, weight in policy.model.named_parameters():
+        if "lora_B" in name:
+            weight.data.copy_(scale * torch.randn(weight.shape, generator=generator))
+
+
+def test_a_left_padded_batch_writes_what_each_prompt_alone_writes(policy: LocalPolicy) -> None:
+    prompts = rendered(policy, 9)
+    assert len({policy.count_tokens(prompt) for prompt in prompts}) > 3
+    together = policy.generate(prompts, GREEDY, seed=0)
+    alone = [policy.generate([prompt], GREEDY, seed=0)[0] for prompt in prompts]
+    assert together == alone
+
+
+def test_the_padding_side_of_the_tokenizer_does_not_matter(policy: LocalPolicy) -> None:
+    prompts = rendered(policy, 5)
+    left = policy.generate(prompts, GREEDY, seed=0)
+    policy.tokenizer.padding_side = "right"
+    assert policy.generate(prompts, GREEDY, seed=0) == left
+
+
+def test_the_same_seed_gives_the_same_replies_and_another_seed_others(policy: LocalPolicy) -> None:
+    prompts = rendered(policy, 6)
+    first = policy.generate(prompts, SAMPLED, seed=3)
+    assert policy.generate(prompts, SAMPLED, seed=3) == first
+    assert policy.generate(prompts, SAMPLED, seed=4) != first
+
+
+def test_generating_leaves_the_random_state_alone(policy: LocalPolicy) -> None:
+    before = torch.get_rng_state()
+    policy.generate(rendered(policy, 2), SAMPLED, seed=3)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_width_limit_splits_the_call_and_loses_nothing(policy: LocalPolicy) -> None:
+    prompts = rendered(policy, 7)
+    wide = policy.generate(prompts, GREEDY, seed=0)
+    policy.max_width = 3
+    widths = []
+    generate = policy.model.generate
+    policy.model.generate = lambda **inputs: widths.append(len(inputs["input_ids"])) or generate(**inputs)
+    assert policy.generate(prompts, GREEDY, seed=0) == wide
+    assert widths == [3, 3, 1]
+
+
+def test_progress_counts_token_steps(policy: LocalPolicy) -> None:
+    seen: list[tuple[int, int]] = []
+    policy.max_width = 2
+    replies = policy.generate(
+        rendered(policy, 3), GREEDY, seed=0, on_progress=lambda done, total: seen.append((done, total))
+    )
+    assert {total for _, total in seen} == {2 * GREEDY.max_tokens}
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert len(seen) >= max(reply.num_tokens for reply in replies)
+
+
+def test_a_reply_that_is_cut_off_says_so_and_one_that_ends_holds_no_special_token(policy: LocalPolicy) -> None:
+    stop = policy.tokenizer.eos_token_id
+    text = policy.tokenizer("a0b4=", add_special_tokens=False)["input_ids"]
+    assert policy.read_reply([*text, stop, *text]).text == "a0b4="
+    assert policy.read_reply([*text, stop, *text]).num_tokens == len(text) + 1
+    assert policy.read_reply([*text, stop]).finish == "stop"
+    assert policy.read_reply(text).finish == "length"
+
+
+def test_keep_end_keeps_the_end(policy: LocalPolicy) -> None:
+    assert policy.keep_end("a0b4c5", 4) == "b4c5"
+    assert policy.keep_end("a0b4c5", 0) == ""
+    assert policy.keep_end("a0b4c5", 99) == "a0b4c5"
+
+
+def test_replies_change_with_the_adapters_weights(policy: LocalPolicy) -> None:
+    prompts = rendered(policy, 4)
+    base = policy.generate(prompts, GREEDY, seed=0)
+    disturb_adapter(policy)
+    assert policy.generate(prompts, GREEDY, seed=0) != base
+    with policy.model.disable_adapter():
+        assert policy.generate(prompts, GREEDY, seed=0) == base
+
+
+def test_futures_come_from_the_adapter_as_it_stands(policy: LocalPolicy, tiny_recipe: MakeRecipe) -> None:
+    recipe = tiny_recipe()
+    strategy = STRATEGIES["multi_round"](recipe.rollout)
+    problem = chain_sum.problems(1, seed=5, split="test")[0]
+    prompt = policy.render(strategy.first_messages(problem))
+    opening = (problem, Turn(prompt, policy.generate([prompt], GREEDY, seed=0)[0]))
+
+    def futures() -> list[str]:
+        rollouts = strategy.continue_openings(policy, [opening], 3, GREEDY, seed=1)
+        return [future.final.text for future in rollouts.openings[0].futures]
+
+    before = futures()
+    assert futures() == before
+    disturb_adapter(policy)
+    assert futures() != before
+
+
+@pytest.fixture
+def training_policy(policy: LocalPolicy) -> Iterator[LocalPolicy]:
+    """As TRL leaves the model while it calls the rewards: train mode, gradient checkpointing on."""
+    disturb_adapter(policy, 0.1)
+    policy.model.train()
+    policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    policy.model.enable_input_require_grads()
+    yield policy
+
+
+def flags(model: Any) -> list[tuple[bool, object]]:
+    return [(module.training, getattr(module, "gradient_checkpointing", None)) for module in model.modules()]
+
+
+def test_generation_in_mid_training_equals_eval_mode_token_by_token(training_policy: LocalPolicy) -> None:
+    prompts = rendered(training_policy, 5)
+    during = training_policy.generate(prompts, GREEDY, seed=0)
+    training_policy.model.gradient_checkpointing_disable()
+    training_policy.model.eval()
+    assert training_policy.generate(prompts, GREEDY, seed=0) == during
+
+
+def test_modes_are_as_they_were_after_generating(training_policy: LocalPolicy) -> None:
+    training_policy.model.get_base_model().model.layers[1].eval()
+    before = flags(training_policy.model)
+    training_policy.generate(rendered(training_policy, 2), GREEDY, seed=0)
+    assert flags(training_policy.model) == before
+
+
+def test_modes_are_as_they_were_after_an_exception(training_policy: LocalPolicy) -> None:
+    before = flags(training_policy.model)
+
+    def fail(done: int, total: int) -> None:
+        assert not training_policy.model.training
+        raise RuntimeError("in mid-generation")
+
+    with pytest.raises(RuntimeError, match="in mid-generation"):
+        training_policy.generate(rendered(training_policy, 2), GREEDY, seed=0, on_progress=fail)
+    assert flags(training_policy.model) == before
+
+
+def test_the_models_own_sampling_defaults_do_not_leak(
+    qwen_folder: Path, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    """Qwen2.5's generation_config.json asks for top-k 20 and a repetition penalty."""
+    folder = tmp_path / "with_defaults"
+    shutil.copytree(qwen_folder, folder)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    settings |= {"do_sample": True, "top_k": 1, "repetition_penalty": 5.0, "temperature": 0.01}
+    (folder / "generation_config.json").write_text(json.dumps(settings))
+    plain, defaulted = load(qwen_folder, tiny_recipe()), load(folder, tiny_recipe())
+    prompts = rendered(plain, 4)
+    assert defaulted.generate(prompts, SAMPLED, seed=3) == plain.generate(prompts, SAMPLED, seed=3)
+    assert defaulted.generate(prompts, GREEDY, seed=3) == plain.generate(prompts, GREEDY, seed=3)
+    assert defaulted.model.generation_config.top_k != 1  # what TRL's openings would take
+
+
+def test_an_adapter_survives_saving_and_loading(
+    policy: LocalPolicy, qwen_folder: Path, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    disturb_adapter(policy)
+    policy.save_adapter(tmp_path / "adapter")
+    assert (tmp_path / "adapter" / ADAPTER_FILE).is_file()
+    assert not list((tmp_path / "adapter").glob("*.bin"))
+    fresh = load(qwen_folder, tiny_recipe())
+    prompts = rendered(policy, 3)
+    assert fresh.generate(prompts, GREEDY, seed=0) != policy.generate(prompts, GREEDY, seed=0)
+    fresh.load_adapter(tmp_path / "adapter")
+    assert fresh.generate(prompts, GREEDY, seed=0) == policy.generate(prompts, GREEDY, seed=0)
+
+
+def test_an_adapter_that_does_not_fit_is_refused(
+    policy: LocalPolicy, qwen_folder: Path, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    policy.save_adapter(tmp_path)
+    with pytest.raises(ModelError, match="does not fit"):
+        load(qwen_folder, tiny_recipe("lora.rank=2")).load_adapter(tmp_path)
+    with pytest.raises(ModelError, match="does not fit"):
+        load(qwen_folder, tiny_recipe('lora.targets=["q_proj"]')).load_adapter(tmp_path)
+
+
+def test_a_damaged_or_missing_adapter_is_refused(policy: LocalPolicy, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="not an adapter that can be read"):
+        policy.load_adapter(tmp_path)
+    (tmp_path / ADAPTER_FILE).write_bytes(b"\x08\0\0\0\0\0\0\0garbage")
+    with pytest.raises(ModelError, match="not an adapter that can be read"):
+        policy.load_adapter(tmp_path)
+
+
+def test_a_4_bit_model_generates_between_training_steps(qwen_folder: Path, tiny_recipe: MakeRecipe) -> None:
+    """bitsandbytes repacks weights in eval mode on some processors, after which training fails."""
+    policy = load(qwen_folder, tiny_recipe("model.load_in_4bit=true"))
+    ids = torch.tensor([policy.tokenizer(text)["input_ids"] for text in rendered(policy, 2, 8, 8)])
+    for _ in range(2):
+        policy.model.train()
+        loss = policy.model(input_ids=ids, labels=ids).loss
+        loss.backward()
+        assert torch.isfinite(loss)
+        assert all(reply.num_tokens for reply in policy.generate(rendered(policy, 3), SAMPLED, seed=0))
+
+
+def test_folders_that_are_no_models_are_refused_with_the_remedy(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"config\.json"):
+        policies.load(tiny_recipe(), str(tmp_path))
+    with pytest.raises(ModelError, match="must hold"):
+        policies.load(tiny_recipe(), str(tmp_path / "nowhere"))
+
+
+def test_a_model_without_weights_is_refused(qwen_folder: Path, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(qwen_folder, folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        policies.load(tiny_recipe(), str(folder))
+
+
+def test_a_model_without_a_chat_template_is_refused(qwen_folder: Path, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(qwen_folder, folder)
+    for name in ("chat_template.jinja",):
+        (folder / name).unlink(missing_ok=True)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    settings.pop("chat_template", None)
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    with pytest.raises(ModelError, match="no chat template"):
+        policies.load(tiny_recipe(), str(folder))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_recipe_that_needs_a_gpu_names_the_one_that_does_not(tiny_recipe: MakeRecipe) -> None:
+    for change in ('model.backend="unsloth"', 'model.device="cuda"'):
+        with pytest.raises(MissingHardwareError, match=r"recipes/tiny_cpu\.toml"):
+            policies.load(tiny_recipe(change), "nowhere")

@@ -1,0 +1,257 @@
+"""Training for real: TRL's trainer, the warm-started tiny model, our rewards."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from motif_lite import data, policies
+from motif_lite.policies.local import LocalPolicy
+from motif_lite.recipe import Recipe
+from motif_lite.rollout import STRATEGIES
+from motif_lite.run_dir import RunDirectory
+from motif_lite.types import Opening, Problem
+from tests.fakes import RecordingObserver
+
+MakeRecipe = Callable[..., Recipe]
+
+
+class Training:
+    """One run of `training.train` with everything that it needs."""
+
+    def __init__(self, recipe: Recipe, folder: Path, out: Path) -> None:
+        self.recipe = recipe
+        self.policy = policies.load(recipe, str(folder))
+        self.run = RunDirectory(out)
+        out.mkdir(exist_ok=True)
+        self.observer = RecordingObserver()
+        self.problems = data.load(recipe.data.as_source(), role="train", seed=recipe.seed)
+
+    def train(self, stop_after: int | None = None) -> bool:
+        from motif_lite import training
+
+        return training.train(
+            self.recipe,
+            self.policy,
+            STRATEGIES[self.recipe.rollout.strategy](self.recipe.rollout),
+            self.problems,
+            self.run,
+            self.observer,
+            steps_done=data.steps_done(self.recipe.data.train),
+            stop_requested=lambda: stop_after is not None and len(self.run.metrics()) + 1 >= stop_after,
+        )
+
+    def adapter(self) -> dict[str, torch.Tensor]:
+        return {
+            name: weight.detach().clone() for name, weight in self.policy.model.named_parameters() if "lora" in name
+        }
+
+
+def untimed(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    measured = {"seconds", "tokens_per_second", "peak_memory_bytes"}
+    return [{key: value for key, value in line.items() if key not in measured} for line in metrics]
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Training:
+    training = Training(tiny_recipe("training.max_steps=4"), tiny_folder, tmp_path_factory.mktemp("runs") / "whole")
+    training.initial = training.adapter()  # type: ignore[attr-defined]
+    training.widths = widths = []  # type: ignore[attr-defined]
+    generate = training.policy.generate
+
+    def counting(prompts: Any, *arguments: Any, **named: Any) -> Any:
+        widths.append(len(prompts))
+        return generate(prompts, *arguments, **named)
+
+    training.policy.generate = counting  # type: ignore[method-assign]
+    assert training.train()
+    return training
+
+
+def test_each_step_makes_one_wide_call_per_later_round(finished: Training) -> None:
+    rollout, problems = finished.recipe.rollout, finished.recipe.training.problems_per_step
+    width = problems * rollout.num_openings * rollout.num_futures
+    assert finished.widths == [width] * (rollout.num_rounds - 1) * 4  # type: ignore[attr-defined]
+
+
+def test_training_moves_the_adapter_and_saves_it(finished: Training) -> None:
+    from safetensors.torch import load_file
+
+    trained = finished.adapter()
+    assert any(not torch.equal(trained[name], weight) for name, weight in finished.initial.items())  # type: ignore[attr-defined]
+    saved = load_file(finished.run.adapter / "adapter_model.safetensors")
+    assert {name.replace(".default", ""): weight for name, weight in trained.items()}.keys() == saved.keys()
+    for name, weight in trained.items():
+        assert torch.equal(saved[name.replace(".default", "")], weight)
+
+
+def test_metrics_have_a_line_per_step_with_everything_promised(finished: Training) -> None:
+    metrics = finished.run.metrics()
+    assert [line["step"] for line in metrics] == [1, 2, 3, 4]
+    for line in metrics:
+        assert line["rewards"].keys() == finished.recipe.rewards.keys()
+        assert len(line["accuracy_by_round"]) == len(line["round_correct"]) == 3
+        assert line["accuracy"] == line["accuracy_by_round"][2]
+        assert line["seconds"].keys() == line["peak_memory_bytes"].keys() == {"openings", "futures", "update"}
+        assert all(value > 0 for value in (*line["seconds"].values(), *line["peak_memory_bytes"].values()))
+        assert line["tokens"]["openings"] > 0 < line["tokens"]["futures"]
+        for share in ("groups_without_signal", "broken_form"):
+            assert 0 <= line[share] <= 1
+        assert {"loss", "grad_norm", "learning_rate", "progress_cut", "cut_off", "mean_tokens"} <= line.keys()
+
+
+def test_the_reward_in_the_metrics_is_the_weighted_sum_of_its_parts(finished: Training) -> None:
+    for line in finished.run.metrics():
+        parts = sum(finished.recipe.rewards[name] * value for name, value in line["rewards"].items())
+        assert line["reward"] == pytest.approx(parts)
+
+
+def test_rollouts_hold_every_opening_with_its_own_question(finished: Training) -> None:
+    problems = {problem.id: problem for problem in finished.problems}
+    lines = finished.run.rollouts()
+    per_step = finished.recipe.training.problems_per_step * finished.recipe.rollout.num_openings
+    assert [line["step"] for line in lines] == [step for step in (1, 2, 3, 4) for _ in range(per_step)]
+    for line in lines:
+        problem = problems[line["problem"]]
+        assert (line["question"], line["gold"]) == (problem.question, problem.gold)
+        assert len(line["futures"]) == finished.recipe.rollout.num_futures
+        for future in line["futures"]:
+            assert all(problem.question in turn["prompt"] for turn in (line["opening"], *future["rounds"]))
+    assert len({line["problem"] for line in lines[:per_step]}) == finished.recipe.training.problems_per_step
+
+
+def test_rewards_in_the_rollouts_can_be_recomputed_from_their_text(finished: Training) -> None:
+    from motif_lite.rewards import answer_score
+
+    for line in finished.run.rollouts():
+        scores = [answer_score(line["gold"], future["rounds"][-1]["reply"]) for future in line["futures"]]
+        assert line["rewards"]["future_accuracy"] == pytest.approx(sum(scores) / len(scores))
+
+
+def test_a_run_stopped_and_resumed_equals_one_that_was_not(
+    finished: Training, tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe("training.max_steps=4")
+    first = Training(recipe, tiny_folder, tmp_path / "stopped")
+    assert not first.train(stop_after=2)
+    assert not first.run.adapter.exists()
+    torch.manual_seed(12345)  # a new process has another random state
+    second = Training(recipe, tiny_folder, tmp_path / "stopped")
+    assert second.train()
+    assert untimed(second.run.metrics()) == untimed(finished.run.metrics())
+    assert second.run.rollouts() == finished.run.rollouts()
+    for name, weight in finished.adapter().items():
+        assert torch.equal(second.adapter()[name], weight)
+
+
+def test_lines_of_steps_after_the_checkpoint_are_written_once(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe("training.max_steps=2")
+    training = Training(recipe, tiny_folder, tmp_path)
+    lost = '{"step": 1, "lost": true}\n{"step": 2, "lo'
+    (tmp_path / "metrics.jsonl").write_text(lost)
+    (tmp_path / "rollouts.jsonl").write_text(lost)
+    assert training.train()
+    assert [line["step"] for line in training.run.metrics()] == [1, 2]
+    assert not any("lost" in line for line in training.run.metrics())
+
+
+def test_single_round_training_generates_no_futures(tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path) -> None:
+    training = Training(tiny_recipe('rollout.strategy="single_round"'), tiny_folder, tmp_path)
+    assert training.train()
+    assert [line["tokens"]["futures"] for line in training.run.metrics()] == [0, 0]
+
+
+def test_every_field_of_the_trainer_has_the_recipes_value(
+    tiny_recipe: MakeRecipe, qwen_folder: Path, tmp_path: Path
+) -> None:
+    from motif_lite import training
+
+    recipe = tiny_recipe(
+        "seed=11",
+        "rollout.openings={max_tokens=17, temperature=0.7, top_p=0.9, top_k=5}",
+        "rewards={strict_format=0.25, future_accuracy=3.0}",
+        "training.learning_rate=2e-4",
+        'training.lr_schedule="linear"',
+        "training.warmup_fraction=0.2",
+        'training.optimizer="adamw_torch_fused"',
+        "training.adam_beta1=0.8",
+        "training.adam_beta2=0.95",
+        "training.weight_decay=0.03",
+        "training.max_grad_norm=0.4",
+        'training.loss_type="dr_grpo"',
+        'training.scale_rewards="none"',
+        "training.beta=0.01",
+        "training.epsilon=0.3",
+        "training.gradient_checkpointing=true",
+        "training.save_every=7",
+        "training.keep_checkpoints=3",
+        "training.max_steps=9",
+    )
+    config = training.grpo_config(recipe, policies.load(recipe, str(qwen_folder)), tmp_path)
+    expected = {
+        "seed": 11, "max_completion_length": 17, "temperature": 0.7, "top_p": 0.9, "top_k": 5,
+        "reward_weights": [0.25, 3.0], "learning_rate": 2e-4, "lr_scheduler_type": "linear", "warmup_steps": 0.2,
+        "optim": "adamw_torch_fused", "adam_beta1": 0.8, "adam_beta2": 0.95, "weight_decay": 0.03,
+        "max_grad_norm": 0.4, "loss_type": "dr_grpo", "scale_rewards": "none", "beta": 0.01, "epsilon": 0.3,
+        "epsilon_high": 0.3, "gradient_checkpointing": True, "save_steps": 7, "save_total_limit": 3, "max_steps": 9,
+        "num_generations": 4, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2,
+        "steps_per_generation": 2, "num_iterations": 1, "use_vllm": False, "bf16": False, "fp16": False,
+    }  # fmt: skip
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+def test_the_reference_recipe_trains_with_the_references_loss(qwen_folder: Path, tmp_path: Path) -> None:
+    from motif_lite import pipeline, training
+
+    recipe = pipeline.check(
+        Path(__file__).parents[1] / "recipes" / "motif_gsm8k.toml", ['model.backend="transformers"']
+    )
+    config = training.grpo_config(recipe, policies.load(recipe, str(qwen_folder)), tmp_path)
+    assert (config.loss_type, config.beta, config.scale_rewards, config.epsilon) == ("bnpo", 0.0, "group", 0.2)
+    assert (config.learning_rate, config.max_grad_norm, config.adam_beta2) == (5e-6, 0.1, 0.99)
+    assert config.generation_batch_size == 8
+
+
+def test_generation_inside_the_reward_sees_the_model_as_in_eval_mode(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The futures of a step, generated by TRL's reward call, against the same call on the model at rest."""
+    recipe = tiny_recipe("training.max_steps=1", "training.gradient_checkpointing=true")
+    training = Training(recipe, tiny_folder, tmp_path)
+    calls: list[tuple[Any, ...]] = []
+    inside: list[list[str]] = []
+    generate = LocalPolicy.generate
+
+    def recorded(self: LocalPolicy, prompts: Any, sampling: Any, *, seed: int, on_progress: Any = None) -> Any:
+        assert self.model.training, "TRL calls the rewards in train mode"
+        replies = generate(self, prompts, sampling, seed=seed, on_progress=on_progress)
+        assert self.model.training
+        calls.append((list(prompts), sampling, seed))
+        inside.append([reply.text for reply in replies])
+        return replies
+
+    monkeypatch.setattr(LocalPolicy, "generate", recorded)
+    assert training.train()
+    monkeypatch.undo()
+    at_rest = policies.load(recipe, str(tiny_folder))
+    at_rest.model.eval()  # type: ignore[attr-defined]
+    for (prompts, sampling, seed), texts in zip(calls, inside, strict=True):
+        assert [reply.text for reply in at_rest.generate(prompts, sampling, seed=seed)] == texts
+
+
+def test_the_observer_sees_all_phases_of_a_step_in_order(finished: Training) -> None:
+    names = [name for name, _ in finished.observer.phases]
+    assert names[:5] == ["openings", "futures", "futures", "grading", "update"]
+    shown: list[Opening] = [opening for opening, _ in finished.observer.openings]
+    assert len(shown) == 4
+    assert all(isinstance(opening.problem, Problem) for opening in shown)
+
+
+def test_metrics_are_plain_json(finished: Training) -> None:
+    for line in (finished.run.root / "metrics.jsonl").read_text().splitlines():
+        json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
