@@ -94,7 +94,7 @@ class RunConsole:
 
     def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: dict[str, Any]) -> None:
         """A measurement is done."""
-        text = f"{benchmark} {when} training, {strategy}, {decoding}: {share(result)}"
+        text = f"{benchmark} {when}, {strategy}, {decoding}: {share(result)}"
         self._console.print(Text(f"  {text}"), soft_wrap=True)
 
     def note(self, text: str) -> None:
@@ -155,8 +155,13 @@ class RunConsole:
             table.add_column(no_wrap=True)
         table.add_row("reward", f"{metrics['reward']:.2f}", Text(sparkline(self._rewards, width), style="green"))
         table.add_row("accuracy", percent(metrics["accuracy"]), Text(sparkline(self._accuracies, width), style="green"))
-        lines = [Text.assemble((f"{name}  ", "dim"), value) for name, value in _facts(metrics)]
-        return Group(Text(), table, *lines)
+        facts = _facts(metrics)
+        per_row = 2 if self._console.width >= 100 else 1
+        grid = Table.grid(padding=(0, 3, 0, 0))
+        for start in range(0, len(facts), per_row):
+            cells = facts[start : start + per_row]
+            grid.add_row(*(cell for name, value in cells for cell in (Text(name, style="dim"), Text(value))))
+        return Group(Text(), table, grid)
 
     def _sample_view(self, opening: Opening, score: float) -> RenderableType:
         table = Table.grid(padding=(0, 2), expand=True)
@@ -220,8 +225,8 @@ def share(result: dict[str, Any]) -> str:
     """An accuracy with its interval and cost."""
     low, high = result["interval"]
     return (
-        f"{100 * result['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}], {result['num_correct']} of "
-        f"{result['num_samples']}, {result['generated_tokens']:,} tokens, {result['seconds']:.0f} s"
+        f"{100 * result['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}], "
+        f"{result['generated_tokens']:,} tokens, {result['seconds']:.0f} s"
     )
 
 
@@ -282,7 +287,7 @@ def _facts(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     facts += [
         ("groups without signal", percent(metrics["groups_without_signal"])),
         ("broken form", percent(metrics["broken_form"])),
-        ("cut off", " / ".join(percent(value) for value in metrics["cut_off"].values())),
+        ("cut off, openings / futures", " / ".join(percent(value) for value in metrics["cut_off"].values())),
         ("seconds", " + ".join(f"{name} {value:.1f}" for name, value in metrics["seconds"].items())),
     ]
     return facts

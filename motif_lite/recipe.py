@@ -69,7 +69,7 @@ class LoraSection(_Section):
 
     rank: Annotated[int, Field(ge=1, le=1024)] = 64
     """Rank r of each update."""
-    alpha: Annotated[float, Field(gt=0), Finite] = 64.0
+    alpha: PositiveInt = 64
     """Scale: the update is multiplied by alpha / rank."""
     targets: Annotated[list[str], Field(min_length=1)] = list(LORA_TARGETS)
     """The projections that get an adapter."""

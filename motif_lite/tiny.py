@@ -30,11 +30,11 @@ from motif_lite.errors import ModelError
 from motif_lite.prompts import conversation, progress_notice
 from motif_lite.types import Conversation, OnProgress, Problem
 
-_VERSION = 1
+_VERSION = 2
 """Part of the cache key: raise it whenever a change here alters the model."""
 
-_NUM_STEPS = 700
-_BATCH_SIZE = 64
+_NUM_STEPS = 1000
+_BATCH_SIZE = 32
 _LEARNING_RATE = 3e-3
 _LONG_CHAINS = 0.3
 """Share of the warm start over which chains grow to full length; without it copying is not learned in time."""

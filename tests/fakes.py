@@ -1,0 +1,120 @@
+"""A policy that writes what a script says, an observer that remembers, and builders of the nouns in types.py."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from motif_lite.types import Conversation, OnProgress, Opening, Problem, Reply, Sampling, Trajectory, Turn
+
+Script = Callable[[str, Sampling], str]
+"""What to write, given the rendered prompt and the sampling settings."""
+
+GOOD_FORM = "<reasoning>\nthought\n</reasoning>\n<answer>\n{}\n</answer>"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One generate call: what it was given."""
+
+    prompts: tuple[str, ...]
+    sampling: Sampling
+    seed: int
+
+    @property
+    def width(self) -> int:
+        return len(self.prompts)
+
+
+class ScriptedPolicy:
+    """Implements `motif_lite.policies.Policy`; a token is a character.
+
+    Args:
+        script: Called for every prompt; its text is cut off at ``sampling.max_tokens``.
+        context_tokens: As in the protocol.
+    """
+
+    def __init__(self, script: Script, context_tokens: int = 1_000_000) -> None:
+        self.script = script
+        self.context_tokens = context_tokens
+        self.calls: list[Call] = []
+
+    @property
+    def widths(self) -> list[int]:
+        return [call.width for call in self.calls]
+
+    def render(self, conversation: Conversation) -> str:
+        return "".join(f"[{message['role']}]{message['content']}" for message in conversation) + "[assistant]"
+
+    def count_tokens(self, text: str) -> int:
+        return len(text)
+
+    def keep_end(self, text: str, max_tokens: int) -> str:
+        return text[-max_tokens:] if max_tokens > 0 else ""
+
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling, *, seed: int, on_progress: OnProgress | None = None
+    ) -> list[Reply]:
+        self.calls.append(Call(tuple(prompts), sampling, seed))
+        written = [self.script(prompt, sampling) for prompt in prompts]
+        if on_progress is not None:
+            on_progress(1, 1)
+        return [
+            Reply(text[: sampling.max_tokens], len(text), "length" if len(text) > sampling.max_tokens else "stop")
+            for text in written
+        ]
+
+
+class RecordingObserver:
+    """Implements `motif_lite.progress.Observer`; ``events`` holds (method, arguments) in order."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, tuple[Any, ...]]] = []
+
+    def phase(self, name: str, detail: str = "") -> None:
+        self.events.append(("phase", (name, detail)))
+
+    def advance(self, done: int, total: int) -> None:
+        self.events.append(("advance", (done, total)))
+
+    def step(self, metrics: dict[str, Any], num_steps: int) -> None:
+        self.events.append(("step", (metrics, num_steps)))
+
+    def opening(self, opening: Opening, score: float) -> None:
+        self.events.append(("opening", (opening, score)))
+
+    def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: dict[str, Any]) -> None:
+        self.events.append(("result", (benchmark, when, strategy, decoding, result)))
+
+    def note(self, text: str) -> None:
+        self.events.append(("note", (text,)))
+
+    def named(self, method: str) -> list[tuple[Any, ...]]:
+        """The arguments of every call of one method."""
+        return [arguments for name, arguments in self.events if name == method]
+
+    @property
+    def notes(self) -> list[str]:
+        return [text for (text,) in self.named("note")]
+
+
+def problem(question: str = "1+1?", gold: str = "2", name: str = "test/1") -> Problem:
+    return Problem(name, question, gold)
+
+
+def reply(text: str, *, num_tokens: int | None = None, finish: Literal["stop", "length"] = "stop") -> Reply:
+    return Reply(text, len(text) if num_tokens is None else num_tokens, finish)
+
+
+def turn(text: str | Reply, prompt: str = "prompt") -> Turn:
+    return Turn(prompt, reply(text) if isinstance(text, str) else text)
+
+
+def trajectory(*texts: str | Reply, of: Problem | None = None) -> Trajectory:
+    """A trajectory of one turn per text."""
+    return Trajectory(of or problem(), tuple(turn(text) for text in texts))
+
+
+def opening(first: str | Reply, *futures: Sequence[str | Reply], of: Problem | None = None) -> Opening:
+    """An opening with futures given as the replies of rounds 2 to n; without any, it is its own future."""
+    paths = tuple(trajectory(first, *later, of=of) for later in futures or [()])
+    return Opening(paths[0].problem, paths[0].turns[0], paths)

@@ -1,0 +1,127 @@
+r"""The tag contract; expected numbers are worked out by hand from design.md, section 2."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from motif_lite import replies
+
+STRICT = "<reasoning>\nthought\n</reasoning>\n<answer>\n5\n</answer>\n"
+MANY_LINES = "<reasoning>\none\ntwo\n\nthree\n</reasoning>\n<answer>\nfour\nfive\n</answer>\n"
+ONE_LINE = "<reasoning>thought</reasoning> <answer>5</answer>"
+TAG_SOUP = st.lists(st.one_of(st.sampled_from([*replies.TAGS, "\n", " ", "x"]), st.text(max_size=3))).map("".join)
+
+
+@pytest.mark.parametrize(
+    ("text", "progress"),
+    [
+        ("<answer>half done</answer>", "half done"),
+        ("<reasoning>\nr\n</reasoning>\n<answer>\n  a=2\nb=3 \n</answer>", "a=2\nb=3"),
+        ("<answer>first</answer> then <answer>second</answer> and more", "second"),
+        ("<answer>cut off in the mid", "cut off in the mid"),
+        ("  no tags at all\n", "no tags at all"),
+        ("before</answer>after", "before"),
+        ("<answer></answer>", ""),
+        ("<answer>a</answer>b</answer>", "a"),
+        ("<answer><answer>x", "x"),
+        ("<reasoning>only thinking</reasoning>", "<reasoning>only thinking</reasoning>"),
+        ("", ""),
+    ],
+)
+def test_progress_follows_the_last_answer_tag_up_to_its_end(text: str, progress: str) -> None:
+    assert replies.progress(text) == progress
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [("ab<answer>cd</answer>ef", 10, 12), ("<answer>x</answer><answer>yz", 26, 28), ("no tags", 7, 7), ("", 0, 0)],
+)
+def test_the_answer_section_is_the_last_one(text: str, start: int, end: int) -> None:
+    assert (replies.answer_start(text), replies.answer_end(text)) == (start, end)
+
+
+@pytest.mark.parametrize(
+    ("text", "soft", "strict"),
+    [
+        (STRICT, True, True),
+        (STRICT + "one more thing", True, False),
+        ("Sure! " + STRICT, False, False),
+        (ONE_LINE, True, False),
+        ("<reasoning>a</reasoning><answer>b</answer>", True, False),
+        ("<reasoning>a</reasoning> then <answer>b</answer>", False, False),
+        ("<answer>b</answer><reasoning>a</reasoning>", False, False),
+        ("<reasoning>\na\n</reasoning>\n<answer>\nb", False, False),
+        ("<reasoning>\na\n</reasoning>\n\n<answer>\nb\n</answer>\n", True, False),
+        ("<reasoning>\na\n</reasoning>\n<answer>\nb</answer>\n", True, False),
+        (STRICT + STRICT, True, False),
+        ("<reasoning>\na <answer> b\n</reasoning>\n<answer>\nb\n</answer>\n", True, False),
+        ("", False, False),
+    ],
+)
+def test_soft_and_strict_form(text: str, soft: bool, strict: bool) -> None:
+    assert (replies.has_soft_format(text), replies.has_strict_format(text)) == (soft, strict)
+
+
+def test_unlike_the_reference_dots_match_newlines_so_many_lines_have_a_form() -> None:
+    assert replies.has_soft_format(MANY_LINES)
+    assert replies.has_strict_format(MANY_LINES)
+
+
+def test_unlike_the_reference_a_missing_final_newline_is_free() -> None:
+    assert replies.has_strict_format(STRICT.removesuffix("\n"))
+    assert replies.tag_points(STRICT.removesuffix("\n")) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("text", "points"),
+    [
+        (STRICT, 0.5),
+        (MANY_LINES, 0.5),
+        ("", 0.0),
+        ("just text", 0.0),
+        (ONE_LINE, 0.0),  # no tag stands on a line of its own
+        ("<reasoning>\n", 0.125),
+        ("<reasoning>\na\n</reasoning>\n", 0.25),
+        ("\n<answer>\nb\n</answer>\n", 0.25),
+        (STRICT + "x" * 10, 0.5 - 2 * 0.010),
+        (STRICT + "x" * 125, 0.25),  # the answer tags have paid all they earned
+        (STRICT + "x" * 250, 0.0),
+        (STRICT + "x" * 1000, 0.25 + 2 * (0.125 - 1.0)),
+        ("<reasoning>\n" + STRICT, 0.375),  # a tag that stands twice earns nothing
+        (STRICT.replace("\n</answer>", "</answer>"), 0.375),
+        (STRICT.replace("\n<answer>\n", "\n<answer>"), 0.375),
+        (STRICT.replace("</reasoning>", ""), 0.375),
+    ],
+)
+def test_each_tag_on_its_own_line_earns_an_eighth_and_trailing_text_costs(text: str, points: float) -> None:
+    assert replies.tag_points(text) == pytest.approx(points)
+
+
+@given(st.one_of(st.text(), TAG_SOUP, st.text(st.characters(categories=["Cs", "Cc", "Cf"]))))
+def test_any_text_is_read_without_an_error(text: str) -> None:
+    assert replies.progress(text) in text
+    assert 0 <= replies.answer_start(text) <= replies.answer_end(text) <= len(text)
+    assert replies.tag_points(text) <= 0.5
+    assert replies.has_soft_format(text) or not replies.has_strict_format(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<reasoning>" * 90_000,
+        "<reasoning>" + "</reasoning><answer>" * 50_000,
+        "<reasoning>\n" + "\n</reasoning>\n<answer>\n" * 45_000,
+        "<reasoning></reasoning>" + " " * 1_000_000,
+        "<answer>" * 120_000,
+    ],
+    ids=lambda text: text[:40],
+)
+def test_a_hostile_megabyte_is_judged_in_under_a_second(text: str) -> None:
+    started = time.perf_counter()
+    assert not replies.has_soft_format(text)
+    assert not replies.has_strict_format(text)
+    replies.tag_points(text)
+    replies.progress(text)
+    assert time.perf_counter() - started < 1.0

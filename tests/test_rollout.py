@@ -1,0 +1,192 @@
+"""Rounds on a scripted policy: how many calls, how wide, and what each prompt holds."""
+
+import re
+from collections import Counter
+
+import pytest
+
+from motif_lite import prompts, recipe
+from motif_lite.policies import Policy
+from motif_lite.recipe import RolloutSection
+from motif_lite.rollout import STRATEGIES, MultiRound, Rollouts, SingleRound, derive_seed, think
+from motif_lite.types import Problem, Sampling, Turn
+from tests.fakes import ScriptedPolicy, problem, turn
+
+FUTURES = Sampling(max_tokens=200, temperature=0.8, top_p=0.95)
+PROBLEMS = [problem("apples?", "2", "p/1"), problem("pears?", "3", "p/2")]
+
+
+def counting() -> ScriptedPolicy:
+    """Numbers its replies, so that each can be told from all others."""
+    number = iter(range(10_000))
+    return ScriptedPolicy(lambda prompt, sampling: f"thought-{(n := next(number))} <answer>note-{n}.</answer>")
+
+
+def openings_of(problems: list[Problem], each: int) -> list[tuple[Problem, Turn]]:
+    return [(p, turn(f"<answer>opening {p.id}-{i}.</answer>")) for p in problems for i in range(each)]
+
+
+def roll_out(policy: Policy, num_rounds: int, each: int = 2, num_futures: int = 3, seed: int = 7) -> Rollouts:
+    strategy = MultiRound("system", num_rounds)
+    return strategy.continue_openings(policy, openings_of(PROBLEMS, each), num_futures, FUTURES, seed=seed)
+
+
+@pytest.mark.parametrize("num_rounds", [2, 3, 4, 11])
+def test_all_futures_of_all_openings_take_one_wide_call_per_round(num_rounds: int) -> None:
+    policy = counting()
+    rollouts = roll_out(policy, num_rounds)
+    assert policy.widths == [len(PROBLEMS) * 2 * 3] * (num_rounds - 1)
+    assert all(call.sampling == FUTURES for call in policy.calls)
+    assert {len(future.turns) for opening in rollouts.openings for future in opening.futures} == {num_rounds}
+
+
+@pytest.mark.parametrize("num_rounds", [2, 4, 11])
+def test_a_round_sees_the_progress_of_the_one_before_and_no_other(num_rounds: int) -> None:
+    for opening in roll_out(counting(), num_rounds).openings:
+        for future in opening.futures:
+            for index, later in enumerate(future.turns[1:], start=1):
+                shown = re.findall(r'Progress in round (\d+): "([^"]*)"', later.prompt)
+                before = future.turns[index - 1].reply.text
+                assert shown == [(str(index), before.partition("<answer>")[2].partition("</answer>")[0])]
+                assert "thought-" not in later.prompt
+
+
+@pytest.mark.parametrize("num_rounds", [2, 4, 11])
+def test_the_final_notice_stands_before_the_last_round_only(num_rounds: int) -> None:
+    policy = counting()
+    roll_out(policy, num_rounds)
+    final = [["Current round is the final" in prompt for prompt in call.prompts] for call in policy.calls]
+    assert [all(each) for each in final] == [False] * (num_rounds - 2) + [True]
+    assert not any(any(each) for each in final[:-1])
+
+
+def test_the_prompt_of_a_later_round_is_the_references_user_message() -> None:
+    later = roll_out(counting(), 3).openings[0].futures[0].turns
+    assert later[1].prompt == '[system]system[user]apples? Progress in round 1: "opening p/1-0."[assistant]'
+    assert later[2].prompt == (
+        '[system]system[user]apples? Progress in round 2: "note-0." Current round is the final (third) round. '
+        "Provide a final answer.[assistant]"
+    )
+
+
+def test_futures_are_grouped_to_the_opening_that_they_continue() -> None:
+    given = openings_of(PROBLEMS, 2)
+    rollouts = roll_out(counting(), 3)
+    assert [(opening.problem, opening.turn) for opening in rollouts.openings] == given
+    for opening in rollouts.openings:
+        assert len(opening.futures) == 3
+        assert all(future.turns[0] is opening.turn for future in opening.futures)
+        assert all(opening.turn.reply.text[8:-9] in future.turns[1].prompt for future in opening.futures)
+    finals = Counter(future.final.text for opening in rollouts.openings for future in opening.futures)
+    assert set(finals.values()) == {1}, "no reply may serve two futures"
+
+
+def test_unlike_the_reference_each_row_has_its_own_question() -> None:
+    for opening in roll_out(counting(), 4).openings:
+        other = next(p for p in PROBLEMS if p != opening.problem)
+        for future in opening.futures:
+            assert all(opening.problem.question in later.prompt for later in future.turns[1:])
+            assert not any(other.question in later.prompt for later in future.turns[1:])
+
+
+def test_a_reply_without_tags_passes_on_all_of_itself() -> None:
+    policy = ScriptedPolicy(lambda prompt, sampling: "  just text  ")
+    future = roll_out(policy, 3).openings[0].futures[0]
+    assert 'Progress in round 2: "just text"' in future.turns[2].prompt
+
+
+def test_progress_that_does_not_fit_is_cut_keeping_its_end_and_counted() -> None:
+    frame = len('[system]system[user]apples? Progress in round 1: ""[assistant]')
+    policy = ScriptedPolicy(lambda prompt, sampling: "ok", context_tokens=frame + 10 + FUTURES.max_tokens)
+    first = [(PROBLEMS[0], turn("<answer>" + "x" * 90 + "0123456789</answer>"))]
+    rollouts = MultiRound("system", 3).continue_openings(policy, first, 2, FUTURES, seed=1)
+    prompt = policy.calls[0].prompts[0]
+    assert 'round 1: "0123456789"' in prompt
+    assert len(prompt) + FUTURES.max_tokens == policy.context_tokens, "no more is cut than must be"
+    assert "apples?" in prompt
+    assert rollouts.num_cut == 4, "two futures in round 2; in round 3 the notice leaves no room at all"
+
+
+def test_progress_that_just_fits_is_not_cut() -> None:
+    frame = len('[system]system[user]apples? Progress in round 1: ""[assistant]')
+    policy = ScriptedPolicy(lambda prompt, sampling: "ok", context_tokens=10_000)
+    first = [(PROBLEMS[0], turn("<answer>" + "x" * (10_000 - FUTURES.max_tokens - frame) + "</answer>"))]
+    assert MultiRound("system", 3).continue_openings(policy, first, 1, FUTURES, seed=1).num_cut == 0
+    assert len(policy.calls[0].prompts[0]) == 10_000 - FUTURES.max_tokens
+
+
+def test_a_context_too_small_even_for_the_question_passes_no_progress_on() -> None:
+    policy = ScriptedPolicy(lambda prompt, sampling: "ok", context_tokens=FUTURES.max_tokens + 1)
+    rollouts = MultiRound("system", 2).continue_openings(policy, openings_of(PROBLEMS, 1), 1, FUTURES, seed=1)
+    assert all('round 1: ""' in prompt for prompt in policy.calls[0].prompts)
+    assert rollouts.num_cut == 2
+
+
+def test_the_same_seed_gives_the_same_calls_and_another_seed_others() -> None:
+    one, same, other = counting(), counting(), counting()
+    for policy, seed in ((one, 7), (same, 7), (other, 8)):
+        roll_out(policy, 4, seed=seed)
+    assert one.calls == same.calls
+    assert [call.prompts for call in one.calls] == [call.prompts for call in other.calls]
+    assert not {call.seed for call in one.calls} & {call.seed for call in other.calls}
+
+
+def test_every_round_and_every_step_has_a_seed_of_its_own() -> None:
+    policy = counting()
+    roll_out(policy, 11)
+    assert len({call.seed for call in policy.calls}) == 10
+    steps = [derive_seed(7, "futures", step) for step in range(200)]
+    assert len(set(steps)) == 200
+    assert steps == [derive_seed(7, "futures", step) for step in range(200)]
+    assert all(0 <= seed < 2**31 for seed in steps)
+    assert derive_seed(1, 23) != derive_seed(12, 3)
+
+
+def test_a_single_round_generates_nothing_and_is_its_own_future() -> None:
+    policy = counting()
+    first = openings_of(PROBLEMS, 2)
+    rollouts = SingleRound("system").continue_openings(policy, first, 4, FUTURES, seed=1)
+    assert policy.calls == []
+    assert [opening.futures[0].turns for opening in rollouts.openings] == [(each,) for _, each in first]
+    assert {len(opening.futures) for opening in rollouts.openings} == {1}
+
+
+def test_rounds_are_announced_with_their_width_and_their_progress_is_passed_on() -> None:
+    seen: list[tuple[int, int, int]] = []
+    advanced: list[tuple[int, int]] = []
+
+    def on_round(round_number: int, num_rounds: int, width: int) -> recipe.Any:
+        seen.append((round_number, num_rounds, width))
+        return lambda done, total: advanced.append((done, total))
+
+    MultiRound("", 4).continue_openings(counting(), openings_of(PROBLEMS, 2), 3, FUTURES, seed=1, on_round=on_round)
+    assert seen == [(2, 4, 12), (3, 4, 12), (4, 4, 12)]
+    assert advanced == [(1, 1)] * 3
+
+
+@pytest.mark.parametrize(("strategy", "num_rounds"), [(SingleRound("s"), 1), (MultiRound("s", 3), 3)])
+def test_thinking_gives_one_whole_trajectory_per_problem(strategy: SingleRound | MultiRound, num_rounds: int) -> None:
+    policy = counting()
+    first = Sampling(max_tokens=100, temperature=0.0)
+    thought = think(policy, strategy, PROBLEMS, first, FUTURES, seed=3)
+    assert policy.widths == [2] * num_rounds
+    assert [call.sampling for call in policy.calls] == [first] + [FUTURES] * (num_rounds - 1)
+    assert [each.problem for each in thought] == PROBLEMS
+    assert {len(each.turns) for each in thought} == {num_rounds}
+    assert thought[1].num_tokens == sum(each.reply.num_tokens for each in thought[1].turns)
+    assert len({call.seed for call in policy.calls}) == num_rounds
+
+
+@pytest.mark.parametrize(
+    ("section", "system", "num_rounds"),
+    [
+        (RolloutSection.model_construct(strategy="single_round"), prompts.system_prompt(1), 1),
+        (RolloutSection.model_construct(strategy="multi_round", num_rounds=4), prompts.system_prompt(4), 4),
+        (RolloutSection.model_construct(strategy="multi_round", num_rounds=2, system_prompt="own"), "own", 2),
+        (RolloutSection.model_construct(strategy="single_round", system_prompt=""), "", 1),
+    ],
+)
+def test_a_strategy_is_built_from_the_recipe(section: RolloutSection, system: str, num_rounds: int) -> None:
+    strategy = STRATEGIES[section.strategy](section)
+    assert strategy.num_rounds == num_rounds
+    assert strategy.first_messages(PROBLEMS[0]) == prompts.conversation(system, "apples?")
