@@ -3,7 +3,6 @@
 0: done. 2: something that the user can mend, said in a message. 130: interrupted, and resumable.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -43,32 +42,29 @@ def main(
     resume: Resume = False,
     evaluate_only: EvaluateOnly = False,
 ) -> None:
-    """Decide which of the pipeline's calls is meant, and make it."""
-    if check:
-        print(console.recipe_toml(pipeline.check(recipe, changes or [])), end="")
-        return
-    job = pipeline.plan(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only)
+    """Make the call that is meant; errors become exit codes here, for Typer would swallow Ctrl-C."""
+    errors = Console(stderr=True, highlight=False)
+    try:
+        if check:
+            print(console.recipe_toml(pipeline.check(recipe, changes or [])), end="")
+        else:
+            perform(pipeline.plan(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only))
+    except MotifError as error:
+        errors.print(Text(f"error: {error}"), soft_wrap=True)
+        raise typer.Exit(2) from None
+    except (KeyboardInterrupt, pipeline.Interrupted):
+        errors.print(Text("interrupted; the same command with --resume (and its --out) continues"), soft_wrap=True)
+        raise typer.Exit(130) from None
+
+
+def perform(job: pipeline.Job) -> None:
+    """See a job through on the terminal."""
     terminal = Console(highlight=False)
-    with console.RunConsole(terminal, job.name, f"{job.recipe.model.name}, seed {job.recipe.seed}, {job.root}") as live:
+    about = f"{job.recipe.model.name}, seed {job.recipe.seed}, {job.root}"
+    with console.RunConsole(terminal, job.name, about) as live:
         job.perform(live)
     console.print_closing(terminal, job.recipe, RunDirectory(job.root))
 
 
-def run() -> int:
-    """The whole program; returns the exit code."""
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
-    try:
-        app(standalone_mode=False)
-    except MotifError as error:
-        errors.print(Text(f"error: {error}"))
-        return 2
-    except typer.Exit as exit_:
-        return exit_.exit_code
-    except (KeyboardInterrupt, pipeline.Interrupted):
-        errors.print(Text("interrupted; the same command with --resume continues the run"))
-        return 130
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(run())
+    app()

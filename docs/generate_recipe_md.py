@@ -1,5 +1,6 @@
 """Write docs/recipe.md from the docstrings beside the recipe's fields: ``python docs/generate_recipe_md.py``."""
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from pydantic import BaseModel  # noqa: E402
+from pydantic.fields import FieldInfo  # noqa: E402
 from pydantic_core import PydanticUndefined  # noqa: E402
 
 from motif_lite.recipe import key_paths  # noqa: E402
@@ -16,9 +18,9 @@ from motif_lite.recipe import key_paths  # noqa: E402
 HEAD = """\
 # The recipe, key by key
 
-A recipe is a TOML file. `extends = "other.toml"` begins with another recipe, relative to the file; `--set key.path=value`
-changes one key on the command line. This page is made from the docstrings in `motif_lite/recipe.py` by
-`python docs/generate_recipe_md.py`.
+A recipe is a TOML file. `extends = "other.toml"` begins with another recipe, relative to the file;
+`--set key.path=value` changes one key on the command line. This page is made from the docstrings in
+`motif_lite/recipe.py` by `python docs/generate_recipe_md.py`.
 """
 
 
@@ -35,7 +37,8 @@ def _lines() -> Iterator[str]:
             yield from _heading(table, section)
         field = section.model_fields[name]
         text = " ".join((field.description or "").split())
-        yield f"| `{name}` | {_kind(field.annotation)} | {_default(field.get_default(call_default_factory=True))} | {text} |"
+        kind = " ".join([_kind(field.annotation), *_bounds(field)])
+        yield f"| `{name}` | {kind} | {_default(field.get_default(call_default_factory=True))} | {text} |"
 
 
 def _heading(table: str, section: type[BaseModel]) -> Iterator[str]:
@@ -51,6 +54,14 @@ def _kind(annotation: Any) -> str:
         if name in text:
             return kind if kind != "one of" else " ".join(f"`{value}`" for value in annotation.__args__)
     return next(kind for name, kind in {"int": "integer", "float": "number", "str": "text"}.items() if name in text)
+
+
+def _bounds(field: FieldInfo) -> Iterator[str]:
+    """Ranges, e.g. ``≥ 1``."""
+    for bound in field.metadata:
+        for name, sign in {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}.items():
+            if hasattr(bound, name):
+                yield f"{sign} {getattr(bound, name):,}"
 
 
 def _default(value: Any) -> str:

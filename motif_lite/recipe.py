@@ -190,7 +190,7 @@ class EvaluationSection(_Section):
     """Nucleus of the samples, in every round."""
     confidence: Annotated[float, Field(gt=0, lt=1), Finite] = 0.95
     """Coverage of the intervals."""
-    benchmarks: dict[str, SourceSection] = {}
+    benchmarks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], SourceSection] = {}
     """A table per benchmark, `[evaluation.benchmarks.NAME]`, with the keys below."""
 
     @model_validator(mode="after")

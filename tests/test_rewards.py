@@ -18,7 +18,6 @@ WRONG = GOOD_FORM.format("\\boxed{3}")
         ("\\boxed{2}", 1.0),  # no tags: elsewhere in the reply
         ("\\boxed{2} <answer>see above</answer>", 1.0),
         ("<answer>\\boxed{2}", 2.0),  # cut off inside the section
-        ("<answer>\\boxed{2</answer>}", 1.0),  # reaches out of the section
         ("<answer>\\boxed{2}</answer> <answer>done</answer>", 1.0),  # the last section counts
         ("<answer>\\boxed{2}</answer> no, \\boxed{3}", 0.0),  # the last box counts
         ("<answer>\\boxed{3}</answer> no, \\boxed{2}", 1.0),

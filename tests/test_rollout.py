@@ -5,11 +5,11 @@ from collections import Counter
 
 import pytest
 
-from motif_lite import prompts, recipe
+from motif_lite import prompts
 from motif_lite.policies import Policy
 from motif_lite.recipe import RolloutSection
 from motif_lite.rollout import STRATEGIES, MultiRound, Rollouts, SingleRound, derive_seed, think
-from motif_lite.types import Problem, Sampling, Turn
+from motif_lite.types import OnProgress, Problem, Sampling, Turn
 from tests.fakes import ScriptedPolicy, problem, turn
 
 FUTURES = Sampling(max_tokens=200, temperature=0.8, top_p=0.95)
@@ -155,7 +155,7 @@ def test_rounds_are_announced_with_their_width_and_their_progress_is_passed_on()
     seen: list[tuple[int, int, int]] = []
     advanced: list[tuple[int, int]] = []
 
-    def on_round(round_number: int, num_rounds: int, width: int) -> recipe.Any:
+    def on_round(round_number: int, num_rounds: int, width: int) -> OnProgress:
         seen.append((round_number, num_rounds, width))
         return lambda done, total: advanced.append((done, total))
 

@@ -239,15 +239,15 @@ def test_generation_inside_the_reward_sees_the_model_as_in_eval_mode(
     assert training.train()
     monkeypatch.undo()
     at_rest = policies.load(recipe, str(tiny_folder))
-    at_rest.model.eval()  # type: ignore[attr-defined]
+    at_rest.model.eval()
     for (prompts, sampling, seed), texts in zip(calls, inside, strict=True):
         assert [reply.text for reply in at_rest.generate(prompts, sampling, seed=seed)] == texts
 
 
 def test_the_observer_sees_all_phases_of_a_step_in_order(finished: Training) -> None:
-    names = [name for name, _ in finished.observer.phases]
+    names = [name for name, _ in finished.observer.named("phase")]
     assert names[:5] == ["openings", "futures", "futures", "grading", "update"]
-    shown: list[Opening] = [opening for opening, _ in finished.observer.openings]
+    shown: list[Opening] = [opening for opening, _ in finished.observer.named("opening")]
     assert len(shown) == 4
     assert all(isinstance(opening.problem, Problem) for opening in shown)
 

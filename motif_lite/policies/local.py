@@ -179,7 +179,10 @@ def generation_mode(model: torch.nn.Module) -> Iterator[None]:
 def explain_loading(model_name: str, error: Exception) -> str:
     """What to tell the user when a model cannot be loaded."""
     reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-    if Path(model_name).expanduser().exists() or model_name.startswith(("/", "./", "../", "~")):
+    is_path = model_name.startswith(("/", "./", "../", "~"))
+    if is_path and not Path(model_name).exists():
+        return f"{model_name}: there is no such folder; check model.name"
+    if is_path or Path(model_name).exists():
         remedy = "the folder must hold config.json, *.safetensors and a tokenizer"
     else:
         remedy = "check the name and the connection, or give a local folder as model.name"
