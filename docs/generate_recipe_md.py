@@ -67,11 +67,9 @@ def _bounds(field: FieldInfo) -> Iterator[str]:
 def _default(value: Any) -> str:
     if value is PydanticUndefined:
         return "must be given"
-    return (
-        "none"
-        if value in (None, {})
-        else f"`{value!r}`".replace("'", '"').replace("True", "true").replace("False", "false")
-    )
+    if value is None or value == {}:
+        return "none"
+    return f"`{json.dumps(value, ensure_ascii=False)}`"
 
 
 if __name__ == "__main__":
