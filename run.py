@@ -3,6 +3,7 @@
 0: done. 2: something that the user can mend, said in a message. 130: interrupted, and resumable.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -59,7 +60,7 @@ def main(
 
 def perform(job: pipeline.Job) -> None:
     """See a job through on the terminal."""
-    terminal = Console(highlight=False)
+    terminal = Console(file=sys.stdout, highlight=False)  # this very stream: what libraries print is diverted
     about = f"{job.recipe.model.name}, seed {job.recipe.seed}, {job.root}"
     with console.RunConsole(terminal, job.name, about) as live:
         job.perform(live)

@@ -6,12 +6,13 @@ Heavy imports stand inside the functions that need them: `check` answers in well
 be imported before TRL and transformers, so the policy is always loaded first.
 """
 
+import io
 import logging
 import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -67,6 +68,10 @@ class Job:
             MotifError: Something is the user's to mend.
             Interrupted: The user stopped it.
         """
+        with redirect_stdout(_Printed()), redirect_stderr(_Printed()):
+            self._perform(observer)
+
+    def _perform(self, observer: Observer) -> None:
         policy = load_policy(self.recipe, observer)
         if self.resume or (self.root / "resolved.json").exists():
             run = RunDirectory.open(self.root)
@@ -246,6 +251,7 @@ def _logging_to(run: RunDirectory, observer: Observer) -> Iterator[None]:
     """What libraries log goes to run.log, warnings included; warnings of our own are shown, too."""
     to_file, to_screen = run.log_handler(), _Notices(observer)
     logging.getLogger().addHandler(to_file)
+    logging.getLogger().setLevel(logging.INFO)
     logging.getLogger("motif_lite").addHandler(to_screen)
     logging.captureWarnings(True)
     try:
@@ -255,6 +261,15 @@ def _logging_to(run: RunDirectory, observer: Observer) -> Iterator[None]:
         logging.getLogger("motif_lite").removeHandler(to_screen)
         logging.getLogger().removeHandler(to_file)
         to_file.close()
+
+
+class _Printed(io.TextIOBase):
+    """Takes what libraries print, banners and bars, and logs it: the terminal is the console's alone."""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            logging.getLogger("printed").info(text.strip())
+        return len(text)
 
 
 class _Notices(logging.Handler):

@@ -27,8 +27,11 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config,
 
 from motif_lite import chain_sum, replies
 from motif_lite.errors import ModelError
+from motif_lite.policies.local import LocalPolicy
 from motif_lite.prompts import conversation, progress_notice
-from motif_lite.types import Conversation, OnProgress, Problem
+from motif_lite.rewards import is_solved
+from motif_lite.rollout import MultiRound, think
+from motif_lite.types import Conversation, OnProgress, Sampling
 
 _VERSION = 2
 """Part of the cache key: raise it whenever a change here alters the model."""
@@ -42,13 +45,18 @@ _LONG_CHAINS = 0.3
 _ALL_DIGITS = 0.4
 """Share of the warm start over which digits above 2 become as common as the rest: addition starts easy."""
 
-_LONGEST = 12
+_SHORT_CHAINS = 0.4
+"""Share of the warm start over which a quarter of the chains are short enough for one round."""
+
+_LONGEST = 14
 """Digits of the longest chain demonstrated, as in `chain_sum.problems`."""
 
 _NUM_ATTEMPTS = 3
 _NUM_CHECKED = 300
 _ACCEPTED = (0.2, 0.6)
 """Sampled accuracy after the warm start: below, there is too little to reinforce; above, too little to gain."""
+
+_CONTEXT_TOKENS = 1024
 
 _IGNORED = -100
 """Label of the positions that the cross-entropy of torch leaves out."""
@@ -105,7 +113,7 @@ def prepare(*, seed: int, num_rounds: int, max_tokens: int, cache_folder: Path, 
 
 def _course(num_rounds: int, max_tokens: int) -> _Course:
     """Build the tokenizer and measure with it how many steps fit into a round."""
-    tokenizer = _tokenizer(num_rounds)
+    tokenizer = make_tokenizer(num_rounds)
     replies_by_length = [chain_sum.reply([0] * _LONGEST, 0, stop) for stop in range(1, _LONGEST)]
     num_fitting = sum(len(tokenizer.encode(reply)) + 1 <= max_tokens for reply in replies_by_length)
     if num_fitting == 0:
@@ -118,7 +126,6 @@ def _course(num_rounds: int, max_tokens: int) -> _Course:
 
 def _warm_started(course: _Course, seed: int, on_progress: OnProgress) -> Qwen2ForCausalLM:
     """Try seeds derived from ``seed`` until one passes the check: a few of them learn too little."""
-    problems = chain_sum.problems(_NUM_CHECKED, seed=seed, split="warm start")
     low, high = _ACCEPTED
     seen = []
     for attempt in range(_NUM_ATTEMPTS):
@@ -126,7 +133,7 @@ def _warm_started(course: _Course, seed: int, on_progress: OnProgress) -> Qwen2F
         torch.manual_seed(rng.getrandbits(63))
         model = _untrained(course.tokenizer)
         _imitate(model, course, rng, on_progress)
-        seen.append(_sampled_accuracy(model, course, problems))
+        seen.append(_sampled_accuracy(model, course, seed))
         if low <= seen[-1] <= high:
             return model
     raise ModelError(
@@ -136,7 +143,7 @@ def _warm_started(course: _Course, seed: int, on_progress: OnProgress) -> Qwen2F
     )
 
 
-def _tokenizer(num_rounds: int) -> PreTrainedTokenizerFast:
+def make_tokenizer(num_rounds: int) -> PreTrainedTokenizerFast:
     """One token per byte, so that any text can be encoded, and one per fixed phrase, so that prompts are short."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     core = Tokenizer(BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
@@ -154,7 +161,7 @@ def _tokenizer(num_rounds: int) -> PreTrainedTokenizerFast:
         chat_template=_CHAT_TEMPLATE,
         padding_side="left",
         clean_up_tokenization_spaces=False,
-        model_max_length=1024,
+        model_max_length=_CONTEXT_TOKENS,
     )
 
 
@@ -167,7 +174,7 @@ def _untrained(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
         num_hidden_layers=2,
         num_attention_heads=4,
         num_key_value_heads=2,
-        max_position_embeddings=1024,
+        max_position_embeddings=_CONTEXT_TOKENS,
         rope_parameters={"rope_type": "default", "rope_theta": 500.0},
         initializer_range=0.1,
         tie_word_embeddings=True,
@@ -207,7 +214,7 @@ def _demonstrations(course: _Course, rng: random.Random, done: float) -> Iterato
     """Rounds to imitate, without end; ``done`` is the share of the warm start that is over."""
     longest = min(_LONGEST, 3 + round((_LONGEST - 3) * done / _LONG_CHAINS))
     while True:
-        is_long = rng.random() < 0.75
+        is_long = done > _SHORT_CHAINS or rng.random() < 0.75
         num_digits = rng.randint(max(1, longest - 2), longest) if is_long else rng.randint(1, min(longest, 5))
         chain = [rng.randrange(10 if rng.random() < done / _ALL_DIGITS else 3) for _ in range(num_digits)]
         yield from _demonstrated_run(course, rng, chain)
@@ -217,8 +224,8 @@ def _demonstrated_run(course: _Course, rng: random.Random, chain: list[int]) -> 
     """One run in which every line is right, and only the number of steps in a round may be wrong.
 
     Openings do any number of steps, also one or two more than fit: what is cut off passes nothing of use on, and
-    the next round starts again. Later rounds do nearly as many as fit: reinforcement learning on openings does
-    not train them, so they must be able to finish what a good opening leaves.
+    the next round starts again. Later rounds always do as many as fit: reinforcement learning on openings does
+    not train them but lets them drift, and a habit without exception drifts least.
     """
     question, start = chain_sum.question(chain), 0
     user = question
@@ -232,10 +239,8 @@ def _demonstrated_run(course: _Course, rng: random.Random, chain: list[int]) -> 
 
 
 def _num_steps(course: _Course, rng: random.Random, round_number: int) -> int:
-    """Draw how many steps a demonstrated round does, if the chain is long enough."""
-    if round_number == 1:
-        return rng.randint(1, course.num_fitting + 2)
-    return rng.randint(max(1, course.num_fitting - 2), course.num_fitting)
+    """How many steps a demonstrated round does, unless the chain ends before."""
+    return rng.randint(1, course.num_fitting + 2) if round_number == 1 else course.num_fitting
 
 
 def _batch(tokenizer: PreTrainedTokenizerFast, rounds: list[tuple[Conversation, str]]) -> dict[str, torch.Tensor]:
@@ -257,27 +262,13 @@ def _rendered(tokenizer: PreTrainedTokenizerFast, messages: Conversation) -> str
     return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
 
 
-def _sampled_accuracy(model: Qwen2ForCausalLM, course: _Course, problems: list[Problem]) -> float:
-    """Share of the problems solved in all rounds at temperature 1; one sample each, all in one batch."""
-    users = [problem.question for problem in problems]
-    for round_number in range(1, course.num_rounds + 1):
-        texts = _sampled(model, course, users)
-        users = [
-            problem.question + progress_notice(round_number, course.num_rounds, replies.progress(text))
-            for problem, text in zip(problems, texts, strict=True)
-        ]
-    solved = [f"\\boxed{{{problem.gold}}}" in text for problem, text in zip(problems, texts, strict=True)]
-    return sum(solved) / len(solved)
-
-
-def _sampled(model: Qwen2ForCausalLM, course: _Course, users: list[str]) -> list[str]:
-    """One reply to each user message, at temperature 1 and without truncation of the distribution."""
-    prompts = [_rendered(course.tokenizer, conversation("", user)) for user in users]
-    inputs = course.tokenizer(prompts, padding=True, return_tensors="pt")
-    with torch.no_grad():
-        ids = model.generate(**inputs, do_sample=True, top_k=0, max_new_tokens=course.max_tokens)
-    num_prompt_tokens = inputs["input_ids"].shape[1]
-    return list(course.tokenizer.batch_decode(ids[:, num_prompt_tokens:], skip_special_tokens=True))
+def _sampled_accuracy(model: Qwen2ForCausalLM, course: _Course, seed: int) -> float:
+    """Share of held-out problems solved in all rounds at temperature 1, thought through and graded as in a run."""
+    policy = LocalPolicy(model, course.tokenizer, context_tokens=_CONTEXT_TOKENS, max_width=_NUM_CHECKED)
+    problems = chain_sum.problems(_NUM_CHECKED, seed=seed, split="warm start")
+    sampling = Sampling(max_tokens=course.max_tokens)
+    paths = think(policy, MultiRound("", course.num_rounds), problems, sampling, sampling, seed=seed)
+    return sum(map(is_solved, paths)) / len(paths)
 
 
 def _save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -31,7 +31,7 @@ def _prepare_unsloth() -> None:
             "model.backend = 'unsloth', but unsloth is not installed: pip install -r requirements.txt on a machine "
             "with an NVIDIA GPU, or start with recipes/tiny_cpu.toml, which needs neither"
         ) from None
-    if not torch.cuda.is_available() and os.environ.get("UNSLOTH_ALLOW_CPU") != "1":
+    if not torch.cuda.is_available() and os.environ.get("UNSLOTH_FORCE_CPU") != "1":
         raise MissingHardwareError(_NO_GPU)
     # Without this it writes unsloth_compiled_cache/ into whatever folder the user stands in.
     compiled = cache_folder() / f"unsloth-{unsloth}-torch-{torch.__version__}"
@@ -64,6 +64,7 @@ class UnslothPolicy(LocalPolicy):
                 max_seq_length=recipe.model.max_seq_length,
                 dtype=dtype,
                 load_in_4bit=recipe.model.load_in_4bit,
+                device_map="sequential" if torch.cuda.is_available() else {"": "cpu"},
                 fast_inference=False,
                 use_gradient_checkpointing=checkpointing,
                 random_state=recipe.seed,

@@ -1,0 +1,186 @@
+"""What people see: lines without a terminal, a live view that fits one, and replies that stay text."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+from rich.console import Console
+
+from motif_lite import pipeline
+from motif_lite.console import (
+    RunConsole, duration, excerpt, print_closing, printable, recipe_toml, result_table, sparkline,
+)  # fmt: skip
+from motif_lite.run_dir import RunDirectory
+from tests.fakes import opening, problem
+
+RECIPE = pipeline.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", [])
+HOSTILE = "[red]bold[/] [link=http://x]y[/link] \x1b[2J\x1b]0;title\x07 a\rb\x08\x9b31m \u202e \ud800 wide: 数学数学"
+
+
+def metrics(step: int, reward: float = 1.25) -> dict[str, Any]:
+    return {
+        "step": step, "reward": reward, "accuracy": 0.5, "accuracy_by_round": [0.1, 0.3, 0.5],
+        "round_correct": [0.9, None, 0.8], "groups_without_signal": 0.25, "broken_form": 0.5,
+        "cut_off": {"openings": 0.1, "futures": 0.2}, "seconds": {"openings": 60.0, "futures": 90.5, "update": 30.0},
+    }  # fmt: skip
+
+
+def entry(accuracy: float) -> dict[str, Any]:
+    return {"num_problems": 400, "num_samples": 400, "num_correct": round(400 * accuracy), "accuracy": accuracy,
+            "interval": [accuracy - 0.05, accuracy + 0.05], "generated_tokens": 12345, "seconds": 6.7}  # fmt: skip
+
+
+EVALUATION = {
+    "benchmarks": {
+        "chain_sum": {
+            "before": {"multi_round": {"greedy": entry(0.1), "sampled": entry(0.3)}},
+            "after": {"multi_round": {"greedy": entry(0.6)}},
+        }
+    },
+    "comparisons": {"chain_sum": {"multi_round": {"greedy": {"difference": 0.5, "interval": [0.4, 0.6]}}}},
+}
+
+
+def lines_of(watch: RunConsole, width: int, height: int = 40) -> list[str]:
+    screen = Console(file=io.StringIO(), width=width, height=height, force_terminal=True, color_system="truecolor")
+    return ["".join(part.text for part in line) for line in screen.render_lines(watch.__rich__(), pad=False)]
+
+
+def busy(width: int, reply: str = "a reply", height: int = 40) -> RunConsole:
+    screen = Console(file=io.StringIO(), width=width, height=height, force_terminal=True)
+    watch = RunConsole(screen, "tiny_cpu", "tiny, seed 1, " + "runs/a-rather-long-folder/" * 5)
+    for step in range(1, 81):
+        watch.step(metrics(step, reward=step / 80), 300)
+    watch.opening(opening(reply, [reply, reply], of=problem(reply, reply)), 1.25)
+    watch.phase("futures", "round 2 of 3, 256 replies " + "and more " * 20)
+    watch.advance(30, 64)
+    return watch
+
+
+def test_without_a_terminal_there_is_a_line_per_step_and_per_result() -> None:
+    file = io.StringIO()
+    with RunConsole(Console(file=file, width=80), "tiny_cpu", "tiny, seed 1") as watch:
+        watch.phase("loading", "tiny")
+        for step in (1, 2):
+            for phase in ("openings", "futures", "update"):
+                watch.phase(phase, "detail")
+                watch.advance(1, 2)
+            watch.step(metrics(step), 2)
+            watch.opening(opening("secret reply"), 1.0)
+        watch.result("chain_sum", "after", "multi_round", "greedy", entry(0.6))
+        watch.note("mind this")
+        watch.note("mind this")
+    lines = file.getvalue().splitlines()
+    assert lines[:2] == ["tiny_cpu: tiny, seed 1", "loading: tiny"]
+    assert [line.split(":")[0] for line in lines[2:4]] == ["step 1/2", "step 2/2"]
+    assert "reward 1.25, accuracy 50.0 %, right by round 10 / 30 / 50 %" in lines[2]
+    assert "rounds kept true 90 / - / 80 %" in lines[2]
+    assert "60.0 % [55.0, 65.0], 240 of 400, 12,345 tokens, 7 s" in lines[4]
+    assert lines[5:] == ["mind this"]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+@pytest.mark.parametrize("reply", ["a reply", "x" * 5000, HOSTILE * 20, "数学" * 500, "line\n" * 500])
+def test_the_live_view_shows_phase_step_and_history_within_the_width(width: int, reply: str) -> None:
+    lines = lines_of(busy(width, reply), width)
+    text = "\n".join(lines)
+    assert max(map(cell_len, lines)) <= width
+    assert len(lines) <= 40
+    for part in ("motif_lite · tiny_cpu", "futures", "round 2 of 3", "80 of 300", "right by round", "▁", "█", "1.25"):
+        assert part in text
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_live_view_is_drawn_before_anything_has_happened(width: int) -> None:
+    lines = lines_of(RunConsole(Console(file=io.StringIO(), width=width), "t", "s"), width)
+    assert "starting" in "\n".join(lines)
+
+
+def test_a_low_terminal_gets_no_sample() -> None:
+    lines = lines_of(busy(80, "a reply", height=15), 80, height=15)
+    assert "a reply" not in "\n".join(lines)
+    assert len(lines) <= 15
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_markup_and_escapes_in_a_reply_are_shown_as_text(width: int) -> None:
+    text = "\n".join(lines_of(busy(width, HOSTILE), width))
+    assert "[red]bold[/]" in text
+    assert "[link=http://x]y" in text
+    assert not set(text) & set("\x1b\x07\r\x08\x9b\u202e\ud800")
+
+
+def test_the_live_view_writes_no_control_codes_of_a_reply_to_the_terminal() -> None:
+    file = io.StringIO()
+    screen = Console(file=file, width=80, height=40, force_terminal=True)
+    with RunConsole(screen, "t", "s") as watch:
+        watch.step(metrics(1), 3)
+        watch.opening(opening(HOSTILE, of=problem(HOSTILE, HOSTILE)), 1.0)
+        assert watch._live is not None
+        watch._live.refresh()
+    written = file.getvalue()
+    assert "bold" in written
+    assert not any(code in written for code in ("\x1b[2J\x1b]0", "\x07", "\x08", "\x9b", "\u202e"))
+
+
+def test_the_table_shows_before_after_and_the_paired_gain_in_80_columns() -> None:
+    file = io.StringIO()
+    Console(file=file, width=80).print(result_table(RECIPE, EVALUATION, "chain_sum"))
+    assert max(map(len, file.getvalue().splitlines())) <= 80
+    assert "10.0 [5.0, 15.0]" in file.getvalue()
+    assert "60.0 [55.0, 65.0]" in file.getvalue()
+    assert "+50.0 [+40.0, +60.0]" in file.getvalue()
+    sampled = next(line for line in file.getvalue().splitlines() if "sampled" in line)
+    assert sampled.split()[-2:] == ["-", "-"], "not measured after"
+
+
+def test_the_closing_says_where_everything_lies_and_what_to_run_next(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", RECIPE, "")
+    run.write_evaluation(EVALUATION)
+    run.report.write_text("")
+    run.append_rollouts([{"step": 1}])
+    file = io.StringIO()
+    print_closing(Console(file=file, width=80), RECIPE, run)
+    assert f"report    {run.report}" in file.getvalue()
+    assert "rollouts.jsonl" in file.getvalue()
+    assert "adapter  " not in file.getvalue(), "there is none"
+    assert f"python run.py --evaluate-only --out {run.root}" in file.getvalue()
+    assert "chain_sum: accuracy in percent with 95 % intervals" in file.getvalue()
+
+
+def test_a_recipe_is_printed_as_toml_without_empty_keys() -> None:
+    assert "[rollout.openings]" in recipe_toml(RECIPE)
+    assert "None" not in recipe_toml(RECIPE)
+    assert "question_column" not in recipe_toml(RECIPE)
+
+
+@pytest.mark.parametrize(
+    ("values", "width", "line"),
+    [([], 5, ""), ([1.0], 5, "▁"), ([1, 1, 1], 5, "▁▁▁"), ([0, 7], 5, "▁█"), (range(8), 8, "▁▂▃▄▅▆▇█"),
+     (range(8), 2, "▁█"), ([5, -5], 9, "█▁")],
+)  # fmt: skip
+def test_a_sparkline_is_scaled_to_its_own_range(values: Any, width: int, line: str) -> None:
+    assert sparkline(values, width) == line
+
+
+@given(st.lists(st.floats(-1e6, 1e6)), st.integers(1, 100))
+def test_a_sparkline_has_a_bar_per_value_and_fits(values: list[float], width: int) -> None:
+    assert len(sparkline(values, width)) == min(len(values), width)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (59.6, "1:00"), (125, "2:05"), (3723, "1:02:03")])
+def test_durations_are_read_like_a_clock(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@given(st.text(st.characters()), st.integers(1, 5), st.integers(40, 200))
+def test_any_reply_becomes_a_short_printable_excerpt(text: str, num_lines: int, width: int) -> None:
+    shown = excerpt(text, num_lines, width).plain
+    assert shown.isprintable()
+    assert len(shown) <= num_lines * max(20, width - 18)
+    assert all(char == "\n" or char.isprintable() for char in printable(text))
+    printable(text).encode("utf-8")

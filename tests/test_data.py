@@ -1,0 +1,213 @@
+"""Files to problems; a malformed row is named by its number."""
+
+import csv
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from motif_lite import data
+from motif_lite.errors import DataError
+from motif_lite.recipe import SourceSection
+from tests.fakes import problem
+
+REAL = Path(__file__).parents[2] / "shared" / "data"
+ROWS: list[dict[str, Any]] = [
+    {"question": "1+1?", "answer": "2"},
+    {"question": "long?", "answer": "so <<2*617=1234>>\n#### 1,234"},
+    {"question": "half?", "answer": 0.5},
+    {"question": "seven?", "answer": 7},
+]
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> Path:
+    match path.suffix:
+        case ".jsonl":
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        case ".json":
+            path.write_text(json.dumps(rows), encoding="utf-8")
+        case ".csv":
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+        case ".parquet":
+            import pyarrow
+            import pyarrow.parquet
+
+            text = [{key: str(value) for key, value in row.items()} for row in rows]
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(text), path)
+    return path
+
+
+def load(path: Path | str, **keys: Any) -> list[data.Problem]:
+    return data.load(SourceSection(source=str(path), **keys), role="train", seed=1)
+
+
+def complaint(path: Path | str, **keys: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        load(path, **keys)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json", "csv", "parquet"])
+def test_every_kind_of_file_gives_the_same_problems(tmp_path: Path, kind: str) -> None:
+    problems = load(write(tmp_path / f"mine.{kind}", ROWS))
+    assert [each.id for each in problems] == ["mine/1", "mine/2", "mine/3", "mine/4"]
+    assert [each.question for each in problems] == ["1+1?", "long?", "half?", "seven?"]
+    assert [each.gold for each in problems] == ["2", "1,234", "0.5", "7"]
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "first"),
+    [("gsm8k/train", 7473, "72"), ("gsm8k/test", 1319, "18"),
+     ("math500/test", 500, "\\left( 3, \\frac{\\pi}{2} \\right)"), ("aime24/test", 30, None)],
+)  # fmt: skip
+def test_the_real_files_load_without_naming_their_columns(name: str, number: int, first: str | None) -> None:
+    path = REAL / f"{name}.jsonl"
+    if not path.exists():
+        pytest.skip(f"{path} is not here")
+    problems = load(path)
+    assert len(problems) == len({each.id for each in problems}) == number
+    assert first in (None, problems[0].gold)
+    assert not any("#" in each.gold for each in problems)
+
+
+def test_columns_can_be_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.jsonl", [{"question": "no", "answer": "no", "frage": "1+1?", "antwort": "2"}])
+    assert load(path, question_column="frage", answer_column="antwort")[0].question == "1+1?"
+
+
+def test_blank_lines_a_byte_order_mark_and_windows_line_ends_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(b'\xef\xbb\xbf{"question": "a", "answer": "1"}\r\n\r\n  \r\n{"question": "b", "answer": "2"}')
+    assert [each.question for each in load(path)] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "q"}, "row 2 has no column 'answer'; it has: question. Name the right one with answer_column"),
+        ({"answer": "1"}, "row 2 has no column 'question'; it has: answer"),
+        ({}, "row 2 has no column 'question'; it has: none"),
+        ({"question": "q", "answer": None}, "row 2: column 'answer' holds 'None', not text"),
+        ({"question": "q", "answer": True}, "row 2: column 'answer' holds 'True', not text"),
+        ({"question": "q", "answer": ["1"]}, "row 2: column 'answer' holds \"['1']\", not text"),
+        ({"question": " ", "answer": "1"}, "row 2: column 'question' holds ' ', not text"),
+        ({"question": "q", "answer": ""}, "row 2: column 'answer' holds '', not text"),
+        ({"question": "q", "answer": "sum ####  "}, "row 2: the final answer is empty"),
+        ({"question": "q", "answer": "x" * 1001}, "row 2: the final answer has 1001 characters"),
+        ({"question": "lone \ud800", "answer": "1"}, "row 2"),
+        ({"question": "q", "answer": "\udfff"}, "row 2"),
+        ([1, 2], "row 2 is not an object with columns"),
+        ("text", "row 2 is not an object with columns"),
+        (None, "row 2 is not an object with columns"),
+    ],
+    ids=lambda value: repr(value)[:30],
+)
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+def test_a_malformed_row_is_named_by_its_number(tmp_path: Path, kind: str, row: Any, message: str) -> None:
+    path = write(tmp_path / f"mine.{kind}", [ROWS[0], row])
+    told = complaint(path)
+    assert told.startswith(str(path))
+    assert message in told
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"question": "q", "answer": "1"}\n{"question": ', "line 2 is not JSON"),
+        ("a.jsonl", b"[" * 100_000, "line 1 is not JSON"),
+        ("a.jsonl", b'{"question": "q", "answer": ' + b"1" * 5000 + b"}", "line 1 is not JSON"),
+        ("a.jsonl", b"", "holds no problems"),
+        ("a.jsonl", b"\xff\xfe", "cannot be read"),
+        ("a.json", b'{"question": "q", "answer": "1"}', "must hold a list of objects"),
+        ("a.json", b"[1, ", "is not JSON"),
+        ("a.json", b"[" + b"1" * 5000 + b"]", "is not JSON"),
+        ("a.json", b"[]", "holds no problems"),
+        ("a.csv", b"question,answer\n", "holds no problems"),
+        ("a.csv", b"question,answer\nq\n", "row 1: column 'answer' holds 'None'"),
+        ("a.csv", b"question,answer\n" + b"q" * 200_000 + b",1\n", "cannot be read"),
+        ("a.parquet", b"not parquet at all", "is not a Parquet file"),
+        ("a.parquet", b"", "is not a Parquet file"),
+        ("a.txt", b"q", "cannot tell its kind from '.txt'; use one of .jsonl, .json, .csv, .parquet"),
+        ("a", b"q", "cannot tell its kind from ''"),
+    ],
+    ids=lambda value: repr(value)[:24],
+)
+def test_a_malformed_file_is_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    told = complaint(tmp_path / name)
+    assert told.startswith(str(tmp_path / name))
+    assert message in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize("source", ["gone.jsonl", "gsm9k", ".", "a\0b", "a" * 5000], ids=lambda text: text[:10])
+def test_a_source_that_is_neither_a_name_nor_a_file_is_refused(source: str) -> None:
+    assert "neither a known data set (gsm8k, math500, aime24, chain_sum) nor a file" in complaint(source)
+
+
+@pytest.mark.parametrize("name", ["math500", "aime24"])
+def test_nobody_trains_on_a_benchmark(name: str) -> None:
+    assert "for evaluation only" in complaint(name)
+
+
+@pytest.mark.parametrize("words", ["no network\nat all", ""])
+def test_a_download_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    import datasets
+
+    def offline(*_: object, **__: object) -> None:
+        raise ConnectionError(words)
+
+    monkeypatch.setattr(datasets, "load_dataset", offline)
+    told = complaint("gsm8k")
+    assert told.startswith("openai/gsm8k: cannot be downloaded (ConnectionError")
+    assert "\n" not in told
+
+
+def test_a_subset_is_drawn_by_seed_and_kept_in_order(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.jsonl", [{"question": f"q{n}", "answer": n} for n in range(100)])
+    source = SourceSection(source=str(path), num_problems=10)
+    drawn = data.load(source, role="train", seed=1)
+    numbers = [int(each.gold) for each in drawn]
+    assert len(set(numbers)) == 10
+    assert numbers == sorted(numbers)
+    assert [each.id for each in drawn] == [f"mine/{number + 1}" for number in numbers]
+    assert drawn == data.load(source, role="train", seed=1)
+    assert drawn != data.load(source, role="train", seed=2)
+
+
+def test_a_subset_larger_than_the_file_is_the_file_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        assert len(load(write(tmp_path / "mine.jsonl", ROWS), num_problems=5)) == 4
+    assert "has 4 problems, fewer than the 5 asked for" in caplog.text
+
+
+def test_chain_sum_is_generated_with_different_problems_for_each_role() -> None:
+    source = SourceSection(source="chain_sum", num_problems=20)
+    train, test = (data.load(source, role=role, seed=1) for role in ("train", "test"))
+    assert len(train) == len(test) == 20
+    assert not {each.question for each in train} & {each.question for each in test}
+
+
+def test_only_chain_sum_can_tell_whether_progress_is_true() -> None:
+    steps_done = data.steps_done("chain_sum")
+    assert steps_done is not None
+    assert steps_done("a1b2=", "b=3") == 2
+    assert data.steps_done("gsm8k") is None
+    assert data.steps_done("mine.jsonl") is None
+
+
+def test_long_problems_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    problems = [problem("x" * size) for size in (5, 10, 11, 50)]
+    with caplog.at_level(logging.WARNING):
+        kept = data.drop_long(problems, lambda each: len(each.question), 10, source="mine")
+    assert kept == problems[:2]
+    assert "mine: 2 of 4 problems left out" in caplog.text
+    with pytest.raises(DataError, match=r"mine: every prompt is longer than rollout\.max_prompt_tokens = 4"):
+        data.drop_long(problems, lambda each: len(each.question), 4, source="mine")

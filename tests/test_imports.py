@@ -1,0 +1,43 @@
+"""A check answers at once: without torch and its like, in under a second of processor time."""
+
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
+HEAVY = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "unsloth", "math_verify", "matplotlib", "scipy")
+
+PROBE = """
+import json, runpy, sys
+sys.argv = ["run.py", "--recipe", sys.argv[1], "--check"]
+try:
+    runpy.run_path("run.py", run_name="__main__")
+except SystemExit as end:
+    print(json.dumps([end.code, sorted(sys.modules)]), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_check_imports_nothing_heavy_and_takes_under_a_second(recipe: Path) -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", PROBE, str(recipe)], cwd=ROOT, capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    code, modules = json.loads(done.stderr.splitlines()[-1])
+    assert code == 0
+    assert [name for name in HEAVY if name in modules] == []
+    assert 'strategy = "' in done.stdout, "the resolved recipe is printed"
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
+
+
+def test_only_policies_training_tiny_and_metering_may_import_torch() -> None:
+    light = [path.stem for path in (ROOT / "motif_lite").glob("*.py")]
+    light = [name for name in light if name not in {"training", "tiny", "metering", "__init__"}]
+    probe = f"import importlib, sys\nfor name in {light!r}: importlib.import_module('motif_lite.' + name)\n"
+    probe += "sys.exit(sorted({'torch', 'transformers', 'trl', 'datasets'} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stderr == ""

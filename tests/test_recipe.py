@@ -1,0 +1,298 @@
+"""Recipes: what ships loads, every mistake is named at once, and what is resolved can be read back."""
+
+import json
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+
+from motif_lite import pipeline, recipe
+from motif_lite.console import recipe_toml
+from motif_lite.errors import RecipeError
+from motif_lite.recipe import Recipe, apply_override
+from motif_lite.types import Sampling
+
+SHIPPED = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+MINIMAL = '[model]\nname = "some/model"\nbackend = "transformers"\n[data]\ntrain = "chain_sum"\n'
+
+
+def load(tmp_path: Path, text: str = MINIMAL, *changes: str) -> Recipe:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text, encoding="utf-8")
+    return recipe.load(path, changes, pipeline.TABLES)
+
+
+def mistakes(tmp_path: Path, *changes: str, text: str = MINIMAL) -> str:
+    with pytest.raises(RecipeError) as caught:
+        load(tmp_path, text, *changes)
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------- what ships
+
+
+def test_four_recipes_ship() -> None:
+    assert [path.stem for path in SHIPPED] == ["grpo_gsm8k", "motif_gsm8k", "tiny_cpu", "tiny_cpu_grpo"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_valid(path: Path) -> None:
+    assert pipeline.check(path, []).training.max_steps >= 1
+
+
+def test_motif_gsm8k_has_the_settings_of_the_reference() -> None:
+    motif = pipeline.check(next(path for path in SHIPPED if path.stem == "motif_gsm8k"), [])
+    assert (motif.model.name, motif.model.load_in_4bit) == ("Qwen/Qwen2.5-3B-Instruct", True)
+    assert (motif.lora.rank, motif.lora.alpha, len(motif.lora.targets)) == (64, 64.0, 7)
+    rollout = motif.rollout
+    assert (rollout.num_openings, rollout.num_futures, rollout.num_rounds) == (8, 4, 3)
+    assert (rollout.openings.max_tokens, rollout.max_prompt_tokens) == (1024, 1024)
+    assert rollout.futures == Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)
+    training = motif.training
+    assert (training.learning_rate, training.lr_schedule, training.warmup_fraction) == (5e-6, "cosine", 0.1)
+    assert (training.optimizer, training.adam_beta1, training.adam_beta2) == ("adamw_8bit", 0.9, 0.99)
+    assert (training.weight_decay, training.max_grad_norm, training.beta) == (0.1, 0.1, 0.0)
+    assert (training.max_steps, training.loss_type, training.scale_rewards) == (300, "bnpo", "group")
+    assert motif.rewards == {"future_accuracy": 1.0, "tag_count": 1.0, "soft_format": 1.0, "strict_format": 1.0}
+    assert list(motif.evaluation.benchmarks) == ["math500", "aime24"]
+
+
+@pytest.mark.parametrize(("grpo", "motif"), [("grpo_gsm8k", "motif_gsm8k"), ("tiny_cpu_grpo", "tiny_cpu")])
+def test_the_grpo_recipes_differ_from_motif_in_strategy_and_steps_only(grpo: str, motif: str) -> None:
+    one, other = (pipeline.check(SHIPPED[0].with_name(f"{name}.toml"), []) for name in (grpo, motif))
+    assert set(recipe.differing_keys(one, other)) <= {"rollout.strategy", "training.max_steps"}
+    assert one.rollout.strategy == "single_round"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_resolved_recipe_reads_back_the_same_from_json_and_toml(path: Path) -> None:
+    resolved = pipeline.check(path, [])
+    settings = json.loads(json.dumps(resolved.model_dump()))
+    assert recipe.validate(settings, pipeline.TABLES, origin="json") == resolved
+    settings = tomllib.loads(recipe_toml(resolved))
+    assert recipe.validate(settings, pipeline.TABLES, origin="toml") == resolved
+
+
+# ----------------------------------------------------------------------------------------------- documentation
+
+
+def test_every_key_and_every_section_is_documented() -> None:
+    paths = list(recipe.key_paths())
+    names = [path for path, _, _ in paths]
+    assert len(names) == len(set(names)) > 60
+    assert {"seed", "rollout.futures.top_p", "evaluation.benchmarks.NAME.source"} <= set(names)
+    for path, section, field in paths:
+        assert section.__doc__, section
+        assert len(section.model_fields[field].description or "") > 10, path
+
+
+def test_nothing_in_a_recipe_can_be_changed_afterwards(tmp_path: Path) -> None:
+    loaded = load(tmp_path)
+    for section, field in ((loaded, "seed"), (loaded.training, "max_steps"), (loaded.rollout.openings, "top_p")):
+        assert isinstance(section, BaseModel)
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(section, field, 1)
+
+
+# ------------------------------------------------------------------------------------------------------ extends
+
+
+def test_a_file_is_laid_over_the_one_it_extends_table_by_table(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "base.toml").write_text(MINIMAL + "[training]\nmax_steps = 7\nsave_every = 5\n")
+    (tmp_path / "sub" / "middle.toml").write_text('extends = "../base.toml"\n[training]\nmax_steps = 8\n')
+    loaded = load(tmp_path, 'extends = "sub/middle.toml"\nseed = 5\n')
+    assert (loaded.seed, loaded.training.max_steps, loaded.training.save_every) == (5, 8, 5)
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"recipe": 'extends = "recipe.toml"'}, "in a circle (recipe.toml -> recipe.toml)"),
+        ({"recipe": 'extends = "b.toml"', "b": 'extends = "./recipe.toml"'}, "(recipe.toml -> b.toml -> recipe.toml)"),
+        ({"recipe": 'extends = "gone.toml"'}, "gone.toml: there is no such recipe, which"),
+        ({"recipe": "extends = 3"}, "extends must be a file name in quotes"),
+        ({"recipe": 'extends = "b.toml"', "b": "seed ="}, "b.toml: is not valid TOML"),
+        ({"recipe": 'extends = "."'}, "cannot be read as a text file"),
+        ({"recipe": 'extends = "a\\u0000b"'}, "cannot be read"),
+        ({"recipe": f'extends = "{"a" * 5000}"'}, "cannot be read"),
+    ],
+)
+def test_what_cannot_be_extended_is_named(tmp_path: Path, files: dict[str, str], message: str) -> None:
+    for name, text in files.items():
+        (tmp_path / f"{name}.toml").write_text(text)
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(tmp_path / "recipe.toml", [], pipeline.TABLES)
+    assert message in str(caught.value)
+
+
+# -------------------------------------------------------------------------------------------------------- --set
+
+
+@pytest.mark.parametrize(
+    ("change", "path", "value"),
+    [
+        ("seed=5", "seed", 5),
+        (" seed = 5 ", "seed", 5),
+        ("training.learning_rate=1e-3", "training.learning_rate", 1e-3),
+        ("training.learning_rate=1", "training.learning_rate", 1.0),
+        ("model.name='a=b'", "model.name", "a=b"),
+        ('model.name="a.b"', "model.name", "a.b"),
+        ("evaluation.greedy=true", "evaluation.greedy", True),
+        ('lora.targets=["q_proj"]', "lora.targets", ["q_proj"]),
+        ("rewards={future_accuracy=2.0}", "rewards", {"future_accuracy": 2.0}),
+        ("rewards.tag_count=0.5", "rewards.tag_count", 0.5),
+        ("rollout.openings.max_tokens=9", "rollout.openings.max_tokens", 9),
+        ('evaluation.benchmarks.mine.source="chain_sum"', "evaluation.benchmarks.mine.source", "chain_sum"),
+        ("evaluation.benchmarks={}", "evaluation.benchmarks", {}),
+    ],
+)
+def test_set_takes_any_toml_value(tmp_path: Path, change: str, path: str, value: object) -> None:
+    found: Any = load(tmp_path, MINIMAL, "rewards.future_accuracy=1.0", change).model_dump()
+    for key in path.split("."):
+        found = found[key]
+    assert found == value
+
+
+def test_the_last_of_several_changes_wins(tmp_path: Path) -> None:
+    assert load(tmp_path, MINIMAL, "seed=5", "seed=6").seed == 6
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("seed", "write key.path=value"),
+        ("=5", "write key.path=value"),
+        ("training..max_steps=5", "write key.path=value"),
+        ("model.name=Qwen", "text needs quotes, e.g. --set 'model.name=\"Qwen\"'"),
+        ("seed=", "is not a TOML value"),
+        ("seed=1\nmodel=2", "is not a TOML value"),
+        ("seed=1\n[model]", "is not a TOML value"),
+        ("seed.deep=5", "seed is a value, not a table"),
+        ("seed=" + "1" * 5000, "is not a TOML value"),
+        ("seed=" + "[" * 3000, "is not a TOML value"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_change_that_cannot_be_read_is_named(tmp_path: Path, change: str, message: str) -> None:
+    told = mistakes(tmp_path, "seed=1", change)
+    assert message in told
+    assert told.startswith(f"--set {change[:10]}")
+
+
+@given(st.one_of(st.text(), st.from_regex(r"[a-z.]{0,9}=[\"'\[\]{}0-9a-z.\-:,\n]{0,20}", fullmatch=True)))
+def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: str) -> None:
+    settings: dict[str, Any] = {"seed": 1, "model": {"name": "x"}}
+    try:
+        apply_override(settings, change)
+    except RecipeError as error:
+        assert str(error).startswith("--set ")
+
+
+# ---------------------------------------------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("training.max_step=5", "training.max_step: unknown key; did you mean training.max_steps?"),
+        ("trainin.max_steps=5", "trainin: unknown key; did you mean training?"),
+        ("max_steps=5", "max_steps: unknown key; did you mean training.max_steps?"),
+        ("rollout.opening.max_tokens=5", "rollout.opening: unknown key; did you mean rollout.openings?"),
+        ("rollout.futures.temprature=1.0", "did you mean rollout.futures.temperature?"),
+        ("lora.r=64", "lora.r: unknown key; "),
+        ('evaluation.benchmarks.x={source="chain_sum", question="q"}', "evaluation.benchmarks.x.question: unknown key"),
+        ('model.backend="unslot"', "there is no backend 'unslot' (did you mean 'unsloth'?); known: unsloth,"),
+        ('rollout.strategy="rounds"', "rollout.strategy: there is no strategy 'rounds'"),
+        ("rewards.future_acuracy=1.0", "there is no reward 'future_acuracy' (did you mean 'future_accuracy'?)"),
+        ('evaluation.strategies=["multi"]', "evaluation.strategies.0: there is no strategy 'multi'"),
+        ("training.max_steps=0", "training.max_steps: input should be greater than or equal to 1 (got 0)"),
+        ("training.max_steps=1.5", "training.max_steps: input should be a valid integer"),
+        ('training.max_steps="5"', "training.max_steps: input should be a valid integer (got '5')"),
+        ("training.max_steps=true", "training.max_steps: input should be a valid integer"),
+        ("training.learning_rate=nan", "training.learning_rate: input should be a finite number (got nan)"),
+        ("training.learning_rate=inf", "training.learning_rate: "),
+        ("training.weight_decay=inf", "training.weight_decay: input should be a finite number (got inf)"),
+        ("training.warmup_fraction=1", "training.warmup_fraction: input should be less than 1"),
+        ("rewards.future_accuracy=nan", "rewards.future_accuracy: input should be a finite number (got nan)"),
+        ("rollout.futures.temperature=-1", "rollout.futures.temperature: "),
+        ("rollout.futures.temperature=nan", "rollout.futures.temperature: "),
+        ("rollout.futures.top_p=0", "rollout.futures.top_p: input should be greater than 0"),
+        ("rollout.num_rounds=1", "rollout.num_rounds: input should be greater than or equal to 2"),
+        ("rollout.num_openings=1", "rollout.num_openings: "),
+        ("seed=-1", "seed: input should be greater than or equal to 0"),
+        ("seed=2147483648", "seed: input should be less than 2147483648"),
+        ("evaluation.confidence=1", "evaluation.confidence: input should be less than 1"),
+        ('training.optimizer="sgd"', "training.optimizer: input should be 'adamw_8bit',"),
+        ("lora.targets=[]", "lora.targets: list should have at least 1 item"),
+        ("rewards={}", "rewards: dictionary should have at least 1 item"),
+        ('model.name=""', "model.name: string should have at least 1 character"),
+        ("model={}", "model.name: must be given"),
+        ("training=5", "training: "),
+        ("training.micro_batch_size=3", "training.micro_batch_size = 3 does not divide the 8 openings of a step"),
+        ("model.max_seq_length=2000", "model.max_seq_length = 2000 is smaller than rollout.max_prompt_tokens"),
+        ("model.max_seq_length=3071", "leaves no room for a question of rollout.max_prompt_tokens = 1024"),
+        ("rollout.openings.temperature=0", "makes all openings of a group alike"),
+        ("rewards={future_accuracy=0}", "every weight is 0"),
+        ('evaluation={greedy=false, benchmarks={x={source="chain_sum"}}}', "set one of them"),
+    ],
+)
+def test_a_mistake_is_explained_with_its_key(tmp_path: Path, change: str, message: str) -> None:
+    told = mistakes(tmp_path, change)
+    assert message in told
+    assert "recipe.toml: " in told.splitlines()[0]
+
+
+def test_all_mistakes_are_told_at_once_each_on_a_line(tmp_path: Path) -> None:
+    told = mistakes(tmp_path, "seed=-1", "training.max_step=5", "lora.rank=0", "data={}").splitlines()
+    assert told[0].endswith("recipe.toml: 4 mistakes in the recipe")
+    assert [line.split(":")[0].strip() for line in told[1:]] == ["seed", "lora.rank", "data.train", "training.max_step"]
+
+
+def test_all_broken_rules_between_keys_are_told_at_once(tmp_path: Path) -> None:
+    told = mistakes(tmp_path, "training.micro_batch_size=3", "rollout.openings.temperature=0", "model.max_seq_length=99")
+    assert all(part in told for part in ("does not divide", "makes all openings", "is smaller than", "leaves no room"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"seed = ", "is not valid TOML: Invalid value (at end of document)"),
+        (b"seed = 1\nseed = 2\n", "is not valid TOML: Cannot overwrite a value (at line 2"),
+        (b"\xff\xfe\x00", "cannot be read as a text file"),
+        (b"seed = " + b"1" * 5000, "is not valid TOML"),
+        (b"seed = " + b"[" * 3000, "is not valid TOML"),
+        (b"", "2 mistakes in the recipe"),
+    ],
+    ids=lambda content: repr(content[:16]),
+)
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "recipe.toml").write_bytes(content)
+    with pytest.raises(RecipeError) as caught:
+        recipe.load(tmp_path / "recipe.toml", [], pipeline.TABLES)
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "recipe.toml"))
+
+
+def test_differing_keys_are_found_in_both_directions(tmp_path: Path) -> None:
+    one = load(tmp_path, MINIMAL, "rewards={future_accuracy=1.0}")
+    other = load(tmp_path, MINIMAL, "rewards={future_accuracy=1.0, tag_count=1.0}", "seed=9")
+    assert recipe.differing_keys(one, one) == []
+    assert set(recipe.differing_keys(one, other)) == set(recipe.differing_keys(other, one))
+    assert {"seed", "rewards.tag_count"} <= set(recipe.differing_keys(one, other))
+
+
+@given(st.floats(), st.integers())
+def test_no_number_gets_past_its_range(rate: float, seed: int) -> None:
+    settings = tomllib.loads(MINIMAL) | {"seed": seed, "training": {"learning_rate": rate}}
+    legal = 0 <= seed < 2**31 and math.isfinite(rate) and 0 < rate <= 1
+    try:
+        recipe.validate(settings, pipeline.TABLES, origin="here")
+        assert legal
+    except RecipeError:
+        assert not legal

@@ -1,0 +1,113 @@
+"""The report: complete by itself, and whatever a model wrote is text in it."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from motif_lite import pipeline, report, step_metrics
+from motif_lite.rollout import Rollouts
+from motif_lite.run_dir import RunDirectory
+from tests.fakes import GOOD_FORM, opening, problem
+from tests.test_console import EVALUATION
+
+RECIPE = pipeline.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", ["rollout.num_openings=2"])
+HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}{% raw %} \x1b[2J \ud800 \\boxed{2}"
+
+
+class Page(HTMLParser):
+    """Which tags a page has, and whether each that was opened is closed."""
+
+    VOID = frozenset({"meta", "br", "img", "link", "hr", "input"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(tmp_path / "a <b>run</b>", RECIPE, "")
+
+
+def train(run: RunDirectory, reply: str, *, steps: int = 2) -> None:
+    rewards = {"future_accuracy": [2.0, 0.0], "tag_count": [0.5, 0.0]}
+    for step in range(1, steps + 1):
+        rollouts = Rollouts(
+            tuple(opening(reply, [reply, GOOD_FORM.format("\\boxed{2}")], of=problem(reply, "2")) for _ in range(2))
+        )
+        seconds, peaks = {"openings": 1.0, "futures": 2.0, "update": 1.0}, {"update": 2**30}
+        line = step_metrics.summarize(step, RECIPE, rollouts, rewards, seconds, peaks, {"loss": 0.1}, lambda *_: None)
+        run.append_metrics(line)
+        run.append_rollouts(step_metrics.lines(step, rollouts, rewards))
+
+
+def written(run: RunDirectory) -> str:
+    report.write(RECIPE, run)
+    return run.report.read_text(encoding="utf-8")
+
+
+def test_the_report_of_a_whole_run_has_the_accuracies_the_plots_the_cost_and_the_recipe(run: RunDirectory) -> None:
+    train(run, "a plain reply")
+    run.write_evaluation(EVALUATION)
+    text = written(run)
+    page = Page(text)
+    assert page.open == []
+    assert page.tags.count("svg") == 6
+    for part in ("60.0 %", "[55.0, 65.0]", "+50.0 [+40.0, +60.0]", "12,345", "400 × 1", "not measured", "1.00 GiB",
+                 "a plain reply", "[rollout.openings]"):  # fmt: skip
+        assert part in text
+
+
+def test_what_a_model_wrote_is_text_and_nothing_else(run: RunDirectory) -> None:
+    train(run, HOSTILE)
+    text = written(run)
+    page = Page(text)
+    assert page.open == []
+    assert not {"script", "img", "b"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name.startswith("on")]
+    assert "&lt;script&gt;alert(1)" in text
+    assert "{{ 7*7 }}" in text, "no template of a reply is evaluated"
+    assert "\x1b" not in text
+
+
+def test_the_page_needs_nothing_from_anywhere(run: RunDirectory) -> None:
+    train(run, "https://example.org/ is only text here")
+    run.write_evaluation(EVALUATION)
+    text = written(run)
+    page = Page(text)
+    assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
+    assert not [name for name, _ in page.attributes if name == "src"]
+    links = [value or "" for name, value in page.attributes if name in ("href", "xlink:href")]
+    assert [link for link in links if not link.startswith("#")] == []
+    assert re.findall(r"@import|url\((?!#)", text) == []
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+@pytest.mark.parametrize("steps", [0, 1])
+def test_it_can_be_written_with_whatever_the_run_has_so_far(run: RunDirectory, steps: int, evaluated: bool) -> None:
+    train(run, "reply", steps=steps)
+    if evaluated:
+        run.write_evaluation(EVALUATION)
+    text = written(run)
+    assert Page(text).open == []
+    assert ("Nothing has been measured" in text) is not evaluated
+    assert ("<svg" in text) is (steps > 0)
+    assert "<b>run</b>" not in text

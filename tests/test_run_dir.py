@@ -1,0 +1,189 @@
+"""The files of a run: nothing is overwritten, half-written lines are survived, wrong folders are named."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from motif_lite import pipeline
+from motif_lite.errors import RecipeError, RunError
+from motif_lite.paths import cache_folder
+from motif_lite.recipe import Recipe
+from motif_lite.run_dir import RunDirectory, check_resumable, free_folder, newest_run, require_free
+
+RECIPE = Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml"
+
+
+def recipe(*changes: str) -> Recipe:
+    return pipeline.check(RECIPE, changes)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    return RunDirectory.create(tmp_path / "runs" / "one", recipe(), RECIPE.read_text())
+
+
+def test_a_new_run_keeps_the_recipe_as_given_and_as_understood(run: RunDirectory) -> None:
+    assert (run.root / "recipe.toml").read_text() == RECIPE.read_text()
+    assert RunDirectory.open(run.root).resolved(pipeline.TABLES) == recipe()
+    assert run.resolved(pipeline.TABLES, ["seed=9"]) == recipe("seed=9")
+    assert run.metrics() == run.rollouts() == []
+    assert run.evaluation() == {"benchmarks": {}}
+    assert run.newest_checkpoint() is None
+    assert not run.is_trained(1)
+
+
+def test_a_folder_in_use_is_never_overwritten(run: RunDirectory, tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="is not empty; continue that run with --resume"):
+        RunDirectory.create(run.root, recipe(), "")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(RunError, match="is not empty"):
+        require_free(tmp_path / "file")
+    (tmp_path / "empty").mkdir()
+    require_free(tmp_path / "empty")
+    require_free(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("name", ["file/run", "a" * 300])
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot be written"):
+        RunDirectory.create(tmp_path / name, recipe(), "")
+
+
+def test_default_folders_are_numbered_and_the_newest_run_is_found(tmp_path: Path) -> None:
+    base = tmp_path / "tiny"
+    assert newest_run(base) is None
+    for number, name in enumerate(["tiny", "tiny-2", "tiny-3"]):
+        folder = free_folder(base)
+        assert folder.name == name
+        RunDirectory.create(folder, recipe(), "")
+        os.utime(folder / "resolved.json", (number, number))
+    for name in ("tiny-old", "tiny-4", "tinytiny"):
+        (tmp_path / name).mkdir()
+    for other in ("tiny-old", "tinytiny"):
+        (tmp_path / other / "resolved.json").write_text("{}")
+    assert newest_run(base) == tmp_path / "tiny-3"
+    assert free_folder(base).name == "tiny-5"
+
+
+def test_lines_come_back_whatever_a_reply_holds(run: RunDirectory) -> None:
+    lines = [{"step": 1, "reply": "\ud800 \u2028 \x85 \x00 \n {}"}, {"step": 2, "reply": "ok"}]
+    run.append_rollouts(lines)
+    run.append_rollouts([{"step": 3}])
+    assert run.rollouts() == [*lines, {"step": 3}]
+    path = run.graded_path("mine", "before", "multi_round", "greedy")
+    assert run.read_graded(path) == []
+    run.write_graded(path, lines)
+    assert run.read_graded(path) == lines
+    assert path.name == "mine.before.multi_round.greedy.jsonl"
+
+
+def test_a_line_cut_off_in_mid_write_is_not_read_and_resuming_drops_it(run: RunDirectory) -> None:
+    for step in (1, 2, 3):
+        run.append_metrics({"step": step})
+        run.append_rollouts([{"step": step, "row": row} for row in (1, 2)])
+    with (run.root / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "rew')
+    assert [line["step"] for line in run.metrics()] == [1, 2, 3]
+    run.forget_after(2)
+    assert (run.root / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+    assert [line["step"] for line in run.rollouts()] == [1, 1, 2, 2]
+    run.forget_after(0)
+    assert run.metrics() == run.rollouts() == []
+
+
+def test_the_newest_whole_checkpoint_is_found_by_number(run: RunDirectory) -> None:
+    for name in ("checkpoint-9", "checkpoint-10", "checkpoint-11", "checkpoint-x", "tmp-checkpoint-12"):
+        (run.checkpoints / name).mkdir(parents=True)
+        if name != "checkpoint-11":
+            (run.checkpoints / name / "trainer_state.json").write_text("{}")
+    assert run.newest_checkpoint() == (run.checkpoints / "checkpoint-10", 10)
+
+
+def test_a_run_is_trained_when_its_last_step_is_done_and_its_adapter_lies_there(run: RunDirectory) -> None:
+    run.append_metrics({"step": 5})
+    assert not run.is_trained(5)
+    run.adapter.mkdir()
+    assert run.is_trained(5)
+    assert not run.is_trained(6)
+
+
+def test_the_evaluation_is_replaced_as_a_whole(run: RunDirectory) -> None:
+    run.write_evaluation({"benchmarks": {"a": {}}})
+    run.write_evaluation({"benchmarks": {"b": {}}})
+    assert run.evaluation() == {"benchmarks": {"b": {}}}
+    assert not list(run.root.glob("*.unfinished"))
+
+
+@pytest.mark.parametrize(
+    "changes", [[], ["training.max_steps=40"], ["training.save_every=1"], ["evaluation.num_samples=4"]]
+)
+def test_a_run_may_go_on_for_longer_and_measure_something_else(run: RunDirectory, changes: list[str]) -> None:
+    check_resumable(run, recipe(*changes), pipeline.TABLES)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ("seed=9", "seed"),
+        ("rollout.num_futures=2", "rollout.num_futures"),
+        ("rollout.openings.temperature=0.5", "rollout.openings.temperature"),
+        ("rewards={future_accuracy=1.0}", "rewards."),
+        ("training.learning_rate=1e-4", "training.learning_rate"),
+    ],
+)
+def test_a_run_is_not_continued_as_another_run(run: RunDirectory, change: str, key: str) -> None:
+    with pytest.raises(RunError, match=f"other settings of {key}"):
+        check_resumable(run, recipe(change), pipeline.TABLES)
+
+
+def test_a_reward_that_is_added_makes_it_another_run(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", recipe("rewards={future_accuracy=1.0}"), "")
+    with pytest.raises(RunError, match=r"rewards\.tag_count"):
+        check_resumable(run, recipe("rewards={future_accuracy=1.0, tag_count=1.0}"), pipeline.TABLES)
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"holds no run \(no resolved.json\)"):
+        RunDirectory.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 50_000], ids=["empty", "open", "binary", "deep"])
+def test_a_damaged_resolved_json_is_named(run: RunDirectory, content: bytes) -> None:
+    (run.root / "resolved.json").write_bytes(content)
+    with pytest.raises(RunError, match=r"resolved\.json: cannot be read"):
+        run.resolved(pipeline.TABLES)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", '"text"', "null", "{}"])
+@pytest.mark.parametrize("changes", [[], ["seed=1"]])
+def test_a_resolved_json_with_something_else_is_named(run: RunDirectory, content: str, changes: list[str]) -> None:
+    (run.root / "resolved.json").write_text(content)
+    with pytest.raises((RunError, RecipeError), match=r"resolved\.json"):
+        run.resolved(pipeline.TABLES, changes)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", "\x00"])
+def test_a_damaged_evaluation_json_is_named_with_the_remedy(run: RunDirectory, content: str) -> None:
+    (run.root / "evaluation.json").write_text(content)
+    with pytest.raises(RunError, match=r"evaluation\.json: is damaged .*; remove it"):
+        run.evaluation()
+
+
+@pytest.mark.parametrize("line", ["not json", "[]"])
+def test_a_damaged_line_of_metrics_is_named(run: RunDirectory, line: str) -> None:
+    (run.root / "metrics.jsonl").write_text(json.dumps({"step": 1}) + f"\n{line}\n")
+    with pytest.raises(RunError, match=r"metrics\.jsonl.*2"):
+        run.forget_after(1)
+
+
+def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MOTIF_LITE_CACHE", str(tmp_path / "own"))
+    assert cache_folder() == tmp_path / "own"
+    monkeypatch.delenv("MOTIF_LITE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "motif_lite"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_folder() == Path.home() / ".cache" / "motif_lite"

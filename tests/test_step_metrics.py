@@ -1,0 +1,114 @@
+"""A step's figures, worked out by hand from scripted rollouts."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from motif_lite import chain_sum, pipeline, step_metrics
+from motif_lite.recipe import Recipe
+from motif_lite.rollout import Rollouts
+from motif_lite.types import Opening
+from tests.fakes import GOOD_FORM, opening, problem, reply, trajectory
+
+RIGHT, WRONG = GOOD_FORM.format("\\boxed{2}"), GOOD_FORM.format("\\boxed{3}")
+CHAIN = problem("a0b4c5d3=", "2")
+
+
+def recipe(*changes: str) -> Recipe:
+    return pipeline.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", changes)
+
+
+TWO = recipe("rollout.num_openings=2", "rewards={future_accuracy=1.0, tag_count=2.0}")
+
+
+def openings() -> tuple[Opening, ...]:
+    cut = reply("no form", num_tokens=32, finish="length")
+    return (
+        opening(reply(WRONG, num_tokens=10), [reply(WRONG, num_tokens=4), reply(RIGHT, num_tokens=6)], [cut, WRONG]),
+        opening(cut, [RIGHT, RIGHT], [RIGHT, WRONG]),
+    )
+
+
+def summarize(rewards: dict[str, list[float]], **changes: object) -> dict[str, object]:
+    arguments: dict[str, object] = {
+        "seconds": {"openings": 2.0, "futures": 4.0, "update": 1.0},
+        "peak_bytes": {"openings": 5},
+        "trainer_logs": {"loss": 0.1, "grad_norm": 2.0, "other": 3},
+        "steps_done": None,
+    }
+    return step_metrics.summarize(
+        7, TWO, Rollouts(openings(), num_cut=3), rewards, **(arguments | changes)  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def test_a_step_is_summed_up_in_one_line() -> None:
+    line = summarize({"future_accuracy": [1.0, 1.0], "tag_count": [0.5, 0.0]})
+    assert json.loads(json.dumps(line)) == line
+    assert (line["step"], line["reward"]) == (7, pytest.approx((1.0 + 2 * 0.5 + 1.0) / 2))
+    assert line["rewards"] == {"future_accuracy": 1.0, "tag_count": 0.25}
+    assert line["accuracy"] == 0.5
+    assert line["accuracy_by_round"] == [0.0, 0.5, 0.5]
+    assert line["broken_form"] == 0.5
+    assert line["cut_off"] == {"openings": 0.5, "futures": 1 / 8}
+    assert line["progress_cut"] == 3
+    assert line["tokens"] == {"openings": 42, "futures": 4 + 6 + 32 + 5 * len(RIGHT)}
+    assert line["mean_tokens"] == {"openings": 21.0, "futures": (42 + 5 * len(RIGHT)) / 8}
+    assert line["tokens_per_second"] == {"openings": 21.0, "futures": (42 + 5 * len(RIGHT)) / 4.0}
+    assert line["peak_memory_bytes"] == {"openings": 5}
+    assert (line["loss"], line["grad_norm"]) == (0.1, 2.0)
+    assert "other" not in line
+    assert "round_correct" not in line
+
+
+@pytest.mark.parametrize(
+    ("values", "share"), [([1.0, 1.0, 0.0, 2.0], 0.5), ([1.0, 1.0, 2.0, 2.0], 1.0), ([0.0, 1.0, 0.0, 1.0], 0.0)]
+)
+def test_a_group_whose_rewards_are_all_alike_has_no_signal(values: list[float], share: float) -> None:
+    four = Rollouts(openings() * 2)
+    line = step_metrics.summarize(1, TWO, four, {"future_accuracy": values}, {}, {}, {}, None)
+    assert line["groups_without_signal"] == share
+    assert line["tokens_per_second"] == {}
+
+
+def test_rewards_are_added_up_with_the_recipes_weights() -> None:
+    rewards = {"future_accuracy": [2.0, 0.0], "tag_count": [0.5, 0.25]}
+    assert step_metrics.total_rewards(TWO, rewards) == [3.0, 0.5]
+
+
+def test_a_single_round_has_no_futures_to_count() -> None:
+    alone = Rollouts((opening(RIGHT), opening(WRONG)))
+    line = step_metrics.summarize(1, TWO, alone, {"future_accuracy": [2.0, 0.0]}, {}, {}, {}, None)
+    assert line["accuracy_by_round"] == [0.5]
+    assert line["mean_tokens"]["futures"] == 0
+    assert line["cut_off"]["futures"] == 0.0
+
+
+def test_a_round_counts_as_kept_true_only_if_it_began_true() -> None:
+    true = [GOOD_FORM.format(note) for note in ("a=0", "c=9", "\\boxed{2}")]
+    paths = [
+        trajectory(*true, of=CHAIN),
+        trajectory(true[0], "c=8", true[2], of=CHAIN),  # goes wrong in round 2; what follows is not counted
+        trajectory("lost", true[1], true[2], of=CHAIN),  # goes wrong in round 1
+        trajectory(true[0], true[1], WRONG, of=CHAIN),
+    ]
+    assert step_metrics.round_correct(paths, chain_sum.steps_done) == [3 / 4, 2 / 3, 1 / 2]
+
+
+def test_a_round_that_nobody_began_true_has_no_share() -> None:
+    lost = trajectory("lost", "lost", "lost", of=CHAIN)
+    assert step_metrics.round_correct([lost], chain_sum.steps_done) == [0.0, None, None]
+
+
+def test_rollouts_are_written_with_prompts_replies_rewards_and_verdicts() -> None:
+    rewards = {"future_accuracy": [1.0, 0.5], "tag_count": [0.5, 0.0]}
+    lines = list(step_metrics.lines(7, Rollouts(openings()), rewards))
+    assert json.loads(json.dumps(lines)) == lines
+    assert [line["rewards"] for line in lines] == [
+        {"future_accuracy": 1.0, "tag_count": 0.5},
+        {"future_accuracy": 0.5, "tag_count": 0.0},
+    ]
+    assert lines[0]["opening"] == {"prompt": "prompt", "reply": WRONG, "tokens": 10, "finish": "stop"}
+    assert [future["correct"] for future in lines[0]["futures"]] == [True, False]
+    assert [turn["finish"] for turn in lines[0]["futures"][1]["rounds"]] == ["length", "stop"]
+    assert (lines[0]["step"], lines[0]["problem"], lines[0]["gold"]) == (7, "test/1", "2")
