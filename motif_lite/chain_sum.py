@@ -1,9 +1,11 @@
 r"""``chain_sum``: a task whose single round is too short for its problems, made for a model of a million parameters.
 
-A question is a chain of labelled digits, ``a0b4c5d3=``; the answer is their sum modulo ten. One step of work
-is a line ``label digit running-sum``, progress is the last label with its running sum, ``d=2``:
+A question is a chain of labelled digits, ``a0b4c5d3=``; the answer is their sum modulo ten. A round begins with
+the sum so far, one step of work is a line ``label digit running-sum``, and progress is the last label with its
+running sum, ``d=2``:
 
     <reasoning>          <reasoning>
+    =0                   =2
     a00                  e79
     b44                  ...
     c59                  </reasoning>
@@ -26,7 +28,7 @@ MODULUS = 10
 MAX_DIGITS = len(ascii_lowercase)
 
 
-def problems(num_problems: int, *, seed: int, split: str, min_digits: int = 10, max_digits: int = 12) -> list[Problem]:
+def problems(num_problems: int, *, seed: int, split: str, min_digits: int = 12, max_digits: int = 14) -> list[Problem]:
     """Draw problems at random; the same seed and split always give the same list."""
     rng = random.Random(f"chain_sum/{seed}/{split}")
     drawn = []
@@ -49,12 +51,15 @@ def digits_of(question: str) -> list[int]:
 def reply(digits: list[int], start: int, stop: int) -> str:
     """A perfect round that does the steps ``start`` to ``stop - 1``, in the strict format.
 
-    It ends with the boxed sum if ``stop`` reaches the end of the chain, and with progress otherwise.
+    It begins with the sum so far, so that every line adds to the one above it: a small model learns one way to
+    add, not another for the first line of a round. It ends with the boxed sum if ``stop`` reaches the end of the
+    chain, and with progress otherwise.
     """
     lines = [f"{ascii_lowercase[i]}{digits[i]}{sum(digits[: i + 1]) % MODULUS}\n" for i in range(start, stop)]
     total = sum(digits[:stop]) % MODULUS
     left = f"\\boxed{{{total}}}" if stop == len(digits) else f"{ascii_lowercase[stop - 1]}={total}"
-    return f"<reasoning>\n{''.join(lines)}</reasoning>\n<answer>\n{left}\n</answer>"
+    carried = sum(digits[:start]) % MODULUS
+    return f"<reasoning>\n={carried}\n{''.join(lines)}</reasoning>\n<answer>\n{left}\n</answer>"
 
 
 def steps_done(question: str, progress: str) -> int | None:

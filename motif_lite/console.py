@@ -27,6 +27,10 @@ from motif_lite.types import Opening
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _HISTORY = 60
+_SILENCE_SECONDS = 30
+"""Where there is no terminal, something is said at least this often."""
+
+_STEP_PHASES = {"openings", "futures", "grading", "update"}
 
 
 class RunConsole:
@@ -51,6 +55,7 @@ class RunConsole:
         self._accuracies: deque[float] = deque(maxlen=_HISTORY)
         self._sample: tuple[Opening, float] | None = None
         self._said: set[str] = set()
+        self._spoke = time.monotonic()
 
     def __enter__(self) -> Self:
         """Start the live view."""
@@ -72,12 +77,14 @@ class RunConsole:
         new = name != self._phase
         self._phase, self._detail, self._phase_started = name, detail, time.monotonic()
         self._done = self._total = 0
-        if not self._live and new and name not in {"openings", "futures", "grading", "update"}:
-            self._console.print(Text(f"{name}: {detail}" if detail else name))
+        if not self._live and new and name not in _STEP_PHASES:
+            self._say(f"{name}: {detail}" if detail else name)
 
     def advance(self, done: int, total: int) -> None:
         """So much of the phase is done."""
         self._done, self._total = done, total
+        if not self._live and time.monotonic() - self._spoke > _SILENCE_SECONDS:
+            self._say(f"  {self._phase}: {self._detail}: {percent(done / total)}")
 
     def step(self, metrics: dict[str, Any], num_steps: int) -> None:
         """A training step is over."""
@@ -86,7 +93,7 @@ class RunConsole:
         self._rewards.append(metrics["reward"])
         self._accuracies.append(metrics["accuracy"])
         if not self._live:
-            self._console.print(Text(step_line(metrics, num_steps)), soft_wrap=True)
+            self._say(step_line(metrics, num_steps))
 
     def opening(self, opening: Opening, score: float) -> None:
         """A sample to show."""
@@ -95,13 +102,17 @@ class RunConsole:
     def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: dict[str, Any]) -> None:
         """A measurement is done."""
         text = f"{benchmark} {when}, {strategy}, {decoding}: {share(result)}"
-        self._console.print(Text(f"  {text}"), soft_wrap=True)
+        self._say(f"  {text}")
 
     def note(self, text: str) -> None:
         """Say something once."""
         if text not in self._said:
             self._said.add(text)
-            self._console.print(Text(text), soft_wrap=True)
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        self._spoke = time.monotonic()
+        self._console.print(Text(text), soft_wrap=True)
 
     def __rich__(self) -> RenderableType:
         """The live view, drawn anew several times a second."""

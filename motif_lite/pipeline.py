@@ -68,25 +68,22 @@ class Job:
             MotifError: Something is the user's to mend.
             Interrupted: The user stopped it.
         """
-        with redirect_stdout(_Printed()), redirect_stderr(_Printed()):
-            self._perform(observer)
+        with redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer):
+            _quiet_libraries()
+            problems, benchmarks = _read(self.recipe, observer)  # a bad row is found before a model is downloaded
+            policy = load_policy(self.recipe, observer)
+            run = self._run_directory()
+            with _log_file(run):
+                if self.evaluate_only:
+                    _measure_again(self.recipe, policy, benchmarks, run, observer)
+                else:
+                    _train_and_evaluate(self.recipe, policy, problems, benchmarks, run, observer)
+                _report(self.recipe, run, observer)
 
-    def _perform(self, observer: Observer) -> None:
-        policy = load_policy(self.recipe, observer)
+    def _run_directory(self) -> RunDirectory:
         if self.resume or (self.root / "resolved.json").exists():
-            run = RunDirectory.open(self.root)
-        else:
-            run = RunDirectory.create(self.root, self.recipe, self.recipe_text)
-        with _logging_to(run, observer):
-            if self.evaluate_only:
-                _measure_again(self.recipe, policy, run, observer)
-            else:
-                run.write_resolved(self.recipe)
-                _perform(self.recipe, policy, run, observer)
-            observer.phase("reporting")
-            from motif_lite import report
-
-            report.write(self.recipe, run)
+            return RunDirectory.open(self.root)
+        return RunDirectory.create(self.root, self.recipe, self.recipe_text)
 
 
 def check(path: Path | None, changes: Sequence[str]) -> Recipe:
@@ -145,7 +142,7 @@ def _plan_resume(path: Path | None, changes: Sequence[str], out: Path | None) ->
 
 def load_policy(recipe: Recipe, observer: Observer) -> "TrainablePolicy":
     """Load the model with a fresh adapter; build the tiny one first if it is asked for."""
-    _quiet_libraries()
+    backend = policies.backend(recipe.model.backend)  # first of all, for Unsloth's sake and to fail early
     name = recipe.model.name
     if name == "tiny":
         from motif_lite import tiny
@@ -160,18 +157,37 @@ def load_policy(recipe: Recipe, observer: Observer) -> "TrainablePolicy":
         )
         name = str(folder)
     observer.phase("loading", recipe.model.name)
-    return policies.load(recipe, name)
+    return backend.load(recipe, name)
 
 
-def _perform(recipe: Recipe, policy: "TrainablePolicy", run: RunDirectory, observer: Observer) -> None:
+Benchmarks = dict[str, list[Problem]]
+"""Problems by the name of the benchmark."""
+
+
+def _read(recipe: Recipe, observer: Observer) -> tuple[list[Problem], Benchmarks]:
+    """All problems that the recipe names: to train on, and by benchmark."""
+    observer.phase("reading", "problems")
+    problems = data.load(recipe.data.as_source(), role="train", seed=recipe.seed)
+    sources = recipe.evaluation.benchmarks.items()
+    return problems, {name: data.load(source, role="test", seed=recipe.seed) for name, source in sources}
+
+
+def _train_and_evaluate(
+    recipe: Recipe,
+    policy: "TrainablePolicy",
+    problems: list[Problem],
+    benchmarks: Benchmarks,
+    run: RunDirectory,
+    observer: Observer,
+) -> None:
     """All stages of a run that are not done yet."""
     from motif_lite import training
     from motif_lite.evaluation import evaluate, forget
 
-    observer.phase("reading", "problems")
+    run.write_resolved(recipe)
     strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
-    problems = _problems(recipe, policy, strategy)
-    benchmarks = _benchmarks(recipe, policy)
+    fitting = _fitting(recipe, policy, strategy, problems, recipe.data.train)
+    benchmarks = _fitting_benchmarks(recipe, policy, benchmarks)
     if run.is_trained(recipe.training.max_steps):
         policy.load_adapter(run.adapter)
     else:
@@ -181,7 +197,7 @@ def _perform(recipe: Recipe, policy: "TrainablePolicy", run: RunDirectory, obser
         steps_done = data.steps_done(recipe.data.train)
         with _graceful_stop(observer) as stop_requested:
             complete = training.train(
-                recipe, policy, strategy, problems, run, observer, steps_done=steps_done, stop_requested=stop_requested
+                recipe, policy, strategy, fitting, run, observer, steps_done=steps_done, stop_requested=stop_requested
             )
         if not complete:
             raise Interrupted
@@ -189,7 +205,9 @@ def _perform(recipe: Recipe, policy: "TrainablePolicy", run: RunDirectory, obser
         evaluate(recipe, policy, benchmarks, "after", run, observer)
 
 
-def _measure_again(recipe: Recipe, policy: "TrainablePolicy", run: RunDirectory, observer: Observer) -> None:
+def _measure_again(
+    recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks, run: RunDirectory, observer: Observer
+) -> None:
     """Measure a run's adapter, or the bare model where there is none; older figures are replaced."""
     from motif_lite.evaluation import evaluate, forget
 
@@ -197,24 +215,15 @@ def _measure_again(recipe: Recipe, policy: "TrainablePolicy", run: RunDirectory,
     if run.adapter.exists():
         policy.load_adapter(run.adapter)
         when = "after"
-    observer.phase("reading", "problems")
     forget(recipe, when, run)
-    evaluate(recipe, policy, _benchmarks(recipe, policy), when, run, observer)
+    evaluate(recipe, policy, _fitting_benchmarks(recipe, policy, benchmarks), when, run, observer)
 
 
-def _problems(recipe: Recipe, policy: "TrainablePolicy", strategy: Strategy) -> list[Problem]:
-    loaded = data.load(recipe.data.as_source(), role="train", seed=recipe.seed)
-    return _fitting(recipe, policy, strategy, loaded, recipe.data.train)
-
-
-def _benchmarks(recipe: Recipe, policy: "TrainablePolicy") -> dict[str, list[Problem]]:
-    """Problems by benchmark; the longest system prompt decides what fits, so that strategies share problems."""
+def _fitting_benchmarks(recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks) -> Benchmarks:
+    """Drop what does not fit the longest system prompt, so that all strategies share their problems."""
     chosen = [STRATEGIES[name](recipe.rollout) for name in recipe.evaluation.strategies]
     strategy = max(chosen, key=lambda strategy: len(str(strategy.first_messages(Problem("", "", "")))))
-    return {
-        name: _fitting(recipe, policy, strategy, data.load(source, role="test", seed=recipe.seed), name)
-        for name, source in recipe.evaluation.benchmarks.items()
-    }
+    return {name: _fitting(recipe, policy, strategy, problems, name) for name, problems in benchmarks.items()}
 
 
 def _fitting(
@@ -224,6 +233,13 @@ def _fitting(
         return policy.count_tokens(policy.render(strategy.first_messages(problem)))
 
     return data.drop_long(problems, num_tokens, recipe.rollout.max_prompt_tokens, source=source)
+
+
+def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
+    from motif_lite import report
+
+    observer.phase("reporting")
+    report.write(recipe, run)
 
 
 @contextmanager
@@ -247,20 +263,29 @@ def _graceful_stop(observer: Observer) -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def _logging_to(run: RunDirectory, observer: Observer) -> Iterator[None]:
-    """What libraries log goes to run.log, warnings included; warnings of our own are shown, too."""
-    to_file, to_screen = run.log_handler(), _Notices(observer)
-    logging.getLogger().addHandler(to_file)
+def _notices_to(observer: Observer) -> Iterator[None]:
+    """Warnings of this package are shown to whoever watches."""
+    notices = _Notices(observer)
+    logging.getLogger("motif_lite").addHandler(notices)
+    try:
+        yield
+    finally:
+        logging.getLogger("motif_lite").removeHandler(notices)
+
+
+@contextmanager
+def _log_file(run: RunDirectory) -> Iterator[None]:
+    """Everything that is logged goes to run.log, warnings of all libraries included."""
+    handler = run.log_handler()
+    logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(logging.INFO)
-    logging.getLogger("motif_lite").addHandler(to_screen)
     logging.captureWarnings(True)
     try:
         yield
     finally:
         logging.captureWarnings(False)
-        logging.getLogger("motif_lite").removeHandler(to_screen)
-        logging.getLogger().removeHandler(to_file)
-        to_file.close()
+        logging.getLogger().removeHandler(handler)
+        handler.close()
 
 
 class _Printed(io.TextIOBase):

@@ -24,7 +24,7 @@ def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from motif_lite import tiny
 
     folder = tmp_path_factory.mktemp("qwen")
-    tokenizer = (getattr(tiny, "make_tokenizer", None) or tiny._tokenizer)(3)
+    tokenizer = tiny.make_tokenizer(3)
     torch.manual_seed(0)
     config = Qwen2Config(
         vocab_size=len(tokenizer),

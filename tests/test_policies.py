@@ -27,8 +27,12 @@ def policy(qwen_folder: Path, tiny_recipe: MakeRecipe) -> LocalPolicy:
     return load(qwen_folder, tiny_recipe())
 
 
+def load_any(recipe: Recipe, model_name: str) -> policies.TrainablePolicy:
+    return policies.backend(recipe.model.backend).load(recipe, model_name)
+
+
 def load(folder: Path, recipe: Recipe) -> LocalPolicy:
-    policy = policies.load(recipe, str(folder))
+    policy = load_any(recipe, str(folder))
     assert isinstance(policy, LocalPolicy)
     return policy
 
@@ -245,9 +249,9 @@ def test_a_4_bit_model_generates_between_training_steps(qwen_folder: Path, tiny_
 
 def test_folders_that_are_no_models_are_refused_with_the_remedy(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"config\.json"):
-        policies.load(tiny_recipe(), str(tmp_path))
+        load_any(tiny_recipe(), str(tmp_path))
     with pytest.raises(ModelError, match="no such folder"):
-        policies.load(tiny_recipe(), str(tmp_path / "nowhere"))
+        load_any(tiny_recipe(), str(tmp_path / "nowhere"))
 
 
 def test_a_model_without_weights_is_refused(qwen_folder: Path, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
@@ -255,7 +259,7 @@ def test_a_model_without_weights_is_refused(qwen_folder: Path, tiny_recipe: Make
     shutil.copytree(qwen_folder, folder)
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match="cannot be loaded"):
-        policies.load(tiny_recipe(), str(folder))
+        load_any(tiny_recipe(), str(folder))
 
 
 def test_a_model_without_a_chat_template_is_refused(qwen_folder: Path, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
@@ -267,11 +271,11 @@ def test_a_model_without_a_chat_template_is_refused(qwen_folder: Path, tiny_reci
     settings.pop("chat_template", None)
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     with pytest.raises(ModelError, match="no chat template"):
-        policies.load(tiny_recipe(), str(folder))
+        load_any(tiny_recipe(), str(folder))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_a_recipe_that_needs_a_gpu_names_the_one_that_does_not(tiny_recipe: MakeRecipe) -> None:
     for change in ('model.backend="unsloth"', 'model.device="cuda"'):
         with pytest.raises(MissingHardwareError, match=r"recipes/tiny_cpu\.toml"):
-            policies.load(tiny_recipe(change), "nowhere")
+            load_any(tiny_recipe(change), "nowhere")

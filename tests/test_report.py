@@ -12,7 +12,8 @@ from motif_lite.run_dir import RunDirectory
 from tests.fakes import GOOD_FORM, opening, problem
 from tests.test_console import EVALUATION
 
-RECIPE = pipeline.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", ["rollout.num_openings=2"])
+CHANGES = ["rollout.num_openings=2", "training.micro_batch_size=2", "rewards={future_accuracy=1.0, tag_count=1.0}"]
+RECIPE = pipeline.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", CHANGES)
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}{% raw %} \x1b[2J \ud800 \\boxed{2}"
 
 

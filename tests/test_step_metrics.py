@@ -19,7 +19,7 @@ def recipe(*changes: str) -> Recipe:
     return pipeline.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", changes)
 
 
-TWO = recipe("rollout.num_openings=2", "rewards={future_accuracy=1.0, tag_count=2.0}")
+TWO = recipe("rollout.num_openings=2", "training.micro_batch_size=2", "rewards={future_accuracy=1.0, tag_count=2.0}")
 
 
 def openings() -> tuple[Opening, ...]:

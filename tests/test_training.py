@@ -24,7 +24,7 @@ class Training:
 
     def __init__(self, recipe: Recipe, folder: Path, out: Path) -> None:
         self.recipe = recipe
-        self.policy = policies.load(recipe, str(folder))
+        self.policy = policies.backend(recipe.model.backend).load(recipe, str(folder))
         self.run = RunDirectory(out)
         out.mkdir(exist_ok=True)
         self.observer = RecordingObserver()
@@ -192,7 +192,9 @@ def test_every_field_of_the_trainer_has_the_recipes_value(
         "training.keep_checkpoints=3",
         "training.max_steps=9",
     )
-    config = training.grpo_config(recipe, policies.load(recipe, str(qwen_folder)), tmp_path)
+    config = training.grpo_config(
+        recipe, policies.backend(recipe.model.backend).load(recipe, str(qwen_folder)), tmp_path
+    )
     expected = {
         "seed": 11, "max_completion_length": 17, "temperature": 0.7, "top_p": 0.9, "top_k": 5,
         "reward_weights": [0.25, 3.0], "learning_rate": 2e-4, "lr_scheduler_type": "linear", "warmup_steps": 0.2,
@@ -211,7 +213,9 @@ def test_the_reference_recipe_trains_with_the_references_loss(qwen_folder: Path,
     recipe = pipeline.check(
         Path(__file__).parents[1] / "recipes" / "motif_gsm8k.toml", ['model.backend="transformers"']
     )
-    config = training.grpo_config(recipe, policies.load(recipe, str(qwen_folder)), tmp_path)
+    config = training.grpo_config(
+        recipe, policies.backend(recipe.model.backend).load(recipe, str(qwen_folder)), tmp_path
+    )
     assert (config.loss_type, config.beta, config.scale_rewards, config.epsilon) == ("bnpo", 0.0, "group", 0.2)
     assert (config.learning_rate, config.max_grad_norm, config.adam_beta2) == (5e-6, 0.1, 0.99)
     assert config.generation_batch_size == 8
@@ -238,7 +242,7 @@ def test_generation_inside_the_reward_sees_the_model_as_in_eval_mode(
     monkeypatch.setattr(LocalPolicy, "generate", recorded)
     assert training.train()
     monkeypatch.undo()
-    at_rest = policies.load(recipe, str(tiny_folder))
+    at_rest = policies.backend(recipe.model.backend).load(recipe, str(tiny_folder))
     at_rest.model.eval()
     for (prompts, sampling, seed), texts in zip(calls, inside, strict=True):
         assert [reply.text for reply in at_rest.generate(prompts, sampling, seed=seed)] == texts

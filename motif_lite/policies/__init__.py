@@ -68,13 +68,24 @@ class TrainablePolicy(Policy, Protocol):
         """
 
 
-def load(recipe: "Recipe", model_name: str) -> TrainablePolicy:
-    """Load a model with a fresh adapter through the recipe's backend.
+class Backend(Protocol):
+    """What a module named in `BACKENDS` provides."""
+
+    def load(self, recipe: "Recipe", model_name: str) -> TrainablePolicy:
+        """Load a model by hub name or folder, with a fresh adapter.
+
+        Raises:
+            MissingHardwareError: It needs a device that is not here.
+            ModelError: The model cannot be loaded.
+        """
+
+
+def backend(name: str) -> Backend:
+    """The class behind a name in `BACKENDS`, with all that it imports.
 
     Raises:
-        MissingHardwareError: The backend needs a GPU or a package that is not here.
-        ModelError: The model cannot be loaded.
+        MissingHardwareError: It needs a GPU or a package that is not here.
     """
-    module, _, name = BACKENDS[recipe.model.backend].partition(":")
-    policy: TrainablePolicy = getattr(import_module(module), name).load(recipe, model_name)
-    return policy
+    module, _, class_name = BACKENDS[name].partition(":")
+    found: Backend = getattr(import_module(module), class_name)
+    return found
