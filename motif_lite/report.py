@@ -123,7 +123,7 @@ def _samples(run: RunDirectory, metrics: Sequence[Mapping[str, Any]]) -> list[di
     """Openings of the last step: the first, the one with the highest and the one with the lowest reward."""
     if not metrics:
         return []
-    last = [line for line in run.rollouts() if line["step"] == metrics[-1]["step"]]
+    last = run.rollouts_of(metrics[-1]["step"])
     ranked = sorted(last, key=lambda line: sum(line["rewards"].values()))
     chosen = [ranked[-1], ranked[len(ranked) // 2], ranked[0]][:_NUM_SAMPLES] if ranked else []
     return [

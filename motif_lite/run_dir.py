@@ -10,7 +10,7 @@ report.html        figures for people             run.log          what librarie
 import json
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ class RunDirectory:
 
     def write_resolved(self, recipe: Recipe) -> None:
         """Keep the recipe as understood, every default filled in."""
-        _write_whole(self.root / "resolved.json", json.dumps(recipe.model_dump(), indent=2) + "\n")
+        _write_whole(self.root / "resolved.json", [json.dumps(recipe.model_dump(), indent=2), "\n"])
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Add a step's line to metrics.jsonl."""
@@ -98,13 +98,16 @@ class RunDirectory:
         """All lines of rollouts.jsonl so far."""
         return _read_lines(self.root / "rollouts.jsonl")
 
+    def rollouts_of(self, step: int) -> list[dict[str, Any]]:
+        """The lines of one step, without holding those of all others."""
+        return [line for line in _each_line(self.root / "rollouts.jsonl") if line["step"] == step]
+
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that will be done again, and a last line that was cut off in mid-write."""
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             path = self.root / name
             if path.exists():
-                kept = [line for line in _read_lines(path) if line["step"] <= step]
-                _write_whole(path, "".join(_line(line) for line in kept))
+                _write_whole(path, (_line(line) for line in _each_line(path) if line["step"] <= step))
 
     def newest_checkpoint(self) -> tuple[Path, int] | None:
         """The newest checkpoint with the step that it was written after."""
@@ -133,7 +136,7 @@ class RunDirectory:
 
     def write_evaluation(self, evaluation: Evaluation) -> None:
         """Replace evaluation.json."""
-        _write_whole(self.root / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
+        _write_whole(self.root / "evaluation.json", [json.dumps(evaluation, indent=2), "\n"])
 
     def graded_path(self, benchmark: str, when: str, strategy: str, decoding: str) -> Path:
         """Where the graded replies of one measurement lie."""
@@ -142,7 +145,7 @@ class RunDirectory:
     def write_graded(self, path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
         """Keep the graded replies of one measurement."""
         path.parent.mkdir(exist_ok=True)
-        _write_whole(path, "".join(_line(line) for line in lines))
+        _write_whole(path, map(_line, lines))
 
     def read_graded(self, path: Path) -> list[dict[str, Any]]:
         """The graded replies of one measurement; none if it was not made."""
@@ -156,7 +159,7 @@ class RunDirectory:
 
     def _append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         with (self.root / name).open("a", encoding="utf-8") as file:
-            file.write("".join(_line(line) for line in lines))
+            file.writelines(map(_line, lines))
 
 
 def check_resumable(run: RunDirectory, recipe: Recipe, tables: Tables) -> None:
@@ -209,14 +212,19 @@ def _line(content: Mapping[str, Any]) -> str:
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    return list(_each_line(path))
 
 
-def _write_whole(path: Path, text: str) -> None:
+def _each_line(path: Path) -> Iterator[dict[str, Any]]:
+    """The whole lines of a file, one at a time: rollouts.jsonl of a long run does not fit into memory twice."""
+    if path.exists():
+        with path.open(encoding="utf-8") as file:
+            yield from (json.loads(line) for line in file if line.endswith("\n"))
+
+
+def _write_whole(path: Path, parts: Iterable[str]) -> None:
     """Write under another name, then rename: a reader never sees half a file."""
     unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.writelines(parts)
     unfinished.replace(path)

@@ -60,7 +60,7 @@ def test_a_gold_answer_outside_a_box_never_passes(name: str) -> None:
 
 @pytest.mark.parametrize("name", GOLD_FILES[1:])
 def test_a_right_box_before_a_wrong_one_never_passes(name: str) -> None:
-    replies = [(gold, f"\\boxed{{{gold}}} or rather \\boxed{{-987654321}}") for gold in golds(name)[:200]]
+    replies = [(gold, f"\\boxed{{{gold}}} or rather \\boxed{{-987654321}}") for gold in golds(name)[:100]]
     assert [gold for gold, reply in replies if is_correct(gold, reply)] == []
 
 
@@ -71,12 +71,14 @@ SAME = [
     ("025", "25"), ("25", "025"), ("1,234", "1234"), ("1234", "1,234"), ("1234567", "1,234,567"), ("1234", "1{,}234"),
     ("10000", "10{,}000"), ("1000", "1{,}000"), ("1000", "1\\!000"), ("18", "\\$18"), ("18", "18\\text{ dollars}"),
     ("-3", "\u22123"), ("0.5", "\\frac{1}{2}"), ("\\frac{1}{2}", "\\dfrac12"), ("\\frac{1}{2}", "\\tfrac{1}{2}"),
-    ("\\frac{1}{2}", "0.50"), ("\\frac{1}{2}", "1/2"), ("\\frac{1}{2}", "\\frac{2}{4}"), ("-\\frac{1}{2}", "\\frac{-1}{2}"),
-    ("2\\sqrt{3}", "\\sqrt{12}"), ("3\\sqrt{13}", "3 \\sqrt {13}"), ("\\sqrt{2}", "2^{1/2}"), ("\\frac{\\pi}{2}", "\\pi/2"),
-    ("\\left( 3, \\frac{\\pi}{2} \\right)", "(3,\\frac{\\pi}{2})"), ("(0,1)", "(0, 1)"), ("[0,\\infty)", "[0, \\infty)"),
-    ("\\{1,2\\}", "\\{2,1\\}"), ("90^\\circ", "90"), ("x^2+2x+1", "(x+1)^2"), ("p - q", "-q+p"), ("6 - 5i", "6-5i"),
-    ("\\text{Evelyn}", "Evelyn"), ("\\text{Evelyn}", "\\textbf{evelyn}"), ("\\text{(C)}", "C"), ("\\text{even}", "\\mathrm{even}"),
-    ("2516_8", "2516_8"), ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"),
+    ("\\frac{1}{2}", "0.50"), ("\\frac{1}{2}", "1/2"), ("\\frac{1}{2}", "\\frac{2}{4}"),
+    ("-\\frac{1}{2}", "\\frac{-1}{2}"), ("2\\sqrt{3}", "\\sqrt{12}"), ("3\\sqrt{13}", "3 \\sqrt {13}"),
+    ("\\sqrt{2}", "2^{1/2}"), ("\\frac{\\pi}{2}", "\\pi/2"),
+    ("\\left( 3, \\frac{\\pi}{2} \\right)", "(3,\\frac{\\pi}{2})"), ("(0,1)", "(0, 1)"),
+    ("[0,\\infty)", "[0, \\infty)"), ("\\{1,2\\}", "\\{2,1\\}"), ("90^\\circ", "90"), ("x^2+2x+1", "(x+1)^2"),
+    ("p - q", "-q+p"), ("6 - 5i", "6-5i"), ("\\text{Evelyn}", "Evelyn"), ("\\text{Evelyn}", "\\textbf{evelyn}"),
+    ("\\text{(C)}", "C"), ("\\text{even}", "\\mathrm{even}"), ("2516_8", "2516_8"),
+    ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"),
 ]  # fmt: skip
 
 DIFFERENT = [
@@ -84,11 +86,10 @@ DIFFERENT = [
     ("42", "42 \\text{ or } 43"), ("42", "\\{42, 43\\}"), ("42", "[41, 43]"), ("42", "41 < 42 < 43"), ("42", "42 43"),
     ("42", "\\pm 42"), ("42", "42!"), ("42", ""), ("42", "  "), ("42", "x"), ("42", "no"), ("42", "42\\neq 43"),
     ("1,234", "1.234"), ("1234", "1,23,4"), ("0.5", "0.05"), ("0.5", "5"), ("\\frac{1}{2}", "\\frac{2}{1}"),
-    ("\\frac{1}{2}", "1, 2"), ("\\frac{1}{3}", "0.33"), ("2\\sqrt{3}", "3\\sqrt{2}"), ("(0,1)", "(1,0)"), ("(0,1)", "[0,1]"),
-    ("\\{1,2\\}", "\\{1,2,3\\}"), ("x^2+1", "x^2-1"), ("\\text{Evelyn}", "Evelyn or Briana"), ("\\text{even}", "neve"),
-    ("\\text{(C)}", "(D)"), ("\\text{(C)}", "A B C D"), ("6 - 5i", "6 + 5i"), ("2516_8", "2516_7"), ("34", "3\\quad 4"), ("14", "14_{15}"),
-    ("\\pi", "3.14"),
-    ("3", "5 \\boxed{3}"), ("3", "\\boxed{5}\\boxed{3}"), ("3", "3 \\\\ 4"), ("3", "3; 4"),
+    ("\\frac{1}{2}", "1, 2"), ("\\frac{1}{3}", "0.33"), ("2\\sqrt{3}", "3\\sqrt{2}"), ("(0,1)", "(1,0)"),
+    ("(0,1)", "[0,1]"), ("\\{1,2\\}", "\\{1,2,3\\}"), ("x^2+1", "x^2-1"), ("\\text{Evelyn}", "Evelyn or Briana"),
+    ("\\text{even}", "neve"), ("\\text{(C)}", "(D)"), ("\\text{(C)}", "A B C D"), ("6 - 5i", "6 + 5i"),
+    ("2516_8", "2516_7"), ("34", "3\\quad 4"), ("14", "14_{15}"), ("\\pi", "3.14"), ("3", "3 \\\\ 4"), ("3", "3; 4"),
 ]  # fmt: skip
 
 
@@ -108,14 +109,18 @@ def test_answers_that_mean_something_else_fail(gold: str, answer: str) -> None:
     [
         "The answer is 42.", "42", "<answer>42</answer>", "$42$", "#### 42", "boxed{42}", "\\fbox{42}", "\\boxed 42",
         "\\boxed{}", "\\boxed{", "\\boxed{42", "40 41 42 43", "\\boxed{42} \\boxed{43}", "\\boxed{42} so \\boxed{}",
-        "\\boxed{40, 41, 42, 43}", "\\\\boxed{43} 42", "", "\x00", "\ud800",
+        "\\boxed{40, 41, 42, 43}", "\\boxed{41 \\boxed{42}}", "\\\\boxed{43} 42", "", "\x00", "\ud800",
     ],
 )  # fmt: skip
 def test_a_reply_without_42_alone_in_its_last_box_fails(reply: str) -> None:
     assert not is_correct("42", reply)
 
 
-@pytest.mark.parametrize("answer", ["４２", "٤٢", "४२", "𝟒𝟐", "4²", "42\x00", "\x0042", "42\ud800", "\udfff", "42\u200b"])
+FULL_WIDTH, ARABIC, DEVANAGARI, BOLD = "\uff14\uff12", "\u0664\u0662", "\u096a\u0968", "\U0001d7d2\U0001d7d0"
+ODD = [FULL_WIDTH, ARABIC, DEVANAGARI, BOLD, "4\xb2", "42\x00", "\x0042", "42\ud800", "\udfff", "42\u200b"]
+
+
+@pytest.mark.parametrize("answer", ODD, ids=ascii)
 def test_unusual_characters_are_judged_without_an_error(answer: str) -> None:
     assert is_correct("42", f"\\boxed{{{answer}}}") in (True, False)
     assert not is_correct("24", f"\\boxed{{{answer}}}")

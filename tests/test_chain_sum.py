@@ -30,10 +30,10 @@ def test_problems_of_different_seeds_have_different_ids_or_comparisons_would_pai
     assert not ids[0] & ids[1]
 
 
-def test_answers_are_sums_modulo_ten_of_ten_to_twelve_digits() -> None:
+def test_answers_are_sums_modulo_ten_of_at_least_ten_digits() -> None:
     for problem in chain_sum.problems(200, seed=3, split="train"):
         digits = chain_sum.digits_of(problem.question)
-        assert 10 <= len(digits) <= 12
+        assert 10 <= len(digits) <= chain_sum.MAX_DIGITS
         assert problem.gold == str(sum(digits) % 10)
 
 
@@ -55,13 +55,15 @@ def test_a_perfect_round_has_the_strict_form_and_true_progress(digits: list[int]
 
 
 def test_the_lines_of_a_round_are_label_digit_and_running_sum() -> None:
-    assert chain_sum.reply([0, 4, 5, 3], 1, 3).startswith("<reasoning>\nb44\nc59\n</reasoning>\n<answer>\nc=9\n")
+    text = chain_sum.reply([0, 4, 5, 3], 1, 3)
+    assert "\nb44\nc59\n</reasoning>\n<answer>\nc=9\n</answer>" in text
+    assert "a00" not in text
 
 
 @pytest.mark.parametrize(
     ("progress", "steps"),
     [("a=0", 1), ("d=2", 4), (" d=2\n", 4), ("d=3", None), ("e=2", None), ("d2", None), ("", None), ("D=2", None),
-     ("d=２", None), ("=d2", None), ("dd=2", None), ("\x00=2", None), ("\ud800=2", None), ("d=2d=2", None)],
+     ("d=\uff12", None), ("=d2", None), ("dd=2", None), ("\x00=2", None), ("\ud800=2", None), ("d=2d=2", None)],
 )  # fmt: skip
 def test_progress_is_true_only_if_label_and_sum_agree_with_the_question(progress: str, steps: int | None) -> None:
     assert chain_sum.steps_done("a0b4c5d3=", progress) == steps

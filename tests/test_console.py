@@ -12,8 +12,15 @@ from rich.console import Console
 
 from motif_lite import pipeline
 from motif_lite.console import (
-    RunConsole, duration, excerpt, print_closing, printable, recipe_toml, result_table, sparkline,
-)  # fmt: skip
+    RunConsole,
+    duration,
+    excerpt,
+    print_closing,
+    printable,
+    recipe_toml,
+    result_table,
+    sparkline,
+)
 from motif_lite.run_dir import RunDirectory
 from tests.fakes import opening, problem
 

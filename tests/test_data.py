@@ -11,6 +11,7 @@ import pytest
 from motif_lite import data
 from motif_lite.errors import DataError
 from motif_lite.recipe import SourceSection
+from motif_lite.types import Problem
 from tests.fakes import problem
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -42,7 +43,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
-def load(path: Path | str, **keys: Any) -> list[data.Problem]:
+def load(path: Path | str, **keys: Any) -> list[Problem]:
     return data.load(SourceSection(source=str(path), **keys), role="train", seed=1)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
-HEAVY = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "unsloth", "math_verify", "matplotlib", "scipy")
+HEAVY = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "unsloth", "math_verify", "scipy")
 
 PROBE = """
 import json, runpy, sys
@@ -25,7 +25,8 @@ except SystemExit as end:
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_a_check_imports_nothing_heavy_and_takes_under_a_second(recipe: Path) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run([sys.executable, "-c", PROBE, str(recipe)], cwd=ROOT, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", PROBE, str(recipe)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     code, modules = json.loads(done.stderr.splitlines()[-1])
     assert code == 0

@@ -204,3 +204,16 @@ def test_help_names_every_option() -> None:
     assert process.returncode == 0
     for option in ("--recipe", "--check", "--set", "--out", "--resume", "--evaluate-only"):
         assert option in process.stdout
+
+
+def test_the_tiny_recipe_learns_to_think_in_rounds(tmp_path: Path) -> None:
+    """The demonstration itself, whole: at least 15 points, with intervals that do not touch."""
+    process = run(
+        command(tmp_path / "demo", changes=["evaluation.greedy=false", 'evaluation.strategies=["multi_round"]'])
+    )
+    assert process.returncode == 0, process.stderr
+    benchmarks = read(tmp_path / "demo" / "evaluation.json")["benchmarks"]
+    before, after = (benchmarks["chain_sum"][when]["multi_round"]["sampled"] for when in ("before", "after"))
+    assert before["num_problems"] == after["num_problems"] == 400
+    assert after["accuracy"] >= before["accuracy"] + 0.15
+    assert before["interval"][1] < after["interval"][0]

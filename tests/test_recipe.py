@@ -255,7 +255,8 @@ def test_all_mistakes_are_told_at_once_each_on_a_line(tmp_path: Path) -> None:
 
 
 def test_all_broken_rules_between_keys_are_told_at_once(tmp_path: Path) -> None:
-    told = mistakes(tmp_path, "training.micro_batch_size=3", "rollout.openings.temperature=0", "model.max_seq_length=99")
+    changes = ("training.micro_batch_size=3", "rollout.openings.temperature=0", "model.max_seq_length=99")
+    told = mistakes(tmp_path, *changes)
     assert all(part in told for part in ("does not divide", "makes all openings", "is smaller than", "leaves no room"))
 
 

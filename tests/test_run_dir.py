@@ -172,7 +172,7 @@ def test_a_damaged_evaluation_json_is_named_with_the_remedy(run: RunDirectory, c
         run.evaluation()
 
 
-@pytest.mark.parametrize("line", ["not json", "[]"])
+@pytest.mark.parametrize("line", ["not json", "3"])
 def test_a_damaged_line_of_metrics_is_named(run: RunDirectory, line: str) -> None:
     (run.root / "metrics.jsonl").write_text(json.dumps({"step": 1}) + f"\n{line}\n")
     with pytest.raises(RunError, match=r"metrics\.jsonl.*2"):
