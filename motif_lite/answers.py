@@ -20,7 +20,9 @@ _BOX_OR_BRACE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 _INTEGER = r"[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+"
 _NUMBER = re.compile(rf"(?P<sign>[+-]?)(?P<whole>{_INTEGER})?(?P<decimals>\.[0-9]*)?")
 _FRACTION = re.compile(r"(?P<sign>[+-]?)(?:\\frac\{([0-9]+)\}\{([0-9]+)\}|\\frac([0-9])([0-9])|([0-9]+)/([0-9]+))")
-_SPACING = re.compile(r"\\[!,;:> ]|\\left(?![a-z])|\\right(?![a-z])|\\q?quad(?![a-z])|\s+|~")
+_SPACING = re.compile(r"\\[!,]|\\left(?![a-z])|\\right(?![a-z])")
+_GAP = re.compile(r"(?<![0-9])(?:\\[;:> ]|\\q?quad(?![a-z])|\s|~)+|(?:\\[;:> ]|\\q?quad(?![a-z])|\s|~)+(?![0-9\s~\\])")
+_BASE = re.compile(r"[0-9A-Za-z]+_\{?([0-9]+)\}?")
 _WORDS = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{([^{}]*)\}")
 
 
@@ -38,19 +40,17 @@ def last_boxed(reply: str) -> Boxed | None:
 
     A box that is never closed is passed over. Linear in the length of the reply, whatever it holds.
     """
-    open_braces: list[int] = []  # index of each open box, or -1 for an ordinary brace
-    inner: dict[int, int] = {}  # start of a box -> index of its content
-    last: Boxed | None = None
+    open_braces: list[tuple[int, int]] = []  # start of a box, or -1 for an ordinary brace, and of what it holds
+    last: tuple[int, int, int] | None = None
     for match in _BOX_OR_BRACE.finditer(reply):
-        if match[0].endswith("{") and match[0] != r"\{":
-            is_box = match[0] != "{"
-            open_braces.append(match.start() if is_box else -1)
-            inner[match.start()] = match.end()
-        elif match[0] == "}" and open_braces:
-            start = open_braces.pop()
+        sign = match[0]
+        if sign == "{" or sign.startswith("\\boxed"):
+            open_braces.append((match.start() if sign != "{" else -1, match.end()))
+        elif sign == "}" and open_braces:
+            start, content = open_braces.pop()
             if start >= 0:
-                last = Boxed(reply[inner[start] : match.start()], start, match.end())
-    return last
+                last = start, content, match.start()
+    return Boxed(reply[last[1] : last[2]], last[0], last[2] + 1) if last else None
 
 
 def is_correct(gold: str, reply: str) -> bool:
@@ -66,6 +66,9 @@ def equivalent(gold: str, answer: str) -> bool:
     """Whether two answers (LaTeX without the box) mean the same: by their text, as numbers, or by math-verify."""
     if not answer.strip() or len(answer) > max(MAX_ANSWER_CHARACTERS, 2 * len(gold)):
         return False
+    inner = last_boxed(answer)
+    if inner is not None:  # a box in a box is the inner one if it holds nothing else, and a list of guesses if it does
+        return inner.text == answer.strip()[len("\\boxed{") : -1] and equivalent(gold, inner.text)
     return _equivalent(gold, answer)
 
 
@@ -74,6 +77,8 @@ def _equivalent(gold: str, answer: str) -> bool:
     plain_gold, plain_answer = _plain(gold), _plain(answer)
     if plain_gold == plain_answer:
         return True
+    if (base := _BASE.fullmatch(plain_answer)) and not ((own := _BASE.fullmatch(plain_gold)) and own[1] == base[1]):
+        return False  # math-verify leaves bases out: 14_{15} would be 14
     if _is_word(plain_gold):  # algebra would take a word for a product and accept its anagrams
         return plain_gold.strip("()").lower() == plain_answer.strip("()").lower()
     gold_value, answer_value = _value(plain_gold), _value(plain_answer)
@@ -86,7 +91,7 @@ def _plain(text: str) -> str:
     """The answer without what has no meaning: spacing, dollar signs, text commands, a final full stop."""
     text = _WORDS.sub(r"\1", text).replace("{,}", ",").replace("\\$", "").replace("$", "")
     text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\u2212", "-")
-    return _SPACING.sub("", text).removesuffix(".")
+    return _GAP.sub("", _SPACING.sub("", text)).removesuffix(".")  # "1 2" is two numbers, not twelve
 
 
 def _is_word(text: str) -> bool:

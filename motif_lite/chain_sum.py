@@ -34,7 +34,7 @@ def problems(num_problems: int, *, seed: int, split: str, min_digits: int = 12, 
     drawn = []
     for index in range(num_problems):
         digits = [rng.randrange(10) for _ in range(rng.randint(min_digits, max_digits))]
-        drawn.append(Problem(f"chain_sum/{split}/{index}", question(digits), str(sum(digits) % MODULUS)))
+        drawn.append(Problem(f"chain_sum/{split}/{seed}/{index}", question(digits), str(sum(digits) % MODULUS)))
     return drawn
 
 

@@ -182,7 +182,8 @@ class RunConsole:
         table.add_row("question", excerpt(opening.problem.question, 2, self._console.width))
         for number, turn in enumerate(opening.futures[0].turns, start=1):
             table.add_row(f"round {number}", excerpt(turn.reply.text, rows, self._console.width))
-        table.add_row("", Text(f"right answer {printable(opening.problem.gold)}, opening's reward {score:.2f}", "dim"))
+        gold = excerpt(opening.problem.gold, 1, self._console.width - 40)
+        table.add_row("", Text(f"right answer {gold}, opening's reward {score:.2f}", "dim"))
         return table
 
 

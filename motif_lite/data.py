@@ -75,7 +75,11 @@ def check(source: SourceSection, *, role: Role) -> None:
             raise DataError(f"{source.source}: is for evaluation only; train on gsm8k, chain_sum or a file of your own")
         return
     path = Path(source.source)
-    if not path.is_file():
+    try:
+        is_file = path.is_file()
+    except OSError:  # a name that is too long
+        is_file = False
+    if not is_file:
         raise DataError(
             f"{source.source}: is neither a known data set ({', '.join(DATASETS)}) nor a file; check the path"
         )
@@ -129,7 +133,7 @@ def _rows_from_hub(dataset: Dataset, role: Role) -> Iterable[Row]:
         return datasets.load_dataset(name, configuration, split=dataset.splits[role])  # type: ignore[no-any-return]
     except Exception as error:  # the library raises a dozen kinds for a network that is not there
         raise DataError(
-            f"{name}: cannot be downloaded ({type(error).__name__}: {str(error).splitlines()[0][:200]}); "
+            f"{name}: cannot be downloaded ({type(error).__name__}: {str(error).partition(chr(10))[0][:200]}); "
             f"check the connection, or give a file of it as the source"
         ) from None
 
@@ -140,14 +144,14 @@ def _read_jsonl(path: Path) -> Iterator[Row]:
             if line.strip():
                 try:
                     yield json.loads(line)
-                except (json.JSONDecodeError, RecursionError) as error:
+                except (ValueError, RecursionError) as error:
                     raise DataError(f"{path}: line {number} is not JSON ({error}); mend or remove it") from None
 
 
 def _read_json(path: Path) -> Iterator[Row]:
     try:
         rows = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error}); for a row per line name it .jsonl") from None
     if not isinstance(rows, list):
         raise DataError(f"{path}: must hold a list of objects, one per problem")
@@ -193,6 +197,8 @@ def _text(row: Row, wanted: str | None, usual: tuple[str, ...], key: str, where:
         value = str(value)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: column {column!r} holds {str(value)[:40]!r}, not text; mend or remove the row")
+    if not value.isascii() and value.encode(errors="ignore").decode() != value:
+        raise DataError(f"{where}: column {column!r} holds half a character (a lone surrogate); mend or remove the row")
     return value.strip()
 
 

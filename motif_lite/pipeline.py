@@ -31,7 +31,7 @@ from motif_lite.run_dir import RunDirectory, check_resumable, free_folder, newes
 from motif_lite.types import Problem
 
 if TYPE_CHECKING:
-    from motif_lite.policies import TrainablePolicy
+    from motif_lite.policies import Backend, TrainablePolicy
 
 TABLES: recipes.Tables = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}
 
@@ -70,8 +70,9 @@ class Job:
         """
         with redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer):
             _quiet_libraries()
+            backend = policies.backend(self.recipe.model.backend)  # says at once where there is no GPU for it
             problems, benchmarks = _read(self.recipe, observer)  # a bad row is found before a model is downloaded
-            policy = load_policy(self.recipe, observer)
+            policy = _load_policy(self.recipe, backend, observer)
             run = self._run_directory()
             with _log_file(run):
                 if self.evaluate_only:
@@ -140,9 +141,8 @@ def _plan_resume(path: Path | None, changes: Sequence[str], out: Path | None) ->
     return Job(root.name, recipe, root, resume=True)
 
 
-def load_policy(recipe: Recipe, observer: Observer) -> "TrainablePolicy":
+def _load_policy(recipe: Recipe, backend: "Backend", observer: Observer) -> "TrainablePolicy":
     """Load the model with a fresh adapter; build the tiny one first if it is asked for."""
-    backend = policies.backend(recipe.model.backend)  # first of all, for Unsloth's sake and to fail early
     name = recipe.model.name
     if name == "tiny":
         from motif_lite import tiny

@@ -293,9 +293,8 @@ def key_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[t
 
 def differing_keys(one: Recipe, other: Recipe) -> list[str]:
     """Dotted paths of the keys in which two recipes differ."""
-    return sorted(
-        path for path, value in _flat(one.model_dump()).items() if _flat(other.model_dump()).get(path) != value
-    )
+    ours, theirs = _flat(one.model_dump()), _flat(other.model_dump())
+    return sorted(path for path in ours | theirs if ours.get(path) != theirs.get(path))
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -307,6 +306,8 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """A file's settings laid over those of the file that it extends."""
+    if "\0" in str(path):
+        raise RecipeError(f"{str(path)!r}: cannot be read as a text file (a null character in its name)")
     if path.resolve() in seen:
         chain = " -> ".join(step.name for step in (*seen, path))
         raise RecipeError(f"{path}: extends goes in a circle ({chain}); remove one of them")
@@ -317,7 +318,7 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise RecipeError(f"{path}: there is no such recipe{by}; shipped ones are in recipes/") from None
     except (OSError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: cannot be read as a text file ({error})") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also numbers of 5000 digits and arrays without end
         raise RecipeError(f"{path}: is not valid TOML: {error}") from None
     parent = settings.pop("extends", None)
     if parent is None:
@@ -345,7 +346,7 @@ def apply_override(settings: dict[str, Any], override: str) -> None:
         parsed = tomllib.loads(f"value = {text}")
         if list(parsed) != ["value"]:
             raise tomllib.TOMLDecodeError("more than one value")
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):  # also numbers of 5000 digits and arrays without end
         raise RecipeError(
             f"--set {override}: {text!r} is not a TOML value; text needs quotes, e.g. --set '{path}=\"{text}\"'"
         ) from None

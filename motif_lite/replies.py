@@ -8,7 +8,7 @@ import re
 TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
 
 # DOTALL is what the reference forgot: without it no reply of more than one line has a form at all.
-_SOFT = re.compile(r"<reasoning>.*?</reasoning>\s*<answer>.*?</answer>", re.DOTALL)
+_SOFT_START = re.compile(r"<reasoning>.*?</reasoning>\s*<answer>", re.DOTALL)
 _STRICT = re.compile(r"<reasoning>\n.*?\n</reasoning>\n<answer>\n.*?\n</answer>\n?", re.DOTALL)
 
 _POINTS_PER_MARK = 0.125
@@ -36,12 +36,13 @@ def answer_end(text: str) -> int:
 
 def has_soft_format(text: str) -> bool:
     """Whether the reply begins with both sections in order, whatever stands around their contents."""
-    return _SOFT.match(text) is not None
+    start = _SOFT_START.match(text)  # its end is sought apart: in one pattern hostile text takes quadratic time
+    return start is not None and "</answer>" in text[start.end() :]
 
 
 def has_strict_format(text: str) -> bool:
     """Whether the reply is the two sections, each tag on a line of its own, and nothing else."""
-    return _STRICT.fullmatch(text) is not None and all(text.count(tag) == 1 for tag in TAGS)
+    return all(text.count(tag) == 1 for tag in TAGS) and _STRICT.fullmatch(text) is not None
 
 
 def tag_points(text: str) -> float:

@@ -72,7 +72,9 @@ class RunDirectory:
         path = self.root / "resolved.json"
         try:
             settings = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            if not isinstance(settings, dict):
+                raise ValueError("not a table of settings")
+        except (OSError, ValueError, RecursionError) as error:
             raise RunError(f"{path}: cannot be read ({error}); start the run afresh in another --out") from None
         for override in overrides:
             apply_override(settings, override)
@@ -130,6 +132,8 @@ class RunDirectory:
             return {"benchmarks": {}}
         try:
             evaluation: Evaluation = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(evaluation, dict) or not isinstance(evaluation.get("benchmarks"), dict):
+                raise ValueError("it has no table of benchmarks")
         except ValueError as error:
             raise RunError(f"{path}: is damaged ({error}); remove it and run again with --evaluate-only") from None
         return evaluation
@@ -182,7 +186,11 @@ def require_free(root: Path) -> None:
     Raises:
         RunError: It is not an empty folder, nor free to be made.
     """
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
+    try:
+        is_free = not root.exists() or (root.is_dir() and not any(root.iterdir()))
+    except OSError as error:
+        raise RunError(f"{root}: cannot be written ({error.strerror}); choose another --out") from None
+    if not is_free:
         raise RunError(f"{root}: is not empty; continue that run with --resume, or choose another --out")
 
 
@@ -219,7 +227,12 @@ def _each_line(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a file, one at a time: rollouts.jsonl of a long run does not fit into memory twice."""
     if path.exists():
         with path.open(encoding="utf-8") as file:
-            yield from (json.loads(line) for line in file if line.endswith("\n"))
+            for number, line in enumerate(file, start=1):
+                if line.endswith("\n"):
+                    try:
+                        yield dict(json.loads(line))
+                    except (ValueError, TypeError) as error:
+                        raise RunError(f"{path}: line {number} is damaged ({error}); remove it") from None
 
 
 def _write_whole(path: Path, parts: Iterable[str]) -> None:

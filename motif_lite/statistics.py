@@ -54,9 +54,10 @@ def paired_difference(before: Outcomes, after: Outcomes, confidence: float) -> d
 
     shared = [problem for problem in before if problem in after]
     gains = [fmean(after[problem]) - fmean(before[problem]) for problem in shared]
-    gain = fmean(gains)
+    gain = fmean(gains) if gains else 0.0
     if len(gains) < 2 or len(set(gains)) == 1:  # no spread to judge by: nothing changed, or everything did alike
-        return {"difference": gain, "interval": [gain, gain], "p_value": 1.0, "num_problems": len(gains)}
+        p_value = min(1.0, 2 * 0.5 ** len(gains)) if gain else 1.0  # of the sign test
+        return {"difference": gain, "interval": [gain, gain], "p_value": p_value, "num_problems": len(gains)}
     test = ttest_1samp(gains, 0.0)
     low, high = test.confidence_interval(confidence)
     return {

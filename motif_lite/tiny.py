@@ -279,5 +279,8 @@ def _save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: P
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
         unfinished.rename(folder)
+    except OSError:
+        if not folder.exists():  # another process finished the same model first: as good as ours
+            raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("tiny_folder")  # builds it once; the progr
 
 def command(out: Path, *arguments: str, recipe: str = "tiny_cpu", changes: list[str] | None = None) -> list[str]:
     settings = [part for change in (SMALL if changes is None else changes) for part in ("--set", change)]
-    return [sys.executable, "run.py", "--recipe", f"recipes/{recipe}.toml", "--out", str(out), *arguments, *settings]
+    return [sys.executable, "run.py", "--recipe", f"recipes/{recipe}.toml", "--out", str(out), *settings, *arguments]
 
 
 def run(words: list[str]) -> subprocess.CompletedProcess[str]:

@@ -19,6 +19,19 @@ from motif_lite.rollout import STRATEGIES, think
 TOKENIZER = tiny.make_tokenizer(3)
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A warm start too short to learn anything, checked on few problems."""
+    monkeypatch.setattr(tiny, "_NUM_STEPS", 2)
+    monkeypatch.setattr(tiny, "_NUM_CHECKED", 8)
+
+
+@pytest.fixture
+def uncritical(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes any outcome of it."""
+    monkeypatch.setattr(tiny, "_ACCEPTED", (0.0, 1.0))
+
+
 def prepare(folder: Path, **changes: Any) -> Path:
     arguments: dict[str, Any] = {"seed": 1, "num_rounds": 3, "max_tokens": 35, "on_progress": lambda done, total: None}
     return tiny.prepare(cache_folder=folder, **(arguments | changes))
@@ -52,20 +65,16 @@ def test_the_chat_template_opens_the_reply() -> None:
     assert TOKENIZER.pad_token_id != TOKENIZER.eos_token_id
 
 
+@pytest.mark.usefixtures("uncritical")
 def test_a_finished_model_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiny, "_NUM_STEPS", 2)
-    monkeypatch.setattr(tiny, "_ACCEPTED", (0.0, 1.0))
     first = prepare(tmp_path)
     assert (first / "model.safetensors").is_file()
     monkeypatch.setattr(tiny, "_imitate", lambda *arguments: pytest.fail("it was built again"))
     assert prepare(tmp_path) == first
 
 
-def test_building_leaves_the_random_state_alone_and_repeats_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tiny, "_NUM_STEPS", 2)
-    monkeypatch.setattr(tiny, "_ACCEPTED", (0.0, 1.0))
+@pytest.mark.usefixtures("uncritical")
+def test_building_leaves_the_random_state_alone_and_repeats_itself(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     one, same, other = prepare(tmp_path / "1"), prepare(tmp_path / "2"), prepare(tmp_path / "3", seed=2)
     assert torch.equal(torch.get_rng_state(), before)
@@ -82,14 +91,12 @@ def test_an_interrupted_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest
     assert not list(tmp_path.rglob("tiny-*"))
 
 
-def test_a_warm_start_that_comes_out_too_weak_is_repeated_and_then_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tiny, "_NUM_STEPS", 1)
+@pytest.mark.usefixtures("quick")
+def test_a_warm_start_that_comes_out_too_weak_is_repeated_and_then_refused(tmp_path: Path) -> None:
     attempts: list[int] = []
     with pytest.raises(ModelError, match="another seed"):
         prepare(tmp_path, on_progress=lambda done, total: attempts.append(done))
-    assert len(attempts) == tiny._NUM_ATTEMPTS
+    assert attempts == [1, 2] * tiny._NUM_ATTEMPTS
     assert not list(tmp_path.glob("tiny-*"))
 
 
