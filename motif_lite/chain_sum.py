@@ -28,7 +28,7 @@ MODULUS = 10
 MAX_DIGITS = len(ascii_lowercase)
 
 
-def problems(num_problems: int, *, seed: int, split: str, min_digits: int = 12, max_digits: int = 14) -> list[Problem]:
+def problems(num_problems: int, *, seed: int, split: str, min_digits: int = 13, max_digits: int = 14) -> list[Problem]:
     """Draw problems at random; the same seed and split always give the same list."""
     rng = random.Random(f"chain_sum/{seed}/{split}")
     drawn = []
