@@ -54,7 +54,7 @@ def main(
         errors.print(Text(f"error: {error}"), soft_wrap=True)
         raise typer.Exit(2) from None
     except (KeyboardInterrupt, pipeline.Interrupted):
-        errors.print(Text("interrupted; the same command with --resume (and its --out) continues"), soft_wrap=True)
+        errors.print(Text("interrupted"))
         raise typer.Exit(130) from None
 
 
@@ -62,8 +62,12 @@ def perform(job: pipeline.Job) -> None:
     """See a job through on the terminal."""
     terminal = Console(file=sys.stdout, highlight=False)  # this very stream: what libraries print is diverted
     about = f"{job.recipe.model.name}, seed {job.recipe.seed}, {job.root}"
-    with console.RunConsole(terminal, job.name, about) as live:
-        job.perform(live)
+    try:
+        with console.RunConsole(terminal, job.name, about) as live:
+            job.perform(live)
+    except (KeyboardInterrupt, pipeline.Interrupted):
+        Console(stderr=True, highlight=False).print(Text(job.how_to_go_on()), soft_wrap=True)
+        raise
     console.print_closing(terminal, job.recipe, RunDirectory(job.root))
 
 

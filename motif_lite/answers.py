@@ -10,6 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from motif_lite.equivalence import EquivalenceServer
+from motif_lite.errors import GradingError
 
 MAX_ANSWER_CHARACTERS = 1000
 """A longer boxed answer is wrong unread: the longest gold answer of MATH-500 has 53 characters."""
@@ -23,12 +24,35 @@ _FRACTION = re.compile(r"(?P<sign>[+-]?)(?:\\frac\{([0-9]+)\}\{([0-9]+)\}|\\frac
 _SPACING = re.compile(r"\\[!,]|\\left(?![a-z])|\\right(?![a-z])")
 _GAP = re.compile(r"(?<![0-9])(?:\\[;:> ]|\\q?quad(?![a-z])|\s|~)+|(?:\\[;:> ]|\\q?quad(?![a-z])|\s|~)+(?![0-9\s~\\])")
 _BASE = re.compile(r"[0-9A-Za-z]+_\{?([0-9]+)\}?")
+_DEGREES = re.compile(r"\^\{?\\circ\}?|\\text\{?degrees?\}?|\\degrees?(?![a-z])|\\textdegree|°")
+_QUANTITY = re.compile(r"([+-]?[0-9][0-9,]*(?:\.[0-9]+)?)\s*([A-Za-z]{2,}(?:[ /]+[A-Za-z]+|\^\{?[0-9]\}?|\.)*)")
+_NOT_UNITS = frozenset(
+    {
+        "and",
+        "billion",
+        "cos",
+        "dozen",
+        "hundred",
+        "ln",
+        "log",
+        "million",
+        "mod",
+        "of",
+        "or",
+        "over",
+        "pi",
+        "sin",
+        "sqrt",
+    }
+    | {"tan", "thousand", "times", "to"}
+)
+_ASSIGNED = re.compile(r"[A-Za-z]=(?=[+-]?[0-9.])")
 _WORDS = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
 class Boxed:
-    r"""The content of a box and where it stands in the reply (start of ``\\boxed``, index after the brace)."""
+    r"""The content of a box and where it stands in the reply (start of ``\boxed``, index after the brace)."""
 
     text: str
     start: int
@@ -36,7 +60,7 @@ class Boxed:
 
 
 def last_boxed(reply: str) -> Boxed | None:
-    r"""The last balanced ``\\boxed{}`` of a reply, the outermost where boxes are nested.
+    r"""The last balanced ``\boxed{}`` of a reply, the outermost where boxes are nested.
 
     A box that is never closed is passed over. Linear in the length of the reply, whatever it holds.
     """
@@ -74,6 +98,7 @@ def equivalent(gold: str, answer: str) -> bool:
 
 @lru_cache(maxsize=100_000)
 def _equivalent(gold: str, answer: str) -> bool:
+    gold, answer = _DEGREES.sub(r"^\\circ", gold), _DEGREES.sub(r"^\\circ", answer)
     plain_gold, plain_answer = _plain(gold), _plain(answer)
     if plain_gold == plain_answer:
         return True
@@ -81,10 +106,23 @@ def _equivalent(gold: str, answer: str) -> bool:
         return False  # math-verify leaves bases out: 14_{15} would be 14
     if _is_word(plain_gold):  # algebra would take a word for a product and accept its anagrams
         return plain_gold.strip("()").lower() == plain_answer.strip("()").lower()
-    gold_value, answer_value = _value(plain_gold), _value(plain_answer)
-    if gold_value is not None and answer_value is not None:
-        return gold_value == answer_value
-    return _server.equivalent(gold, answer)
+    gold_value = _value(plain_gold)
+    if gold_value is not None:
+        answer_value = _value(_ASSIGNED.sub("", plain_answer))
+        if answer_value is None and (quantity := _QUANTITY.fullmatch(_unwrapped(answer))):
+            if _NOT_UNITS.isdisjoint(quantity[2].lower().replace("/", " ").split()):
+                answer_value = _value(quantity[1])
+            elif "pi" not in quantity[2]:
+                return False  # math-verify drops words, so that 5 hundred would be 5
+        if answer_value is not None:
+            return gold_value == answer_value
+    try:
+        return _server.equivalent(gold, answer)
+    except (OSError, TimeoutError) as error:
+        raise GradingError(
+            f"the grader cannot be started ({error or 'no answer'}); is math-verify whole? pip install -r "
+            f"requirements-cpu.txt (or requirements.txt) mends it"
+        ) from None
 
 
 def _plain(text: str) -> str:
@@ -92,6 +130,11 @@ def _plain(text: str) -> str:
     text = _WORDS.sub(r"\1", text).replace("{,}", ",").replace("\\$", "").replace("$", "")
     text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\u2212", "-")
     return _GAP.sub("", _SPACING.sub("", text)).removesuffix(".")  # "1 2" is two numbers, not twelve
+
+
+def _unwrapped(text: str) -> str:
+    r"""The answer with its words as words: ``18\text{ eggs}`` is ``18  eggs``."""
+    return _WORDS.sub(r" \1 ", text).replace("\\$", "").replace("$", "").replace("\\ ", " ").replace("\\,", " ").strip()
 
 
 def _is_word(text: str) -> bool:

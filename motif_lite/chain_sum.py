@@ -10,7 +10,7 @@ running sum, ``d=2``:
     b44                  ...
     c59                  </reasoning>
     d32                  <answer>
-    </reasoning>         \\boxed{5}
+    </reasoning>         \boxed{5}
     <answer>             </answer>
     d=2
     </answer>
@@ -25,7 +25,6 @@ from string import ascii_lowercase
 from motif_lite.types import Problem
 
 MODULUS = 10
-MAX_DIGITS = len(ascii_lowercase)
 
 
 def problems(num_problems: int, *, seed: int, split: str, min_digits: int = 13, max_digits: int = 14) -> list[Problem]:

@@ -30,6 +30,9 @@ _HISTORY = 60
 _SILENCE_SECONDS = 30
 """Where there is no terminal, something is said at least this often."""
 
+_HEIGHT_FOR_SAMPLE = 21
+"""Lines that the live view takes at 80 columns with a sample of one line per round."""
+
 _STEP_PHASES = {"openings", "futures", "grading", "update"}
 
 
@@ -119,7 +122,7 @@ class RunConsole:
         parts: list[RenderableType] = [self._phase_line()]
         if self._metrics:
             parts += [self._step_progress(), self._figures()]
-        if self._sample and self._console.height >= 20:
+        if self._sample and self._console.height >= _HEIGHT_FOR_SAMPLE:
             parts += [Rule("a sample of this step", style="dim", align="left"), self._sample_view(*self._sample)]
         return Panel(
             Group(*parts),
@@ -175,12 +178,16 @@ class RunConsole:
         return Group(Text(), table, grid)
 
     def _sample_view(self, opening: Opening, score: float) -> RenderableType:
+        """Question, first and last rounds, and the right answer, in what height is left."""
         table = Table.grid(padding=(0, 2), expand=True)
         table.add_column(width=9, style="dim", no_wrap=True)
         table.add_column(ratio=1)
-        rows = 3 if self._console.height < 32 else 5
-        table.add_row("question", excerpt(opening.problem.question, 2, self._console.width))
-        for number, turn in enumerate(opening.futures[0].turns, start=1):
+        turns = list(enumerate(opening.futures[0].turns, start=1))
+        room = self._console.height - _HEIGHT_FOR_SAMPLE + 3
+        shown = turns if len(turns) <= room else [turns[0], turns[-1]]
+        rows = max(1, min(5, room // len(shown)))
+        table.add_row("question", excerpt(opening.problem.question, 1 if rows == 1 else 2, self._console.width))
+        for number, turn in shown:
             table.add_row(f"round {number}", excerpt(turn.reply.text, rows, self._console.width))
         gold = excerpt(opening.problem.gold, 1, self._console.width - 40)
         table.add_row("", Text(f"right answer {gold}, opening's reward {score:.2f}", "dim"))

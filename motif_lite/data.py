@@ -8,6 +8,7 @@ follows ``####`` where there is one (GSM8K), and otherwise the whole answer colu
 import csv
 import json
 import logging
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from motif_lite import chain_sum
-from motif_lite.answers import MAX_ANSWER_CHARACTERS
+from motif_lite.answers import MAX_ANSWER_CHARACTERS, is_correct
 from motif_lite.errors import DataError
 from motif_lite.recipe import SourceSection
 from motif_lite.types import Problem
@@ -74,7 +75,7 @@ def check(source: SourceSection, *, role: Role) -> None:
         if role not in known.splits:
             raise DataError(f"{source.source}: is for evaluation only; train on gsm8k, chain_sum or a file of your own")
         return
-    path = Path(source.source)
+    path = Path(source.source).expanduser()
     try:
         is_file = path.is_file()
     except OSError:  # a name that is too long
@@ -113,10 +114,23 @@ def drop_long(
     return kept
 
 
+def require_enough(problems: list[Problem], wanted: int, *, source: str) -> None:
+    """Refuse fewer problems than one training step takes.
+
+    Raises:
+        DataError: There are fewer.
+    """
+    if len(problems) < wanted:
+        raise DataError(
+            f"{source}: {len(problems)} problems are fewer than training.problems_per_step = {wanted}; lower that, "
+            f"or give more"
+        )
+
+
 def _rows(source: str, role: Role) -> Iterable[Row]:
     if source in DATASETS:
         return _rows_from_hub(DATASETS[source], role)
-    path = Path(source)
+    path = Path(source).expanduser()
     try:
         return list(_READERS[path.suffix.lower()](path))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
@@ -183,6 +197,8 @@ def _problem(row: Row, name: str, source: SourceSection, number: int) -> Problem
     if not gold or len(gold) > MAX_ANSWER_CHARACTERS:
         what = "is empty" if not gold else f"has {len(gold)} characters"
         raise DataError(f"{where}: the final answer {what}; it must be short, or follow '####' at the end")
+    if not is_correct(gold, f"\\boxed{{{gold}}}"):
+        raise DataError(f"{where}: the final answer {gold[:60]!r} has unbalanced braces: no reply could ever match it")
     return Problem(name, question, gold)
 
 
@@ -193,7 +209,7 @@ def _text(row: Row, wanted: str | None, usual: tuple[str, ...], key: str, where:
         there = ", ".join(str(name) for name in row) or "none"
         raise DataError(f"{where} has no column {column!r}; it has: {there}. Name the right one with {key}")
     value = row[column]
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
         raise DataError(f"{where}: column {column!r} holds {str(value)[:40]!r}, not text; mend or remove the row")

@@ -54,14 +54,17 @@ class EquivalenceServer:
 
     def _ask(self, request: bytes) -> bool | None:
         process = self._running()
-        assert process.stdin is not None
         try:
+            assert process.stdin is not None
             process.stdin.write(request)
             process.stdin.flush()
             return {b"1": True, b"0": False}.get(_read_line(process, DEADLINE_SECONDS + 0.5))
         except (OSError, TimeoutError):
             self._stop()
             return None
+        except BaseException:  # Ctrl-C between request and result: the result must not become the next one's
+            self._stop()
+            raise
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None or self._process.poll() is not None:
@@ -75,7 +78,11 @@ class EquivalenceServer:
                 start_new_session=True,  # Ctrl-C at the terminal is the caller's to handle
             )
             atexit.register(self.close)
-            _read_line(self._process, START_SECONDS)
+            try:
+                _read_line(self._process, START_SECONDS)
+            except BaseException:
+                self._stop()
+                raise
         return self._process
 
     def _stop(self) -> None:
@@ -146,7 +153,9 @@ def _compare(gold: str, answer: str) -> bool:
     parsed = [
         parse(f"\\boxed{{{text}}}", extraction_config=extraction, parsing_timeout=None) for text in (gold, answer)
     ]
-    return bool(parsed[0] and parsed[1] and verify(parsed[0], parsed[1], timeout_seconds=None))
+    return bool(
+        parsed[0] and parsed[1] and verify(parsed[0], parsed[1], allow_set_relation_comp=True, timeout_seconds=None)
+    )
 
 
 if __name__ == "__main__":

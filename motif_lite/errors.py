@@ -5,6 +5,7 @@
     ├── DataError               a data set, a file of problems, or one row of it
     ├── ModelError              a model or adapter that cannot be loaded, run or saved
     ├── RunError                a run directory that cannot be used, resumed or evaluated
+    ├── GradingError            the process that compares answers cannot be started
     └── MissingHardwareError    the recipe needs a device or a package that this machine lacks
 
 They are the user's to mend, so `run.py` prints them without a traceback and exits with code 2. Whatever a
@@ -30,6 +31,10 @@ class ModelError(MotifError):
 
 class RunError(MotifError):
     """A run directory is in use, incomplete, or does not belong to this recipe."""
+
+
+class GradingError(MotifError):
+    """The process that compares answers cannot be started: the installation is broken."""
 
 
 class MissingHardwareError(MotifError):

@@ -34,26 +34,32 @@ def evaluate(
     """
     evaluation = run.evaluation()
     for benchmark, strategy, decoding in _measurements(recipe):
+        name, settings = run.graded_path(benchmark, when, strategy, decoding), _settings(recipe, benchmark, decoding)
         entry = _entry(evaluation, benchmark, when, strategy)
-        if decoding in entry:
+        if decoding in entry and evaluation["settings"].get(name.stem) == settings:
             continue
         started = time.monotonic()
         trajectories = _think(recipe, policy, benchmarks[benchmark], benchmark, strategy, decoding, observer)
         seconds = time.monotonic() - started
         graded = [_graded(trajectory) for trajectory in trajectories]
-        run.write_graded(run.graded_path(benchmark, when, strategy, decoding), graded)
+        run.write_graded(name, graded)
         entry[decoding] = _summary(graded, seconds, recipe.evaluation.confidence)
+        evaluation["settings"][name.stem] = settings
+        evaluation["comparisons"] = _comparisons(evaluation, run, recipe.evaluation.confidence)
         run.write_evaluation(evaluation)
         observer.result(benchmark, when, strategy, decoding, entry[decoding])
-    _compare(recipe, evaluation, run)
 
 
-def forget(recipe: Recipe, when: str, run: RunDirectory) -> None:
-    """Drop the figures that are about to be measured again."""
+def forget(when: str, run: RunDirectory) -> None:
+    """Drop all figures of this time, as they are about to become those of another adapter."""
     evaluation = run.evaluation()
-    for benchmark, strategy, decoding in _measurements(recipe):
-        _entry(evaluation, benchmark, when, strategy).pop(decoding, None)
-    run.write_evaluation(evaluation)
+    for by_when in evaluation["benchmarks"].values():
+        by_when.pop(when, None)
+    for name in [name for name in evaluation["settings"] if name.split(".")[-3] == when]:
+        del evaluation["settings"][name]
+    evaluation["comparisons"] = {}
+    if evaluation["benchmarks"]:
+        run.write_evaluation(evaluation)
 
 
 def _measurements(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
@@ -138,16 +144,28 @@ def _outcomes(graded: list[dict[str, Any]]) -> dict[str, list[bool]]:
     return outcomes
 
 
-def _compare(recipe: Recipe, evaluation: Evaluation, run: RunDirectory) -> None:
-    """Add paired comparisons of after with before, wherever both were measured."""
+def _settings(recipe: Recipe, benchmark: str, decoding: str) -> dict[str, Any]:
+    """What a figure depends on besides the policy; only figures with the same settings are compared."""
+    section = recipe.evaluation
+    sampled = {"num_samples": section.num_samples, "temperature": section.temperature, "top_p": section.top_p}
+    return {
+        "source": section.benchmarks[benchmark].model_dump(),
+        "max_tokens": [recipe.rollout.openings.max_tokens, recipe.rollout.futures.max_tokens],
+        "confidence": section.confidence,
+        **(sampled if decoding == "sampled" else {}),
+    }
+
+
+def _comparisons(evaluation: Evaluation, run: RunDirectory, confidence: float) -> dict[str, Any]:
+    """Paired comparisons of after with before, wherever both were measured in the same way."""
     comparisons: dict[str, Any] = {}
-    for benchmark, strategy, decoding in _measurements(recipe):
-        paths = [run.graded_path(benchmark, when, strategy, decoding) for when in ("before", "after")]
-        before, after = (_outcomes(run.read_graded(path)) for path in paths)
-        if before and after:
-            comparisons.setdefault(benchmark, {}).setdefault(strategy, {})[decoding] = statistics.paired_difference(
-                before, after, recipe.evaluation.confidence
-            )
-    if comparisons:
-        evaluation["comparisons"] = comparisons
-        run.write_evaluation(evaluation)
+    for benchmark, by_when in evaluation["benchmarks"].items():
+        for strategy, by_decoding in by_when.get("after", {}).items():
+            for decoding in by_decoding:
+                paths = [run.graded_path(benchmark, when, strategy, decoding) for when in ("before", "after")]
+                settings = [evaluation["settings"].get(path.stem) for path in paths]
+                if settings[0] is not None and settings[0] == settings[1]:
+                    before, after = (_outcomes(run.read_graded(path)) for path in paths)
+                    found = statistics.paired_difference(before, after, confidence)
+                    comparisons.setdefault(benchmark, {}).setdefault(strategy, {})[decoding] = found
+    return comparisons

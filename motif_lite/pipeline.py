@@ -27,7 +27,7 @@ from motif_lite.progress import Observer
 from motif_lite.recipe import Recipe
 from motif_lite.rewards import REWARDS
 from motif_lite.rollout import STRATEGIES, Strategy
-from motif_lite.run_dir import RunDirectory, check_resumable, free_folder, newest_run, require_free
+from motif_lite.run_dir import RunDirectory, check_resumable, free_folder, holds_run, newest_run, require_free
 from motif_lite.types import Problem
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Job:
     Attributes:
         name: For people, e.g. ``tiny_cpu``.
         recipe_text: The recipe file as given, for a new run.
-        resume: Continue the run in ``root``.
+        existing: ``root`` holds a run to go on with.
         evaluate_only: Measure only.
     """
 
@@ -58,7 +58,7 @@ class Job:
     recipe: Recipe
     root: Path
     recipe_text: str = ""
-    resume: bool = False
+    existing: bool = False
     evaluate_only: bool = False
 
     def perform(self, observer: Observer) -> None:
@@ -76,15 +76,22 @@ class Job:
             run = self._run_directory()
             with _log_file(run):
                 if self.evaluate_only:
-                    _measure_again(self.recipe, policy, benchmarks, run, observer)
+                    _measure(self.recipe, policy, benchmarks, run, observer)
                 else:
                     _train_and_evaluate(self.recipe, policy, problems, benchmarks, run, observer)
                 _report(self.recipe, run, observer)
 
+    def how_to_go_on(self) -> str:
+        """What to tell somebody who has just interrupted it."""
+        if not holds_run(self.root):
+            return "nothing has been written yet; the same command starts again"
+        word = "--evaluate-only" if self.evaluate_only else "--resume"
+        return f"to go on: python run.py {word} --out {self.root}"
+
     def _run_directory(self) -> RunDirectory:
-        if self.resume or (self.root / "resolved.json").exists():
+        if self.existing:
             return RunDirectory.open(self.root)
-        return RunDirectory.create(self.root, self.recipe, self.recipe_text)
+        return RunDirectory.create(self.root, self.recipe, self.recipe_text, trains=not self.evaluate_only)
 
 
 def check(path: Path | None, changes: Sequence[str]) -> Recipe:
@@ -117,10 +124,12 @@ def plan(
     if resume and evaluate_only:
         raise RunError("--resume and --evaluate-only exclude each other; a resumed run evaluates by itself")
     if resume:
-        return _plan_resume(path, changes, out)
-    if evaluate_only and out is not None and (out / "resolved.json").exists():
-        recipe = RunDirectory.open(out).resolved(TABLES, changes) if path is None else check(path, changes)
-        return Job(out.name, recipe, out, evaluate_only=True)
+        root = out or (newest_run(RUNS / path.stem) if path else None)
+        if root is None:
+            raise RunError("no run to resume; give --out with its directory")
+        return _plan_existing(path, changes, root, evaluate_only=False)
+    if evaluate_only and out is not None and holds_run(out):
+        return _plan_existing(path, changes, out, evaluate_only=True)
     if evaluate_only and path is None:
         where = f"{out}: holds no run" if out else "nothing to evaluate"
         raise RunError(f"{where}; give --out with a run directory, or --recipe for a bare model")
@@ -131,19 +140,17 @@ def plan(
     return Job(path.stem, recipe, root, path.read_text(encoding="utf-8"), evaluate_only=evaluate_only)
 
 
-def _plan_resume(path: Path | None, changes: Sequence[str], out: Path | None) -> Job:
-    root = out or (newest_run(RUNS / path.stem) if path else None)
-    if root is None:
-        raise RunError("no run to resume; give --out with its directory")
+def _plan_existing(path: Path | None, changes: Sequence[str], root: Path, *, evaluate_only: bool) -> Job:
+    """Go on with a run, with its own recipe or with one that differs only where it may."""
     run = RunDirectory.open(root)
     recipe = run.resolved(TABLES, changes) if path is None else check(path, changes)
     check_resumable(run, recipe, TABLES)
-    return Job(root.name, recipe, root, resume=True)
+    return Job(root.name, recipe, root, existing=True, evaluate_only=evaluate_only)
 
 
 def _load_policy(recipe: Recipe, backend: "Backend", observer: Observer) -> "TrainablePolicy":
     """Load the model with a fresh adapter; build the tiny one first if it is asked for."""
-    name = recipe.model.name
+    name = os.path.expanduser(recipe.model.name)  # noqa: PTH111  # a hub name is not a path
     if name == "tiny":
         from motif_lite import tiny
 
@@ -187,13 +194,14 @@ def _train_and_evaluate(
     run.write_resolved(recipe)
     strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
     fitting = _fitting(recipe, policy, strategy, problems, recipe.data.train)
+    data.require_enough(fitting, recipe.training.problems_per_step, source=recipe.data.train)
     benchmarks = _fitting_benchmarks(recipe, policy, benchmarks)
+    if recipe.evaluation.before:
+        evaluate(recipe, policy, benchmarks, "before", run, observer)  # the fresh adapter changes nothing yet
     if run.is_trained(recipe.training.max_steps):
         policy.load_adapter(run.adapter)
     else:
-        if recipe.evaluation.before:
-            evaluate(recipe, policy, benchmarks, "before", run, observer)
-        forget(recipe, "after", run)  # a finished run that goes on has figures of its shorter self
+        forget("after", run)  # a finished run that goes on has figures of its shorter self
         steps_done = data.steps_done(recipe.data.train)
         with _graceful_stop(observer) as stop_requested:
             complete = training.train(
@@ -205,24 +213,25 @@ def _train_and_evaluate(
         evaluate(recipe, policy, benchmarks, "after", run, observer)
 
 
-def _measure_again(
+def _measure(
     recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks, run: RunDirectory, observer: Observer
 ) -> None:
-    """Measure a run's adapter, or the bare model where there is none; older figures are replaced."""
-    from motif_lite.evaluation import evaluate, forget
+    """Measure the bare model, and the run's adapter where it has one; what is measured alike already is kept."""
+    from motif_lite.evaluation import evaluate
 
-    when = "before"
+    benchmarks = _fitting_benchmarks(recipe, policy, benchmarks)
+    evaluate(recipe, policy, benchmarks, "before", run, observer)
     if run.adapter.exists():
         policy.load_adapter(run.adapter)
-        when = "after"
-    forget(recipe, when, run)
-    evaluate(recipe, policy, _fitting_benchmarks(recipe, policy, benchmarks), when, run, observer)
+        evaluate(recipe, policy, benchmarks, "after", run, observer)
+    else:
+        observer.note(f"{run.root} has no trained adapter: the bare model was measured")
 
 
 def _fitting_benchmarks(recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks) -> Benchmarks:
     """Drop what does not fit the longest system prompt, so that all strategies share their problems."""
     chosen = [STRATEGIES[name](recipe.rollout) for name in recipe.evaluation.strategies]
-    strategy = max(chosen, key=lambda strategy: len(str(strategy.first_messages(Problem("", "", "")))))
+    strategy = max(chosen, key=lambda strategy: len(policy.render(strategy.first_messages(Problem("", "", "")))))
     return {name: _fitting(recipe, policy, strategy, problems, name) for name, problems in benchmarks.items()}
 
 

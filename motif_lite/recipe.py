@@ -23,6 +23,9 @@ Tables = Mapping[str, Collection[str]]
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+_NOTICE_TOKENS = 32
+"""Room for what is said around the progress in later rounds; about 25 tokens of Qwen2.5's tokenizer."""
+
 PositiveInt = Annotated[int, Field(ge=1)]
 Finite = Field(allow_inf_nan=False)
 
@@ -122,7 +125,8 @@ class RolloutSection(_Section):
     system_prompt: str | None = None
     """Replaces the built-in system prompt; empty for none."""
     max_width: PositiveInt = 64
-    """Most sequences in one generate call; wider batches are split. Lower it if rollouts run out of memory."""
+    """Most sequences in one call for futures or evaluation; wider batches are split. Lower it if these run out of \
+memory. (The openings of a step are one call of TRL: problems_per_step * num_openings.)"""
     openings: Sampling = Sampling(max_tokens=1024)
     """Sampling of first rounds in training."""
     futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)
@@ -190,7 +194,7 @@ class EvaluationSection(_Section):
     """Nucleus of the samples, in every round."""
     confidence: Annotated[float, Field(gt=0, lt=1), Finite] = 0.95
     """Coverage of the intervals."""
-    benchmarks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")], SourceSection] = {}
+    benchmarks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)], SourceSection] = {}
     """A table per benchmark, `[evaluation.benchmarks.NAME]`, with the keys below."""
 
     @model_validator(mode="after")
@@ -232,10 +236,11 @@ class Recipe(_Section):
                 f"model.max_seq_length = {context} is smaller than rollout.max_prompt_tokens + "
                 f"rollout.openings.max_tokens = {rollout.max_prompt_tokens + rollout.openings.max_tokens}"
             )
-        if rollout.max_prompt_tokens + rollout.futures.max_tokens > context:
+        if rollout.max_prompt_tokens + _NOTICE_TOKENS + rollout.futures.max_tokens > context:
             broken.append(
                 f"model.max_seq_length = {context} leaves no room for a question of rollout.max_prompt_tokens = "
-                f"{rollout.max_prompt_tokens} and a future of rollout.futures.max_tokens = {rollout.futures.max_tokens}"
+                f"{rollout.max_prompt_tokens}, the round's notice ({_NOTICE_TOKENS}) and a future of "
+                f"rollout.futures.max_tokens = {rollout.futures.max_tokens}"
             )
         if rollout.openings.temperature == 0:
             broken.append("rollout.openings.temperature = 0 makes all openings of a group alike: nothing to learn from")

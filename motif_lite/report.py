@@ -5,6 +5,7 @@ Everything is escaped by Jinja: what a model wrote is text here, whatever it loo
 
 import io
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ from motif_lite.recipe import Recipe
 from motif_lite.run_dir import RunDirectory
 
 _COLOURS = ("#2f6f9f", "#c8553d", "#3f8f5f", "#8a63a8", "#b08a2e")
-_NUM_SAMPLES = 3
 
 Series = Mapping[str, Sequence[float | None]]
 
@@ -86,7 +86,7 @@ def _lists(metrics: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[flo
 def _svg(steps: Sequence[int], series: Series, unit: str) -> str:
     figure = Figure(figsize=(5.6, 2.8))
     axes = figure.subplots()
-    for colour, (name, values) in zip(_COLOURS * 2, series.items(), strict=False):
+    for colour, (name, values) in zip(cycle(_COLOURS), series.items(), strict=False):
         points = [float("nan") if value is None else value for value in values]
         axes.plot(steps, points, label=name, color=colour, linewidth=1.5, marker="." if len(steps) < 40 else "")
     axes.set_xlabel("step")
@@ -120,12 +120,12 @@ def _totals(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _samples(run: RunDirectory, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Openings of the last step: the first, the one with the highest and the one with the lowest reward."""
+    """Openings of the last step: with the highest, the middle and the lowest reward."""
     if not metrics:
         return []
     last = run.rollouts_of(metrics[-1]["step"])
     ranked = sorted(last, key=lambda line: sum(line["rewards"].values()))
-    chosen = [ranked[-1], ranked[len(ranked) // 2], ranked[0]][:_NUM_SAMPLES] if ranked else []
+    places = dict.fromkeys((len(ranked) - 1, len(ranked) // 2, 0)) if ranked else {}
     return [
         {
             "question": printable(line["question"]),
@@ -136,5 +136,5 @@ def _samples(run: RunDirectory, metrics: Sequence[Mapping[str, Any]]) -> list[di
             "num_right": sum(future["correct"] for future in line["futures"]),
             "num_futures": len(line["futures"]),
         }
-        for line in chosen
+        for line in (ranked[place] for place in places)
     ]

@@ -17,8 +17,11 @@ from typing import Any
 from motif_lite.errors import RunError
 from motif_lite.recipe import Recipe, Tables, apply_override, differing_keys, validate
 
-CHANGEABLE = ("training.max_steps", "training.save_every", "training.keep_checkpoints", "evaluation.")
-"""Keys that may differ when a run is resumed: they decide how long it goes on and what is measured."""
+CHANGEABLE = (
+    "training.max_steps", "training.save_every", "training.keep_checkpoints", "evaluation.",
+    "rollout.max_width", "training.micro_batch_size", "training.gradient_checkpointing",
+)  # fmt: skip
+"""Keys that may differ when a run is resumed: how long it goes on, what is measured, and what memory allows."""
 
 Evaluation = dict[str, Any]
 """The content of evaluation.json."""
@@ -35,8 +38,8 @@ class RunDirectory:
         self.log = root / "run.log"
 
     @classmethod
-    def create(cls, root: Path, recipe: Recipe, recipe_text: str) -> "RunDirectory":
-        """Begin a run in a folder that holds nothing yet.
+    def create(cls, root: Path, recipe: Recipe, recipe_text: str, *, trains: bool = True) -> "RunDirectory":
+        """Begin a run in a folder that holds nothing yet; one that only evaluates has no ``checkpoints/``.
 
         Raises:
             RunError: The folder is in use or cannot be written.
@@ -45,8 +48,13 @@ class RunDirectory:
         run = cls(root)
         try:
             root.mkdir(parents=True, exist_ok=True)
-            (root / "recipe.toml").write_text(recipe_text, encoding="utf-8")
+            with (root / "recipe.toml").open("x", encoding="utf-8") as file:  # of two runs begun at once, one gets it
+                file.write(recipe_text)
+            if trains:
+                run.checkpoints.mkdir()
             run.write_resolved(recipe)
+        except FileExistsError:
+            raise RunError(f"{root}: another run has just begun there; choose another --out") from None
         except OSError as error:
             raise RunError(f"{root}: cannot be written ({error.strerror}); choose another --out") from None
         return run
@@ -58,7 +66,7 @@ class RunDirectory:
         Raises:
             RunError: There is none.
         """
-        if not (root / "resolved.json").is_file():
+        if not holds_run(root):
             raise RunError(f"{root}: holds no run (no resolved.json); start one without --resume")
         return cls(root)
 
@@ -129,14 +137,14 @@ class RunDirectory:
         """evaluation.json so far; an empty one where nothing has been measured."""
         path = self.root / "evaluation.json"
         if not path.exists():
-            return {"benchmarks": {}}
+            return {"benchmarks": {}, "settings": {}, "comparisons": {}}
         try:
             evaluation: Evaluation = json.loads(path.read_text(encoding="utf-8"))
             if not isinstance(evaluation, dict) or not isinstance(evaluation.get("benchmarks"), dict):
                 raise ValueError("it has no table of benchmarks")
         except ValueError as error:
             raise RunError(f"{path}: is damaged ({error}); remove it and run again with --evaluate-only") from None
-        return evaluation
+        return {"settings": {}, "comparisons": {}} | evaluation
 
     def write_evaluation(self, evaluation: Evaluation) -> None:
         """Replace evaluation.json."""
@@ -205,13 +213,24 @@ def free_folder(base: Path) -> Path:
 
 
 def newest_run(base: Path) -> Path | None:
-    """The newest run among ``base``, ``base-2``, ..."""
-    runs = [
-        path for path in base.parent.glob(f"{base.name}*") if re.fullmatch(rf"{re.escape(base.name)}(-\d+)?", path.name)
+    """The last of ``base``, ``base-2``, ... that was begun to train."""
+    folders = base.parent.iterdir() if base.parent.is_dir() else []
+    numbered = [
+        (int(match[1] or 1), folder)
+        for folder in folders
+        if (match := re.fullmatch(rf"{re.escape(base.name)}(?:-(\d+))?", folder.name))
+        and holds_run(folder)
+        and (folder / "checkpoints").is_dir()
     ]
-    return max(
-        (path for path in runs if (path / "resolved.json").is_file()), key=lambda p: p.stat().st_mtime, default=None
-    )
+    return max(numbered)[1] if numbered else None
+
+
+def holds_run(root: Path) -> bool:
+    """Whether a run was begun in this folder."""
+    try:
+        return (root / "resolved.json").is_file()
+    except OSError:  # a name that no file can have
+        return False
 
 
 def _line(content: Mapping[str, Any]) -> str:

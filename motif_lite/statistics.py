@@ -55,9 +55,15 @@ def paired_difference(before: Outcomes, after: Outcomes, confidence: float) -> d
     shared = [problem for problem in before if problem in after]
     gains = [fmean(after[problem]) - fmean(before[problem]) for problem in shared]
     gain = fmean(gains) if gains else 0.0
-    if len(gains) < 2 or len(set(gains)) == 1:  # no spread to judge by: nothing changed, or everything did alike
-        p_value = min(1.0, 2 * 0.5 ** len(gains)) if gain else 1.0  # of the sign test
-        return {"difference": gain, "interval": [gain, gain], "p_value": p_value, "num_problems": len(gains)}
+    if len(set(gains)) < 2:  # no spread to judge by: nothing changed, or everything did alike
+        # Binomial bound on how often the next problem would do otherwise (the exact "rule of three").
+        other = 1 - (1 - confidence) ** (1 / len(gains)) if gains else 1.0
+        return {
+            "difference": gain,
+            "interval": [max(-1.0, gain - other), min(1.0, gain + other)],
+            "p_value": min(1.0, 2 * 0.5 ** len(gains)) if gain else 1.0,  # of the sign test
+            "num_problems": len(gains),
+        }
     test = ttest_1samp(gains, 0.0)
     low, high = test.confidence_interval(confidence)
     return {

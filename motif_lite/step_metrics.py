@@ -18,7 +18,7 @@ from motif_lite.types import Reply, Trajectory
 
 StepsDone = Callable[[str, str], int | None]
 
-_TRAINER_KEYS = {"loss": "loss", "grad_norm": "grad_norm", "learning_rate": "learning_rate", "entropy": "entropy"}
+_TRAINER_KEYS = ("loss", "grad_norm", "learning_rate", "entropy")
 
 
 def summarize(
@@ -66,7 +66,7 @@ def summarize(
     }
     if steps_done is not None:
         metrics["round_correct"] = round_correct(futures, steps_done)
-    return metrics | {ours: trainer_logs[theirs] for theirs, ours in _TRAINER_KEYS.items() if theirs in trainer_logs}
+    return metrics | {key: trainer_logs[key] for key in _TRAINER_KEYS if key in trainer_logs}
 
 
 def lines(step: int, rollouts: Rollouts, rewards: Mapping[str, list[float]]) -> Iterator[dict[str, Any]]:

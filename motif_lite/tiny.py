@@ -104,6 +104,12 @@ def prepare(*, seed: int, num_rounds: int, max_tokens: int, cache_folder: Path, 
     folder = cache_folder / f"tiny-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if folder.exists():
         return folder
+    try:
+        cache_folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(
+            f"{cache_folder}: cannot be made ({error.strerror}); let MOTIF_LITE_CACHE name another"
+        ) from None
     course = _course(num_rounds, max_tokens)
     with torch.random.fork_rng(devices=[]):
         model = _warm_started(course, seed, on_progress)
@@ -273,7 +279,6 @@ def _sampled_accuracy(model: Qwen2ForCausalLM, course: _Course, seed: int) -> fl
 
 def _save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
     """Write to a temporary folder and rename it, so that an interrupted build leaves nothing half-made."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=folder.parent))
     try:
         model.save_pretrained(unfinished)

@@ -18,7 +18,6 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from trl import GRPOConfig, GRPOTrainer
 
 from motif_lite import step_metrics
-from motif_lite.errors import DataError
 from motif_lite.metering import PhaseMeter
 from motif_lite.policies import TrainablePolicy
 from motif_lite.progress import Observer
@@ -50,16 +49,7 @@ def train(
 
     Returns:
         Whether training is complete; False if it was stopped.
-
-    Raises:
-        DataError: There are fewer problems than one step takes.
     """
-    wanted = recipe.training.problems_per_step
-    if len(problems) < wanted:
-        raise DataError(
-            f"{recipe.data.train}: {len(problems)} problems are fewer than training.problems_per_step = {wanted}; "
-            f"lower that, or give more"
-        )
     checkpoint = run.newest_checkpoint()
     run.forget_after(checkpoint[1] if checkpoint else 0)
     step = TrainingStep(recipe, policy, strategy, problems, observer, steps_done)

@@ -212,3 +212,18 @@ def test_long_problems_are_left_out_and_counted(caplog: pytest.LogCaptureFixture
     assert "mine: 2 of 4 problems left out" in caplog.text
     with pytest.raises(DataError, match=r"mine: every prompt is longer than rollout\.max_prompt_tokens = 4"):
         data.drop_long(problems, lambda each: len(each.question), 4, source="mine")
+
+
+def test_fewer_problems_than_a_step_takes_are_refused() -> None:
+    problems = data.load(SourceSection(source="chain_sum", num_problems=1), role="train", seed=1)
+    data.require_enough(problems, 1, source="chain_sum")
+    with pytest.raises(DataError, match="problems_per_step = 2"):
+        data.require_enough(problems, 2, source="chain_sum")
+
+
+@pytest.mark.parametrize("gold", ["NaN", "1e999", '"\\\\frac{1}{"'])
+def test_a_gold_answer_that_nothing_could_match_is_refused(tmp_path: Path, gold: str) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "q", "answer": ' + gold + "}\n")
+    with pytest.raises(DataError, match="row 1"):
+        data.load(SourceSection(source=str(path)), role="test", seed=1)

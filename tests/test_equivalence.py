@@ -107,3 +107,20 @@ def test_a_folder_with_modules_of_the_standard_librarys_names_does_not_confuse_i
     elsewhere = EquivalenceServer()
     assert elsewhere.equivalent("x+1", "1+x")
     elsewhere.close()
+
+
+def test_an_interruption_in_mid_comparison_does_not_shift_the_answers(server: EquivalenceServer) -> None:
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    server.equivalent("1", "2")
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            server.equivalent("7", "9^{9^{9^9}}+x")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert not server.equivalent("2x", "x+2")
+    assert server.equivalent("y+2", "2+y")

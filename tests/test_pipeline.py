@@ -134,6 +134,29 @@ def test_evaluate_only_measures_a_run_again_with_more_samples(
     assert (result["num_problems"], result["num_samples"]) == (20, 60)
 
 
+def test_figures_measured_in_different_ways_are_never_compared(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    """After the test above both sides have three samples; a change of one side alone would be no gain."""
+    out, _ = finished
+    evaluation = read(out / "evaluation.json")
+    assert evaluation["comparisons"]["chain_sum"]["multi_round"]["sampled"]["num_problems"] == 20
+    evaluation["settings"]["chain_sum.before.multi_round.sampled"]["temperature"] = 0.5
+    (out / "evaluation.json").write_text(json.dumps(evaluation))
+    process = run([sys.executable, "run.py", "--evaluate-only", "--out", str(out), "--set", "evaluation.num_samples=3"])
+    assert "before, multi_round, sampled" in process.stdout, "it is measured again, and only that"
+    assert "after, multi_round, sampled" not in process.stdout
+
+
+def test_an_adapter_is_not_measured_on_another_model(
+    finished: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out, _ = finished
+    process = run([sys.executable, "run.py", "--evaluate-only", "--out", str(out), "--set", "seed=2"])
+    assert process.returncode == 2
+    assert "seed" in process.stderr
+
+
 def test_evaluate_only_measures_a_bare_model(tmp_path: Path) -> None:
     process = run(command(tmp_path / "bare", "--evaluate-only"))
     assert process.returncode == 0, process.stderr
@@ -152,7 +175,7 @@ def test_ctrl_c_saves_and_resume_finishes_as_if_nothing_had_happened(tmp_path: P
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "--resume" in errors
+    assert f"--resume --out {tmp_path / 'stopped'}" in errors
     steps = len((tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines())
     assert steps < 6, "the run was too quick to be stopped"
     assert (tmp_path / "stopped" / "checkpoints" / f"checkpoint-{steps}").is_dir()

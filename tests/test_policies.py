@@ -262,6 +262,24 @@ def test_a_model_without_weights_is_refused(qwen_folder: Path, tiny_recipe: Make
         load_any(tiny_recipe(), str(folder))
 
 
+def test_a_model_that_lacks_some_weights_is_refused(qwen_folder: Path, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "model"
+    shutil.copytree(qwen_folder, folder)
+    weights = load_file(folder / "model.safetensors")
+    whole = {name: weight for name, weight in weights.items() if "layers.1.mlp" not in name}
+    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="weights are missing"):
+        load_any(tiny_recipe(), str(folder))
+
+
+def test_a_chat_template_without_a_system_role_names_the_remedy(policy: LocalPolicy) -> None:
+    policy.tokenizer.chat_template = "{{ raise_exception('no system role') }}"
+    with pytest.raises(ModelError, match=r"rollout\.system_prompt"):
+        policy.render([{"role": "user", "content": "a0="}])
+
+
 def test_a_model_without_a_chat_template_is_refused(qwen_folder: Path, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(qwen_folder, folder)

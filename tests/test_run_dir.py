@@ -29,7 +29,7 @@ def test_a_new_run_keeps_the_recipe_as_given_and_as_understood(run: RunDirectory
     assert RunDirectory.open(run.root).resolved(pipeline.TABLES) == recipe()
     assert run.resolved(pipeline.TABLES, ["seed=9"]) == recipe("seed=9")
     assert run.metrics() == run.rollouts() == []
-    assert run.evaluation() == {"benchmarks": {}}
+    assert run.evaluation()["benchmarks"] == {}
     assert run.newest_checkpoint() is None
     assert not run.is_trained(1)
 
@@ -113,7 +113,7 @@ def test_a_run_is_trained_when_its_last_step_is_done_and_its_adapter_lies_there(
 def test_the_evaluation_is_replaced_as_a_whole(run: RunDirectory) -> None:
     run.write_evaluation({"benchmarks": {"a": {}}})
     run.write_evaluation({"benchmarks": {"b": {}}})
-    assert run.evaluation() == {"benchmarks": {"b": {}}}
+    assert run.evaluation()["benchmarks"] == {"b": {}}
     assert not list(run.root.glob("*.unfinished"))
 
 
@@ -187,3 +187,22 @@ def test_the_cache_lies_where_the_environment_says(monkeypatch: pytest.MonkeyPat
     assert cache_folder() == tmp_path / "motif_lite"
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder() == Path.home() / ".cache" / "motif_lite"
+
+
+def test_a_folder_that_only_evaluated_is_not_the_run_to_resume(tmp_path: Path) -> None:
+    RunDirectory.create(tmp_path / "tiny", recipe(), "")
+    RunDirectory.create(tmp_path / "tiny-2", recipe(), "", trains=False)
+    assert newest_run(tmp_path / "tiny") == tmp_path / "tiny"
+
+
+def test_of_two_runs_begun_at_once_in_one_folder_one_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunDirectory.create(tmp_path / "tiny", recipe(), "")
+    monkeypatch.setattr("motif_lite.run_dir.require_free", lambda root: None)  # both looked before either wrote
+    with pytest.raises(RunError, match="just begun"):
+        RunDirectory.create(tmp_path / "tiny", recipe(), "")
+
+
+def test_what_memory_allows_may_change_on_resume(run: RunDirectory) -> None:
+    check_resumable(run, recipe("rollout.max_width=3", "training.gradient_checkpointing=true"), pipeline.TABLES)

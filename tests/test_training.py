@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from motif_lite import data, policies
-from motif_lite.errors import DataError
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe import Recipe
 from motif_lite.rollout import STRATEGIES
@@ -159,13 +158,6 @@ def test_lines_of_steps_after_the_checkpoint_are_written_once(
     assert training.train()
     assert [line["step"] for line in training.run.metrics()] == [1, 2]
     assert not any("lost" in line for line in training.run.metrics())
-
-
-def test_fewer_problems_than_a_step_takes_are_refused(
-    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
-) -> None:
-    with pytest.raises(DataError, match="problems_per_step = 2"):
-        Training(tiny_recipe("data.num_problems=1"), tiny_folder, tmp_path).train()
 
 
 def test_single_round_training_generates_no_futures(tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from motif_lite.errors import ModelError
@@ -32,6 +33,10 @@ class LocalPolicy:
     def __init__(self, model: Any, tokenizer: Any, *, context_tokens: int, max_width: int) -> None:
         if tokenizer.chat_template is None:
             raise ModelError(f"{model.name_or_path}: its tokenizer has no chat template; use an instruct model")
+        if tokenizer.vocab_size > model.get_input_embeddings().num_embeddings:
+            raise ModelError(
+                f"{model.name_or_path}: its tokenizer has more entries than the model; they do not belong together"
+            )
         self.model = model
         self.tokenizer = tokenizer
         self.context_tokens = context_tokens
@@ -48,7 +53,13 @@ class LocalPolicy:
 
     def render(self, conversation: Conversation) -> str:
         """The prompt text of a conversation, chat template applied, ready for the reply."""
-        rendered: str = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        try:
+            rendered: str = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise ModelError(
+                f"{self.model.name_or_path}: its chat template refuses our messages ({error}); if it knows no system "
+                f"prompt, go without: --set 'rollout.system_prompt=\"\"'"
+            ) from None
         return rendered
 
     def count_tokens(self, text: str) -> int:

@@ -25,15 +25,17 @@ class TransformersPolicy(LocalPolicy):
         device = _device(recipe)
         try:
             tokenizer = AutoTokenizer.from_pretrained(model_name)
-            model = AutoModelForCausalLM.from_pretrained(
+            model, loaded = AutoModelForCausalLM.from_pretrained(
                 model_name,
                 dtype=_dtype(recipe, device),
                 device_map={"": device},
                 quantization_config=_quantization(recipe, device),
                 use_safetensors=True,
+                output_loading_info=True,
             )
         except Exception as error:  # a missing file, key or network each raise their own kind
             raise ModelError(explain_loading(model_name, error)) from None
+        _require_all_weights(model_name, loaded)
         if recipe.model.load_in_4bit:
             # Casts norms and keeps the base frozen; checkpointing is the trainer's to switch on.
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
@@ -58,6 +60,17 @@ class TransformersPolicy(LocalPolicy):
             context_tokens=recipe.model.max_seq_length,
             max_width=recipe.rollout.max_width,
         )
+
+
+def _require_all_weights(model_name: str, loaded: dict[str, Any]) -> None:
+    """Refuse a folder that lacks weights: transformers fills them with random numbers, and only logs it."""
+    for kind in ("missing_keys", "mismatched_keys"):
+        if loaded[kind]:
+            names = ", ".join(sorted(str(name) for name in loaded[kind])[:3])
+            raise ModelError(
+                f"{model_name}: {len(loaded[kind])} weights are {kind.removesuffix('_keys')} ({names}); "
+                f"download the model again"
+            )
 
 
 def _device(recipe: Recipe) -> str:

@@ -31,6 +31,7 @@ def _prepare_unsloth() -> None:
             "model.backend = 'unsloth', but unsloth is not installed: pip install -r requirements.txt on a machine "
             "with an NVIDIA GPU, or start with recipes/tiny_cpu.toml, which needs neither"
         ) from None
+    # FORCE_CPU is Unsloth's own switch (2026.10.9 and later); it is how this module is tried without a GPU.
     if not torch.cuda.is_available() and os.environ.get("UNSLOTH_FORCE_CPU") != "1":
         raise MissingHardwareError(_NO_GPU)
     # Without this it writes unsloth_compiled_cache/ into whatever folder the user stands in.
