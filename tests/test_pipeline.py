@@ -108,7 +108,7 @@ def test_resuming_a_finished_run_with_another_recipe_is_refused(
     finished: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     out, _ = finished
-    process = run(command(out, "--resume", "--set", "training.learning_rate=5e-4", "--set", "seed=9"))
+    process = run(command(out, "--resume", "--set", "training.learning_rate=2e-3", "--set", "seed=9"))
     assert process.returncode == 2
     assert "seed" in process.stderr
     assert "training.learning_rate" in process.stderr
