@@ -26,26 +26,10 @@ _GAP = re.compile(r"(?<![0-9])(?:\\[;:> ]|\\q?quad(?![a-z])|\s|~)+|(?:\\[;:> ]|\
 _BASE = re.compile(r"[0-9A-Za-z]+_\{?([0-9]+)\}?")
 _DEGREES = re.compile(r"\^\{?\\circ\}?|\\text\{?degrees?\}?|\\degrees?(?![a-z])|\\textdegree|°")
 _QUANTITY = re.compile(r"([+-]?[0-9][0-9,]*(?:\.[0-9]+)?)\s*([A-Za-z]{2,}(?:[ /]+[A-Za-z]+|\^\{?[0-9]\}?|\.)*)")
-_NOT_UNITS = frozenset(
-    {
-        "and",
-        "billion",
-        "cos",
-        "dozen",
-        "hundred",
-        "ln",
-        "log",
-        "million",
-        "mod",
-        "of",
-        "or",
-        "over",
-        "pi",
-        "sin",
-        "sqrt",
-    }
-    | {"tan", "thousand", "times", "to"}
-)
+_NOT_UNITS = frozenset({
+    "and", "billion", "cos", "dozen", "hundred", "ln", "log", "million", "mod", "of", "or", "over", "pi", "sin", "sqrt",
+    "tan", "thousand", "times", "to",
+})  # fmt: skip
 _ASSIGNED = re.compile(r"[A-Za-z]=(?=[+-]?[0-9.])")
 _WORDS = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{([^{}]*)\}")
 

@@ -78,31 +78,30 @@ class LoraSection(_Section):
     """The projections that get an adapter."""
 
 
-class SourceSection(_Section):
+class _ColumnsSection(_Section):
+    """What training data and benchmarks have in common."""
+
+    question_column: str | None = None
+    """Column with the question; by default the data set's own, in a file `question` or `problem`."""
+    answer_column: str | None = None
+    """Column with the gold answer; by default `answer`. Where it holds `####`, the answer is what follows."""
+    num_problems: PositiveInt | None = None
+    """Use this many problems, drawn with the recipe's seed; without it all of them (`chain_sum`: 2000)."""
+
+
+class SourceSection(_ColumnsSection):
     """Where problems come from."""
 
     source: Annotated[str, Field(min_length=1)]
     """`gsm8k`, `math500`, `aime24` (downloaded by name), `chain_sum` (generated), or the path of a JSONL, JSON, CSV \
 or Parquet file."""
-    question_column: str | None = None
-    """Column with the question; by default the data set's own, in a file `question` or `problem`."""
-    answer_column: str | None = None
-    """Column with the gold answer; by default `answer`. Where it holds `####`, the answer is what follows."""
-    num_problems: PositiveInt | None = None
-    """Use this many problems, drawn with the recipe's seed; without it all of them (`chain_sum`: 2000)."""
 
 
-class DataSection(_Section):
+class DataSection(_ColumnsSection):
     """The training problems."""
 
     train: Annotated[str, Field(min_length=1)]
     """As `source` of a benchmark: a known name or a file."""
-    question_column: str | None = None
-    """Column with the question; by default the data set's own, in a file `question` or `problem`."""
-    answer_column: str | None = None
-    """Column with the gold answer; by default `answer`. Where it holds `####`, the answer is what follows."""
-    num_problems: PositiveInt | None = None
-    """Use this many problems, drawn with the recipe's seed; without it all of them (`chain_sum`: 2000)."""
 
     def as_source(self) -> SourceSection:
         """The same description in the form that benchmarks have."""
