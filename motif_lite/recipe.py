@@ -65,6 +65,10 @@ on a CPU."""
     """Where the model lives; `auto` takes the GPU where there is one."""
     max_seq_length: Annotated[int, Field(ge=16)] = 4096
     """Context in tokens: prompt and reply together. Progress that does not fit is cut, keeping its end."""
+    fast_inference: bool = False
+    """Generate with vLLM inside Unsloth (`pip install vllm`, which is not a requirement); backend `unsloth` only."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1), Finite] = 0.5
+    """Share of the GPU that vLLM takes for weights and KV cache; only with fast_inference."""
 
 
 class LoraSection(_Section):
@@ -167,7 +171,11 @@ fidelity."""
     epsilon: Annotated[float, Field(gt=0, lt=1), Finite] = 0.2
     """PPO clipping range."""
     gradient_checkpointing: bool = True
-    """Recompute activations in the backward pass: less memory, about a quarter slower."""
+    """Recompute activations in the backward pass: less memory, about a quarter slower. Unsloth also moves them to \
+the machine's memory meanwhile."""
+    logit_chunks: PositiveInt | None = None
+    """Pieces in which the update computes its logits: more pieces, less memory. Only Unsloth can, and chooses by \
+itself where nothing is given."""
     save_every: PositiveInt = 25
     """Steps between checkpoints; one is always written at the end."""
     keep_checkpoints: PositiveInt = 2
@@ -230,6 +238,13 @@ class Recipe(_Section):
                 f"training.micro_batch_size = {training.micro_batch_size} does not divide the {rows} openings of a "
                 f"step (problems_per_step * num_openings)"
             )
+        if self.model.backend != "unsloth":
+            for key, given in (
+                ("model.fast_inference", self.model.fast_inference),
+                ("training.logit_chunks", training.logit_chunks is not None),
+            ):
+                if given:
+                    broken.append(f"{key} is Unsloth's; with model.backend = {self.model.backend!r} leave it out")
         if rollout.max_prompt_tokens + rollout.openings.max_tokens > context:
             broken.append(
                 f"model.max_seq_length = {context} is smaller than rollout.max_prompt_tokens + "

@@ -134,6 +134,7 @@ def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOCo
         log_completions=False,
         disable_tqdm=True,
         report_to="none",
+        **policy.trainer_options,
     )
 
 

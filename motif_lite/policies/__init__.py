@@ -5,7 +5,7 @@ adds the `TrainablePolicy` part. Backends are named here and imported when one i
 that the others do not, and Unsloth must be imported before transformers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -53,6 +53,8 @@ class TrainablePolicy(Policy, Protocol):
     tokenizer: Any
     device_type: str
     """``cuda`` or ``cpu``."""
+    trainer_options: Mapping[str, Any]
+    """What GRPOConfig is told for this backend alone."""
 
     def read_reply(self, ids: list[int]) -> Reply:
         """Generated token ids as a reply; what follows the first end of turn is left out."""

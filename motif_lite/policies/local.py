@@ -5,7 +5,7 @@ gradient checkpointing drops its KV cache and still writes something. `generatio
 to inference and back, also when generation fails.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class LocalPolicy:
         self.tokenizer = tokenizer
         self.context_tokens = context_tokens
         self.max_width = max_width
+        self.trainer_options: Mapping[str, Any] = {}
         self.device_type: str = model.device.type
         self._stop_ids = _stop_ids(model, tokenizer)
         if tokenizer.pad_token_id is None:

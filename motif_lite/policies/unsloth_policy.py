@@ -66,7 +66,8 @@ class UnslothPolicy(LocalPolicy):
                 dtype=dtype,
                 load_in_4bit=recipe.model.load_in_4bit,
                 device_map="sequential" if torch.cuda.is_available() else {"": "cpu"},
-                fast_inference=False,
+                fast_inference=recipe.model.fast_inference,
+                gpu_memory_utilization=recipe.model.gpu_memory_utilization,
                 use_gradient_checkpointing=checkpointing,
                 random_state=recipe.seed,
                 max_lora_rank=recipe.lora.rank,
@@ -83,7 +84,9 @@ class UnslothPolicy(LocalPolicy):
             use_gradient_checkpointing=checkpointing,
             random_state=recipe.seed,
         )
-        return cls(model, tokenizer, context_tokens=recipe.model.max_seq_length, max_width=recipe.rollout.max_width)
+        policy = cls(model, tokenizer, context_tokens=recipe.model.max_seq_length, max_width=recipe.rollout.max_width)
+        policy.trainer_options = {"unsloth_logit_chunk_multiplier": recipe.training.logit_chunks}
+        return policy
 
     def _generation_mode(self) -> AbstractContextManager[None]:
         return _unsloth_generation_mode(self.model, self.tokenizer)
