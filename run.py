@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.text import Text
 
 from motif_lite import console, pipeline
-from motif_lite.errors import MotifError
+from motif_lite.errors import MotifError, RecipeError
 from motif_lite.run_dir import RunDirectory
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -28,6 +28,13 @@ Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="The run directory; by default runs/NAME-OF-RECIPE.")
 ]
 Check = Annotated[bool, typer.Option("--check", help="Read and validate the recipe, print it in full, and stop.")]
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Say what memory and time a step takes, and whether it fits; no download.")
+]
+Vram = Annotated[
+    float | None,
+    typer.Option("--vram", metavar="GIB", help="With --plan: for a card of this size."),
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the recipe's newest run.")]
 EvaluateOnly = Annotated[
     bool, typer.Option("--evaluate-only", help="Only evaluate: the run in --out, or the recipe's bare model.")
@@ -40,6 +47,8 @@ def main(
     changes: Changes = None,
     out: Out = None,
     check: Check = False,
+    plan: Plan = False,
+    vram: Vram = None,
     resume: Resume = False,
     evaluate_only: EvaluateOnly = False,
 ) -> None:
@@ -48,8 +57,15 @@ def main(
     try:
         if check:
             print(console.recipe_toml(pipeline.check(recipe, changes or [])), end="")
+        elif plan:
+            found = pipeline.memory_plan(recipe, changes or [], vram)
+            console.print_plan(Console(highlight=False), found)
+            if not found.fits:
+                raise RecipeError(f"{recipe}: {found.shortage}; {found.remedy}")
+        elif vram is not None:
+            raise RecipeError("--vram goes with --plan; a run is kept within --set model.memory_gib=...")
         else:
-            perform(pipeline.plan(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only))
+            perform(pipeline.job(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only))
     except MotifError as error:
         errors.print(Text(f"error: {error}"), soft_wrap=True)
         raise typer.Exit(2) from None

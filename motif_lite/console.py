@@ -21,6 +21,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from motif_lite.memory import GIB
+from motif_lite.planning import SPEEDS, Plan
 from motif_lite.recipe import Recipe
 from motif_lite.run_dir import RunDirectory
 from motif_lite.types import Opening
@@ -262,6 +264,46 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     console.print(Text(f"{'next':<9} {again}"), soft_wrap=True)
 
 
+def print_plan(console: Console, plan: Plan) -> None:
+    """Memory by phase, the widths that follow from it, and what a step costs."""
+    phases, recipe = plan.estimate.phases, plan.recipe
+    table = Table(title="peak memory in GiB", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("", no_wrap=True)
+    for phase in phases:
+        over = plan.estimate.total(phase) > plan.usable_bytes
+        table.add_column(phase, justify="right", min_width=10, style="red" if over else "")
+    for item in dict.fromkeys(name for items in phases.values() for name in items):
+        cells = (_gib(items[item]) if item in items else "" for items in phases.values())
+        table.add_row(item, *cells)
+    table.add_section()
+    table.add_row("all", *(_gib(plan.estimate.total(phase)) for phase in phases), style="bold")
+    console.print(Text(f"{recipe.model.name} on {plan.machine.name}"), soft_wrap=True)
+    console.print(table)
+    for name, text in _plan_lines(plan):
+        console.print(Text(f"{name:<9} {text}"), soft_wrap=True)
+
+
+def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
+    rollout, training, seconds = plan.recipe.rollout, plan.recipe.training, plan.seconds
+    step = sum(seconds.values())
+    peak, usable = _gib(plan.estimate.peak), _gib(plan.usable_bytes)
+    tokens = " + ".join(f"{name} {count:,}" for name, count in plan.num_tokens.items())
+    phases = " + ".join(f"{name} {duration(value)}" for name, value in seconds.items())
+    whole = f"{duration(step * training.max_steps)} for {training.max_steps} steps"
+    return [
+        ("fits" if plan.fits else "too big", f"{peak} of {usable} GiB usable ({plan.machine.memory_gib:.3g} less 5 %)"),
+        ("width", f"futures {rollout.max_width} at a time, update {training.micro_batch_size} openings at a time"),
+        ("tokens", f"at most {sum(plan.num_tokens.values()):,} a step: {tokens}"),
+        ("time", f"at most about {duration(step)} a step ({phases}), {whole}"),
+        ("assumed", f"every prompt and reply as long as the recipe allows; {SPEEDS[plan.machine.device]}"),
+    ]
+
+
+def _gib(num_bytes: int) -> str:
+    gib = num_bytes / GIB
+    return f"{gib:.1f}" if gib >= 0.1 else f"{gib:.2f}"
+
+
 def recipe_toml(recipe: Recipe) -> str:
     """The resolved recipe as TOML; keys without a value are left out."""
     return tomli_w.dumps(recipe.model_dump(exclude_none=True))
@@ -309,6 +351,11 @@ def _facts(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         ("cut off, openings / futures", " / ".join(percent(value) for value in metrics["cut_off"].values())),
         ("seconds", " + ".join(f"{name} {value:.1f}" for name, value in metrics["seconds"].items())),
     ]
+    planned = metrics["planned_memory_bytes"].items()
+    peaks = metrics["peak_memory_bytes"]
+    memory = ", ".join(f"{_gib(peaks[phase])} of {_gib(size)}" for phase, size in planned if phase in peaks)
+    if memory:
+        facts.append(("GiB used of planned", memory))
     return facts
 
 

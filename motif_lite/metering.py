@@ -1,12 +1,42 @@
-"""Seconds and peak memory by phase of a training step: openings, futures, update."""
+"""Seconds and peak memory by phase of a training step, and the limits that memory is kept within."""
 
+import ctypes
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 
+from motif_lite.memory import GIB, Estimate
+from motif_lite.planning import Gpu, Machine
+
+_MMAP_THRESHOLD = -3, 2**20  # mallopt's name for it (malloc.h), bytes
+
 PHASES = ("openings", "futures", "update")
+
+
+def gpu() -> Gpu | None:
+    """The GPU that PyTorch would use."""
+    if not torch.cuda.is_available():
+        return None
+    found = torch.cuda.get_device_properties(0)
+    return Gpu(found.name, found.total_memory / GIB)
+
+
+def keep_within(machine: Machine, estimate: Estimate) -> None:
+    """Make PyTorch stay within the memory that was planned for; call it before the model is loaded.
+
+    On a GPU what goes beyond raises out-of-memory, as on a card of that size. On a CPU nothing is capped, but freed
+    tensors go back to the system at once: glibc would keep those under 32 MB, which doubled the peak of an update of
+    0.5 billion weights (measured, docs/measurements.md).
+    """
+    found = gpu()
+    if machine.device == "cuda" and found is not None:
+        tensors = machine.memory_gib - estimate.libraries / GIB
+        torch.cuda.set_per_process_memory_fraction(min(1.0, tensors / found.memory_gib))
+    elif machine.device == "cpu":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL("libc.so.6").mallopt(*_MMAP_THRESHOLD)
 
 
 class PhaseMeter:

@@ -1,6 +1,6 @@
 """The composition root: a run from recipe to report, read top to bottom.
 
-    recipe -> policy -> problems -> evaluation before -> training -> evaluation after -> report
+    recipe -> problems -> memory plan -> policy -> evaluation before -> training -> evaluation after -> report
 
 Heavy imports stand inside the functions that need them: `check` answers in well under a second, and Unsloth has to
 be imported before TRL and transformers, so the policy is always loaded first.
@@ -18,20 +18,29 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from motif_lite import data, policies
+from motif_lite import data, planning, policies, shapes
 from motif_lite import recipe as recipes
-from motif_lite.errors import RecipeError, RunError
+from motif_lite.errors import ModelError, RecipeError, RunError
+from motif_lite.memory import Estimate
 from motif_lite.paths import cache_folder
 from motif_lite.policies import BACKENDS
 from motif_lite.progress import Observer
 from motif_lite.recipe import Recipe
 from motif_lite.rewards import REWARDS
 from motif_lite.rollout import STRATEGIES, Strategy
-from motif_lite.run_dir import RunDirectory, check_resumable, free_folder, holds_run, newest_run, require_free
+from motif_lite.run_dir import (
+    RunDirectory,
+    check_resumable,
+    free_folder,
+    holds_run,
+    newest_run,
+    require_free,
+    with_decisions_of,
+)
 from motif_lite.types import Problem
 
 if TYPE_CHECKING:
-    from motif_lite.policies import Backend, TrainablePolicy
+    from motif_lite.policies import TrainablePolicy
 
 TABLES: recipes.Tables = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}
 
@@ -72,14 +81,17 @@ class Job:
             _quiet_libraries()
             backend = policies.backend(self.recipe.model.backend)  # says at once where there is no GPU for it
             problems, benchmarks = _read(self.recipe, observer)  # a bad row is found before a model is downloaded
-            policy = _load_policy(self.recipe, backend, observer)
-            run = self._run_directory()
+            model_name = _model_name(self.recipe, observer)
+            recipe, planned = _planned(self.recipe, model_name, observer)
+            observer.phase("loading", recipe.model.name)
+            policy = backend.load(recipe, model_name)
+            run = self._run_directory(recipe)
             with _log_file(run):
                 if self.evaluate_only:
-                    _measure(self.recipe, policy, benchmarks, run, observer)
+                    _measure(recipe, policy, benchmarks, run, observer)
                 else:
-                    _train_and_evaluate(self.recipe, policy, problems, benchmarks, run, observer)
-                _report(self.recipe, run, observer)
+                    _train_and_evaluate(recipe, policy, problems, benchmarks, run, observer, planned)
+                _report(recipe, run, observer)
 
     def how_to_go_on(self) -> str:
         """What to tell somebody who has just interrupted it."""
@@ -88,10 +100,10 @@ class Job:
         word = "--evaluate-only" if self.evaluate_only else "--resume"
         return f"to go on: python run.py {word} --out {self.root}"
 
-    def _run_directory(self) -> RunDirectory:
+    def _run_directory(self, recipe: Recipe) -> RunDirectory:
         if self.existing:
             return RunDirectory.open(self.root)
-        return RunDirectory.create(self.root, self.recipe, self.recipe_text, trains=not self.evaluate_only)
+        return RunDirectory.create(self.root, recipe, self.recipe_text, trains=not self.evaluate_only)
 
 
 def check(path: Path | None, changes: Sequence[str]) -> Recipe:
@@ -113,7 +125,21 @@ def check(path: Path | None, changes: Sequence[str]) -> Recipe:
     return recipe
 
 
-def plan(
+def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None) -> planning.Plan:
+    """What a recipe needs on this machine, or on a card of ``vram`` GiB; needs no torch and no weights.
+
+    Raises:
+        MotifError: The recipe is wrong, or the model's shape cannot be had.
+    """
+    recipe = check(path, changes)
+    if vram is not None and not 0 < vram < float("inf"):
+        raise RecipeError(f"--vram {vram:g}: give the card's memory in GiB, e.g. --vram 24")
+    gpu = None if vram is not None else planning.gpu_by_driver()
+    machine = planning.machine_for(recipe, gpu, vram=vram)
+    return planning.make(recipe, shapes.of(recipe.model.name), machine)
+
+
+def job(
     path: Path | None, changes: Sequence[str], out: Path | None, *, resume: bool = False, evaluate_only: bool = False
 ) -> Job:
     """Turn a command line into a job.
@@ -144,12 +170,13 @@ def _plan_existing(path: Path | None, changes: Sequence[str], root: Path, *, eva
     """Go on with a run, with its own recipe or with one that differs only where it may."""
     run = RunDirectory.open(root)
     recipe = run.resolved(TABLES, changes) if path is None else check(path, changes)
+    recipe = with_decisions_of(run, recipe, TABLES)
     check_resumable(run, recipe, TABLES)
     return Job(root.name, recipe, root, existing=True, evaluate_only=evaluate_only)
 
 
-def _load_policy(recipe: Recipe, backend: "Backend", observer: Observer) -> "TrainablePolicy":
-    """Load the model with a fresh adapter; build the tiny one first if it is asked for."""
+def _model_name(recipe: Recipe, observer: Observer) -> str:
+    """The model's hub name or folder; the tiny one is built first if it is asked for."""
     name = os.path.expanduser(recipe.model.name)  # noqa: PTH111  # a hub name is not a path
     if name == "tiny":
         from motif_lite import tiny
@@ -163,8 +190,36 @@ def _load_policy(recipe: Recipe, backend: "Backend", observer: Observer) -> "Tra
             on_progress=observer.advance,
         )
         name = str(folder)
-    observer.phase("loading", recipe.model.name)
-    return backend.load(recipe, name)
+    return name
+
+
+def _planned(recipe: Recipe, model_name: str, observer: Observer) -> tuple[Recipe, Estimate]:
+    """The recipe with all that the memory plan decides, and what it needs.
+
+    Raises:
+        RecipeError: It does not fit the GPU.
+        ModelError: The plan has to decide something, and the model's shape cannot be had.
+    """
+    from motif_lite import metering
+
+    observer.phase("planning", "memory")
+    try:
+        shape = shapes.of(model_name)
+    except ModelError as error:
+        if "auto" in (recipe.rollout.max_width, recipe.training.micro_batch_size):
+            raise ModelError(f"{error}; without it, set rollout.max_width and training.micro_batch_size") from None
+        observer.note(f"note: no memory plan ({error})")
+        return recipe, Estimate({}, 0)
+    forced_cpu = os.environ.get("UNSLOTH_FORCE_CPU") == "1"
+    machine = planning.machine_for(recipe, metering.gpu(), forced_cpu=forced_cpu)
+    plan = planning.make(recipe, shape, machine)
+    if not plan.fits:
+        complaint = f"{plan.shortage}; {plan.remedy}"
+        if machine.device == "cuda":
+            raise RecipeError(complaint)
+        observer.note(f"note: {complaint}")  # a CPU can swap, and few replies run to their limits
+    metering.keep_within(machine, plan.estimate)
+    return plan.recipe, plan.estimate
 
 
 Benchmarks = dict[str, list[Problem]]
@@ -186,6 +241,7 @@ def _train_and_evaluate(
     benchmarks: Benchmarks,
     run: RunDirectory,
     observer: Observer,
+    planned: Estimate,
 ) -> None:
     """All stages of a run that are not done yet."""
     from motif_lite import training
@@ -205,7 +261,15 @@ def _train_and_evaluate(
         steps_done = data.steps_done(recipe.data.train)
         with _graceful_stop(observer) as stop_requested:
             complete = training.train(
-                recipe, policy, strategy, fitting, run, observer, steps_done=steps_done, stop_requested=stop_requested
+                recipe,
+                policy,
+                strategy,
+                fitting,
+                run,
+                observer,
+                planned=planned,
+                steps_done=steps_done,
+                stop_requested=stop_requested,
             )
         if not complete:
             raise Interrupted

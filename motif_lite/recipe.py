@@ -10,7 +10,7 @@ import difflib
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails
@@ -18,14 +18,18 @@ from pydantic_core import ErrorDetails
 from motif_lite.errors import RecipeError
 from motif_lite.types import Sampling
 
+Model = TypeVar("Model", bound=BaseModel)
+
 Tables = Mapping[str, Collection[str]]
 """The names that stand for code, by kind: ``{"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}``."""
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
-_NOTICE_TOKENS = 32
+NOTICE_TOKENS = 32
 """Room for what is said around the progress in later rounds; about 25 tokens of Qwen2.5's tokenizer."""
 
+Auto = Literal["auto"]
+"""The memory plan decides (`planning.py`)."""
 PositiveInt = Annotated[int, Field(ge=1)]
 Finite = Field(allow_inf_nan=False)
 
@@ -65,6 +69,9 @@ on a CPU."""
     """Where the model lives; `auto` takes the GPU where there is one."""
     max_seq_length: Annotated[int, Field(ge=16)] = 4096
     """Context in tokens: prompt and reply together. Progress that does not fit is cut, keeping its end."""
+    memory_gib: Auto | Annotated[float, Field(gt=0), Finite] = "auto"
+    """Memory to plan for and to stay within, in GiB; `auto` is all that the GPU has (on a CPU, the machine). Less \
+lets a large card stand for a small one, or leaves room for a desktop."""
     fast_inference: bool = False
     """Generate with vLLM inside Unsloth (`pip install vllm`, which is not a requirement); backend `unsloth` only."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1), Finite] = 0.5
@@ -127,9 +134,9 @@ class RolloutSection(_Section):
     """Problems whose first prompt is longer are dropped, with a message."""
     system_prompt: str | None = None
     """Replaces the built-in system prompt; empty for none."""
-    max_width: PositiveInt = 64
-    """Most sequences in one call for futures or evaluation; wider batches are split. Lower it if these run out of \
-memory. (The openings of a step are one call of TRL: problems_per_step * num_openings.)"""
+    max_width: Auto | PositiveInt = "auto"
+    """Most sequences in one call for futures or evaluation; wider batches are split. `auto` is the widest that the \
+memory plan has room for. (The openings of a step are one call of TRL: problems_per_step * num_openings.)"""
     openings: Sampling = Sampling(max_tokens=1024)
     """Sampling of first rounds in training."""
     futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)
@@ -143,9 +150,9 @@ class TrainingSection(_Section):
     """Optimiser steps."""
     problems_per_step: PositiveInt = 1
     """Problems (groups of m openings) per optimiser step."""
-    micro_batch_size: PositiveInt = 8
+    micro_batch_size: Auto | PositiveInt = "auto"
     """Openings per forward and backward pass; must divide problems_per_step * num_openings. Costs memory, not \
-fidelity."""
+fidelity; `auto` is the largest that the memory plan has room for."""
     learning_rate: Annotated[float, Field(gt=0, le=1), Finite] = 5e-6
     """Peak learning rate."""
     lr_schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
@@ -174,8 +181,8 @@ fidelity."""
     """Recompute activations in the backward pass: less memory, about a quarter slower. Unsloth also moves them to \
 the machine's memory meanwhile."""
     logit_chunks: PositiveInt | None = None
-    """Pieces in which the update computes its logits: more pieces, less memory. Only Unsloth can, and chooses by \
-itself where nothing is given."""
+    """Compute an opening's logits in so many pieces, each anew in the backward pass: more pieces, less memory. Only \
+Unsloth can; where nothing is given it keeps them all."""
     save_every: PositiveInt = 25
     """Steps between checkpoints; one is always written at the end."""
     keep_checkpoints: PositiveInt = 2
@@ -233,7 +240,7 @@ class Recipe(_Section):
         rollout, training, context = self.rollout, self.training, self.model.max_seq_length
         rows = training.problems_per_step * rollout.num_openings
         broken = []
-        if rows % training.micro_batch_size:
+        if training.micro_batch_size != "auto" and rows % training.micro_batch_size:
             broken.append(
                 f"training.micro_batch_size = {training.micro_batch_size} does not divide the {rows} openings of a "
                 f"step (problems_per_step * num_openings)"
@@ -250,10 +257,10 @@ class Recipe(_Section):
                 f"model.max_seq_length = {context} is smaller than rollout.max_prompt_tokens + "
                 f"rollout.openings.max_tokens = {rollout.max_prompt_tokens + rollout.openings.max_tokens}"
             )
-        if rollout.max_prompt_tokens + _NOTICE_TOKENS + rollout.futures.max_tokens > context:
+        if rollout.max_prompt_tokens + NOTICE_TOKENS + rollout.futures.max_tokens > context:
             broken.append(
                 f"model.max_seq_length = {context} leaves no room for a question of rollout.max_prompt_tokens = "
-                f"{rollout.max_prompt_tokens}, the round's notice ({_NOTICE_TOKENS}) and a future of "
+                f"{rollout.max_prompt_tokens}, the round's notice ({NOTICE_TOKENS}) and a future of "
                 f"rollout.futures.max_tokens = {rollout.futures.max_tokens}"
             )
         if rollout.openings.temperature == 0:
@@ -296,6 +303,25 @@ def validate(settings: Mapping[str, Any], tables: Tables, *, origin: str) -> Rec
             f"{origin}: {len(lines)} mistakes in the recipe" if len(lines) > 1 else f"{origin}: a mistake in the recipe"
         )
         raise RecipeError("\n".join([head, *(f"  {line}" for line in lines)])) from None
+
+
+def decided(value: int | Auto) -> int:
+    """The number behind a key that may say ``auto``; a recipe that is run has been through the plan."""
+    assert value != "auto", "planning.make decides this before anything runs"
+    return value
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A copy with new values at dotted paths, which the caller knows to be valid."""
+    for path, value in changes.items():
+        recipe = _with(recipe, path.split("."), value)
+    return recipe
+
+
+def _with(section: Model, path: list[str], value: Any) -> Model:
+    first, *rest = path
+    inner = _with(getattr(section, first), rest, value) if rest else value
+    return section.model_copy(update={first: inner})
 
 
 def key_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from motif_lite.errors import RunError
-from motif_lite.recipe import Recipe, Tables, apply_override, differing_keys, validate
+from motif_lite.recipe import Recipe, Tables, apply_override, changed, differing_keys, validate
 
 CHANGEABLE = (
     "training.max_steps", "training.save_every", "training.keep_checkpoints", "evaluation.",
-    "rollout.max_width", "training.micro_batch_size", "training.gradient_checkpointing",
+    "model.memory_gib", "model.gpu_memory_utilization", "rollout.max_width", "training.micro_batch_size",
+    "training.gradient_checkpointing", "training.logit_chunks",
 )  # fmt: skip
 """Keys that may differ when a run is resumed: how long it goes on, what is measured, and what memory allows."""
 
@@ -172,6 +173,19 @@ class RunDirectory:
     def _append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         with (self.root / name).open("a", encoding="utf-8") as file:
             file.writelines(map(_line, lines))
+
+
+def with_decisions_of(run: RunDirectory, recipe: Recipe, tables: Tables) -> Recipe:
+    """The recipe with what the run's plan decided where it says ``auto``: a resumed run is the same run."""
+    earlier = run.resolved(tables)
+    return changed(
+        recipe,
+        {
+            f"{section}.{key}": getattr(getattr(earlier, section), key)
+            for section, key in (("rollout", "max_width"), ("training", "micro_batch_size"))
+            if getattr(getattr(recipe, section), key) == "auto"
+        },
+    )
 
 
 def check_resumable(run: RunDirectory, recipe: Recipe, tables: Tables) -> None:

@@ -28,6 +28,7 @@ def summarize(
     rewards: Mapping[str, list[float]],
     seconds: Mapping[str, float],
     peak_bytes: Mapping[str, int],
+    planned_bytes: Mapping[str, int],
     trainer_logs: Mapping[str, Any],
     steps_done: StepsDone | None,
 ) -> dict[str, Any]:
@@ -37,6 +38,7 @@ def summarize(
         rewards: By name, one per opening.
         seconds: By phase.
         peak_bytes: By phase, where it could be measured.
+        planned_bytes: By phase, as the memory plan foresaw it.
         trainer_logs: What TRL logged for the step.
         steps_done: Reads progress notes, where the data set can.
     """
@@ -63,6 +65,7 @@ def summarize(
         "seconds": dict(seconds),
         "tokens_per_second": {phase: tokens[phase] / seconds[phase] for phase in tokens if seconds.get(phase)},
         "peak_memory_bytes": dict(peak_bytes),
+        "planned_memory_bytes": dict(planned_bytes),
     }
     if steps_done is not None:
         metrics["round_correct"] = round_correct(futures, steps_done)

@@ -31,6 +31,7 @@ from motif_lite.policies.local import LocalPolicy
 from motif_lite.prompts import conversation, progress_notice
 from motif_lite.rewards import is_solved
 from motif_lite.rollout import MultiRound, think
+from motif_lite.shapes import TINY
 from motif_lite.types import Conversation, OnProgress, Sampling
 
 _VERSION = 2
@@ -175,11 +176,11 @@ def _untrained(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     """Random weights. Wider than usual (``initializer_range``), and with a short rope, or copying is learned late."""
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
+        hidden_size=TINY.hidden_size,
+        intermediate_size=TINY.intermediate_size,
+        num_hidden_layers=TINY.num_layers,
+        num_attention_heads=TINY.num_heads,
+        num_key_value_heads=TINY.kv_dim * TINY.num_heads // TINY.attention_dim,
         max_position_embeddings=_CONTEXT_TOKENS,
         rope_parameters={"rope_type": "default", "rope_theta": 500.0},
         initializer_range=0.1,

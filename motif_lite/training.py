@@ -18,10 +18,11 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from trl import GRPOConfig, GRPOTrainer
 
 from motif_lite import step_metrics
+from motif_lite.memory import Estimate
 from motif_lite.metering import PhaseMeter
 from motif_lite.policies import TrainablePolicy
 from motif_lite.progress import Observer
-from motif_lite.recipe import Recipe
+from motif_lite.recipe import Recipe, decided
 from motif_lite.rewards import REWARDS
 from motif_lite.rollout import Rollouts, Strategy, derive_seed
 from motif_lite.run_dir import RunDirectory
@@ -38,12 +39,14 @@ def train(
     run: RunDirectory,
     observer: Observer,
     *,
+    planned: Estimate,
     steps_done: Callable[[str, str], int | None] | None,
     stop_requested: StopRequested,
 ) -> bool:
     """Train from the run's newest checkpoint, or from the start, and save the adapter.
 
     Args:
+        planned: Memory by phase, to stand beside what is measured.
         steps_done: Reads progress notes, where the data set can (see `data.Dataset`).
         stop_requested: Asked after every step; a stop saves a checkpoint first.
 
@@ -52,7 +55,7 @@ def train(
     """
     checkpoint = run.newest_checkpoint()
     run.forget_after(checkpoint[1] if checkpoint else 0)
-    step = TrainingStep(recipe, policy, strategy, problems, observer, steps_done)
+    step = TrainingStep(recipe, policy, strategy, problems, observer, planned, steps_done)
     trainer = GRPOTrainer(
         model=policy.model,
         processing_class=policy.tokenizer,
@@ -74,7 +77,8 @@ def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOCo
     """Every field that matters is set: defaults differ between TRL versions, and Unsloth replaces many."""
     rollout, training = recipe.rollout, recipe.training
     rows = training.problems_per_step * rollout.num_openings
-    accumulation = rows // training.micro_batch_size
+    micro_batch_size = decided(training.micro_batch_size)
+    accumulation = rows // micro_batch_size
     on_cpu = policy.device_type == "cpu"
     half = _half_precision(on_cpu, recipe.model.dtype)
     return GRPOConfig(
@@ -85,7 +89,7 @@ def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOCo
         bf16=half == "bfloat16",
         fp16=half == "float16",
         # data: whole groups, a fresh rollout for every optimiser step (which also makes resuming exact)
-        per_device_train_batch_size=training.micro_batch_size,
+        per_device_train_batch_size=micro_batch_size,
         gradient_accumulation_steps=accumulation,
         steps_per_generation=accumulation,
         num_generations=rollout.num_openings,
@@ -148,9 +152,11 @@ class TrainingStep:
         strategy: Strategy,
         problems: Sequence[Problem],
         observer: Observer,
+        planned: Estimate,
         steps_done: Callable[[str, str], int | None] | None,
     ) -> None:
         self.recipe, self.policy, self.strategy, self.observer = recipe, policy, strategy, observer
+        self.planned_bytes = {phase: planned.measurable(phase, policy.device_type) for phase in planned.phases}
         self.steps_done = steps_done
         self.meter = PhaseMeter(policy.device_type)
         self.rollouts = Rollouts(())
@@ -255,8 +261,8 @@ class _StepCallback(TrainerCallback):
             return  # TRL's summary after the last step
         seconds, peak_bytes = self.step.meter.take()
         metrics = step_metrics.summarize(
-            state.global_step, self.recipe, self.step.rollouts, self.step.rewards, seconds, peak_bytes, logs,
-            self.step.steps_done,
+            state.global_step, self.recipe, self.step.rollouts, self.step.rewards, seconds, peak_bytes,
+            self.step.planned_bytes, logs, self.step.steps_done,
         )  # fmt: skip
         self.run.append_rollouts(step_metrics.lines(state.global_step, self.step.rollouts, self.step.rewards))
         self.run.append_metrics(metrics)

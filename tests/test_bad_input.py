@@ -135,7 +135,7 @@ def attempt(tmp_path: Path, model: Path | str, *changes: str, resume: bool = Fal
     """The message of a run that must fail with an error of ours, on one line."""
     settings = [f"model.name={json.dumps(str(model))}", "training.max_steps=1", "evaluation.before=false", *changes]
     with pytest.raises(MotifError) as caught:
-        job = pipeline.plan(TINY, settings, tmp_path / "run", resume=resume, evaluate_only=evaluate_only)
+        job = pipeline.job(TINY, settings, tmp_path / "run", resume=resume, evaluate_only=evaluate_only)
         job.perform(RecordingObserver())
     told = str(caught.value)
     assert "\n" not in told

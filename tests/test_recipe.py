@@ -36,8 +36,16 @@ def mistakes(tmp_path: Path, *changes: str, text: str = MINIMAL) -> str:
 # ------------------------------------------------------------------------------------------------- what ships
 
 
-def test_four_recipes_ship() -> None:
-    assert [path.stem for path in SHIPPED] == ["grpo_gsm8k", "motif_gsm8k", "tiny_cpu", "tiny_cpu_grpo"]
+def test_the_shipped_recipes() -> None:
+    smaller = ["motif_gsm8k_12gb", "motif_gsm8k_16gb", "motif_gsm8k_8gb"]
+    assert [path.stem for path in SHIPPED] == ["grpo_gsm8k", "motif_gsm8k", *smaller, "tiny_cpu", "tiny_cpu_grpo"]
+
+
+@pytest.mark.parametrize("gib", [8, 12, 16])
+def test_the_recipes_for_smaller_cards_differ_in_what_memory_dictates_only(gib: int) -> None:
+    small, motif = (pipeline.check(SHIPPED[0].with_name(f"motif_gsm8k{of}.toml"), []) for of in (f"_{gib}gb", ""))
+    assert set(recipe.differing_keys(small, motif)) <= {"model.memory_gib", "rollout.max_width"}
+    assert small.model.memory_gib == gib
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

@@ -55,7 +55,9 @@ def train(run: RunDirectory, reply: str, *, steps: int = 2) -> None:
             tuple(opening(reply, [reply, GOOD_FORM.format("\\boxed{2}")], of=problem(reply, "2")) for _ in range(2))
         )
         seconds, peaks = {"openings": 1.0, "futures": 2.0, "update": 1.0}, {"update": 2**30}
-        line = step_metrics.summarize(step, RECIPE, rollouts, rewards, seconds, peaks, {"loss": 0.1}, lambda *_: None)
+        line = step_metrics.summarize(
+            step, RECIPE, rollouts, rewards, seconds, peaks, peaks, {"loss": 0.1}, lambda *_: None
+        )
         run.append_metrics(line)
         run.append_rollouts(step_metrics.lines(step, rollouts, rewards))
 

@@ -34,6 +34,7 @@ def summarize(rewards: dict[str, list[float]], **changes: object) -> dict[str, o
     arguments: dict[str, object] = {
         "seconds": {"openings": 2.0, "futures": 4.0, "update": 1.0},
         "peak_bytes": {"openings": 5},
+        "planned_bytes": {"openings": 6, "futures": 7},
         "trainer_logs": {"loss": 0.1, "grad_norm": 2.0, "other": 3},
         "steps_done": None,
     }
@@ -56,6 +57,7 @@ def test_a_step_is_summed_up_in_one_line() -> None:
     assert line["mean_tokens"] == {"openings": 21.0, "futures": (42 + 5 * len(RIGHT)) / 8}
     assert line["tokens_per_second"] == {"openings": 21.0, "futures": (42 + 5 * len(RIGHT)) / 4.0}
     assert line["peak_memory_bytes"] == {"openings": 5}
+    assert line["planned_memory_bytes"] == {"openings": 6, "futures": 7}
     assert (line["loss"], line["grad_norm"]) == (0.1, 2.0)
     assert "other" not in line
     assert "round_correct" not in line
@@ -66,7 +68,7 @@ def test_a_step_is_summed_up_in_one_line() -> None:
 )
 def test_a_group_whose_rewards_are_all_alike_has_no_signal(values: list[float], share: float) -> None:
     four = Rollouts(openings() * 2)
-    line = step_metrics.summarize(1, TWO, four, {"future_accuracy": values}, {}, {}, {}, None)
+    line = step_metrics.summarize(1, TWO, four, {"future_accuracy": values}, {}, {}, {}, {}, None)
     assert line["groups_without_signal"] == share
     assert line["tokens_per_second"] == {}
 
@@ -78,7 +80,7 @@ def test_rewards_are_added_up_with_the_recipes_weights() -> None:
 
 def test_a_single_round_has_no_futures_to_count() -> None:
     alone = Rollouts((opening(RIGHT), opening(WRONG)))
-    line = step_metrics.summarize(1, TWO, alone, {"future_accuracy": [2.0, 0.0]}, {}, {}, {}, None)
+    line = step_metrics.summarize(1, TWO, alone, {"future_accuracy": [2.0, 0.0]}, {}, {}, {}, {}, None)
     assert line["accuracy_by_round"] == [0.5]
     assert line["mean_tokens"]["futures"] == 0
     assert line["cut_off"]["futures"] == 0.0

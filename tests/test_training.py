@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from motif_lite import data, policies
+from motif_lite import data, memory, policies, shapes
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe import Recipe
 from motif_lite.rollout import STRATEGIES
@@ -40,6 +40,7 @@ class Training:
             self.problems,
             self.run,
             self.observer,
+            planned=memory.estimate(self.recipe, shapes.TINY, "cpu", memory_gib=8.0),
             steps_done=data.steps_done(self.recipe.data.train),
             stop_requested=lambda: stop_after is not None and len(self.run.metrics()) + 1 >= stop_after,
         )
@@ -95,7 +96,9 @@ def test_metrics_have_a_line_per_step_with_everything_promised(finished: Trainin
         assert line["rewards"].keys() == finished.recipe.rewards.keys()
         assert len(line["accuracy_by_round"]) == len(line["round_correct"]) == 3
         assert line["accuracy"] == line["accuracy_by_round"][2]
-        assert line["seconds"].keys() == line["peak_memory_bytes"].keys() == {"openings", "futures", "update"}
+        phases = {"openings", "futures", "update"}
+        assert line["seconds"].keys() == line["peak_memory_bytes"].keys() == phases
+        assert line["planned_memory_bytes"].keys() == phases
         assert all(value > 0 for value in (*line["seconds"].values(), *line["peak_memory_bytes"].values()))
         assert line["tokens"]["openings"] > 0 < line["tokens"]["futures"]
         for share in ("groups_without_signal", "broken_form"):
@@ -210,9 +213,8 @@ def test_every_field_of_the_trainer_has_the_recipes_value(
 def test_the_reference_recipe_trains_with_the_references_loss(qwen_folder: Path, tmp_path: Path) -> None:
     from motif_lite import pipeline, training
 
-    recipe = pipeline.check(
-        Path(__file__).parents[1] / "recipes" / "motif_gsm8k.toml", ['model.backend="transformers"']
-    )
+    changes = ['model.backend="transformers"', "training.micro_batch_size=4"]
+    recipe = pipeline.check(Path(__file__).parents[1] / "recipes" / "motif_gsm8k.toml", changes)
     config = training.grpo_config(
         recipe, policies.backend(recipe.model.backend).load(recipe, str(qwen_folder)), tmp_path
     )

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.policies.local import LocalPolicy, explain_loading
-from motif_lite.recipe import Recipe
+from motif_lite.recipe import Recipe, decided
 
 
 class TransformersPolicy(LocalPolicy):
@@ -58,7 +58,7 @@ class TransformersPolicy(LocalPolicy):
             peft_model,
             tokenizer,
             context_tokens=recipe.model.max_seq_length,
-            max_width=recipe.rollout.max_width,
+            max_width=decided(recipe.rollout.max_width),
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.paths import cache_folder
-from motif_lite.recipe import Recipe
+from motif_lite.recipe import Recipe, decided
 
 _NO_GPU = (
     "model.backend = 'unsloth' needs an NVIDIA GPU, and PyTorch sees none here; recipes/tiny_cpu.toml runs the same "
@@ -84,7 +84,9 @@ class UnslothPolicy(LocalPolicy):
             use_gradient_checkpointing=checkpointing,
             random_state=recipe.seed,
         )
-        policy = cls(model, tokenizer, context_tokens=recipe.model.max_seq_length, max_width=recipe.rollout.max_width)
+        policy = cls(
+            model, tokenizer, context_tokens=recipe.model.max_seq_length, max_width=decided(recipe.rollout.max_width)
+        )
         policy.trainer_options = {"unsloth_logit_chunk_multiplier": recipe.training.logit_chunks}
         return policy
 

@@ -1,0 +1,148 @@
+"""The shape of a model: what its memory follows from, read from config.json and never from its weights."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from motif_lite.errors import ModelError
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """A dense decoder of the Llama family: attention with grouped queries, and a gated MLP.
+
+    Attributes:
+        kv_dim: Width of the keys, and of the values, of one token in one layer.
+        attention_dim: Width of the queries: heads times their dimension.
+        tied_embeddings: The output head is the embedding.
+        attention_bias: Queries, keys and values have a bias, as in Qwen2.
+    """
+
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    attention_dim: int
+    kv_dim: int
+    vocab_size: int
+    tied_embeddings: bool = True
+    attention_bias: bool = True
+
+    @property
+    def projections(self) -> dict[str, tuple[int, int]]:
+        """The linear layers of one block by name, as (inputs, outputs)."""
+        hidden, inner = self.hidden_size, self.intermediate_size
+        return {
+            "q_proj": (hidden, self.attention_dim),
+            "k_proj": (hidden, self.kv_dim),
+            "v_proj": (hidden, self.kv_dim),
+            "o_proj": (self.attention_dim, hidden),
+            "gate_proj": (hidden, inner),
+            "up_proj": (hidden, inner),
+            "down_proj": (inner, hidden),
+        }
+
+    @property
+    def num_linear_weights(self) -> int:
+        """Weights of all blocks' linear layers: those that 4-bit loading quantises."""
+        return self.num_layers * sum(inputs * outputs for inputs, outputs in self.projections.values())
+
+    @property
+    def num_other_weights(self) -> int:
+        """Embeddings, output head, norms and biases."""
+        embeddings = self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
+        biases = (self.attention_dim + 2 * self.kv_dim) if self.attention_bias else 0
+        return embeddings + self.num_layers * (2 * self.hidden_size + biases) + self.hidden_size
+
+    def num_lora_weights(self, rank: int, targets: list[str]) -> int:
+        """Weights of a LoRA adapter on these projections; unknown names count as nothing."""
+        sizes = (sum(self.projections[name]) for name in targets if name in self.projections)
+        return self.num_layers * rank * sum(sizes)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any], origin: str) -> Self:
+        """Read the keys of a config.json.
+
+        Raises:
+            ModelError: A key is missing or not a number, or the model is of a kind that is not known here.
+        """
+        if any("expert" in key for key in config):
+            raise ModelError(f"{origin}: a mixture of experts; its memory cannot be planned")
+
+        def number(key: str, default: int | None = None) -> int:
+            value = config.get(key)
+            value = default if value is None else value
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ModelError(f"{origin}: {key} = {value!r} is not a positive number; is this a language model?")
+            return value
+
+        hidden, heads = number("hidden_size"), number("num_attention_heads")
+        head_dim = number("head_dim", hidden // heads or 1)
+        kind = config.get("model_type")
+        return cls(
+            num_layers=number("num_hidden_layers"),
+            hidden_size=hidden,
+            intermediate_size=number("intermediate_size"),
+            num_heads=heads,
+            attention_dim=heads * head_dim,
+            kv_dim=number("num_key_value_heads", heads) * head_dim,
+            vocab_size=number("vocab_size"),
+            tied_embeddings=bool(config.get("tie_word_embeddings", kind not in ("llama", "mistral"))),
+            attention_bias=bool(config.get("attention_bias", kind == "qwen2")),
+        )
+
+
+TINY = ModelShape(2, 128, 384, num_heads=4, attention_dim=128, kv_dim=64, vocab_size=270, attention_bias=True)
+"""The model that `tiny.py` builds; its vocabulary varies a little with the number of rounds."""
+
+# num_layers, hidden_size, intermediate_size, num_heads, attention_dim, kv_dim, vocab_size: each model's config.json
+KNOWN = {
+    "qwen2.5-0.5b-instruct": ModelShape(24, 896, 4864, 14, 896, 128, 151_936),
+    "qwen2.5-1.5b-instruct": ModelShape(28, 1536, 8960, 12, 1536, 256, 151_936),
+    "qwen2.5-3b-instruct": ModelShape(36, 2048, 11_008, 16, 2048, 256, 151_936),
+    "qwen2.5-7b-instruct": ModelShape(28, 3584, 18_944, 28, 3584, 512, 152_064, tied_embeddings=False),
+}
+"""Shapes that need no download, by the last part of a hub name in small letters."""
+
+
+def of(model_name: str) -> ModelShape:
+    """The shape of a known model, of a local folder, or of a model on the hub, whose config.json alone is fetched.
+
+    Raises:
+        ModelError: It cannot be found or read.
+    """
+    if model_name == "tiny":
+        return TINY
+    folder = Path(model_name).expanduser()
+    if model_name.startswith(("/", "./", "../", "~")) and not folder.exists():
+        raise ModelError(f"{model_name}: there is no such folder; check model.name")
+    if not folder.exists():
+        known = KNOWN.get(model_name.rpartition("/")[2].lower().removesuffix("-bnb-4bit").removesuffix("-unsloth"))
+        return known or ModelShape.from_config(*_read(_fetch(model_name)))
+    return ModelShape.from_config(*_read(folder / "config.json"))
+
+
+def _fetch(model_name: str) -> Path:
+    """config.json of a hub model, from the cache where it was downloaded before."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(model_name, "config.json", etag_timeout=5))
+    except Exception as error:  # no such name, no network, no access: each its own kind
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{model_name}: its config.json cannot be had ({reason}); check model.name and the connection, or give a "
+            f"local folder"
+        ) from None
+
+
+def _read(path: Path) -> tuple[dict[str, Any], str]:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("not a table")
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); a model's folder has a config.json") from None
+    return config, str(path)
