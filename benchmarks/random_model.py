@@ -1,0 +1,57 @@
+"""Checkpoints of real shapes with random weights: memory and speed are those of the real model, what it writes is not.
+
+Random weights almost never end a reply, so every one runs to its limit: the worst case for memory and time.
+"""
+
+import shutil
+from pathlib import Path
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from motif_lite import tiny
+from motif_lite.shapes import KNOWN, TINY, ModelShape
+
+SHAPES: dict[str, ModelShape] = {"tiny": TINY} | {name.split("-")[1]: shape for name, shape in KNOWN.items()}
+"""``tiny``, and Qwen2.5's sizes: ``0.5b``, ``1.5b``, ``3b``, ``7b``."""
+
+
+def write(folder: Path, shape: ModelShape, tokenizer: Path | None = None, *, seed: int = 0) -> Path:
+    """Write a model of this shape, in 16 bits, with a tokenizer.
+
+    Args:
+        folder: Where to; it is made.
+        shape: What to write.
+        tokenizer: A folder with Qwen2.5's tokenizer; without it the tiny model's is used, which has a token per byte and
+            leaves most of a large vocabulary to chance.
+        seed: Of the weights.
+
+    Returns:
+        The folder.
+    """
+    config = Qwen2Config(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.kv_dim * shape.num_heads // shape.attention_dim,
+        max_position_embeddings=32_768,
+        rope_parameters={"rope_type": "default", "rope_theta": 1e6},
+        tie_word_embeddings=shape.tied_embeddings,
+        bos_token_id=None,
+        dtype="bfloat16",
+    )
+    if tokenizer is None:
+        own = tiny.make_tokenizer(3)
+        own.save_pretrained(folder)
+        config.eos_token_id, config.pad_token_id = own.eos_token_id, own.pad_token_id
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in tokenizer.glob("*.json"):
+            shutil.copyfile(path, folder / path.name)
+        config.eos_token_id, config.pad_token_id = 151_645, 151_643  # <|im_end|>, <|endoftext|>
+    torch.manual_seed(seed)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
+    return folder
