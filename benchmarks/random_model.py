@@ -22,8 +22,8 @@ def write(folder: Path, shape: ModelShape, tokenizer: Path | None = None, *, see
     Args:
         folder: Where to; it is made.
         shape: What to write.
-        tokenizer: A folder with Qwen2.5's tokenizer; without it the tiny model's is used, which has a token per byte and
-            leaves most of a large vocabulary to chance.
+        tokenizer: A folder with Qwen2.5's tokenizer; without it the tiny model's is used, which has a token per byte
+            and leaves most of a large vocabulary to chance.
         seed: Of the weights.
 
     Returns:

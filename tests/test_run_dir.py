@@ -10,7 +10,14 @@ from motif_lite import pipeline
 from motif_lite.errors import RecipeError, RunError
 from motif_lite.paths import cache_folder
 from motif_lite.recipe import Recipe
-from motif_lite.run_dir import RunDirectory, check_resumable, free_folder, newest_run, require_free
+from motif_lite.run_dir import (
+    RunDirectory,
+    check_resumable,
+    free_folder,
+    newest_run,
+    require_free,
+    with_decisions_of,
+)
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml"
 
@@ -137,6 +144,16 @@ def test_a_run_may_go_on_for_longer_and_measure_something_else(run: RunDirectory
 def test_a_run_is_not_continued_as_another_run(run: RunDirectory, change: str, key: str) -> None:
     with pytest.raises(RunError, match=f"other settings of {key}"):
         check_resumable(run, recipe(change), pipeline.TABLES)
+
+
+def test_a_resumed_run_keeps_what_its_plan_decided_unless_told_otherwise(tmp_path: Path) -> None:
+    decided = recipe("rollout.max_width=32", "training.micro_batch_size=16")
+    run = RunDirectory.create(tmp_path / "run", decided, "as given")
+    open_, told = 'training.micro_batch_size="auto"', "rollout.max_width=8"
+    kept = with_decisions_of(run, recipe('rollout.max_width="auto"', open_), pipeline.TABLES)
+    assert (kept.rollout.max_width, kept.training.micro_batch_size) == (32, 16)
+    kept = with_decisions_of(run, recipe(told, open_), pipeline.TABLES)
+    assert (kept.rollout.max_width, kept.training.micro_batch_size) == (8, 16)
 
 
 def test_a_reward_that_is_added_makes_it_another_run(tmp_path: Path) -> None:

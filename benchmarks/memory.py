@@ -1,0 +1,150 @@
+"""The memory plan against measurement: real training steps on a CPU, their peaks by phase beside what was planned.
+
+    python benchmarks/memory.py [NAME ...] [--json FILE]
+
+Every case is a run of its own (`run.py`), on random weights of the given shape. Prompts and replies are as long as the
+recipe allows, which is what the plan counts with. Prints a table in Markdown, as docs/measurements.md has it.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks import random_model  # noqa: E402  # the line above finds it
+
+PROMPT_TOKENS = 256
+"""Of every first prompt: the tokenizer has a token per byte, so the system prompt is padded to that."""
+
+_COMMON = (
+    'model.backend="transformers"', "model.max_seq_length=400", 'data.train="chain_sum"', "data.num_problems=8",
+    f"rollout.max_prompt_tokens={PROMPT_TOKENS}", "rollout.num_rounds=3", "rollout.openings.max_tokens=32",
+    "rollout.futures.max_tokens=32", "rollout.max_width=32", "training.max_steps=2", "evaluation.benchmarks={}",
+)  # fmt: skip
+_FULL = ("model.load_in_4bit=false", 'training.optimizer="adamw_torch"')
+_FOUR_BIT = ("model.load_in_4bit=true", 'training.optimizer="adamw_8bit"')
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One run.
+
+    Attributes:
+        size: A key of `random_model.SHAPES`.
+        recipe: File name in ``recipes/``.
+        changes: ``--set`` values.
+    """
+
+    size: str
+    recipe: str
+    changes: tuple[str, ...]
+
+
+def _case(size: str, m: int, k: int, micro: int, *changes: str) -> Case:
+    batch = (f"rollout.num_openings={m}", f"rollout.num_futures={k}", f"training.micro_batch_size={micro}")
+    return Case(size, "motif_gsm8k.toml", (*_COMMON, *batch, *changes))
+
+
+CASES = {
+    "tiny, the shipped recipe": Case("tiny", "tiny_cpu.toml", ("training.max_steps=2", "evaluation.benchmarks={}")),
+    "0.5B, m=2 k=2": _case("0.5b", 2, 2, 2, *_FULL, "rollout.openings.max_tokens=16", "rollout.futures.max_tokens=16"),
+    "0.5B, 4 bit, m=2 k=2": _case(
+        "0.5b", 2, 2, 2, *_FOUR_BIT, "rollout.openings.max_tokens=16", "rollout.futures.max_tokens=16"
+    ),
+    "0.5B, m=4 k=2": _case("0.5b", 4, 2, 4, *_FULL),
+    "0.5B, m=4 k=8, micro-batch 1": _case("0.5b", 4, 8, 1, *_FULL),
+    "0.5B, m=4 k=2, no checkpointing": _case("0.5b", 4, 2, 4, *_FULL, "training.gradient_checkpointing=false"),
+}
+"""What is measured, by name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Bytes by phase of the last step, when optimizer state is there."""
+
+    planned: dict[str, int]
+    measured: dict[str, int]
+
+    @property
+    def ratio(self) -> float:
+        """Planned to measured, of the phases' maxima: what decides whether it fits."""
+        return max(self.planned.values()) / max(self.measured.values())
+
+
+def measure(case: Case, folder: Path) -> Result:
+    """Run a case under ``folder`` and read its metrics.
+
+    Raises:
+        subprocess.CalledProcessError: The run failed, and said why.
+    """
+    changes = list(case.changes)
+    if case.size != "tiny":
+        model = folder / case.size
+        if not model.exists():
+            random_model.write(model, random_model.SHAPES[case.size])
+        changes += [f'model.name="{model}"', f'rollout.system_prompt="{"x" * _num_padding(model)}"']
+    out = Path(tempfile.mkdtemp(dir=folder)) / "run"
+    command = [sys.executable, str(ROOT / "run.py"), "--recipe", str(ROOT / "recipes" / case.recipe), "--out", str(out)]
+    for change in changes:
+        command += ["--set", change]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    last = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
+    return Result(last["planned_memory_bytes"], last["peak_memory_bytes"])
+
+
+def _num_padding(model: Path) -> int:
+    """Letters that a system prompt needs so that the longest question's prompt is `PROMPT_TOKENS` long."""
+    from transformers import AutoTokenizer
+
+    from motif_lite import data, prompts
+    from motif_lite.recipe import SourceSection
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    problems = data.load(SourceSection(source="chain_sum", num_problems=8), role="train", seed=3407)
+    texts = [
+        tokenizer.apply_chat_template(
+            prompts.conversation("x", problem.question), tokenize=False, add_generation_prompt=True
+        )
+        for problem in problems
+    ]
+    return PROMPT_TOKENS - max(len(tokenizer(text)["input_ids"]) for text in texts) + 1
+
+
+def table(results: dict[str, Result]) -> str:
+    """Planned and measured GiB by phase, in Markdown."""
+    phases = ("openings", "futures", "update")
+    lines = [
+        "| case | " + " | ".join(f"{phase}, planned / measured" for phase in phases) + " | peak, planned to measured |",
+        "|---|" + "---|" * (len(phases) + 1),
+    ]
+    for name, result in results.items():
+        cells = (f"{result.planned[phase] / 2**30:.2f} / {result.measured[phase] / 2**30:.2f}" for phase in phases)
+        lines.append(f"| {name} | {' | '.join(cells)} | {result.ratio:.2f} |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure the named cases, or all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of: {'; '.join(CASES)}")
+    parser.add_argument("--json", type=Path, help="also write the bytes here")
+    options = parser.parse_args(arguments)
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name in options.names or CASES:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            results[name] = measure(CASES[name], Path(folder))
+    print(table(results))
+    if options.json:
+        options.json.write_text(json.dumps({name: asdict(result) for name, result in results.items()}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

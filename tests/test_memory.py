@@ -1,0 +1,45 @@
+"""The estimate against what real training steps take: their peaks, measured in processes of their own."""
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import memory as benchmark
+from motif_lite import memory, pipeline, shapes
+from motif_lite.memory import GIB
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.mark.usefixtures("tiny_folder")
+@pytest.mark.parametrize("name", ["tiny, the shipped recipe", "0.5B, m=2 k=2", "0.5B, 4 bit, m=2 k=2"])
+def test_the_planned_peak_is_within_a_fifth_of_the_measured_one(name: str, models: Path) -> None:
+    result = benchmark.measure(benchmark.CASES[name], models)
+    print(benchmark.table({name: result}))
+    assert 1 / 1.2 < result.ratio < 1.2
+    for phase, measured in result.measured.items():
+        assert 1 / 1.3 < result.planned[phase] / measured < 1.3, phase
+
+
+def test_what_a_gpus_driver_takes_is_not_looked_for_in_pytorch() -> None:
+    recipe = pipeline.check(ROOT / "recipes" / "motif_gsm8k.toml", ["training.micro_batch_size=1"])
+    estimate = memory.estimate(recipe, shapes.of(recipe.model.name), "cuda", memory_gib=24.0)
+    assert estimate.measurable("update", "cuda") == estimate.total("update") - estimate.libraries
+    assert estimate.measurable("update", "cpu") == estimate.total("update")
+
+
+def test_the_3b_model_takes_about_two_gib_in_4_bit_and_36_kib_of_cache_per_token() -> None:
+    """The figures that the field knows this model by."""
+    recipe = pipeline.check(ROOT / "recipes" / "motif_gsm8k.toml", ["training.micro_batch_size=1"])
+    phases = memory.estimate(recipe, shapes.of(recipe.model.name), "cuda", memory_gib=24.0).phases
+    assert phases["openings"]["weights"] == pytest.approx(2 * GIB, rel=0.1)
+    one = pipeline.check(
+        ROOT / "recipes" / "grpo_gsm8k.toml", ["training.micro_batch_size=1", "rollout.max_prompt_tokens=24"]
+    )
+    cache = memory.estimate(one, shapes.of(one.model.name), "cuda", memory_gib=24.0).phases["openings"]["KV cache"]
+    assert cache == 8 * (24 + 1024) * 36 * 1024

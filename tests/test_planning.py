@@ -1,0 +1,229 @@
+"""The plan: what it decides, what it says when something does not fit, and that its advice works."""
+
+import os
+import re
+import shlex
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from motif_lite import pipeline, planning, shapes
+from motif_lite.memory import GIB
+from motif_lite.planning import Gpu, Machine, Plan
+from motif_lite.recipe import Recipe, changed
+
+ROOT = Path(__file__).parents[1]
+GPU_RECIPES = ["motif_gsm8k", "motif_gsm8k_16gb", "motif_gsm8k_12gb", "motif_gsm8k_8gb", "grpo_gsm8k"]
+OPEN = ('rollout.max_width="auto"', 'training.micro_batch_size="auto"')
+
+
+def recipe(name: str = "motif_gsm8k", *changes: str) -> Recipe:
+    return pipeline.check(ROOT / "recipes" / f"{name}.toml", changes)
+
+
+def plan(of: Recipe, gib: float) -> Plan:
+    return planning.make(of, shapes.of(of.model.name), Machine("cuda", gib, f"{gib} GiB"))
+
+
+def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "run.py", *arguments], cwd=ROOT, env=os.environ | environment, capture_output=True, text=True
+    )
+
+
+# ------------------------------------------------------------------------------------------ the command line
+
+
+@pytest.mark.parametrize("name", GPU_RECIPES)
+def test_every_recipe_fits_the_card_that_it_is_for(name: str) -> None:
+    memory_gib = recipe(name).model.memory_gib
+    assert memory_gib != "auto"
+    assert pipeline.memory_plan(ROOT / "recipes" / f"{name}.toml", [], memory_gib).fits
+
+
+def test_the_plan_is_a_table_by_phase_without_torch_or_a_card() -> None:
+    done = command("--recipe", "recipes/motif_gsm8k.toml", "--plan", "--vram", "24")
+    assert done.returncode == 0, done.stderr
+    for word in ("openings", "futures", "update", "weights", "optimizer", "KV cache", "gradients", "fits", "width"):
+        assert re.search(rf"\b{word}\b", done.stdout), word
+    assert "assumed" in done.stdout
+
+
+@pytest.mark.parametrize("vram", ["2", "3", "4", "5", "6", "10", "16"])
+def test_the_flags_that_it_prints_make_it_fit(vram: str) -> None:
+    arguments = ["--recipe", "recipes/motif_gsm8k.toml", "--plan", "--vram", vram]
+    refused = command(*arguments)
+    assert refused.returncode == 2
+    assert "does not fit" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    flags = refused.stderr[refused.stderr.index("--set") :]
+    accepted = command(*arguments, *shlex.split(flags))
+    assert accepted.returncode == 0, accepted.stderr
+
+
+def test_planning_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from pathlib import Path; from motif_lite import pipeline, planning; planning.gpu_by_driver();"
+        "pipeline.memory_plan(Path('recipes/motif_gsm8k.toml'), [], 24.0);"
+        "print([name for name in ('torch', 'transformers', 'trl', 'datasets', 'peft') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("vram", ["0", "-1", "nan", "inf"])
+def test_a_card_of_no_size_is_refused(vram: str) -> None:
+    done = command("--recipe", "recipes/motif_gsm8k.toml", "--plan", "--vram", vram)
+    assert done.returncode == 2
+    assert "--vram 24" in done.stderr
+
+
+def test_a_size_without_a_plan_is_refused() -> None:
+    done = command("--recipe", "recipes/motif_gsm8k.toml", "--vram", "24")
+    assert done.returncode == 2
+    assert "model.memory_gib" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------ what it decides
+
+
+@pytest.mark.parametrize("gib", [4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 80.0])
+def test_what_is_left_open_becomes_the_largest_that_fits(gib: float) -> None:
+    decided = plan(recipe("motif_gsm8k", *OPEN), gib)
+    usable = decided.usable_bytes
+    for key, phase in (("rollout.max_width", "futures"), ("training.micro_batch_size", "update")):
+        section, name = key.split(".")
+        size = getattr(getattr(decided.recipe, section), name)
+        if size not in (512, 8):  # the widest that is of use
+            wider = plan(changed(decided.recipe, {key: 2 * size}), gib)
+            assert wider.estimate.total(phase) > usable
+        if size > 1:
+            assert decided.estimate.total(phase) <= usable
+
+
+def test_a_larger_card_is_never_used_less() -> None:
+    sizes = [plan(recipe("motif_gsm8k", *OPEN), float(gib)).recipe for gib in range(4, 81, 4)]
+    for key in ("rollout.max_width", "training.micro_batch_size"):
+        section, name = key.split(".")
+        values = [getattr(getattr(size, section), name) for size in sizes]
+        assert values == sorted(values)
+        assert values[0] < values[-1]
+
+
+def test_numbers_in_the_recipe_are_left_alone() -> None:
+    given = recipe("motif_gsm8k", "rollout.max_width=7", "training.micro_batch_size=2")
+    assert plan(given, 80.0).recipe == given == plan(given, 3.0).recipe
+
+
+@pytest.mark.parametrize("gib", [1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 9.0, 15.0, 20.0])
+@pytest.mark.parametrize("opened", [(), OPEN])
+def test_no_change_that_it_proposes_can_be_left_out(gib: float, opened: tuple[str, ...]) -> None:
+    given = recipe("motif_gsm8k", *opened)
+    proposed = plan(given, gib).changes
+    assert proposed is not None
+    for key in proposed:
+        fewer = {other: value for other, value in proposed.items() if other != key}
+        assert not plan(changed(given, fewer), gib).fits
+
+
+def test_where_nothing_helps_it_says_so() -> None:
+    hopeless = plan(recipe(), 0.5)
+    assert hopeless.changes is None
+    assert "smaller model" in hopeless.remedy
+
+
+def test_what_only_costs_time_is_changed_before_what_changes_the_method() -> None:
+    for gib in (6.0, 8.0, 12.0, 16.0):
+        changes = plan(recipe(), gib).changes
+        assert changes is not None
+        assert not {"lora.rank", "model.name"} & changes.keys()
+        assert not any("max_tokens" in key for key in changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "phase", "smaller"),
+    [
+        (["rollout.max_width=8"], "futures", True),
+        (["lora.rank=8"], "openings", True),
+        (["training.micro_batch_size=1"], "update", True),
+        (["training.logit_chunks=8"], "update", True),
+        (['training.optimizer="paged_adamw_8bit"'], "openings", True),
+        (['training.optimizer="adamw_torch"'], "openings", False),
+        (["training.gradient_checkpointing=false"], "update", False),
+        (["model.load_in_4bit=false"], "openings", False),
+        (["rollout.futures.max_tokens=256", "rollout.openings.max_tokens=256"], "futures", True),
+        (["rollout.openings.max_tokens=128"], "update", True),
+        (["training.problems_per_step=4"], "openings", False),
+    ],
+)
+def test_every_key_that_costs_memory_moves_its_phase(changes: list[str], phase: str, smaller: bool) -> None:
+    given = ("rollout.max_width=32", "training.micro_batch_size=4")
+    before = plan(recipe("motif_gsm8k", *given), 24.0).estimate.total(phase)
+    after = plan(recipe("motif_gsm8k", *given, *changes), 24.0).estimate.total(phase)
+    assert after < before if smaller else after > before
+
+
+def test_vllm_takes_its_share_of_the_card() -> None:
+    given = recipe("motif_gsm8k", "model.fast_inference=true", "model.gpu_memory_utilization=0.6")
+    assert plan(given, 24.0).estimate.phases["futures"]["weights"] == int(0.6 * 24 * GIB)
+
+
+def test_a_step_costs_what_its_limits_allow() -> None:
+    found = plan(recipe(), 24.0)
+    assert found.num_tokens == {"openings": 8 * 1024, "futures": 8 * 4 * 2 * 2048}
+    single = plan(recipe("grpo_gsm8k"), 24.0)
+    assert single.num_tokens["futures"] == single.seconds["futures"] == 0
+    narrow = plan(recipe("motif_gsm8k", "rollout.max_width=1"), 24.0)
+    assert narrow.seconds["futures"] > 10 * found.seconds["futures"]
+
+
+# ------------------------------------------------------------------------------------------ the machine
+
+
+@pytest.mark.parametrize(
+    ("changes", "gpu", "options", "expected"),
+    [
+        ([], None, {"vram": 12.0}, ("cuda", 12.0)),
+        ([], Gpu("card", 23.6), {}, ("cuda", 23.6)),
+        ([], Gpu("card", 80.0), {}, ("cuda", 24.0)),
+        (['model.memory_gib="auto"'], Gpu("card", 80.0), {}, ("cuda", 80.0)),
+        ([], None, {}, ("cuda", 24.0)),
+        (["model.memory_gib=1"], None, {"forced_cpu": True}, ("cpu", 1.0)),
+        (['model.backend="transformers"', "model.memory_gib=1"], None, {}, ("cpu", 1.0)),
+        (
+            ['model.backend="transformers"', 'model.device="cpu"', "model.memory_gib=1"],
+            Gpu("c", 24.0),
+            {},
+            ("cpu", 1.0),
+        ),
+        (['model.backend="transformers"', 'model.device="cuda"'], None, {}, ("cuda", 24.0)),
+    ],
+)
+def test_the_machine_that_is_planned_for(
+    changes: list[str], gpu: Gpu | None, options: dict[str, Any], expected: tuple[str, float]
+) -> None:
+    machine = planning.machine_for(recipe("motif_gsm8k", *changes), gpu, **options)
+    assert (machine.device, machine.memory_gib) == expected
+
+
+@pytest.mark.parametrize(
+    ("script", "expected"),
+    [
+        ("echo 'NVIDIA GeForce RTX 3090, 24576'", Gpu("NVIDIA GeForce RTX 3090", 24.0)),
+        ("echo 'No devices were found'; exit 6", None),
+        ("echo nonsense", None),
+        ("true", None),
+    ],
+)
+def test_the_driver_is_asked_for_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, expected: Gpu | None
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert planning.gpu_by_driver() == expected
