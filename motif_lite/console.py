@@ -277,7 +277,8 @@ def print_plan(console: Console, plan: Plan) -> None:
         table.add_row(item, *cells)
     table.add_section()
     table.add_row("all", *(_gib(plan.estimate.total(phase)) for phase in phases), style="bold")
-    console.print(Text(f"{recipe.model.name} on {plan.machine.name}"), soft_wrap=True)
+    supposed = "" if plan.machine.is_here else " (there is none here; --vram names another size)"
+    console.print(Text(f"{recipe.model.name} on {plan.machine.name}{supposed}"), soft_wrap=True)
     console.print(table)
     for name, text in _plan_lines(plan):
         console.print(Text(f"{name:<9} {text}"), soft_wrap=True)
@@ -351,8 +352,8 @@ def _facts(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         ("cut off, openings / futures", " / ".join(percent(value) for value in metrics["cut_off"].values())),
         ("seconds", " + ".join(f"{name} {value:.1f}" for name, value in metrics["seconds"].items())),
     ]
-    planned = metrics["planned_memory_bytes"].items()
-    peaks = metrics["peak_memory_bytes"]
+    planned = metrics.get("planned_memory_bytes", {}).items()  # a run of an earlier version has none
+    peaks = metrics.get("peak_memory_bytes", {})
     memory = ", ".join(f"{_gib(peaks[phase])} of {_gib(size)}" for phase, size in planned if phase in peaks)
     if memory:
         facts.append(("GiB used of planned", memory))

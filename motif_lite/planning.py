@@ -45,11 +45,13 @@ class Machine:
     Attributes:
         name: For people.
         memory_gib: What may be used, in GiB.
+        is_here: Nobody had to suppose it.
     """
 
     device: DeviceType
     memory_gib: float
     name: str
+    is_here: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +163,7 @@ def machine_for(recipe: Recipe, gpu: Gpu | None, *, vram: float | None = None, f
         return Machine("cuda", min(gpu.memory_gib, limit or math.inf), gpu.name)
     if wants_gpu:
         size = limit or _DEFAULT_GPU_GIB
-        return Machine("cuda", size, f"a GPU of {size:g} GiB; there is none here, --vram names another size")
+        return Machine("cuda", size, f"a GPU of {size:g} GiB", is_here=False)
     return Machine("cpu", min(_physical_memory_gib(), limit or math.inf), "this machine's memory")
 
 

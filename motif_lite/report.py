@@ -15,6 +15,7 @@ from matplotlib.ticker import MaxNLocator
 
 from motif_lite import __version__
 from motif_lite.console import gain, measured, percent, printable, recipe_toml
+from motif_lite.memory import GIB
 from motif_lite.recipe import Recipe
 from motif_lite.run_dir import RunDirectory
 
@@ -115,7 +116,10 @@ def _totals(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     facts = [("steps", f"{metrics[-1]['step']}")]
     facts += [(f"{name}: tokens", f"{count:,}") for name, count in tokens.items()]
     facts += [(f"{name}: time", f"{value:,.0f} s ({percent(value / whole)})") for name, value in seconds.items()]
-    facts += [(f"{name}: peak memory", f"{peak / 2**30:.2f} GiB") for name, peak in peaks.items()]
+    planned = metrics[-1].get("planned_memory_bytes", {})
+    for name, peak in peaks.items():
+        beside = f", {planned[name] / GIB:.2f} planned" if name in planned else ""
+        facts.append((f"{name}: peak memory", f"{peak / GIB:.2f} GiB{beside}"))
     return facts
 
 

@@ -5,8 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
+from urllib.request import Request, urlopen
 
 from motif_lite.errors import ModelError
+
+_HUB_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,34 +118,51 @@ def of(model_name: str) -> ModelShape:
     """
     if model_name == "tiny":
         return TINY
-    folder = Path(model_name).expanduser()
-    if model_name.startswith(("/", "./", "../", "~")) and not folder.exists():
+    try:
+        folder = Path(model_name).expanduser()
+        is_here = folder.exists()
+    except (OSError, ValueError, RuntimeError):  # a name that no file can have
+        is_here = False
+    if is_here:
+        return _of_folder(folder)
+    if model_name.startswith(("/", "./", "../", "~")):
         raise ModelError(f"{model_name}: there is no such folder; check model.name")
-    if not folder.exists():
-        known = KNOWN.get(model_name.rpartition("/")[2].lower().removesuffix("-bnb-4bit").removesuffix("-unsloth"))
-        return known or ModelShape.from_config(*_read(_fetch(model_name)))
-    return ModelShape.from_config(*_read(folder / "config.json"))
+    known = KNOWN.get(model_name.rpartition("/")[2].lower().removesuffix("-bnb-4bit").removesuffix("-unsloth"))
+    return known or _of_hub_model(model_name)
 
 
-def _fetch(model_name: str) -> Path:
-    """config.json of a hub model, from the cache where it was downloaded before."""
-    from huggingface_hub import hf_hub_download
+def _of_folder(folder: Path) -> ModelShape:
+    path = folder / "config.json"
+    try:
+        return ModelShape.from_config(_table(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}); a model's folder has a config.json") from None
+
+
+def _of_hub_model(model_name: str) -> ModelShape:
+    """From config.json in the hub's cache, or fetched once: the hub's own download would retry for half a minute."""
+    from huggingface_hub import get_token, hf_hub_url, try_to_load_from_cache
 
     try:
-        return Path(hf_hub_download(model_name, "config.json", etag_timeout=5))
-    except Exception as error:  # no such name, no network, no access: each its own kind
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        cached = try_to_load_from_cache(model_name, "config.json")
+        if isinstance(cached, str):
+            text = Path(cached).read_text(encoding="utf-8")
+        else:
+            token = get_token()
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            request = Request(hf_hub_url(model_name, "config.json"), headers=headers)
+            with urlopen(request, timeout=_HUB_SECONDS) as answer:
+                text = answer.read().decode("utf-8")
+        return ModelShape.from_config(_table(text), f"config.json of {model_name}")
+    except (OSError, ValueError, RecursionError) as error:  # no such name, no network, no access, not JSON
         raise ModelError(
-            f"{model_name}: its config.json cannot be had ({reason}); check model.name and the connection, or give a "
+            f"{model_name}: its config.json cannot be had ({error}); check model.name and the connection, or give a "
             f"local folder"
         ) from None
 
 
-def _read(path: Path) -> tuple[dict[str, Any], str]:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(config, dict):
-            raise ValueError("not a table")
-    except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}); a model's folder has a config.json") from None
-    return config, str(path)
+def _table(text: str) -> dict[str, Any]:
+    config = json.loads(text)
+    if not isinstance(config, dict):
+        raise ValueError("it is not a table of settings")
+    return config

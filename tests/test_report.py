@@ -75,8 +75,8 @@ def test_the_report_of_a_whole_run_has_the_accuracies_the_plots_the_cost_and_the
     assert page.open == []
     assert page.tags.count("svg") == 6
     samples = "400 \N{MULTIPLICATION SIGN} 1"
-    for part in ("60.0 %", "[55.0, 65.0]", "+50.0 [+40.0, +60.0]", "12,345", samples, "not measured", "1.00 GiB",
-                 "a plain reply", "[rollout.openings]"):  # fmt: skip
+    for part in ("60.0 %", "[55.0, 65.0]", "+50.0 [+40.0, +60.0]", "12,345", samples, "not measured",
+                 "1.00 GiB, 1.00 planned", "a plain reply", "[rollout.openings]"):  # fmt: skip
         assert part in text
 
 

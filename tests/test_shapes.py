@@ -1,7 +1,11 @@
 """Shapes against real models: every weight is counted."""
 
 import json
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import pytest
 
@@ -107,7 +111,40 @@ def test_a_folder_without_a_config_is_named(tmp_path: Path) -> None:
         shapes.of(str(tmp_path))
 
 
-def test_a_model_that_the_hub_does_not_give_is_an_error_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(ModelError, match="local folder"):
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A server of files on this machine in the hub's place."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(tmp_path))
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        where = f"http://127.0.0.1:{server.server_port}"
+        template = where + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        yield tmp_path
+        server.shutdown()
+
+
+def test_an_unknown_models_config_is_fetched_from_the_hub_and_nothing_else_is(hub: Path) -> None:
+    folder = hub / "somebody" / "a-model" / "resolve" / "main"
+    folder.mkdir(parents=True)
+    written(folder, json.dumps(CONFIG))
+    assert shapes.of("somebody/a-model") == ModelShape.from_config(CONFIG, "")
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_model_that_the_hub_has_not_is_an_error_with_a_remedy() -> None:
+    with pytest.raises(ModelError, match=r"404.*local folder"):
         shapes.of("nobody/has-this-model")
+
+
+@pytest.mark.parametrize("name", ["not a name", "a/b/c", "x" * 5000, "\0", "..", "a\nb"])
+def test_a_name_that_no_model_can_have_is_an_error_and_not_a_crash(name: str) -> None:
+    with pytest.raises(ModelError):
+        shapes.of(name)
