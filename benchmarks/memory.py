@@ -20,12 +20,9 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import random_model  # noqa: E402  # the line above finds it
 
-PROMPT_TOKENS = 256
-"""Of every first prompt: the tokenizer has a token per byte, so the system prompt is padded to that."""
-
 _COMMON = (
     'model.backend="transformers"', "model.max_seq_length=400", 'data.train="chain_sum"', "data.num_problems=8",
-    f"rollout.max_prompt_tokens={PROMPT_TOKENS}", "rollout.num_rounds=3", "rollout.openings.max_tokens=32",
+    "rollout.num_rounds=3", "rollout.openings.max_tokens=32",
     "rollout.futures.max_tokens=32", "rollout.max_width=32", "training.max_steps=2", "evaluation.benchmarks={}",
 )  # fmt: skip
 _FULL = ("model.load_in_4bit=false", 'training.optimizer="adamw_torch"')
@@ -40,27 +37,36 @@ class Case:
         size: A key of `random_model.SHAPES`.
         recipe: File name in ``recipes/``.
         changes: ``--set`` values.
+        prompt_tokens: Of the longest first prompt: the tokenizer has a token per byte, so the system prompt is padded
+            to that; 0 leaves prompts as they are.
     """
 
     size: str
     recipe: str
     changes: tuple[str, ...]
+    prompt_tokens: int = 0
 
 
-def _case(size: str, m: int, k: int, micro: int, *changes: str) -> Case:
+def _small(*changes: str) -> Case:
+    """Quick enough for the tests."""
+    limits = ("rollout.openings.max_tokens=16", "rollout.futures.max_tokens=16", "rollout.num_rounds=2")
+    batch = ("rollout.num_openings=2", "rollout.num_futures=2", "training.micro_batch_size=2")
+    prompt = ("rollout.max_prompt_tokens=128", "rollout.futures.top_p=1.0")
+    return Case("0.5b", "motif_gsm8k.toml", (*_COMMON, *limits, *batch, *prompt, *changes), 128)
+
+
+def _larger(m: int, k: int, micro: int, *changes: str) -> Case:
     batch = (f"rollout.num_openings={m}", f"rollout.num_futures={k}", f"training.micro_batch_size={micro}")
-    return Case(size, "motif_gsm8k.toml", (*_COMMON, *batch, *changes))
+    return Case("0.5b", "motif_gsm8k.toml", (*_COMMON, *batch, "rollout.max_prompt_tokens=256", *_FULL, *changes), 256)
 
 
 CASES = {
     "tiny, the shipped recipe": Case("tiny", "tiny_cpu.toml", ("training.max_steps=2", "evaluation.benchmarks={}")),
-    "0.5B, m=2 k=2": _case("0.5b", 2, 2, 2, *_FULL, "rollout.openings.max_tokens=16", "rollout.futures.max_tokens=16"),
-    "0.5B, 4 bit, m=2 k=2": _case(
-        "0.5b", 2, 2, 2, *_FOUR_BIT, "rollout.openings.max_tokens=16", "rollout.futures.max_tokens=16"
-    ),
-    "0.5B, m=4 k=2": _case("0.5b", 4, 2, 4, *_FULL),
-    "0.5B, m=4 k=8, micro-batch 1": _case("0.5b", 4, 8, 1, *_FULL),
-    "0.5B, m=4 k=2, no checkpointing": _case("0.5b", 4, 2, 4, *_FULL, "training.gradient_checkpointing=false"),
+    "0.5B, m=2 k=2": _small(*_FULL),
+    "0.5B, m=2 k=2, 4 bit": _small(*_FOUR_BIT),
+    "0.5B, m=4 k=2": _larger(4, 2, 4),
+    "0.5B, m=4 k=8, micro-batch 1": _larger(4, 8, 1),
+    "0.5B, m=4 k=2, no checkpointing": _larger(4, 2, 4, "training.gradient_checkpointing=false"),
 }
 """What is measured, by name."""
 
@@ -89,7 +95,8 @@ def measure(case: Case, folder: Path) -> Result:
         model = folder / case.size
         if not model.exists():
             random_model.write(model, random_model.SHAPES[case.size])
-        changes += [f'model.name="{model}"', f'rollout.system_prompt="{"x" * _num_padding(model)}"']
+        padding = "x" * _num_padding(model, case.prompt_tokens)
+        changes += [f'model.name="{model}"', f'rollout.system_prompt="{padding}"']
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"
     command = [sys.executable, str(ROOT / "run.py"), "--recipe", str(ROOT / "recipes" / case.recipe), "--out", str(out)]
     for change in changes:
@@ -99,8 +106,8 @@ def measure(case: Case, folder: Path) -> Result:
     return Result(last["planned_memory_bytes"], last["peak_memory_bytes"])
 
 
-def _num_padding(model: Path) -> int:
-    """Letters that a system prompt needs so that the longest question's prompt is `PROMPT_TOKENS` long."""
+def _num_padding(model: Path, prompt_tokens: int) -> int:
+    """Letters that a system prompt needs so that the longest question's prompt has so many tokens."""
     from transformers import AutoTokenizer
 
     from motif_lite import data, prompts
@@ -114,7 +121,7 @@ def _num_padding(model: Path) -> int:
         )
         for problem in problems
     ]
-    return PROMPT_TOKENS - max(len(tokenizer(text)["input_ids"]) for text in texts) + 1
+    return prompt_tokens - max(len(tokenizer(text)["input_ids"]) for text in texts) + 1
 
 
 def table(results: dict[str, Result]) -> str:
