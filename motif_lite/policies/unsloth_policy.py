@@ -19,6 +19,9 @@ _NO_GPU = (
     "method without one"
 )
 
+_WITHOUT_GPU = ("UNSLOTH_FORCE_CPU", "UNSLOTH_ALLOW_CPU")
+"""Unsloth's own switches, its CPU backend (from 2026.10.8) and its tests; ours run with both, see tests/unsloth."""
+
 
 def _prepare_unsloth() -> None:
     """Check what Unsloth needs, before its import fails in its own words; give its compiler a cache of its own."""
@@ -31,8 +34,7 @@ def _prepare_unsloth() -> None:
             "model.backend = 'unsloth', but unsloth is not installed: pip install -r requirements.txt on a machine "
             "with an NVIDIA GPU, or start with recipes/tiny_cpu.toml, which needs neither"
         ) from None
-    # FORCE_CPU is Unsloth's own switch (2026.10.9 and later); it is how this module is tried without a GPU.
-    if not torch.cuda.is_available() and os.environ.get("UNSLOTH_FORCE_CPU") != "1":
+    if not torch.cuda.is_available() and not any(os.environ.get(switch) == "1" for switch in _WITHOUT_GPU):
         raise MissingHardwareError(_NO_GPU)
     # Without this it writes unsloth_compiled_cache/ into whatever folder the user stands in.
     compiled = cache_folder() / f"unsloth-{unsloth}-torch-{torch.__version__}"
