@@ -71,13 +71,18 @@ def train(
 
 
 def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOConfig:
+    """The trainer's settings, with what this backend alone wants."""
+    return GRPOConfig(**(grpo_options(recipe, policy, output) | dict(policy.trainer_options)))
+
+
+def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> dict[str, Any]:
     """Every field that matters is set: defaults differ between TRL versions, and Unsloth replaces many."""
     rollout, training = recipe.rollout, recipe.training
     rows = training.problems_per_step * rollout.num_openings
     accumulation = rows // training.micro_batch_size
     on_cpu = policy.device_type == "cpu"
     half = _half_precision(on_cpu, recipe.model.dtype)
-    return GRPOConfig(
+    return dict(  # noqa: C408  # the keyword arguments of a call
         output_dir=str(output),
         seed=recipe.seed,
         data_seed=recipe.seed,
@@ -134,7 +139,6 @@ def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOCo
         log_completions=False,
         disable_tqdm=True,
         report_to="none",
-        **policy.trainer_options,
     )
 
 

@@ -57,4 +57,4 @@ def start() -> None:
     del os.environ["UNSLOTH_ALLOW_CPU"]
     rl.PatchFastRL(FastLanguageModel=unsloth.FastLanguageModel)
     os.environ["UNSLOTH_ALLOW_CPU"] = "1"
-    _CudaIsTheCpu().__enter__()
+    _CudaIsTheCpu().__enter__()  # type: ignore[no-untyped-call]
