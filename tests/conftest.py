@@ -11,6 +11,9 @@ from motif_lite.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 
+# Unsloth changes the whole process, so its tests run in processes of their own: `make test-unsloth`.
+collect_ignore = [] if {"UNSLOTH_ALLOW_CPU", "UNSLOTH_FORCE_CPU"} & os.environ.keys() else ["unsloth"]
+
 # Kept between test runs, as a user's cache is; a fresh clone starts without it.
 os.environ.setdefault("MOTIF_LITE_CACHE", str(ROOT / ".cache"))
 

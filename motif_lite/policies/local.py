@@ -201,6 +201,24 @@ def explain_loading(model_name: str, error: Exception) -> str:
     return f"{model_name}: the model cannot be loaded ({reason}); {remedy}"
 
 
+def require_all_weights(model_name: str, loaded: Mapping[str, Any]) -> None:
+    """Refuse a folder that lacks weights: transformers fills them with random numbers, and only logs it.
+
+    Args:
+        loaded: What `from_pretrained` says of the loading, by kind.
+
+    Raises:
+        ModelError: A weight is missing, or has another shape.
+    """
+    for kind in ("missing_keys", "mismatched_keys"):
+        if loaded[kind]:
+            names = ", ".join(sorted(str(name) for name in loaded[kind])[:3])
+            raise ModelError(
+                f"{model_name}: {len(loaded[kind])} weights are {kind.removesuffix('_keys')} ({names}); "
+                f"download the model again"
+            )
+
+
 def _stop_ids(model: Any, tokenizer: Any) -> list[int]:
     """Every token that ends a turn: those of the model's generation settings, then the tokenizer's."""
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None

@@ -49,7 +49,7 @@ import torch  # noqa: E402
 import unsloth  # noqa: E402  # first of all: it patches what the next lines import
 
 from motif_lite.policies import vllm_engine  # noqa: E402
-from motif_lite.policies.local import LocalPolicy, explain_loading, generation_mode  # noqa: E402
+from motif_lite.policies.local import LocalPolicy, explain_loading, generation_mode, require_all_weights  # noqa: E402
 from motif_lite.types import OnProgress, Reply, Sampling  # noqa: E402
 
 _log = logging.getLogger(__name__)
@@ -124,21 +124,45 @@ def require(recipe: Recipe) -> None:
 
 def _load(recipe: Recipe, model_name: str) -> tuple[Any, Any]:
     try:
-        model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
-            model_name=model_name,
-            max_seq_length=recipe.model.max_seq_length,
-            dtype=None if recipe.model.dtype == "auto" else getattr(torch, recipe.model.dtype),
-            load_in_4bit=recipe.model.load_in_4bit,
-            device_map="sequential" if torch.cuda.is_available() else {"": "cpu"},
-            fast_inference=recipe.model.fast_inference,
-            gpu_memory_utilization=recipe.model.gpu_memory_utilization,
-            use_gradient_checkpointing=_checkpointing(recipe),
-            random_state=recipe.seed,
-            max_lora_rank=recipe.lora.rank,
-        )
+        with _loading_infos() as infos:
+            model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
+                model_name=model_name,
+                max_seq_length=recipe.model.max_seq_length,
+                dtype=None if recipe.model.dtype == "auto" else getattr(torch, recipe.model.dtype),
+                load_in_4bit=recipe.model.load_in_4bit,
+                device_map="sequential" if torch.cuda.is_available() else {"": "cpu"},
+                fast_inference=recipe.model.fast_inference,
+                gpu_memory_utilization=recipe.model.gpu_memory_utilization,
+                use_gradient_checkpointing=_checkpointing(recipe),
+                random_state=recipe.seed,
+                max_lora_rank=recipe.lora.rank,
+            )
     except Exception as error:  # a missing file, key or network each raise their own kind
         raise ModelError(explain_loading(model_name, error)) from None
+    for info in infos:
+        require_all_weights(model_name, vars(info))
     return model, tokenizer
+
+
+@contextmanager
+def _loading_infos() -> Iterator[list[Any]]:
+    """What transformers finds out about missing weights; Unsloth hands none of it on, nor refuses by itself.
+
+    Its own guard looks for the words of transformers 4. With an engine of vLLM nothing is loaded here, or found out.
+    """
+    from transformers import PreTrainedModel
+
+    finalize, infos = PreTrainedModel._finalize_model_loading, []
+
+    def recorded(*arguments: Any, **named: Any) -> Any:
+        infos.append(finalize(*arguments, **named))
+        return infos[-1]
+
+    PreTrainedModel._finalize_model_loading = staticmethod(recorded)
+    try:
+        yield infos
+    finally:
+        PreTrainedModel._finalize_model_loading = staticmethod(finalize)
 
 
 def _checkpointing(recipe: Recipe) -> str | bool:

@@ -6,11 +6,14 @@ on "cuda" is made on the CPU. Speed, memory, bitsandbytes' CUDA kernels and half
 """
 
 import os
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
+
+from motif_lite import policies
 
 _PROPERTIES = SimpleNamespace(
     name="none, interpreted on a CPU", total_memory=8 << 30, major=8, minor=0, multi_processor_count=1
@@ -36,8 +39,8 @@ def _is_gpu(device: object) -> bool:
 
 
 def start() -> None:
-    """Import Unsloth as it would be on a GPU; must come before anything else imports transformers or trl."""
-    os.environ["UNSLOTH_ALLOW_CPU"] = "1"
+    """Import our backend, and with it Unsloth, as on a GPU; before anything else imports transformers or trl."""
+    os.environ["TORCHDYNAMO_DISABLE"] = "1"  # compiling takes longer than what is compiled, and falls back in the end
     os.environ["TRITON_INTERPRET"] = "1"
     cuda: Any = torch.cuda
     cuda.get_device_properties = lambda *_: _PROPERTIES
@@ -45,8 +48,7 @@ def start() -> None:
     cuda.current_device = lambda: 0
     cuda.is_current_stream_capturing = lambda: False
 
-    import sys
-
+    policies.backend("unsloth")
     import unsloth
     from unsloth.models import rl
 
