@@ -8,7 +8,9 @@ Everything here is run by both, but for the modules that name one of them.
 
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -36,7 +38,7 @@ if PINNED:
 policies.backend("unsloth")  # before a test module imports transformers
 
 # What the tests below do with every opening: random replies would all earn 0, and nothing would be learned.
-REWARDS["num_letters"] = lambda opening: float(len(opening.turn.reply.text))
+REWARDS["letters"] = lambda opening: sum(map(ord, opening.turn.reply.text)) / 1000
 
 recorder = Recorder()
 
@@ -112,7 +114,7 @@ def changes(random_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> li
         'model.backend="unsloth"', f'model.name="{random_folder}"', 'model.dtype="float32"', "lora.rank=4",
         f'data.train="{problems}"', "rollout.num_rounds=2", "rollout.num_openings=2", "rollout.num_futures=2",
         "rollout.openings.max_tokens=4", "rollout.futures.max_tokens=4", "rollout.max_prompt_tokens=64",
-        "rewards={future_accuracy=1.0, num_letters=1.0}", "training.problems_per_step=1",
+        "rewards={future_accuracy=1.0, letters=1.0}", "training.problems_per_step=1",
         "training.micro_batch_size=1", "training.max_steps=1", "training.warmup_fraction=0.0",
         "training.gradient_checkpointing=true", 'evaluation.strategies=["multi_round"]', "evaluation.num_samples=0",
         f'evaluation.benchmarks={{two={{source="{problems}"}}}}',
@@ -127,11 +129,23 @@ def make_recipe(changes: list[str]) -> Callable[..., Recipe]:
     return make
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A whole run: load, evaluate, train, save, evaluate, report; with the real calls that it made."""
+
+    run: RunDirectory
+    calls: Counter[str]
+    trainer: Any
+
+    def count(self, name: str) -> int:
+        """Calls of functions of this name, wherever it was defined."""
+        return sum(number for label, number in self.calls.items() if label.endswith(f": {name}"))
+
+
 @pytest.fixture(scope="session")
-def finished(changes: list[str], tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
-    """A whole run: load, evaluate, train, save, evaluate, report."""
+def finished(changes: list[str], tmp_path_factory: pytest.TempPathFactory) -> Finished:
     from tests.fakes import RecordingObserver
 
-    out = tmp_path_factory.mktemp("runs") / "whole"
+    out, before = tmp_path_factory.mktemp("runs") / "whole", recorder.calls.copy()
     pipeline.plan(ROOT / "recipes" / "tiny_cpu.toml", changes, out).perform(RecordingObserver())
-    return RunDirectory(out)
+    return Finished(RunDirectory(out), recorder.calls - before, recorder.arguments["train"][-1][0][0])

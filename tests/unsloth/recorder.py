@@ -32,7 +32,3 @@ class Recorder:
             return function(*arguments, **named)
 
         return recorded
-
-    def count(self, name: str) -> int:
-        """Calls of functions of this name, wherever it was defined."""
-        return sum(number for label, number in self.calls.items() if label.endswith(f": {name}"))

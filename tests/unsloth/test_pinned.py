@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from motif_lite import pipeline
-from motif_lite.run_dir import RunDirectory
-from tests.unsloth.conftest import ROOT, recorder
+from tests.unsloth.conftest import ROOT, Finished, recorder
 
 
 def test_this_is_the_version_that_the_requirements_pin() -> None:
@@ -22,16 +21,17 @@ def test_this_is_the_version_that_the_requirements_pin() -> None:
     assert unsloth_zoo.__version__ == pins["unsloth_zoo"]
 
 
-def test_the_trainer_the_model_and_the_loss_were_unsloths(finished: RunDirectory) -> None:
-    [((trainer, *_), _)] = recorder.arguments["train"]
-    assert type(trainer).__name__ == "UnslothGRPOTrainer"
-    assert type(trainer.args).__name__ == "UnslothGRPOConfig" or hasattr(trainer.args, "unsloth_logit_chunk_multiplier")
+def test_the_trainer_the_model_and_the_loss_were_unsloths(finished: Finished) -> None:
+    assert type(finished.trainer).__name__ == "UnslothGRPOTrainer"
+    assert type(finished.trainer.args).__name__ == "UnslothGRPOConfig" or hasattr(
+        finished.trainer.args, "unsloth_logit_chunk_multiplier"
+    )
     for name in ("unsloth_fast_generate", "fast_rms_layernorm", "fast_rope_embedding", "grpo_accumulated_loss"):
-        assert recorder.count(name), name
+        assert finished.count(name), name
 
 
 @pytest.mark.parametrize("name", ["from_pretrained", "get_peft_model", "for_inference", "for_training"])
-def test_every_keyword_that_we_pass_is_a_parameter_with_that_name(finished: RunDirectory, name: str) -> None:
+def test_every_keyword_that_we_pass_is_a_parameter_with_that_name(finished: Finished, name: str) -> None:
     """Not one that ends in a **kwargs: Unsloth drops what it does not know."""
     from unsloth import FastLanguageModel
 

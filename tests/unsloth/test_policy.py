@@ -16,9 +16,8 @@ from motif_lite import policies
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe import Recipe
-from motif_lite.run_dir import RunDirectory
 from motif_lite.types import Sampling
-from tests.unsloth.conftest import PINNED, ROOT, WORKING_FOLDER, recorder
+from tests.unsloth.conftest import PINNED, ROOT, WORKING_FOLDER, Finished, recorder
 
 MakeRecipe = Callable[..., Recipe]
 GREEDY = Sampling(max_tokens=4, temperature=0.0)
@@ -65,35 +64,32 @@ def adapter(model: Any) -> dict[str, torch.Tensor]:
     return {name.replace(".default", ""): weight for name, weight in model.named_parameters() if "lora" in name}
 
 
-def test_a_whole_run_goes_through_unsloth(finished: RunDirectory) -> None:
+def test_a_whole_run_goes_through_unsloth(finished: Finished) -> None:
     for name in ("from_pretrained", "get_peft_model", "for_inference", "for_training", "generate", "train"):
-        assert recorder.count(name), name
-    assert recorder.count("_generate_and_score_completions") >= 1
-    assert recorder.count("compute_loss") == 2, "two openings, one at a time"
-    assert recorder.count("save_pretrained") >= 2, "the checkpoint and the adapter"
-    [line] = finished.metrics()
+        assert finished.count(name), name
+    assert finished.count("_generate_and_score_completions") >= 1
+    assert finished.count("compute_loss") == 2, "two openings, one at a time"
+    assert finished.count("save_pretrained") >= 2, "the checkpoint and the adapter"
+    [line] = finished.run.metrics()
     assert line["tokens"]["openings"] > 0 < line["tokens"]["futures"]
     assert line["grad_norm"] > 0
-    evaluation = json.loads((finished.root / "evaluation.json").read_text())
+    evaluation = json.loads((finished.run.root / "evaluation.json").read_text())
     assert evaluation["benchmarks"]["two"].keys() == {"before", "after"}
-    assert (finished.root / "report.html").exists()
+    assert (finished.run.root / "report.html").exists()
 
 
-def test_a_step_moves_the_adapter_and_what_is_saved_loads_again(
-    finished: RunDirectory, make_recipe: MakeRecipe
-) -> None:
+def test_a_step_moves_the_adapter_and_what_is_saved_loads_again(finished: Finished, make_recipe: MakeRecipe) -> None:
     from safetensors.torch import load_file
 
-    [((trainer, *_), _)] = recorder.arguments["train"]
-    saved = load_file(finished.adapter / "adapter_model.safetensors")
+    saved = load_file(finished.run.adapter / "adapter_model.safetensors")
     assert any(weight.any() for name, weight in saved.items() if "lora_B" in name), "B is zero at first"
-    assert saved.keys() == adapter(trainer.model).keys()
+    assert saved.keys() == adapter(finished.trainer.model).keys()
     fresh = load(make_recipe())
     assert not any(weight.any() for name, weight in adapter(fresh.model).items() if "lora_B" in name)
-    fresh.load_adapter(finished.adapter)
+    fresh.load_adapter(finished.run.adapter)
     for name, weight in adapter(fresh.model).items():
         assert torch.equal(weight, saved[name])
-        assert torch.equal(weight, adapter(trainer.model)[name])
+        assert torch.equal(weight, adapter(finished.trainer.model)[name])
 
 
 def test_a_left_padded_batch_writes_what_each_prompt_alone_writes(policy: LocalPolicy) -> None:
@@ -205,17 +201,16 @@ def test_every_field_of_the_trainer_keeps_our_value(
 
 
 def test_every_field_keeps_our_value_in_the_trainer_that_was_built(
-    finished: RunDirectory, make_recipe: MakeRecipe, loaded: LocalPolicy
+    finished: Finished, make_recipe: MakeRecipe, loaded: LocalPolicy
 ) -> None:
     from motif_lite import training
 
-    [((trainer, *_), _)] = recorder.arguments["train"]
-    wanted = training.grpo_options(make_recipe(), loaded, finished.checkpoints)
+    wanted = training.grpo_options(make_recipe(), loaded, finished.run.checkpoints)
     known: dict[str, Any] = {"gradient_checkpointing_kwargs": {"use_reentrant": True}}
     # The CPU backend knows one AdamW only.
-    assert changed(trainer.args, wanted) == (known if PINNED else {"optim": "adamw_torch_fused"})
-    assert trainer.args.generation_batch_size == 2
-    assert trainer.num_generations == 2
+    assert changed(finished.trainer.args, wanted) == (known if PINNED else {"optim": "adamw_torch_fused"})
+    assert finished.trainer.args.generation_batch_size == 2
+    assert finished.trainer.num_generations == 2
 
 
 def changed(config: Any, wanted: dict[str, Any]) -> dict[str, Any]:
@@ -227,10 +222,10 @@ def changed(config: Any, wanted: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
 def test_fast_inference_without_vllm_is_refused_before_anything_is_loaded(make_recipe: MakeRecipe) -> None:
-    loads = recorder.count("from_pretrained")
+    loads = len(recorder.arguments["from_pretrained"])
     with pytest.raises(MissingHardwareError, match=r"pip install vllm, or set model\.fast_inference to false"):
         load(make_recipe("model.fast_inference=true"))
-    assert recorder.count("from_pretrained") == loads
+    assert len(recorder.arguments["from_pretrained"]) == loads
 
 
 def test_the_cpu_is_no_device_of_this_backend(make_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,7 +260,7 @@ def test_folders_that_are_no_models_are_refused_with_the_remedy(make_recipe: Mak
         load(make_recipe(), tmp_path / "nowhere")
 
 
-def test_nothing_is_written_into_the_working_folder(finished: RunDirectory) -> None:
+def test_nothing_is_written_into_the_working_folder(finished: Finished) -> None:
     """Unsloth would put its compiled trainers there. The last test of all, after everything else has run."""
     assert list(WORKING_FOLDER.iterdir()) == []
     cache = Path(os.environ["MOTIF_LITE_CACHE"])
