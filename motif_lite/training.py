@@ -8,6 +8,8 @@ TRL is imported at the top, so this module is itself imported only after the pol
 replaces TRL's trainer when it is imported.
 """
 
+import logging
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,8 @@ from motif_lite.rewards import REWARDS
 from motif_lite.rollout import Rollouts, Strategy, derive_seed
 from motif_lite.run_dir import RunDirectory
 from motif_lite.types import Conversation, Problem, Turn
+
+_log = logging.getLogger(__name__)
 
 StopRequested = Callable[[], bool]
 
@@ -61,6 +65,7 @@ def train(
         train_dataset=_rows(strategy, problems),
         callbacks=[_StepCallback(recipe, step, run, observer, stop_requested)],
     )
+    _log.info("training with %s; %s", type(trainer), _versions())
     for console_of_its_own in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(console_of_its_own)
     trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint else None)
@@ -275,6 +280,12 @@ def _rows(strategy: Strategy, problems: Sequence[Problem]) -> datasets.Dataset:
     return datasets.Dataset.from_list(
         [{"prompt": strategy.first_messages(problem), "problem_id": problem.id} for problem in problems]
     )
+
+
+def _versions() -> str:
+    """The libraries that this run trains with, for run.log."""
+    names = [name for name in ("unsloth", "unsloth_zoo", "trl", "transformers", "peft", "torch") if name in sys.modules]
+    return ", ".join(f"{name} {sys.modules[name].__version__}" for name in names)
 
 
 def _half_precision(on_cpu: bool, wanted: str) -> str:

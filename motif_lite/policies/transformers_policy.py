@@ -15,6 +15,15 @@ class TransformersPolicy(LocalPolicy):
     """A stock transformers model with a PEFT adapter."""
 
     @classmethod
+    def require(cls, recipe: Recipe) -> None:
+        """Refuse a device that is not here.
+
+        Raises:
+            MissingHardwareError: The recipe insists on CUDA and there is none.
+        """
+        _device(recipe)
+
+    @classmethod
     def load(cls, recipe: Recipe, model_name: str) -> Self:
         """Load weights and tokenizer, quantise if asked to, and add a fresh adapter.
 

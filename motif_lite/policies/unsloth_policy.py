@@ -62,6 +62,21 @@ class UnslothPolicy(LocalPolicy):
     """Set where the recipe asks for model.fast_inference."""
 
     @classmethod
+    def require(cls, recipe: Recipe) -> None:
+        """Refuse what this backend cannot do, before anything is downloaded.
+
+        Raises:
+            MissingHardwareError: The recipe asks for a device or a package that this backend has not.
+        """
+        if recipe.model.device == "cpu" and os.environ.get("UNSLOTH_FORCE_CPU") != "1":
+            raise MissingHardwareError(
+                "model.device = 'cpu', but model.backend = 'unsloth' works on the GPU; set model.device to 'auto', or "
+                "model.backend to 'transformers'"
+            )
+        if recipe.model.fast_inference:
+            vllm_engine.require()
+
+    @classmethod
     def load(cls, recipe: Recipe, model_name: str) -> Self:
         """Load the model in 4 bit and add a fresh adapter with Unsloth's kernels and checkpointing.
 
@@ -69,7 +84,7 @@ class UnslothPolicy(LocalPolicy):
             MissingHardwareError: The recipe asks for a device or a package that this backend has not.
             ModelError: The folder or hub model cannot be loaded, or lora.targets do not fit it.
         """
-        require(recipe)
+        cls.require(recipe)
         if recipe.model.dtype == "float32" and torch.cuda.is_bf16_supported():
             _log.warning("model.dtype = 'float32', but Unsloth's trainer works in bfloat16 on this GPU all the same")
         model, tokenizer = _load(recipe, model_name)
@@ -105,21 +120,6 @@ class UnslothPolicy(LocalPolicy):
 
     def _generation_mode(self) -> AbstractContextManager[None]:
         return _unsloth_generation_mode(self.model, self.tokenizer)
-
-
-def require(recipe: Recipe) -> None:
-    """Refuse what this backend cannot do, before anything is downloaded.
-
-    Raises:
-        MissingHardwareError: The recipe asks for a device or a package that this backend has not.
-    """
-    if recipe.model.device == "cpu" and os.environ.get("UNSLOTH_FORCE_CPU") != "1":
-        raise MissingHardwareError(
-            "model.device = 'cpu', but model.backend = 'unsloth' works on the GPU; set model.device to 'auto', or "
-            "model.backend to 'transformers'"
-        )
-    if recipe.model.fast_inference:
-        vllm_engine.require()
 
 
 def _load(recipe: Recipe, model_name: str) -> tuple[Any, Any]:

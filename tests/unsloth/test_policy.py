@@ -78,6 +78,13 @@ def test_a_whole_run_goes_through_unsloth(finished: Finished) -> None:
     assert (finished.run.root / "report.html").exists()
 
 
+def test_the_log_of_a_run_names_the_versions_and_the_trainer(finished: Finished) -> None:
+    import unsloth
+
+    log = (finished.run.root / "run.log").read_text()
+    assert f"training with {type(finished.trainer)}; unsloth {unsloth.__version__}" in log
+
+
 def test_a_step_moves_the_adapter_and_what_is_saved_loads_again(finished: Finished, make_recipe: MakeRecipe) -> None:
     from safetensors.torch import load_file
 
@@ -220,7 +227,26 @@ def changed(config: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if value != wanted[name]}
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_replies_of_an_engine_are_read_as_all_others(policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In place of vLLM, which needs a GPU: rows of tokens, one that ends and one that is cut off."""
+    letters, end = policy.tokenizer("a0", add_special_tokens=False)["input_ids"], policy.stop_ids[0]
+
+    class Engine:
+        def generate(self, prompts: list[list[int]], sampling: Sampling, seed: int) -> list[list[int]]:
+            assert prompts == [policy._encode(text) for text in texts]
+            return [[*letters, end], letters]
+
+    texts = prompts(policy)[:2]
+    monkeypatch.setattr(policy, "vllm", Engine(), raising=False)
+    seen: list[tuple[int, int]] = []
+    replies = policy.generate(texts, GREEDY, seed=0, on_progress=lambda done, total: seen.append((done, total)))
+    assert [(reply.text, reply.num_tokens, reply.finish) for reply in replies] == [
+        ("a0", 3, "stop"),
+        ("a0", 2, "length"),
+    ]
+    assert seen == [(4, 4)]
+
+
 def test_fast_inference_without_vllm_is_refused_before_anything_is_loaded(make_recipe: MakeRecipe) -> None:
     loads = len(recorder.arguments["from_pretrained"])
     with pytest.raises(MissingHardwareError, match=r"pip install vllm, or set model\.fast_inference to false"):
