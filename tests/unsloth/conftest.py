@@ -100,7 +100,10 @@ def random_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    model = Qwen2ForCausalLM(config)
+    # Fresh models have zeros there, which hide whether padding is masked.
+    model.get_input_embeddings().weight.data[tokenizer.pad_token_id] = torch.randn(config.hidden_size)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -49,11 +49,11 @@ def policy(loaded: LocalPolicy) -> Iterator[LocalPolicy]:
             weight.data.copy_(weights[name])
 
 
-def disturb_adapter(policy: LocalPolicy, seed: int = 1) -> None:
+def disturb_adapter(policy: LocalPolicy, seed: int = 1, scale: float = 0.1) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, weight in policy.model.named_parameters():
         if "lora_B" in name:
-            weight.data.copy_(0.5 * torch.randn(weight.shape, generator=generator))
+            weight.data.copy_(scale * torch.randn(weight.shape, generator=generator))
 
 
 def prompts(policy: LocalPolicy) -> list[str]:
@@ -118,7 +118,7 @@ def test_the_padding_side_that_unsloth_flips_does_not_matter_and_is_put_back(pol
 def test_generation_in_mid_training_comes_from_the_adapter_as_it_stands(policy: LocalPolicy) -> None:
     before = policy.generate(prompts(policy), GREEDY, seed=0)
     assert policy.generate(prompts(policy), GREEDY, seed=0) == before
-    disturb_adapter(policy, seed=2)
+    disturb_adapter(policy, seed=2, scale=0.5)
     assert policy.generate(prompts(policy), GREEDY, seed=0) != before
 
 
@@ -154,10 +154,12 @@ def test_it_writes_what_transformers_writes_with_the_same_weights(
 
 def flags(model: Any) -> list[tuple[object, ...]]:
     names = ("training", "gradient_checkpointing", "_flag_for_generation")
-    return [tuple(vars(module).get(name) for name in names) for module in model.modules()]
+    of_modules = [tuple(vars(module).get(name) for name in names) for module in model.modules()]
+    return [*of_modules, (model.config.use_cache,)]
 
 
 def test_modes_are_as_they_were_after_generating(policy: LocalPolicy) -> None:
+    policy.model.get_base_model().model.layers[0].mlp.eval()  # one that is not like the others
     before = flags(policy.model)
     policy.generate(prompts(policy)[:1], GREEDY, seed=0)
     assert flags(policy.model) == before
@@ -167,6 +169,7 @@ def test_modes_are_as_they_were_after_an_exception(policy: LocalPolicy, monkeypa
     """Unsloth's own switch back to training is not in a `finally`."""
     monkeypatch.setenv("UNSLOTH_RETURN_HIDDEN_STATES", "1")  # as its loss leaves it
     policy.tokenizer.padding_side = "right"
+    policy.model.get_base_model().model.layers[0].mlp.eval()
     before = flags(policy.model)
     inside: list[object] = []
 
