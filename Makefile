@@ -1,18 +1,30 @@
-# make demo    the tiny recipe on a CPU, from nothing      make test    every test, the same environment
-# make check   ruff and mypy                               make docs    docs/recipe.md, from the code
+# make demo    the tiny recipe on a CPU, from nothing      make test            every test, the same environment
+# make check   ruff and mypy                               make test-unsloth    those of the Unsloth backend alone
+# make docs    docs/recipe.md, from the code
 #
 # PYTHON chooses the interpreter (3.11 or 3.12); ARGS is passed on: make demo ARGS="--set seed=2"
 
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: demo test check docs clean
+# Unsloth for tests without a GPU, each version in a folder of its own, for their needs exclude each other: the one
+# that requirements.txt pins, with a Triton whose interpreter knows NumPy 2.4, and one with a CPU backend.
+pin = $(shell sed -n 's/^$(1)==\([0-9.]*\).*/\1/p' requirements.txt)
+PINNED := $(CURDIR)/$(VENV)/unsloth-$(call pin,unsloth)
+ON_CPU := $(CURDIR)/$(VENV)/unsloth-2026.10.9
+
+.PHONY: demo test test-unsloth check docs clean
 
 demo: $(VENV)/cpu
 	$(VENV)/bin/python run.py --recipe recipes/tiny_cpu.toml $(ARGS)
 
 test: $(VENV)/dev
 	$(VENV)/bin/python -m pytest $(ARGS)
+	$(MAKE) test-unsloth ARGS=
+
+test-unsloth: $(VENV)/dev $(PINNED)/complete $(ON_CPU)/complete
+	UNSLOTH_ALLOW_CPU=1 PYTHONPATH=$(PINNED) $(VENV)/bin/python -m pytest tests/unsloth $(ARGS)
+	UNSLOTH_FORCE_CPU=1 PYTHONPATH=$(ON_CPU) $(VENV)/bin/python -m pytest tests/unsloth $(ARGS)
 
 check: $(VENV)/dev
 	$(VENV)/bin/ruff check .
@@ -29,6 +41,13 @@ $(VENV)/cpu: requirements-cpu.txt
 
 $(VENV)/dev: $(VENV)/cpu requirements-dev.txt
 	$(VENV)/bin/pip install -r requirements-dev.txt
+	touch $@
+
+$(PINNED)/complete: PACKAGES = unsloth==$(call pin,unsloth) unsloth_zoo==$(call pin,unsloth_zoo) triton==3.9.0
+$(ON_CPU)/complete: PACKAGES = unsloth==2026.10.9 unsloth_zoo==2026.10.9
+$(PINNED)/complete $(ON_CPU)/complete: | $(VENV)/dev
+	rm -rf $(@D)
+	$(VENV)/bin/pip install --no-deps --target $(@D) $(PACKAGES)
 	touch $@
 
 clean:

@@ -80,6 +80,7 @@ class Job:
         with redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer):
             _quiet_libraries()
             backend = policies.backend(self.recipe.model.backend)  # says at once where there is no GPU for it
+            backend.require(self.recipe)
             problems, benchmarks = _read(self.recipe, observer)  # a bad row is found before a model is downloaded
             model_name = _model_name(self.recipe, observer)
             recipe, planned = _planned(self.recipe, model_name, observer)

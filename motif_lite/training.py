@@ -8,6 +8,8 @@ TRL is imported at the top, so this module is itself imported only after the pol
 replaces TRL's trainer when it is imported.
 """
 
+import logging
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from motif_lite.rewards import REWARDS
 from motif_lite.rollout import Rollouts, Strategy, derive_seed
 from motif_lite.run_dir import RunDirectory
 from motif_lite.types import Conversation, Problem, Turn
+
+_log = logging.getLogger(__name__)
 
 StopRequested = Callable[[], bool]
 
@@ -64,6 +68,7 @@ def train(
         train_dataset=_rows(strategy, problems),
         callbacks=[_StepCallback(recipe, step, run, observer, stop_requested)],
     )
+    _log.info("training with %s; %s", type(trainer), _versions())
     for console_of_its_own in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(console_of_its_own)
     trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint else None)
@@ -74,6 +79,11 @@ def train(
 
 
 def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOConfig:
+    """The trainer's settings, with what this backend alone wants."""
+    return GRPOConfig(**(grpo_options(recipe, policy, output) | dict(policy.trainer_options)))
+
+
+def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> dict[str, Any]:
     """Every field that matters is set: defaults differ between TRL versions, and Unsloth replaces many."""
     rollout, training = recipe.rollout, recipe.training
     rows = training.problems_per_step * rollout.num_openings
@@ -81,7 +91,7 @@ def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOCo
     accumulation = rows // micro_batch_size
     on_cpu = policy.device_type == "cpu"
     half = _half_precision(on_cpu, recipe.model.dtype)
-    return GRPOConfig(
+    return dict(  # noqa: C408  # the keyword arguments of a call
         output_dir=str(output),
         seed=recipe.seed,
         data_seed=recipe.seed,
@@ -138,7 +148,6 @@ def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOCo
         log_completions=False,
         disable_tqdm=True,
         report_to="none",
-        **policy.trainer_options,
     )
 
 
@@ -277,6 +286,12 @@ def _rows(strategy: Strategy, problems: Sequence[Problem]) -> datasets.Dataset:
     return datasets.Dataset.from_list(
         [{"prompt": strategy.first_messages(problem), "problem_id": problem.id} for problem in problems]
     )
+
+
+def _versions() -> str:
+    """The libraries that this run trains with, for run.log."""
+    names = [name for name in ("unsloth", "unsloth_zoo", "trl", "transformers", "peft", "torch") if name in sys.modules]
+    return ", ".join(f"{name} {sys.modules[name].__version__}" for name in names)
 
 
 def _half_precision(on_cpu: bool, wanted: str) -> str:

@@ -11,6 +11,9 @@ from motif_lite.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 
+# Unsloth changes the whole process, so its tests run in processes of their own: `make test-unsloth`.
+collect_ignore = [] if {"UNSLOTH_ALLOW_CPU", "UNSLOTH_FORCE_CPU"} & os.environ.keys() else ["unsloth"]
+
 # Kept between test runs, as a user's cache is; a fresh clone starts without it.
 os.environ.setdefault("MOTIF_LITE_CACHE", str(ROOT / ".cache"))
 
@@ -39,7 +42,10 @@ def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         eos_token_id=tokenizer.eos_token_id,
         bos_token_id=None,
     )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
+    model = Qwen2ForCausalLM(config)
+    # Fresh models have zeros there, which hide whether padding is masked.
+    model.get_input_embeddings().weight.data[tokenizer.pad_token_id] = torch.randn(config.hidden_size)
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -73,6 +73,13 @@ class TrainablePolicy(Policy, Protocol):
 class Backend(Protocol):
     """What a module named in `BACKENDS` provides."""
 
+    def require(self, recipe: "Recipe") -> None:
+        """Refuse at once, before anything is downloaded, what cannot be done on this machine.
+
+        Raises:
+            MissingHardwareError: The recipe asks for a device or a package that is not here.
+        """
+
     def load(self, recipe: "Recipe", model_name: str) -> TrainablePolicy:
         """Load a model by hub name or folder, with a fresh adapter.
 

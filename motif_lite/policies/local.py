@@ -43,13 +43,13 @@ class LocalPolicy:
         self.max_width = max_width
         self.trainer_options: Mapping[str, Any] = {}
         self.device_type: str = model.device.type
-        self._stop_ids = _stop_ids(model, tokenizer)
+        self.stop_ids = _stop_ids(model, tokenizer)
         if tokenizer.pad_token_id is None:
-            tokenizer.pad_token_id = self._stop_ids[0]
+            tokenizer.pad_token_id = self.stop_ids[0]
         # A hub model's own sampling defaults (Qwen2.5: repetition penalty 1.05, top-k 20) would leak into every
         # setting that a caller leaves out, here and in TRL.
         model.generation_config = GenerationConfig(
-            eos_token_id=self._stop_ids, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id
+            eos_token_id=self.stop_ids, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id
         )
 
     def render(self, conversation: Conversation) -> str:
@@ -90,7 +90,7 @@ class LocalPolicy:
 
     def read_reply(self, ids: list[int]) -> Reply:
         """Cut a row of new tokens after its first stop token and decode it."""
-        end = next((index for index, token in enumerate(ids) if token in self._stop_ids), None)
+        end = next((index for index, token in enumerate(ids) if token in self.stop_ids), None)
         kept = ids if end is None else ids[: end + 1]
         text = self.tokenizer.decode(kept, skip_special_tokens=True)
         return Reply(text, len(kept), "length" if end is None else "stop")
@@ -162,7 +162,7 @@ class LocalPolicy:
         return GenerationConfig(
             max_new_tokens=sampling.max_tokens,
             use_cache=True,
-            eos_token_id=self._stop_ids,
+            eos_token_id=self.stop_ids,
             pad_token_id=self.tokenizer.pad_token_id,
             bos_token_id=self.tokenizer.bos_token_id,
             **chosen,
@@ -199,6 +199,24 @@ def explain_loading(model_name: str, error: Exception) -> str:
     else:
         remedy = "check the name and the connection, or give a local folder as model.name"
     return f"{model_name}: the model cannot be loaded ({reason}); {remedy}"
+
+
+def require_all_weights(model_name: str, loaded: Mapping[str, Any]) -> None:
+    """Refuse a folder that lacks weights: transformers fills them with random numbers, and only logs it.
+
+    Args:
+        loaded: What `from_pretrained` says of the loading, by kind.
+
+    Raises:
+        ModelError: A weight is missing, or has another shape.
+    """
+    for kind in ("missing_keys", "mismatched_keys"):
+        if loaded[kind]:
+            names = ", ".join(sorted(str(name) for name in loaded[kind])[:3])
+            raise ModelError(
+                f"{model_name}: {len(loaded[kind])} weights are {kind.removesuffix('_keys')} ({names}); "
+                f"download the model again"
+            )
 
 
 def _stop_ids(model: Any, tokenizer: Any) -> list[int]:

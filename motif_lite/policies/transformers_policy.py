@@ -7,12 +7,21 @@ from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from motif_lite.errors import MissingHardwareError, ModelError
-from motif_lite.policies.local import LocalPolicy, explain_loading
+from motif_lite.policies.local import LocalPolicy, explain_loading, require_all_weights
 from motif_lite.recipe import Recipe, decided
 
 
 class TransformersPolicy(LocalPolicy):
     """A stock transformers model with a PEFT adapter."""
+
+    @classmethod
+    def require(cls, recipe: Recipe) -> None:
+        """Refuse a device that is not here.
+
+        Raises:
+            MissingHardwareError: The recipe insists on CUDA and there is none.
+        """
+        _device(recipe)
 
     @classmethod
     def load(cls, recipe: Recipe, model_name: str) -> Self:
@@ -35,7 +44,7 @@ class TransformersPolicy(LocalPolicy):
             )
         except Exception as error:  # a missing file, key or network each raise their own kind
             raise ModelError(explain_loading(model_name, error)) from None
-        _require_all_weights(model_name, loaded)
+        require_all_weights(model_name, loaded)
         if recipe.model.load_in_4bit:
             # Casts norms and keeps the base frozen; checkpointing is the trainer's to switch on.
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
@@ -60,17 +69,6 @@ class TransformersPolicy(LocalPolicy):
             context_tokens=recipe.model.max_seq_length,
             max_width=decided(recipe.rollout.max_width),
         )
-
-
-def _require_all_weights(model_name: str, loaded: dict[str, Any]) -> None:
-    """Refuse a folder that lacks weights: transformers fills them with random numbers, and only logs it."""
-    for kind in ("missing_keys", "mismatched_keys"):
-        if loaded[kind]:
-            names = ", ".join(sorted(str(name) for name in loaded[kind])[:3])
-            raise ModelError(
-                f"{model_name}: {len(loaded[kind])} weights are {kind.removesuffix('_keys')} ({names}); "
-                f"download the model again"
-            )
 
 
 def _device(recipe: Recipe) -> str:

@@ -4,8 +4,10 @@ Importing this module imports Unsloth, which patches transformers, peft and trl:
 them is used, so nothing above this line of the program imports them at module level.
 """
 
+import inspect
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
@@ -19,6 +21,9 @@ _NO_GPU = (
     "method without one"
 )
 
+_WITHOUT_GPU = ("UNSLOTH_FORCE_CPU", "UNSLOTH_ALLOW_CPU")
+"""Unsloth's own switches, its CPU backend (from 2026.10.8) and its tests; ours run with both, see tests/unsloth."""
+
 
 def _prepare_unsloth() -> None:
     """Check what Unsloth needs, before its import fails in its own words; give its compiler a cache of its own."""
@@ -31,8 +36,7 @@ def _prepare_unsloth() -> None:
             "model.backend = 'unsloth', but unsloth is not installed: pip install -r requirements.txt on a machine "
             "with an NVIDIA GPU, or start with recipes/tiny_cpu.toml, which needs neither"
         ) from None
-    # FORCE_CPU is Unsloth's own switch (2026.10.9 and later); it is how this module is tried without a GPU.
-    if not torch.cuda.is_available() and os.environ.get("UNSLOTH_FORCE_CPU") != "1":
+    if not torch.cuda.is_available() and not any(os.environ.get(switch) == "1" for switch in _WITHOUT_GPU):
         raise MissingHardwareError(_NO_GPU)
     # Without this it writes unsloth_compiled_cache/ into whatever folder the user stands in.
     compiled = cache_folder() / f"unsloth-{unsloth}-torch-{torch.__version__}"
@@ -44,54 +48,143 @@ _prepare_unsloth()
 import torch  # noqa: E402
 import unsloth  # noqa: E402  # first of all: it patches what the next lines import
 
-from motif_lite.policies.local import LocalPolicy, explain_loading, generation_mode  # noqa: E402
+from motif_lite.policies import vllm_engine  # noqa: E402
+from motif_lite.policies.local import LocalPolicy, explain_loading, generation_mode, require_all_weights  # noqa: E402
+from motif_lite.types import OnProgress, Reply, Sampling  # noqa: E402
+
+_log = logging.getLogger(__name__)
 
 
 class UnslothPolicy(LocalPolicy):
     """A model loaded, patched and switched between training and inference by Unsloth."""
+
+    vllm: vllm_engine.VllmEngine | None = None
+    """Set where the recipe asks for model.fast_inference."""
+
+    @classmethod
+    def require(cls, recipe: Recipe) -> None:
+        """Refuse what this backend cannot do, before anything is downloaded.
+
+        Raises:
+            MissingHardwareError: The recipe asks for a device or a package that this backend has not.
+        """
+        if recipe.model.device == "cpu" and os.environ.get("UNSLOTH_FORCE_CPU") != "1":
+            raise MissingHardwareError(
+                "model.device = 'cpu', but model.backend = 'unsloth' works on the GPU; set model.device to 'auto', or "
+                "model.backend to 'transformers'"
+            )
+        if recipe.model.fast_inference:
+            vllm_engine.require()
 
     @classmethod
     def load(cls, recipe: Recipe, model_name: str) -> Self:
         """Load the model in 4 bit and add a fresh adapter with Unsloth's kernels and checkpointing.
 
         Raises:
-            ModelError: The folder or hub model cannot be loaded.
+            MissingHardwareError: The recipe asks for a device or a package that this backend has not.
+            ModelError: The folder or hub model cannot be loaded, or lora.targets do not fit it.
         """
-        dtype = None if recipe.model.dtype == "auto" else getattr(torch, recipe.model.dtype)
-        checkpointing = "unsloth" if recipe.training.gradient_checkpointing else False
+        cls.require(recipe)
+        if recipe.model.dtype == "float32" and torch.cuda.is_bf16_supported():
+            _log.warning("model.dtype = 'float32', but Unsloth's trainer works in bfloat16 on this GPU all the same")
+        model, tokenizer = _load(recipe, model_name)
         try:
+            model = unsloth.FastLanguageModel.get_peft_model(
+                model,
+                r=recipe.lora.rank,
+                lora_alpha=recipe.lora.alpha,
+                target_modules=recipe.lora.targets,
+                lora_dropout=0.0,
+                bias="none",
+                use_gradient_checkpointing=_checkpointing(recipe),
+                random_state=recipe.seed,
+            )
+        except (ValueError, AssertionError, NotImplementedError) as error:  # each version has its own
+            raise ModelError(f"{model_name}: lora.targets do not fit this model ({error})") from None
+        width = decided(recipe.rollout.max_width)
+        policy = cls(model, tokenizer, context_tokens=recipe.model.max_seq_length, max_width=width)
+        policy.trainer_options = _trainer_options(recipe)
+        if recipe.model.fast_inference:
+            policy.vllm = vllm_engine.VllmEngine(model, policy.stop_ids)
+        return policy
+
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling, *, seed: int, on_progress: OnProgress | None = None
+    ) -> list[Reply]:
+        """As every local policy, or in one call of vLLM, which batches by itself and reports nothing meanwhile."""
+        if self.vllm is None:
+            return super().generate(prompts, sampling, seed=seed, on_progress=on_progress)
+        rows = self.vllm.generate([self._encode(prompt) for prompt in prompts], sampling, seed)
+        if on_progress is not None:
+            on_progress(sampling.max_tokens, sampling.max_tokens)
+        return [self.read_reply(ids) for ids in rows]
+
+    def _generation_mode(self) -> AbstractContextManager[None]:
+        return _unsloth_generation_mode(self.model, self.tokenizer)
+
+
+def _load(recipe: Recipe, model_name: str) -> tuple[Any, Any]:
+    try:
+        with _loading_infos() as infos:
             model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
                 model_name=model_name,
                 max_seq_length=recipe.model.max_seq_length,
-                dtype=dtype,
+                dtype=None if recipe.model.dtype == "auto" else getattr(torch, recipe.model.dtype),
                 load_in_4bit=recipe.model.load_in_4bit,
                 device_map="sequential" if torch.cuda.is_available() else {"": "cpu"},
                 fast_inference=recipe.model.fast_inference,
                 gpu_memory_utilization=recipe.model.gpu_memory_utilization,
-                use_gradient_checkpointing=checkpointing,
+                use_gradient_checkpointing=_checkpointing(recipe),
                 random_state=recipe.seed,
                 max_lora_rank=recipe.lora.rank,
             )
-        except Exception as error:  # a missing file, key or network each raise their own kind
-            raise ModelError(explain_loading(model_name, error)) from None
-        model = unsloth.FastLanguageModel.get_peft_model(
-            model,
-            r=recipe.lora.rank,
-            lora_alpha=recipe.lora.alpha,
-            target_modules=recipe.lora.targets,
-            lora_dropout=0.0,
-            bias="none",
-            use_gradient_checkpointing=checkpointing,
-            random_state=recipe.seed,
-        )
-        policy = cls(
-            model, tokenizer, context_tokens=recipe.model.max_seq_length, max_width=decided(recipe.rollout.max_width)
-        )
-        policy.trainer_options = {"unsloth_logit_chunk_multiplier": recipe.training.logit_chunks}
-        return policy
+    except Exception as error:  # a missing file, key or network each raise their own kind
+        raise ModelError(explain_loading(model_name, error)) from None
+    for info in infos:
+        require_all_weights(model_name, vars(info))
+    return model, tokenizer
 
-    def _generation_mode(self) -> AbstractContextManager[None]:
-        return _unsloth_generation_mode(self.model, self.tokenizer)
+
+@contextmanager
+def _loading_infos() -> Iterator[list[Any]]:
+    """What transformers finds out about missing weights; Unsloth hands none of it on, nor refuses by itself.
+
+    Its own guard looks for the words of transformers 4. With an engine of vLLM nothing is loaded here, or found out.
+    """
+    from transformers import PreTrainedModel
+
+    finalize, infos = PreTrainedModel._finalize_model_loading, []
+
+    def recorded(*arguments: Any, **named: Any) -> Any:
+        infos.append(finalize(*arguments, **named))
+        return infos[-1]
+
+    PreTrainedModel._finalize_model_loading = staticmethod(recorded)
+    try:
+        yield infos
+    finally:
+        PreTrainedModel._finalize_model_loading = staticmethod(finalize)
+
+
+def _checkpointing(recipe: Recipe) -> str | bool:
+    return "unsloth" if recipe.training.gradient_checkpointing else False
+
+
+def _trainer_options(recipe: Recipe) -> dict[str, Any]:
+    """What only this backend's GRPOConfig understands, and what it would otherwise change."""
+    import trl  # Unsloth's by now; at the top a tidy order of imports would put it first
+
+    training = recipe.training
+    options = vllm_engine.trainer_options(recipe) if recipe.model.fast_inference else {}
+    rewritten = "unsloth_logit_chunk_multiplier" in inspect.signature(trl.GRPOConfig).parameters
+    if not rewritten:  # Unsloth's CPU backend leaves TRL's class as it is
+        return options
+    options["unsloth_logit_chunk_multiplier"] = training.logit_chunks
+    if training.loss_type == "dr_grpo" and training.scale_rewards == "group":
+        options["scale_rewards"] = None  # Unsloth turns "group" into none with this loss, and None into "group"
+    if training.gradient_checkpointing:
+        options["gradient_checkpointing_kwargs"] = {"use_reentrant": True}  # it takes nothing else
+    return options
 
 
 @contextmanager

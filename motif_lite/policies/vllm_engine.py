@@ -1,0 +1,82 @@
+"""Generation with the vLLM engine that Unsloth can keep beside the model (model.fast_inference).
+
+vLLM is not a requirement. Nothing here has been run with it: this was written from Unsloth 2026.10.7's source, and
+its tests check what can be checked without vLLM. The engine has a copy of the base weights only: the adapter as it
+stands goes with every call, for without it the replies would be the base model's.
+"""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from tempfile import mkdtemp
+from typing import Any
+
+from motif_lite.errors import MissingHardwareError
+from motif_lite.recipe import Recipe
+from motif_lite.types import Sampling
+
+
+def require() -> None:
+    """Refuse where vLLM is missing; Unsloth itself would go on without it, and not say so.
+
+    Raises:
+        MissingHardwareError: vLLM is not installed.
+    """
+    if find_spec("vllm") is None:
+        raise MissingHardwareError(
+            "model.fast_inference = true, but vllm is not installed: pip install vllm, or set model.fast_inference to "
+            "false"
+        )
+
+
+def trainer_options(recipe: Recipe) -> dict[str, Any]:
+    """What GRPOConfig is told so that openings come from the same engine."""
+    return {
+        "use_vllm": True,
+        "vllm_mode": "colocate",
+        "vllm_gpu_memory_utilization": recipe.model.gpu_memory_utilization,
+        "vllm_max_model_length": recipe.model.max_seq_length,
+    }
+
+
+def sampling_options(sampling: Sampling, seed: int, stop_ids: list[int]) -> dict[str, Any]:
+    """The arguments of vLLM's SamplingParams for one prompt; 0 turns top_k off here and -1 there."""
+    return {
+        "max_tokens": sampling.max_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k or -1,
+        "seed": seed,
+        "stop_token_ids": stop_ids,
+    }
+
+
+class VllmEngine:
+    """The engine of an Unsloth model that was loaded with fast_inference.
+
+    Args:
+        model: The PEFT model; Unsloth has given it `fast_generate` and `load_lora`.
+        stop_ids: Tokens that end a turn.
+    """
+
+    def __init__(self, model: Any, stop_ids: list[int]) -> None:
+        self._model = model
+        self._stop_ids = stop_ids
+        self._lora_folder = mkdtemp(prefix="motif_lite_lora_")  # Unsloth writes the adapter's settings there
+
+    def generate(self, prompts: Sequence[list[int]], sampling: Sampling, seed: int) -> list[list[int]]:
+        """New tokens for every tokenised prompt, in one call with the adapter as it stands.
+
+        Every prompt has a seed of its own: futures share their prompt, and with one seed they would all be the same.
+        """
+        from vllm import SamplingParams
+
+        outputs = self._model.fast_generate(
+            [{"prompt_token_ids": ids} for ids in prompts],
+            sampling_params=[
+                SamplingParams(**sampling_options(sampling, (seed + row) % 2**63, self._stop_ids))
+                for row in range(len(prompts))
+            ],
+            use_tqdm=False,
+            lora_request=self._model.load_lora(self._lora_folder, load_tensors=True),
+        )
+        return [list(output.outputs[0].token_ids) for output in outputs]

@@ -1,0 +1,58 @@
+"""The version that requirements.txt pins: its own trainer and model did the work, and it knows what we say to it."""
+
+import inspect
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from motif_lite import pipeline
+from tests.unsloth.conftest import ROOT, Finished, recorder
+
+
+def test_this_is_the_version_that_the_requirements_pin() -> None:
+    import unsloth
+    import unsloth_zoo
+
+    pins = dict(re.findall(r"^(\w+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
+    assert unsloth.__version__ == pins["unsloth"]
+    assert unsloth_zoo.__version__ == pins["unsloth_zoo"]
+
+
+def test_the_trainer_the_model_and_the_loss_were_unsloths(finished: Finished) -> None:
+    assert type(finished.trainer).__name__ == "UnslothGRPOTrainer"
+    assert type(finished.trainer.args).__name__ == "UnslothGRPOConfig" or hasattr(
+        finished.trainer.args, "unsloth_logit_chunk_multiplier"
+    )
+    for name in ("unsloth_fast_generate", "fast_rms_layernorm", "fast_rope_embedding", "grpo_accumulated_loss"):
+        assert finished.count(name), name
+
+
+@pytest.mark.parametrize("name", ["from_pretrained", "get_peft_model", "for_inference", "for_training"])
+def test_every_keyword_that_we_pass_is_a_parameter_with_that_name(finished: Finished, name: str) -> None:
+    """Not one that ends in a **kwargs: Unsloth drops what it does not know."""
+    from unsloth import FastLanguageModel
+
+    parameters = inspect.signature(getattr(FastLanguageModel, name)).parameters
+    named = {key for key, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
+    for _, keywords in recorder.arguments[name]:
+        assert keywords.keys() <= named
+
+
+def test_every_trainer_option_is_a_parameter_with_that_name(tmp_path: Path) -> None:
+    import trl
+
+    from motif_lite import training
+    from motif_lite.policies import unsloth_policy, vllm_engine
+
+    recipe = pipeline.check(ROOT / "recipes" / "motif_gsm8k.toml", ["training.logit_chunks=3"])
+    policy: Any = SimpleNamespace(device_type="cpu", trainer_options={})
+    options = training.grpo_options(recipe, policy, tmp_path)
+    own = unsloth_policy._trainer_options(recipe)
+    assert own["unsloth_logit_chunk_multiplier"] == 3
+    options |= own | vllm_engine.trainer_options(recipe)
+    assert options.keys() <= inspect.signature(trl.GRPOConfig).parameters.keys()
+    policy.trainer_options = own
+    assert training.grpo_config(recipe, policy, tmp_path).unsloth_logit_chunk_multiplier == 3
