@@ -211,8 +211,7 @@ def _planned(recipe: Recipe, model_name: str, observer: Observer) -> tuple[Recip
             raise ModelError(f"{error}; without it, set rollout.max_width and training.micro_batch_size") from None
         observer.note(f"note: no memory plan ({error})")
         return recipe, Estimate({}, 0)
-    forced_cpu = os.environ.get("UNSLOTH_FORCE_CPU") == "1"
-    machine = planning.machine_for(recipe, metering.gpu(), forced_cpu=forced_cpu)
+    machine = planning.machine_for(recipe, metering.gpu(), supposing=False)
     plan = planning.make(recipe, shape, machine)
     if not plan.fits:
         complaint = f"{plan.shortage}; {plan.remedy}"

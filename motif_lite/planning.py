@@ -147,21 +147,21 @@ def make(recipe: Recipe, shape: ModelShape, machine: Machine) -> Plan:
     )
 
 
-def machine_for(recipe: Recipe, gpu: Gpu | None, *, vram: float | None = None, forced_cpu: bool = False) -> Machine:
+def machine_for(recipe: Recipe, gpu: Gpu | None, *, vram: float | None = None, supposing: bool = True) -> Machine:
     """What the recipe would run on.
 
     Args:
         gpu: The machine's own, if it has one.
         vram: Plan for a card of so many GiB instead.
-        forced_cpu: Unsloth is made to run without a GPU.
+        supposing: Where the recipe needs a GPU and there is none, suppose one; a run has to do with what is here.
     """
     limit = None if recipe.model.memory_gib == "auto" else recipe.model.memory_gib
     if vram is not None:
         return Machine("cuda", vram, f"a GPU of {vram:g} GiB")
-    wants_gpu = recipe.model.device == "cuda" or (recipe.model.backend == "unsloth" and not forced_cpu)
+    wants_gpu = recipe.model.device == "cuda" or recipe.model.backend == "unsloth"
     if gpu is not None and recipe.model.device != "cpu":
         return Machine("cuda", min(gpu.memory_gib, limit or math.inf), gpu.name)
-    if wants_gpu:
+    if wants_gpu and supposing:
         size = limit or _DEFAULT_GPU_GIB
         return Machine("cuda", size, f"a GPU of {size:g} GiB", is_here=False)
     return Machine("cpu", min(_physical_memory_gib(), limit or math.inf), "this machine's memory")

@@ -192,7 +192,7 @@ def test_a_step_costs_what_its_limits_allow() -> None:
         ([], Gpu("card", 80.0), {}, ("cuda", 24.0)),
         (['model.memory_gib="auto"'], Gpu("card", 80.0), {}, ("cuda", 80.0)),
         ([], None, {}, ("cuda", 24.0)),
-        (["model.memory_gib=1"], None, {"forced_cpu": True}, ("cpu", 1.0)),
+        (["model.memory_gib=1"], None, {"supposing": False}, ("cpu", 1.0)),
         (['model.backend="transformers"', "model.memory_gib=1"], None, {}, ("cpu", 1.0)),
         (
             ['model.backend="transformers"', 'model.device="cpu"', "model.memory_gib=1"],

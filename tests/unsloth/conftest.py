@@ -150,5 +150,5 @@ def finished(changes: list[str], tmp_path_factory: pytest.TempPathFactory) -> Fi
     from tests.fakes import RecordingObserver
 
     out, before = tmp_path_factory.mktemp("runs") / "whole", recorder.calls.copy()
-    pipeline.plan(ROOT / "recipes" / "tiny_cpu.toml", changes, out).perform(RecordingObserver())
+    pipeline.job(ROOT / "recipes" / "tiny_cpu.toml", changes, out).perform(RecordingObserver())
     return Finished(RunDirectory(out), recorder.calls - before, recorder.arguments["train"][-1][0][0])
