@@ -87,6 +87,8 @@ class UnslothPolicy(LocalPolicy):
         cls.require(recipe)
         if recipe.model.dtype == "float32" and torch.cuda.is_bf16_supported():
             _log.warning("model.dtype = 'float32', but Unsloth's trainer works in bfloat16 on this GPU all the same")
+        # Without this switch, read at every step, it keeps the logits of all chunks for the backward pass.
+        os.environ["UNSLOTH_GRPO_LOGPROB_RECOMPUTE"] = "0" if recipe.training.logit_chunks is None else "1"
         model, tokenizer = _load(recipe, model_name)
         try:
             model = unsloth.FastLanguageModel.get_peft_model(

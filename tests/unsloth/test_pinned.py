@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from motif_lite import pipeline
+from motif_lite.run_dir import RunDirectory
+from tests.fakes import RecordingObserver
 from tests.unsloth.conftest import ROOT, Finished, recorder
 
 
@@ -41,13 +43,30 @@ def test_every_keyword_that_we_pass_is_a_parameter_with_that_name(finished: Fini
         assert keywords.keys() <= named
 
 
+def test_logits_in_chunks_are_computed_anew_for_the_backward_pass_and_give_the_same_step(
+    finished: Finished, changes: list[str], tmp_path: Path
+) -> None:
+    from unsloth_zoo import rl_replacements
+
+    recorder.watch(rl_replacements, "chunked_hidden_states_selective_log_softmax_recompute")
+    few = [*changes, "training.logit_chunks=2", "evaluation.before=false", "evaluation.after=false"]
+    pipeline.job(ROOT / "recipes" / "tiny_cpu.toml", few, tmp_path / "run").perform(RecordingObserver())
+    assert recorder.arguments["chunked_hidden_states_selective_log_softmax_recompute"]
+    [whole], [chunked] = finished.run.metrics(), RunDirectory(tmp_path / "run").metrics()
+    for name in ("loss", "grad_norm", "reward"):
+        assert chunked[name] == pytest.approx(whole[name], rel=1e-4)
+    assert chunked["grad_norm"] > 0
+
+
 def test_every_trainer_option_is_a_parameter_with_that_name(tmp_path: Path) -> None:
     import trl
 
     from motif_lite import training
     from motif_lite.policies import unsloth_policy, vllm_engine
 
-    recipe = pipeline.check(ROOT / "recipes" / "motif_gsm8k.toml", ["training.logit_chunks=3"])
+    recipe = pipeline.check(
+        ROOT / "recipes" / "motif_gsm8k.toml", ["training.logit_chunks=3", "training.micro_batch_size=4"]
+    )
     policy: Any = SimpleNamespace(device_type="cpu", trainer_options={})
     options = training.grpo_options(recipe, policy, tmp_path)
     own = unsloth_policy._trainer_options(recipe)
