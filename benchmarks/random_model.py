@@ -1,13 +1,19 @@
 """Checkpoints of real shapes with random weights: memory and speed are those of the real model, what it writes is not.
 
 Random weights almost never end a reply, so every one runs to its limit: the worst case for memory and time.
+
+    python benchmarks/random_model.py FOLDER --size 3b --tokenizer FOLDER_WITH_QWENS_TOKENIZER
 """
 
+import argparse
 import shutil
+import sys
 from pathlib import Path
 
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from anywhere, without installation
 
 from motif_lite import tiny
 from motif_lite.shapes import KNOWN, TINY, ModelShape
@@ -55,3 +61,17 @@ def write(folder: Path, shape: ModelShape, tokenizer: Path | None = None, *, see
     with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
         Qwen2ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     return folder
+
+
+def main() -> None:
+    """Write one from the command line."""
+    parser = argparse.ArgumentParser(description="Write a checkpoint of a real shape with random weights.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--size", choices=SHAPES, default="3b")
+    parser.add_argument("--tokenizer", type=Path, metavar="DIR", help="a folder with Qwen2.5's tokenizer")
+    options = parser.parse_args()
+    write(options.folder, SHAPES[options.size], options.tokenizer)
+
+
+if __name__ == "__main__":
+    main()
