@@ -1,0 +1,530 @@
+"""The rows of gpu_check.py: what is measured, and when it counts as right.
+
+Each is a function of a `Bench`. It says in a line what it found, whether that is as it should be, and all its figures.
+"""
+
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.bench import Bench, Loaded
+from motif_lite import data, pipeline, prompts
+from motif_lite.memory import GIB
+from motif_lite.recipe import Recipe, changed
+from motif_lite.rollout import STRATEGIES, OnRound, Rollouts, Strategy
+from motif_lite.run_dir import RunDirectory
+from motif_lite.types import Conversation, Opening, Problem, Sampling, Turn
+
+if TYPE_CHECKING:
+    import torch
+
+    from motif_lite.policies import Policy
+    from motif_lite.policies.local import LocalPolicy
+
+NUM_STEPS = 3
+_SHORT = 256
+"""Longest replies, in tokens, of rows that would not be done in ten minutes with the recipe's own."""
+
+Figures = dict[str, Any]
+
+
+class NotApplicable(Exception):
+    """There is nothing to measure with these settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a row found.
+
+    Attributes:
+        summary: For the table.
+        passed: Whether it is as it should be.
+        figures: Everything measured, for JSON.
+    """
+
+    summary: str
+    passed: bool
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of the table.
+
+    Attributes:
+        in_process: It loads the policy into this process. Such rows come last: until then the GPU belongs to the runs
+            that the others start.
+    """
+
+    title: str
+    measure: Callable[[Bench], Finding]
+    in_process: bool = False
+
+
+def three_steps(bench: Bench) -> RunDirectory:
+    """The run that several rows read; a checkpoint after each step lets it be cut off."""
+    return bench.train("steps", "training.save_every=1", max_steps=NUM_STEPS)
+
+
+def it_runs(bench: Bench) -> Finding:
+    """Three whole steps on the command line, each with all its replies and a gradient."""
+    run = three_steps(bench)
+    recipe, metrics, rollouts = run.resolved(pipeline.TABLES), run.metrics(), run.rollouts()
+    rollout = recipe.rollout
+    expected = (rollout.num_openings, rollout.num_futures, rollout.num_rounds - 1)
+    whole = [_extent([line for line in rollouts if line["step"] == step]) for step in range(1, NUM_STEPS + 1)]
+    gradients = [line["grad_norm"] for line in metrics]
+    passed = (
+        [line["step"] for line in metrics] == list(range(1, NUM_STEPS + 1))
+        and whole == [expected] * NUM_STEPS
+        and all(math.isfinite(norm) and norm > 0 for norm in gradients)
+        and all(math.isfinite(line["loss"]) for line in metrics)
+    )
+    figures = {
+        "openings_futures_later_rounds": whole,
+        "limits": {"openings": rollout.openings.max_tokens, "futures": rollout.futures.max_tokens},
+        "max_width": rollout.max_width,
+        "micro_batch_size": recipe.training.micro_batch_size,
+        "metrics": metrics,
+    }
+    m, k, later = whole[0]
+    summary = (
+        f"{len(metrics)} steps of {m} openings, {k} futures, {later + 1} rounds; replies of "
+        f"{rollout.openings.max_tokens} / {rollout.futures.max_tokens} tokens, width {rollout.max_width}, micro-batch "
+        f"{recipe.training.micro_batch_size}"
+    )
+    return Finding(summary, passed, figures)
+
+
+def _extent(lines: list[Figures]) -> tuple[int, int, int]:
+    """Openings, futures of each, later rounds of each future; -1 where they are not all alike."""
+    futures = {len(line["futures"]) for line in lines}
+    rounds = {len(future["rounds"]) for line in lines for future in line["futures"]}
+    return len(lines), futures.pop() if len(futures) == 1 else -1, rounds.pop() if len(rounds) == 1 else -1
+
+
+def peak_memory(bench: Bench) -> Finding:
+    """Measured beside planned; the worst of all steps."""
+    metrics = three_steps(bench).metrics()
+    loaded = bench.loaded
+    measured = {"load": loaded.peak_bytes} | {
+        phase: max(line["peak_memory_bytes"].get(phase, 0) for line in metrics)
+        for phase in ("openings", "futures", "update")
+    }
+    planned = {"load": _planned_load(loaded, bench.on_gpu)} | metrics[0]["planned_memory_bytes"]
+    longest = max(
+        loaded.policy.count_tokens(line["opening"]["prompt"]) for line in three_steps(bench).rollouts_of(step=1)
+    )
+    figures = {
+        "measured_bytes": measured,
+        "planned_bytes": planned,
+        "longest_prompt_tokens": longest,
+        "planned_prompt_tokens": loaded.plan.recipe.rollout.max_prompt_tokens,
+        "load_seconds": loaded.seconds,
+    }
+    digits = 1 if bench.settings.size != "tiny" else 3
+    parts = [
+        f"{phase} {(measured[phase] or 0) / GIB:.{digits}f} / {planned[phase] / GIB:.{digits}f}" for phase in measured
+    ]
+    within = all((measured[phase] or 0) <= bench.settings.memory_gib * GIB for phase in measured)
+    return Finding(f"GiB measured / planned: {', '.join(parts)}", within and all(measured.values()), figures)
+
+
+def _planned_load(loaded: Loaded, on_gpu: bool) -> int:
+    """What is there before training: the plan has no phase for it."""
+    items = loaded.plan.estimate.phases["openings"]
+    return items["weights"] + items["adapter"] + (0 if on_gpu else items["libraries"])
+
+
+def time_by_phase(bench: Bench) -> Finding:
+    """Medians over the steps; the first one also compiles kernels."""
+    metrics = three_steps(bench).metrics()
+    seconds = {phase: median(line["seconds"][phase] for line in metrics) for phase in metrics[0]["seconds"]}
+    speeds = {
+        phase: median(line["tokens_per_second"][phase] for line in metrics) for phase in metrics[0]["tokens_per_second"]
+    }
+    share = median(line["seconds"]["futures"] / sum(line["seconds"].values()) for line in metrics)
+    figures = {
+        "median_seconds": seconds,
+        "median_tokens_per_second": speeds,
+        "median_share_of_futures": share,
+        "seconds_of_each_step": [line["seconds"] for line in metrics],
+        "tokens_of_each_step": [line["tokens"] for line in metrics],
+    }
+    parts = [
+        f"{phase} {number:.2f} s" + (f" ({speeds[phase]:.0f} tokens/s)" if phase in speeds else "")
+        for phase, number in seconds.items()
+    ]
+    measured = all(number > 0 for number in (*seconds.values(), *speeds.values()))
+    return Finding(f"{', '.join(parts)}; futures are {share:.0%} of a step", measured and len(speeds) == 2, figures)
+
+
+def batching(bench: Bench) -> Finding:
+    """The futures of the first step once more: all together, and some of them one at a time, in turns."""
+    run, policy = three_steps(bench), bench.loaded.policy
+    rounds = _futures_prompts(run)
+    sampling = run.resolved(pipeline.TABLES).rollout.futures
+    sampling = sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, _SHORT)})
+    policy.generate(rounds[0][:1], sampling.model_copy(update={"max_tokens": 4}), seed=0)  # kernels are compiled
+    together: list[list[float]] = [[] for _ in rounds]
+    alone: list[list[float]] = [[] for _ in rounds]
+    for repeat in range(3):
+        for index, round_prompts in enumerate(rounds):
+            together[index].append(_seconds(policy, round_prompts, sampling, seed=repeat))
+            one = round_prompts[repeat * len(round_prompts) // 3]
+            alone[index].append(_seconds(policy, [one], sampling, seed=repeat))
+    batched_seconds = sum(map(median, together))
+    alone_seconds = sum(len(prompts) * median(seconds) for prompts, seconds in zip(rounds, alone, strict=True))
+    num_calls = sum(map(len, rounds))
+    ratio = alone_seconds / batched_seconds
+    figures = {
+        "ratio_of_medians": ratio,
+        "batched_seconds_by_round": together,
+        "alone_seconds_by_round": alone,
+        "replies_by_round": [len(prompts) for prompts in rounds],
+        "max_tokens": sampling.max_tokens,
+        "extrapolated": f"one at a time from {sum(map(len, alone))} of {num_calls} calls",
+    }
+    summary = (
+        f"{ratio:.1f} times faster: {batched_seconds:.2f} s batched, {alone_seconds:.1f} s one at a time (extrapolated "
+        f"from {sum(map(len, alone))} of {num_calls} replies, {sampling.max_tokens} tokens each)"
+    )
+    return Finding(summary, ratio > 1, figures)
+
+
+def _futures_prompts(run: RunDirectory) -> list[list[str]]:
+    """What the first step's futures were asked, by round."""
+    futures = [future["rounds"] for line in run.rollouts_of(step=1) for future in line["futures"]]
+    return [[turn["prompt"] for turn in turns] for turns in zip(*futures, strict=True)]
+
+
+def _seconds(policy: "LocalPolicy", rendered: list[str], sampling: Sampling, seed: int) -> float:
+    started = time.monotonic()
+    policy.generate(rendered, sampling, seed=seed)  # replies are text, so the GPU is done when they are there
+    return time.monotonic() - started
+
+
+NUM_PADDED = 8
+"""Prompts of the padding row, the longest of which has no padding."""
+_TOLERATED = 0.2
+"""Rounding, as a share of what attending to the padding does to the log-probabilities."""
+
+
+def padding(bench: Bench) -> Finding:
+    """A batch of very different lengths beside each prompt alone: greedy tokens, and log-probabilities of one text.
+
+    In 16 bits two tokens are often equally likely, and which one wins depends on the width of the batch. So tokens
+    are compared and shown, but what decides is by how much log-probabilities differ, beside how much they would
+    differ if the padding were seen: rounding is small against that, a wrong mask or position is not.
+    """
+    policy = bench.loaded.policy
+    from benchmarks import probing
+
+    num_tokens = min(bench.settings.futures, 64)
+    rendered = _prompts_of_many_lengths(policy)
+    together = probing.write(policy, rendered, num_tokens)
+    alone = [probing.write(policy, [prompt], num_tokens) for prompt in rendered]
+    ids = _rows([one.ids for one in alone])
+    reference = _rows([one.log_probabilities(one.ids) for one in alone])
+    padded = probing.write(policy, rendered, num_tokens, forced=ids).log_probabilities(ids)
+    wrong = probing.write(policy, rendered, num_tokens, forced=ids, padding_seen=True).log_probabilities(ids)
+    differences = (padded - reference).abs().mean(1).tolist()
+    if_seen = (wrong - reference).abs().mean(1).tolist()[:-1]  # without the longest, which has no padding
+    same = together.ids == ids
+    firsts = [None if row.all() else int((~row).nonzero()[0]) for row in same]
+    margins = [
+        _margin(one, together.ids[row], first)
+        for row, (one, first) in enumerate(zip(alone, firsts, strict=True))
+        if first is not None
+    ]
+    typical = sum(if_seen) / len(if_seen)
+    figures = {
+        "prompt_tokens": [policy.count_tokens(prompt) for prompt in rendered],
+        "new_tokens": num_tokens,
+        "share_of_identical_tokens": float(same.float().mean()),
+        "first_differences": firsts,
+        "margins_at_first_differences": margins,
+        "log_probability_differences": differences,
+        "largest_log_probability_difference": float((padded - reference).abs().max()),
+        "log_probability_differences_if_padding_were_seen": if_seen,
+    }
+    agreed = sum(first is None for first in firsts)
+    summary = (
+        f"{float(same.float().mean()):.1%} of greedy tokens identical ({agreed} of {len(firsts)} replies whole"
+        + (f"; margin at first differences at most {max(margins):.3f}" if margins else "")
+        + f"); log-probabilities differ by {max(differences):.2g}, by {typical:.2g} if the padding were seen"
+    )
+    return Finding(summary, max(differences) <= _TOLERATED * typical, figures)
+
+
+def _prompts_of_many_lengths(policy: "LocalPolicy") -> list[str]:
+    """Prompts of later rounds with ever longer progress."""
+    text = prompts.system_prompt(3)
+    lengths = [len(text) * index // (NUM_PADDED - 1) for index in range(NUM_PADDED)]
+    asked = ["a0b4c5=" + prompts.progress_notice(1, 3, text[:length]) for length in lengths]
+    return [policy.render(prompts.conversation("", user)) for user in asked]
+
+
+def _rows(tensors: "list[torch.Tensor]") -> "torch.Tensor":
+    import torch
+
+    return torch.cat(tensors)
+
+
+def _margin(alone: Any, batch_ids: "torch.Tensor", first: int) -> float:
+    """By how much more likely, in log-probability, the token was that the prompt alone led to."""
+    likely = alone.logits[0, first].log_softmax(-1)
+    return float(likely[alone.ids[0, first]] - likely[batch_ids[first]])
+
+
+@dataclass
+class _LookingStrategy:
+    """The real strategy, which also looks at the adapter whenever TRL asks for a step's rewards."""
+
+    inner: Strategy
+    num_tokens: int
+    looks: Figures = field(default_factory=dict)
+    rendered: list[str] = field(default_factory=list)
+    ids: Any = None
+
+    @property
+    def num_rounds(self) -> int:
+        return self.inner.num_rounds
+
+    def first_messages(self, problem: Problem) -> Conversation:
+        return self.inner.first_messages(problem)
+
+    def continue_openings(
+        self,
+        policy: "Policy",
+        openings: Any,
+        num_futures: int,
+        sampling: Sampling,
+        *,
+        seed: int,
+        on_round: OnRound | None = None,
+    ) -> Rollouts:
+        self._look(policy, openings)
+        return self.inner.continue_openings(policy, openings, num_futures, sampling, seed=seed, on_round=on_round)
+
+    def _look(self, policy: Any, openings: list[tuple[Problem, Turn]]) -> None:
+        from benchmarks import probing
+
+        def read() -> "torch.Tensor":
+            return probing.write(policy, self.rendered, self.num_tokens, forced=self.ids).log_probabilities(self.ids)
+
+        if self.ids is None:  # the first step
+            self.looks["train_mode"] = policy.model.training
+            self.rendered = [self._second_prompt(policy, *opening) for opening in openings[:4]]
+            written = probing.write(policy, self.rendered, self.num_tokens)
+            self.ids = written.ids
+            self.looks["before"] = written.log_probabilities(self.ids)
+            with _disturbed(policy.model):
+                self.looks["disturbed"] = read()
+            self.looks["restored"] = read()
+        else:
+            self.looks["trained"] = read()
+
+    def _second_prompt(self, policy: "Policy", problem: Problem, turn: Turn) -> str:
+        user = problem.question + prompts.progress_notice(1, self.num_rounds, turn.reply.text)
+        return policy.render(prompts.conversation("", user))
+
+
+@contextmanager
+def _disturbed(model: Any, scale: float = 0.02) -> Iterator[None]:
+    """Add noise to the adapter's second halves, which begin at zero; take it back afterwards."""
+    import torch
+
+    weights = [weight for name, weight in model.named_parameters() if "lora_B" in name]
+    before = [weight.detach().clone() for weight in weights]
+    generator = torch.Generator().manual_seed(1)
+    try:
+        for weight in weights:
+            noise = torch.randn(weight.shape, generator=generator)
+            weight.data.add_(noise.to(weight.device, weight.dtype), alpha=scale)
+        yield
+    finally:
+        for weight, old in zip(weights, before, strict=True):
+            weight.data.copy_(old)
+
+
+class _Silence:
+    """An observer that ignores everything."""
+
+    def phase(self, name: str, detail: str = "") -> None:
+        pass
+
+    def advance(self, done: int, total: int) -> None:
+        pass
+
+    def step(self, metrics: Figures, num_steps: int) -> None:
+        pass
+
+    def opening(self, opening: Opening, score: float) -> None:
+        pass
+
+    def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: Figures) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        pass
+
+
+def lora_is_live(bench: Bench) -> Finding:
+    """Two steps of real training, in whose rewards the log-probabilities of one continuation are read.
+
+    In the first step as the adapter is, with noise added to its weights, and with the noise taken back; in the second
+    step after the trainer's own update. A backend that generates from the base model, or from a copy of the adapter
+    that it made earlier, is found out by either.
+    """
+    loaded = bench.loaded
+    strategy = _train_and_look(bench, loaded)
+    looks = strategy.looks
+    differences = {
+        name: float((looks[name] - looks["before"]).abs().mean()) for name in ("disturbed", "restored", "trained")
+    }
+    threshold = 10 * max(differences["restored"], 1e-6)
+    live = {name: differences[name] > threshold for name in ("disturbed", "trained")}
+    figures = {
+        "mean_log_probability_differences": differences,
+        "model_was_in_train_mode": looks["train_mode"],
+        "tokens_compared": looks["before"].numel(),
+    }
+    summary = (
+        f"log-probabilities of a continuation move by {differences['disturbed']:.2g} with noise in the adapter, by "
+        f"{differences['restored']:.2g} when it is taken back, by {differences['trained']:.2g} with an optimiser step"
+    )
+    return Finding(summary, all(live.values()), figures)
+
+
+def _train_and_look(bench: Bench, loaded: Loaded) -> _LookingStrategy:
+    from motif_lite import training
+
+    recipe = _two_short_steps(loaded.plan.recipe, bench.settings.futures)
+    strategy = _LookingStrategy(STRATEGIES["multi_round"](recipe.rollout), recipe.rollout.futures.max_tokens)
+    run = RunDirectory(bench.out / "runs" / "lora")
+    shutil.rmtree(run.root, ignore_errors=True)
+    run.root.mkdir(parents=True)
+    training.train(
+        recipe,
+        loaded.policy,
+        strategy,
+        data.load(recipe.data.as_source(), role="train", seed=recipe.seed)[:64],
+        run,
+        _Silence(),
+        planned=loaded.plan.estimate,
+        steps_done=None,
+        stop_requested=lambda: False,
+    )
+    return strategy
+
+
+def _two_short_steps(recipe: Recipe, max_tokens: int) -> Recipe:
+    """With a rate that is felt at once: the recipe's own begins at zero."""
+    return changed(
+        recipe,
+        {
+            "rollout.openings.max_tokens": min(max_tokens, 32),
+            "rollout.futures.max_tokens": min(max_tokens, 32),
+            "training.max_steps": 2,
+            "training.save_every": 1000,
+            "training.learning_rate": 1e-2,
+            "training.lr_schedule": "constant",
+            "training.warmup_fraction": 0.0,
+        },
+    )
+
+
+def resume(bench: Bench) -> Finding:
+    """A run of three steps that is stopped in the second and resumed, beside one that is not."""
+    limits = {part: min(getattr(bench.settings, part), _SHORT) for part in ("openings", "futures")}
+    changes = [f"rollout.{part}.max_tokens={limit}" for part, limit in limits.items()]
+    at_full_length = all(limit == getattr(bench.settings, part) for part, limit in limits.items())
+    if at_full_length and not bench.was_resumed("steps"):
+        whole = three_steps(bench)
+    else:
+        whole = bench.train_in_one_go("whole", *changes, max_steps=NUM_STEPS)
+    stopped, stopped_after = bench.train_with_a_stop("stopped", *changes, max_steps=NUM_STEPS)
+    metrics = [_untimed(run.metrics()) for run in (whole, stopped)]
+    rollouts = [run.rollouts() for run in (whole, stopped)]
+    differing = [a["step"] for a, b in zip(*rollouts, strict=False) if a != b]
+    first_difference = min(differing, default=None)
+    largest, moved = _adapter_difference(whole, stopped)
+    same_texts = len(rollouts[0]) == len(rollouts[1]) and first_difference is None
+    exact = same_texts and metrics[0] == metrics[1] and largest == 0
+    # Backward passes on a GPU add up in no fixed order; beside the same texts, that is all that may differ.
+    close = bench.on_gpu and same_texts and largest <= 0.05 * moved
+    figures = {
+        "stopped_after": stopped_after,
+        "rollouts_equal": same_texts,
+        "first_step_with_other_rollouts": first_difference,
+        "metrics_equal": metrics[0] == metrics[1],
+        "largest_adapter_difference": largest,
+        "largest_adapter_weight_moved": moved,
+    }
+    if first_difference is not None and first_difference <= stopped_after:
+        summary = f"the runs differ in step {first_difference} already, before the stop: this says nothing of resuming"
+    else:
+        summary = (
+            f"stopped after step {stopped_after} of {NUM_STEPS}: rollouts {'equal' if same_texts else 'differ'}, "
+            f"metrics {'equal' if metrics[0] == metrics[1] else 'differ'}, adapters differ by {largest:.2g} (training "
+            f"moved them by {moved:.2g})"
+        )
+    return Finding(summary, (exact or close) and moved > 0, figures)
+
+
+def _untimed(metrics: list[Figures]) -> list[Figures]:
+    measured = {"seconds", "tokens_per_second", "peak_memory_bytes"}
+    return [{key: value for key, value in line.items() if key not in measured} for line in metrics]
+
+
+def _adapter_difference(one: RunDirectory, other: RunDirectory) -> tuple[float, float]:
+    """The largest difference of any weight, and the largest weight of the halves that began at zero."""
+    from safetensors.torch import load_file
+
+    ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (one, other))
+    largest = max(float((ours[name] - theirs[name]).abs().max()) for name in ours | theirs)
+    return largest, max(float(weight.abs().max()) for name, weight in ours.items() if "lora_B" in name)
+
+
+def logit_chunks(bench: Bench) -> Finding:
+    """The update of one step without futures, as Unsloth chunks its logits by itself and in 16 recomputed pieces."""
+    if bench.settings.backend != "unsloth":
+        raise NotApplicable("only Unsloth computes logits in chunks")
+    common = ['rollout.strategy="single_round"', "training.micro_batch_size=4"]
+    lines = {
+        "unset": bench.train("chunks_unset", *common, max_steps=2).metrics()[-1],
+        "16": bench.train("chunks_16", *common, "training.logit_chunks=16", max_steps=2).metrics()[-1],
+    }
+    figures = {
+        name: {
+            "update_peak_bytes": line["peak_memory_bytes"]["update"],
+            "update_planned_bytes": line["planned_memory_bytes"]["update"],
+            "update_seconds": line["seconds"]["update"],
+        }
+        for name, line in lines.items()
+    }
+    parts = [
+        f"{name}: {line['update_peak_bytes'] / GIB:.1f} GiB (planned {line['update_planned_bytes'] / GIB:.1f}), "
+        f"{line['update_seconds']:.1f} s"
+        for name, line in figures.items()
+    ]
+    return Finding(f"update of 4 openings at a time; {'; '.join(parts)}", True, figures)
+
+
+ROWS: dict[str, Row] = {
+    "steps": Row("it runs", it_runs),
+    "memory": Row("peak memory", peak_memory, in_process=True),
+    "time": Row("time", time_by_phase),
+    "batching": Row("batching pays", batching, in_process=True),
+    "padding": Row("padding is right", padding, in_process=True),
+    "lora": Row("LoRA is live", lora_is_live, in_process=True),  # trains, so after those that do not
+    "resume": Row("resume", resume),
+    "logit_chunks": Row("logit chunks", logit_chunks),
+}
+"""All rows, as they are printed."""
