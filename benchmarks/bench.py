@@ -17,8 +17,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import any_reward  # noqa: F401  # recipes and run directories name its reward
 from motif_lite import pipeline, planning, policies, shapes
+from motif_lite import recipe as recipes
 from motif_lite.planning import Plan
 from motif_lite.run_dir import RunDirectory, holds_run
 
@@ -191,7 +191,7 @@ class Bench:
     @cached_property
     def loaded(self) -> Loaded:
         """The policy, loaded once, as run.py loads it and within the same limit."""
-        recipe = pipeline.check(RECIPE, self.changes())
+        recipe = recipes.load(RECIPE, self.changes(), pipeline.TABLES)
         backend = policies.backend(recipe.model.backend)  # before metering: Unsloth goes first
         from motif_lite import metering
 
