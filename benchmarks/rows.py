@@ -218,9 +218,11 @@ _TOLERATED = 0.2
 def padding(bench: Bench) -> Finding:
     """A batch of very different lengths beside each prompt alone: greedy tokens, and log-probabilities of one text.
 
-    In 16 bits two tokens are often equally likely, and which one wins depends on the width of the batch. So tokens
-    are compared and shown, but what decides is by how much log-probabilities differ, beside how much they would
-    differ if the padding were seen: rounding is small against that, a wrong mask or position is not.
+    Tokens are compared and shown, but they do not decide. In 16 bits two of them are often equally likely, and the
+    width of the batch tips the scales; and with random weights the likeliest token hangs so little on the prompt that a
+    batch whose padding was seen wrote the same tokens (tiny model). What decides is by how much log-probabilities
+    differ, beside how much they would differ if the padding were seen: rounding is small against that, a wrong mask or
+    position is not.
     """
     policy = bench.loaded.policy
     from benchmarks import probing

@@ -15,9 +15,10 @@ import torch
 
 from benchmarks import gpu_check, rows
 from benchmarks.any_reward import any_text, registered
-from benchmarks.bench import Bench
+from benchmarks.bench import Bench, CheckError
 from benchmarks.rows import ROWS, Finding, Row
 from motif_lite.rewards import REWARDS
+from motif_lite.run_dir import RunDirectory
 from tests.fakes import opening
 
 ROOT = Path(__file__).parents[1]
@@ -172,6 +173,75 @@ def test_a_run_that_fails_says_why_and_rows_without_it_pass(
     assert found["steps"]["status"] == "failed"
     assert "missing.jsonl: is neither a known data set" in " ".join(found["steps"]["summary"].split())
     assert found["padding"]["status"] == "passed"
+
+
+@pytest.fixture(scope="module")
+def bench(whole: tuple[subprocess.CompletedProcess[str], Path]) -> Bench:
+    """The model and the runs of the whole table, for rows that are called here."""
+    made = Bench(gpu_check._settings(gpu_check._parsed(TINY)), whole[1])
+    with registered():
+        assert made.loaded.policy.device_type == "cpu"
+    return made
+
+
+def test_the_padding_row_fails_a_policy_that_sees_its_padding(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = bench.loaded.policy.model
+    generate = model.generate
+
+    def unmasked(**inputs: Any) -> Any:
+        return generate(**inputs | {"attention_mask": torch.ones_like(inputs["attention_mask"])})
+
+    assert rows.padding(bench).passed
+    monkeypatch.setattr(model, "generate", unmasked)
+    assert not rows.padding(bench).passed
+
+
+def test_the_lora_row_fails_a_policy_that_writes_with_its_base_model(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = bench.loaded.policy.model
+    generate = model.generate
+
+    def of_the_base(**inputs: Any) -> Any:
+        with model.disable_adapter():
+            return generate(**inputs)
+
+    monkeypatch.setattr(model, "generate", of_the_base)
+    with registered():
+        finding = rows.lora_is_live(bench)
+    assert not finding.passed
+    assert finding.figures["mean_log_probability_differences"]["trained"] == 0
+
+
+@pytest.mark.parametrize(("step", "words"), [(3, "rollouts differ"), (1, "says nothing of resuming")])
+def test_the_resume_row_fails_a_run_that_went_another_way(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int, words: str
+) -> None:
+    other = tmp_path / "stopped"
+    shutil.copytree(bench.out / "runs" / "stopped", other)
+    lines = (other / "rollouts.jsonl").read_text().splitlines()
+    index = next(index for index, line in enumerate(lines) if json.loads(line)["step"] == step)
+    lines[index] = json.dumps(json.loads(lines[index]) | {"gold": "another"})
+    (other / "rollouts.jsonl").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(bench, "train_with_a_stop", lambda *_, **__: (RunDirectory(other), 2))
+    with registered():
+        finding = rows.resume(bench)
+    assert not finding.passed
+    assert words in finding.summary
+
+
+def test_a_run_that_was_cut_off_goes_on_where_it_was(
+    whole: tuple[subprocess.CompletedProcess[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(whole[1] / "runs" / "steps", tmp_path / "runs" / "steps")
+    shutil.rmtree(tmp_path / "runs" / "steps" / "adapter")
+    cut_off = Bench(gpu_check._settings(gpu_check._parsed(TINY)), tmp_path)
+    commands: list[list[str]] = []
+    monkeypatch.setattr(cut_off, "_python", lambda name, command, *_, **__: commands.append(command))
+    with pytest.raises(CheckError, match="is not complete"):
+        rows.three_steps(cut_off)
+    assert [command[1:] for command in commands] == [["--resume", "--out", str(tmp_path / "runs" / "steps")]]
+    assert cut_off.was_resumed("steps"), "it cannot stand for a run that was not stopped"
 
 
 def test_results_of_other_settings_are_not_mixed(
