@@ -60,7 +60,9 @@ class Settings:
         """What the prompts below come near to, so that the plan's worst case is what happens."""
         if self.tokenizer:
             return 512
-        return 64 if self.size == "tiny" and not self.data else 1024
+        if self.data:
+            return 1024
+        return 64 if self.size == "tiny" else 768
 
     @property
     def has_short_prompts(self) -> bool:
@@ -195,7 +197,7 @@ class Bench:
         backend = policies.backend(recipe.model.backend)  # before metering: Unsloth goes first
         from motif_lite import metering
 
-        machine = planning.machine_for(recipe, metering.gpu(), forced_cpu=not self.on_gpu)
+        machine = planning.machine_for(recipe, metering.gpu(), supposing=False)
         plan = planning.make(recipe, shapes.of(recipe.model.name), machine)
         metering.keep_within(machine, plan.estimate)
         meter = metering.PhaseMeter(self.settings.device)
