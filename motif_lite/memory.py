@@ -195,13 +195,14 @@ class _Counting:
         rollout = self.recipe.rollout
         tokens = micro_batch * (rollout.max_prompt_tokens + rollout.openings.max_tokens)
         block = tokens * self._block_per_token()
+        at_work = tokens * self.hidden_bytes * 2 * (shape.intermediate_size + shape.hidden_size)  # gradients in a block
         kept = tokens * shape.hidden_size * self.hidden_bytes  # a block's input
         if not training.gradient_checkpointing:
-            activations = block * shape.num_layers
+            activations = block * shape.num_layers + at_work
         elif self.is_unsloth:
-            activations = 2 * kept + block  # it sends the blocks' inputs to the machine's memory
+            activations = 2 * kept + block + at_work  # it sends the blocks' inputs to the machine's memory
         else:
-            activations = kept * shape.num_layers + block
+            activations = kept * shape.num_layers + block + at_work
         return {
             "gradients": self.lora_weights * _LORA_BYTES,
             "activations": activations,
@@ -209,13 +210,15 @@ class _Counting:
         }
 
     def _block_per_token(self) -> int:
-        """Bytes per token that one block keeps for its backward pass, and that this pass adds."""
+        """Bytes per token that one block keeps for its backward pass.
+
+        Two norms' inputs and outputs; queries, repeated keys and values, and what attention makes of them, twice; the
+        MLP's gate before and after its activation, its other half and their product; what goes between LoRA's factors.
+        """
         shape = self.shape
-        attention = 8 * shape.hidden_size + 6 * shape.attention_dim + 3 * shape.kv_dim
         adapters = self.recipe.lora.rank * len(self.recipe.lora.targets)
-        mlp = 4 * shape.intermediate_size
-        backward = 2 * shape.intermediate_size + 2 * shape.hidden_size
-        return self.hidden_bytes * (attention + mlp + adapters + backward)
+        kept = 4 * shape.hidden_size + 5 * shape.attention_dim + 4 * shape.intermediate_size + adapters
+        return self.hidden_bytes * kept
 
     def _logits(self, tokens: int, micro_batch: int) -> int:
         """The update's logits, which outweigh all else with a vocabulary of 150 thousand.

@@ -82,6 +82,7 @@ class PhaseMeter:
 
 def _reset_gpu() -> None:
     torch.cuda.synchronize()
+    torch.cuda.empty_cache()  # what the phase before has left in PyTorch's cache is neither this one's nor in its way
     torch.cuda.reset_peak_memory_stats()
 
 
