@@ -496,8 +496,8 @@ def _adapter_difference(one: RunDirectory, other: RunDirectory) -> tuple[float, 
 
 def logit_chunks(bench: Bench) -> Finding:
     """The update of one step without futures, as Unsloth chunks its logits by itself and in 16 recomputed pieces."""
-    if bench.settings.backend != "unsloth":
-        raise NotApplicable("only Unsloth computes logits in chunks")
+    if bench.settings.backend != "unsloth" or not bench.on_gpu:  # its CPU backend ignores the setting
+        raise NotApplicable("only Unsloth on a GPU computes logits in chunks")
     common = ['rollout.strategy="single_round"', "training.micro_batch_size=4"]
     lines = {
         "unset": bench.train("chunks_unset", *common, max_steps=2).metrics()[-1],
