@@ -49,8 +49,8 @@ class Case:
 
 def _small(*changes: str) -> Case:
     """Quick enough for the tests."""
-    limits = ("rollout.openings.max_tokens=16", "rollout.futures.max_tokens=16", "rollout.num_rounds=2")
-    batch = ("rollout.num_openings=2", "rollout.num_futures=2", "training.micro_batch_size=2")
+    limits = ("rollout.openings.max_tokens=8", "rollout.futures.max_tokens=8", "rollout.num_rounds=2")
+    batch = ("rollout.num_openings=2", "rollout.num_futures=1", "training.micro_batch_size=2")
     prompt = ("rollout.max_prompt_tokens=128", "rollout.futures.top_p=1.0")
     return Case("0.5b", "motif_gsm8k.toml", (*_COMMON, *limits, *batch, *prompt, *changes), 128)
 
@@ -62,10 +62,10 @@ def _larger(m: int, k: int, micro: int, *changes: str) -> Case:
 
 CASES = {
     "tiny, the shipped recipe": Case("tiny", "tiny_cpu.toml", ("training.max_steps=2", "evaluation.benchmarks={}")),
-    "0.5B, m=2 k=2": _small(*_FULL),
-    "0.5B, m=2 k=2, 4 bit": _small(*_FOUR_BIT),
+    "0.5B, m=2 k=1": _small(*_FULL),
+    "0.5B, m=2 k=1, 4 bit": _small(*_FOUR_BIT),
     "0.5B, m=4 k=2": _larger(4, 2, 4),
-    "0.5B, m=4 k=8, micro-batch 1": _larger(4, 8, 1),
+    "0.5B, m=4 k=8, micro-batch 1": _larger(4, 8, 1, "rollout.num_rounds=2"),
     "0.5B, m=4 k=2, no checkpointing": _larger(4, 2, 4, "training.gradient_checkpointing=false"),
 }
 """What is measured, by name."""
