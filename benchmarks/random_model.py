@@ -9,6 +9,7 @@ import argparse
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
@@ -20,6 +21,21 @@ from motif_lite.shapes import KNOWN, TINY, ModelShape
 
 SHAPES: dict[str, ModelShape] = {"tiny": TINY} | {name.split("-")[1]: shape for name, shape in KNOWN.items()}
 """``tiny``, and Qwen2.5's sizes: ``0.5b``, ``1.5b``, ``3b``, ``7b``."""
+
+
+def config_of(shape: ModelShape, **further: Any) -> Qwen2Config:
+    """The configuration of a Qwen2 of this shape, with further fields."""
+    return Qwen2Config(
+        vocab_size=shape.vocab_size,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.kv_dim * shape.num_heads // shape.attention_dim,
+        tie_word_embeddings=shape.tied_embeddings,
+        bos_token_id=None,
+        **further,
+    )
 
 
 def write(folder: Path, shape: ModelShape, tokenizer: Path | None = None, *, seed: int = 0) -> Path:
@@ -35,17 +51,10 @@ def write(folder: Path, shape: ModelShape, tokenizer: Path | None = None, *, see
     Returns:
         The folder.
     """
-    config = Qwen2Config(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.num_heads,
-        num_key_value_heads=shape.kv_dim * shape.num_heads // shape.attention_dim,
+    config = config_of(
+        shape,
         max_position_embeddings=32_768,
         rope_parameters={"rope_type": "default", "rope_theta": 1e6},
-        tie_word_embeddings=shape.tied_embeddings,
-        bos_token_id=None,
         dtype="bfloat16",
     )
     if tokenizer is None:

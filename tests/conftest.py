@@ -8,6 +8,7 @@ import pytest
 
 from motif_lite import pipeline
 from motif_lite.recipe import Recipe
+from motif_lite.shapes import TINY, ModelShape
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,36 +19,30 @@ collect_ignore = [] if {"UNSLOTH_ALLOW_CPU", "UNSLOTH_FORCE_CPU"} & os.environ.k
 os.environ.setdefault("MOTIF_LITE_CACHE", str(ROOT / ".cache"))
 
 
-@pytest.fixture(scope="session")
-def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Qwen2 of 60 thousand random weights that hardly ever ends a reply, in a local folder."""
+def write_random_qwen(folder: Path, shape: ModelShape) -> Path:
+    """A Qwen2 with random weights that hardly ever ends a reply, with the tiny model's tokenizer."""
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM
 
+    from benchmarks.random_model import config_of
     from motif_lite import tiny
 
-    folder = tmp_path_factory.mktemp("qwen")
     tokenizer = tiny.make_tokenizer(3)
     torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.3,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    model = Qwen2ForCausalLM(config)
+    ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    model = Qwen2ForCausalLM(config_of(shape, initializer_range=0.3, max_position_embeddings=512, **ends))
     # Fresh models have zeros there, which hide whether padding is masked.
-    model.get_input_embeddings().weight.data[tokenizer.pad_token_id] = torch.randn(config.hidden_size)
+    model.get_input_embeddings().weight.data[tokenizer.pad_token_id] = torch.randn(shape.hidden_size)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Qwen2 of 60 thousand random weights, in a local folder."""
+    shape = ModelShape(2, 32, 64, num_heads=4, attention_dim=32, kv_dim=16, vocab_size=TINY.vocab_size)
+    return write_random_qwen(tmp_path_factory.mktemp("qwen"), shape)
 
 
 @pytest.fixture(scope="session")

@@ -28,20 +28,13 @@ def written(folder: Path, text: str) -> str:
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_known_shape_has_every_weight_of_the_real_architecture(name: str) -> None:
     import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
+    from transformers import Qwen2ForCausalLM
+
+    from benchmarks.random_model import config_of
 
     shape = KNOWN[name]
-    config = Qwen2Config(
-        vocab_size=shape.vocab_size,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.num_heads,
-        num_key_value_heads=shape.kv_dim * shape.num_heads // shape.attention_dim,
-        tie_word_embeddings=shape.tied_embeddings,
-    )
     with torch.device("meta"):
-        model = Qwen2ForCausalLM(config)
+        model = Qwen2ForCausalLM(config_of(shape))
     assert shape.num_linear_weights + shape.num_other_weights == sum(weight.numel() for weight in model.parameters())
 
 

@@ -21,6 +21,8 @@ from motif_lite import pipeline, policies
 from motif_lite.recipe import Recipe
 from motif_lite.rewards import REWARDS
 from motif_lite.run_dir import RunDirectory
+from motif_lite.shapes import TINY, ModelShape
+from tests.conftest import write_random_qwen
 from tests.unsloth.recorder import Recorder
 
 ROOT = Path(__file__).parents[2]
@@ -78,34 +80,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 @pytest.fixture(scope="session")
 def random_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Qwen2 of one layer and random weights; with rows to spare in its vocabulary, as the real one has."""
-    import torch
-    from transformers import Qwen2Config, Qwen2ForCausalLM
-
-    from motif_lite import tiny
-
-    folder = tmp_path_factory.mktemp("random")
-    tokenizer = tiny.make_tokenizer(3)
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer) + 16,
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_key_value_heads=1,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        tie_word_embeddings=True,
-        pad_token_id=tokenizer.pad_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=None,
-    )
-    model = Qwen2ForCausalLM(config)
-    # Fresh models have zeros there, which hide whether padding is masked.
-    model.get_input_embeddings().weight.data[tokenizer.pad_token_id] = torch.randn(config.hidden_size)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+    shape = ModelShape(1, 32, 64, num_heads=2, attention_dim=32, kv_dim=16, vocab_size=TINY.vocab_size + 16)
+    return write_random_qwen(tmp_path_factory.mktemp("random"), shape)
 
 
 @pytest.fixture(scope="session")
