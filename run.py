@@ -58,6 +58,8 @@ def main(
         if check:
             print(console.recipe_toml(pipeline.check(recipe, changes or [])), end="")
         elif plan:
+            if out or resume or evaluate_only:
+                raise RecipeError("--plan goes with --recipe, --set and --vram only; it writes and runs nothing")
             found = pipeline.memory_plan(recipe, changes or [], vram)
             console.print_plan(Console(highlight=False), found)
             if not found.fits:

@@ -199,7 +199,7 @@ class Bench:
 
         machine = planning.machine_for(recipe, metering.gpu(), supposing=False)
         plan = planning.make(recipe, shapes.of(recipe.model.name), machine)
-        metering.keep_within(machine, plan.estimate)
+        metering.keep_within(machine)
         meter = metering.PhaseMeter(self.settings.device)
         meter.start("load")
         policy = backend.load(plan.recipe, recipe.model.name)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import random_model  # noqa: E402  # the line above finds it
+from motif_lite.shapes import ModelShape  # noqa: E402
 
 _COMMON = (
     'model.backend="transformers"', "model.max_seq_length=400", 'data.train="chain_sum"', "data.num_problems=8",
@@ -29,12 +30,15 @@ _FULL = ("model.load_in_4bit=false", 'training.optimizer="adamw_torch"')
 _FOUR_BIT = ("model.load_in_4bit=true", 'training.optimizer="adamw_8bit"')
 
 
+SHAPES = random_model.SHAPES | {"wide": ModelShape(4, 256, 8192, 4, attention_dim=256, kv_dim=64, vocab_size=151_936)}
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """One run.
 
     Attributes:
-        size: A key of `random_model.SHAPES`.
+        size: A key of `SHAPES`.
         recipe: File name in ``recipes/``.
         changes: ``--set`` values.
         prompt_tokens: Of the longest first prompt: the tokenizer has a token per byte, so the system prompt is padded
@@ -55,6 +59,13 @@ def _small(*changes: str) -> Case:
     return Case("0.5b", "motif_gsm8k.toml", (*_COMMON, *limits, *batch, *prompt, *changes), 128)
 
 
+def _wide() -> Case:
+    """Little that stays, much to work with: logits and a wide MLP."""
+    limits = ("rollout.openings.max_tokens=64", "rollout.futures.max_tokens=16", "rollout.num_rounds=2")
+    batch = ("rollout.num_openings=8", "rollout.num_futures=2", "training.micro_batch_size=8")
+    return Case("wide", "motif_gsm8k.toml", (*_COMMON, *limits, *batch, "rollout.max_prompt_tokens=128", *_FULL), 128)
+
+
 def _larger(m: int, k: int, micro: int, *changes: str) -> Case:
     batch = (f"rollout.num_openings={m}", f"rollout.num_futures={k}", f"training.micro_batch_size={micro}")
     return Case("0.5b", "motif_gsm8k.toml", (*_COMMON, *batch, "rollout.max_prompt_tokens=256", *_FULL, *changes), 256)
@@ -64,6 +75,7 @@ CASES = {
     "tiny, the shipped recipe": Case("tiny", "tiny_cpu.toml", ("training.max_steps=2", "evaluation.benchmarks={}")),
     "0.5B, m=2 k=1": _small(*_FULL),
     "0.5B, m=2 k=1, 4 bit": _small(*_FOUR_BIT),
+    "wide MLP": _wide(),
     "0.5B, m=4 k=2": _larger(4, 2, 4),
     "0.5B, m=4 k=8, micro-batch 1": _larger(4, 8, 1, "rollout.num_rounds=2"),
     "0.5B, m=4 k=2, no checkpointing": _larger(4, 2, 4, "training.gradient_checkpointing=false"),
@@ -94,7 +106,7 @@ def measure(case: Case, folder: Path) -> Result:
     if case.size != "tiny":
         model = folder / case.size
         if not model.exists():
-            random_model.write(model, random_model.SHAPES[case.size])
+            random_model.write(model, SHAPES[case.size])
         padding = "x" * _num_padding(model, case.prompt_tokens)
         changes += [f'model.name="{model}"', f'rollout.system_prompt="{padding}"']
     out = Path(tempfile.mkdtemp(dir=folder)) / "run"

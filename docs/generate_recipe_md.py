@@ -4,7 +4,8 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -49,6 +50,11 @@ def _heading(table: str, section: type[BaseModel]) -> Iterator[str]:
 
 
 def _kind(annotation: Any) -> str:
+    if isinstance(annotation, UnionType) or get_origin(annotation) is Union:
+        parts = [part for part in get_args(annotation) if part is not NoneType]
+        return " or ".join(_kind(part) for part in parts)
+    if get_origin(annotation) is Annotated:
+        return _kind(get_args(annotation)[0])
     text = str(annotation)
     for name, kind in {"Literal": "one of", "dict": "table", "list": "list", "bool": "true or false"}.items():
         if name in text:

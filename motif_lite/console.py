@@ -295,8 +295,10 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
         ("fits" if plan.fits else "too big", f"{peak} of {usable} GiB usable ({plan.machine.memory_gib:.3g} less 5 %)"),
         ("width", f"futures {rollout.max_width} at a time, update {training.micro_batch_size} openings at a time"),
         ("tokens", f"at most {sum(plan.num_tokens.values()):,} a step: {tokens}"),
-        ("time", f"at most about {duration(step)} a step ({phases}), {whole}"),
-        ("assumed", f"every prompt and reply as long as the recipe allows; {SPEEDS[plan.machine.device]}"),
+        ("time", f"about {duration(step)} a step, {whole}, evaluation apart"),
+        ("", phases),
+        ("assumed", "every prompt and reply as long as the recipe allows;"),
+        ("", str(SPEEDS[plan.machine.device])),
     ]
 
 

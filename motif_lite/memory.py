@@ -1,8 +1,8 @@
 """How much memory a recipe needs, by phase, from shapes alone: the arithmetic behind the plan.
 
 A training step has three phases that never overlap: openings are generated, their futures are generated, the
-adapter is updated. What stays (libraries, weights, adapter, optimizer) is in all of them. Everything is counted for
-the worst case: every prompt as long as the recipe allows, every reply running to its limit.
+adapter is updated; evaluation is a fourth. What stays (libraries, weights, adapter, optimizer) is in all of them.
+Everything is counted for the worst case: every prompt as long as the recipe allows, every reply running to its limit.
 
 Counts of tensors follow the code that allocates them (transformers 5.17, TRL 1.14, Unsloth 2026.10); where a number was
 found by measuring, its comment says so. docs/measurements.md compares estimates with measured peaks.
@@ -13,16 +13,34 @@ from typing import Literal
 
 from motif_lite.recipe import NOTICE_TOKENS, Recipe, decided
 from motif_lite.shapes import ModelShape
+from motif_lite.types import Sampling
 
 MIB = 2**20
 GIB = 2**30
 
 DeviceType = Literal["cuda", "cpu"]
 
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What a run has to fit into.
+
+    Attributes:
+        name: For people.
+        memory_gib: What may be used, in GiB.
+        is_here: Nobody had to suppose it.
+    """
+
+    device: DeviceType
+    memory_gib: float
+    name: str
+    is_here: bool = True
+
+
 Items = dict[str, int]
 """Bytes by what they are for."""
 
-_CUDA_LIBRARIES = 700 * MIB
+CUDA_LIBRARIES = 700 * MIB
 """CUDA context, cuBLAS workspace, compiled kernels. Assumed: no GPU has been at hand."""
 _CPU_LIBRARIES = 560 * MIB
 """Python with torch, transformers, PEFT, TRL and datasets imported; measured as resident memory on Linux."""
@@ -31,8 +49,8 @@ _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per weight: 4 bits, an 8-bit scale for 64 weights, and a 32-bit one for 256 of those (double quantisation)."""
 _LORA_BYTES = 4
 """PEFT and Unsloth keep adapters in 32 bits, whatever the base is in."""
-_OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 0, "adamw_torch": 8, "adamw_torch_fused": 8}
-"""Both moments, per trained weight; paged ones wait in the machine's memory."""
+_OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw_torch": 8, "adamw_torch_fused": 8}
+"""Both moments, per trained weight; on a GPU paged ones wait in the machine's memory."""
 _UNSLOTH_LOGIT_CHUNKS = 4
 """Unsloth's own choice per row for contexts under 16,384 tokens (`autotune_batch_and_chunks`)."""
 
@@ -53,9 +71,10 @@ class Estimate:
         """All bytes of a phase."""
         return sum(self.phases[phase].values())
 
-    def measurable(self, phase: str, device_type: str) -> int:
-        """The bytes of a phase that `metering.PhaseMeter` can see: on a GPU only what PyTorch holds."""
-        return self.total(phase) - (self.libraries if device_type == "cuda" else 0)
+    def measurable(self, device_type: str) -> dict[str, int]:
+        """The bytes of a step's phases that `metering.PhaseMeter` can see: on a GPU only what PyTorch holds."""
+        unseen = self.libraries if device_type == "cuda" else 0
+        return {phase: self.total(phase) - unseen for phase in self.phases if phase != "evaluation"}
 
     @property
     def peak(self) -> int:
@@ -63,37 +82,43 @@ class Estimate:
         return max(map(self.total, self.phases))
 
 
-def estimate(recipe: Recipe, shape: ModelShape, device: DeviceType, memory_gib: float) -> Estimate:
+def estimate(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: bool = True) -> Estimate:
     """Peak bytes by phase.
 
     Args:
         recipe: What is to be run, with numbers for ``auto``.
         shape: Of the model.
-        device: Where it will run.
-        memory_gib: What the device has; vLLM takes a share of that.
+        machine: Where it will run; vLLM takes a share of all that it has.
+        trains: It is not for an evaluation alone.
     """
-    counting = _Counting(recipe, shape, device)
+    counting = _Counting(recipe, shape, machine)
     resident = counting.resident()
-    if recipe.model.fast_inference:
-        resident["weights"] = max(resident["weights"], int(recipe.model.gpu_memory_utilization * memory_gib * GIB))
-        return Estimate(
-            {"openings": resident, "futures": resident, "update": resident | counting.update()}, resident["libraries"]
-        )
-    return Estimate(
-        {
-            "openings": resident | counting.openings(),
-            "futures": resident | counting.futures(),
-            "update": resident | counting.update(),
-        },
-        resident["libraries"],
-    )
+    phases = {}
+    if trains:
+        phases["openings"] = counting.openings()
+        if recipe.rollout.strategy == "multi_round":
+            phases["futures"] = counting.futures()
+        phases["update"] = counting.update()
+    if recipe.evaluation.benchmarks and (recipe.evaluation.before or recipe.evaluation.after or not trains):
+        phases["evaluation"] = counting.evaluation()
+    return Estimate({phase: resident | items for phase, items in phases.items()}, resident["libraries"])
+
+
+def later_prompt(recipe: Recipe) -> int:
+    """Longest prompt of a later round in tokens: the question, the notice, and all of the reply before."""
+    rollout = recipe.rollout
+    before = rollout.openings.max_tokens
+    if rollout.num_rounds > 2:
+        before = max(before, rollout.futures.max_tokens)
+    room = recipe.model.max_seq_length - rollout.futures.max_tokens
+    return min(rollout.max_prompt_tokens + NOTICE_TOKENS + before, room)
 
 
 @dataclass(frozen=True, slots=True)
 class _Counting:
     recipe: Recipe
     shape: ModelShape
-    device: DeviceType
+    machine: Machine
 
     @property
     def is_unsloth(self) -> bool:
@@ -104,7 +129,7 @@ class _Counting:
         """Bytes of an unquantised weight."""
         dtype = self.recipe.model.dtype
         if dtype == "auto":
-            dtype = "bfloat16" if self.device == "cuda" else "float32"
+            dtype = "bfloat16" if self.machine.device == "cuda" else "float32"
         return 4 if dtype == "float32" else 2
 
     @property
@@ -121,66 +146,59 @@ class _Counting:
         shape, quantised = self.shape, self.recipe.model.load_in_4bit
         linear = _NF4_BYTES if quantised else self.weight_bytes
         other = self.hidden_bytes if quantised else self.weight_bytes
+        weights = int(shape.num_linear_weights * linear + shape.num_other_weights * other)
+        if self.recipe.model.fast_inference:  # vLLM's share holds the weights and its KV cache
+            weights = max(weights, int(self.recipe.model.gpu_memory_utilization * self.machine.memory_gib * GIB))
+        optimizer = self.recipe.training.optimizer
+        is_paged = optimizer.startswith("paged") and self.machine.device == "cuda"
         return {
-            "libraries": _CUDA_LIBRARIES if self.device == "cuda" else _CPU_LIBRARIES,
-            "weights": int(shape.num_linear_weights * linear + shape.num_other_weights * other),
+            "libraries": CUDA_LIBRARIES if self.machine.device == "cuda" else _CPU_LIBRARIES,
+            "weights": weights,
             "adapter": self.lora_weights * _LORA_BYTES,
-            "optimizer": self.lora_weights * _OPTIMIZER_BYTES[self.recipe.training.optimizer],
+            "optimizer": 0 if is_paged else self.lora_weights * _OPTIMIZER_BYTES[optimizer],
         }
 
     def openings(self) -> Items:
         rollout = self.recipe.rollout
-        rows = self.recipe.training.problems_per_step * rollout.num_openings
-        return self._generation(rows, rollout.max_prompt_tokens, rollout.openings.max_tokens)
+        return self._generation(self.recipe.openings_per_step, rollout.max_prompt_tokens, rollout.openings)
 
     def futures(self) -> Items:
-        """The hungriest call of all rounds, and of the evaluation, which runs at the same width."""
-        recipe, rollout = self.recipe, self.recipe.rollout
-        width = decided(rollout.max_width)
-        futures = rollout.openings.max_tokens
-        calls = []
-        if rollout.strategy == "multi_round":
-            futures = rollout.futures.max_tokens
-            rows = min(width, recipe.training.problems_per_step * rollout.num_openings * rollout.num_futures)
-            calls.append((rows, self._later_prompt(), futures))
-        evaluated = recipe.evaluation.benchmarks if recipe.evaluation.before or recipe.evaluation.after else {}
-        if evaluated:
-            rows = min(width, max(source.num_problems or width for source in evaluated.values()))
-            calls.append((rows, rollout.max_prompt_tokens, rollout.openings.max_tokens))
-            if "multi_round" in recipe.evaluation.strategies:
-                calls.append((rows, self._later_prompt(), futures))
-        needs = [self._generation(*call) for call in calls]
-        return max(needs, key=lambda items: sum(items.values()), default={})
-
-    def _later_prompt(self) -> int:
-        """Longest prompt of a later round: the question, the notice, and all of the reply before."""
+        """A later round of all futures, or of as many as go together."""
         rollout = self.recipe.rollout
-        before = rollout.openings.max_tokens
-        if rollout.num_rounds > 2:
-            before = max(before, rollout.futures.max_tokens)
-        room = self.recipe.model.max_seq_length - rollout.futures.max_tokens
-        return min(rollout.max_prompt_tokens + NOTICE_TOKENS + before, room)
+        rows = min(decided(rollout.max_width), self.recipe.openings_per_step * rollout.num_futures)
+        return self._generation(rows, later_prompt(self.recipe), rollout.futures)
 
-    def _generation(self, rows: int, prompt: int, new: int) -> Items:
+    def evaluation(self) -> Items:
+        """The hungriest call: first or later round, of the largest benchmark."""
+        rollout, section = self.recipe.rollout, self.recipe.evaluation
+        width = decided(rollout.max_width)
+        problems = max(source.num_problems or width for source in section.benchmarks.values())
+        rows = min(width, problems * max(1, section.num_samples))
+        drawn = {"temperature": section.temperature if section.num_samples else 0.0, "top_p": section.top_p}
+        calls = [self._generation(rows, rollout.max_prompt_tokens, rollout.openings.model_copy(update=drawn))]
+        if "multi_round" in section.strategies:
+            later = rollout.futures.model_copy(update=drawn)
+            calls.append(self._generation(rows, later_prompt(self.recipe), later))
+        return max(calls, key=lambda items: sum(items.values()))
+
+    def _generation(self, rows: int, prompt: int, sampling: Sampling) -> Items:
         """One `generate` call: the KV cache, and the larger of reading the prompts and writing the last token."""
-        shape = self.shape
+        if self.recipe.model.fast_inference:
+            return {}  # it happens inside vLLM's share
+        shape, end = self.shape, prompt + sampling.max_tokens
         kv_token = 2 * shape.num_layers * shape.kv_dim * self.hidden_bytes
-        reading = rows * prompt * self._reading_per_token()
-        if not self.is_unsloth:
-            # The mask, once as truth values and once as numbers.
-            reading += rows * prompt * prompt * (1 + self.hidden_bytes)
-        # The cache grows by copying a layer at a time; with a mask, transformers also repeats keys and values for every
-        # head, a layer at a time.
-        repeated = 0 if self.is_unsloth else 2 * shape.attention_dim
-        growing = rows * (prompt + new) * self.hidden_bytes * (2 * shape.kv_dim + repeated)
-        sampling = self.recipe.rollout.futures
+        # Prompts of different lengths need a mask: once as truth values and once as numbers.
+        reading = rows * prompt * (self._reading_per_token() + prompt * (1 + self.hidden_bytes))
+        # The cache grows by copying a layer at a time. With a mask, attention also repeats keys and values for every
+        # head, a layer at a time; Unsloth's asks for a kernel that does it in 32 bits (read in its source).
+        repeated = 2 * shape.attention_dim * (4 if self.is_unsloth else self.hidden_bytes)
+        growing = rows * end * (2 * shape.kv_dim * self.hidden_bytes + repeated)
         # 32-bit logits as they come, scaled, as probabilities and as a copy; top-p sorts them with 64-bit indices.
-        per_logit = 4 * 4 + (24 if sampling.top_p < 1 or sampling.top_k else 0)
-        drawing = rows * shape.vocab_size * per_logit
-        writing = rows * (prompt + new) * kv_token + growing + drawing
-        started = rows * prompt * kv_token + reading + drawing
-        if writing >= started:
-            return {"KV cache": rows * (prompt + new) * kv_token, "activations": growing, "logits": drawing}
+        is_sorted = sampling.temperature > 0 and (sampling.top_p < 1 or sampling.top_k > 0)
+        drawing = rows * shape.vocab_size * (4 * 4 + (24 if is_sorted else 0))
+        writing = rows * end * kv_token + growing
+        if writing >= rows * prompt * kv_token + reading:
+            return {"KV cache": rows * end * kv_token, "activations": growing, "logits": drawing}
         return {"KV cache": rows * prompt * kv_token, "activations": reading, "logits": drawing}
 
     def _reading_per_token(self) -> int:
@@ -230,8 +248,8 @@ class _Counting:
         size = self.shape.vocab_size
         if not self.is_unsloth:
             return 4 * 4 * tokens * size
-        if self.recipe.training.logit_chunks is None:
-            chunk = tokens // (_UNSLOTH_LOGIT_CHUNKS * micro_batch)
-            return 4 * tokens * size + (2 + 4) * chunk * size
-        chunk = tokens // (self.recipe.training.logit_chunks * micro_batch)
-        return (2 + 4 + 4) * chunk * size
+        opening = tokens // micro_batch  # Unsloth checks its packed rows against one whole row, at first
+        chunks = self.recipe.training.logit_chunks
+        if chunks is None:
+            return 4 * tokens * size + (2 + 4) * (opening // _UNSLOTH_LOGIT_CHUNKS) * size
+        return max((2 + 4 + 4) * (opening // chunks), (2 + 4) * opening) * size

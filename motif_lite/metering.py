@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from motif_lite.memory import GIB, Estimate
-from motif_lite.planning import Gpu, Machine
+from motif_lite.memory import CUDA_LIBRARIES, GIB, Machine
+from motif_lite.planning import Gpu
 
 _MMAP_THRESHOLD = -3, 2**20  # mallopt's name for it (malloc.h), bytes
 
@@ -23,7 +23,7 @@ def gpu() -> Gpu | None:
     return Gpu(found.name, found.total_memory / GIB)
 
 
-def keep_within(machine: Machine, estimate: Estimate) -> None:
+def keep_within(machine: Machine) -> None:
     """Make PyTorch stay within the memory that was planned for; call it before the model is loaded.
 
     On a GPU what goes beyond raises out-of-memory, as on a card of that size. On a CPU nothing is capped, but freed
@@ -32,7 +32,7 @@ def keep_within(machine: Machine, estimate: Estimate) -> None:
     """
     found = gpu()
     if machine.device == "cuda" and found is not None:
-        tensors = machine.memory_gib - estimate.libraries / GIB
+        tensors = machine.memory_gib - CUDA_LIBRARIES / GIB
         torch.cuda.set_per_process_memory_fraction(min(1.0, tensors / found.memory_gib))
     elif machine.device == "cpu":
         with suppress(OSError, AttributeError):  # another C library

@@ -83,7 +83,7 @@ class Job:
             backend.require(self.recipe)
             problems, benchmarks = _read(self.recipe, observer)  # a bad row is found before a model is downloaded
             model_name = _model_name(self.recipe, observer)
-            recipe, planned = _planned(self.recipe, model_name, observer)
+            recipe, planned = _planned(self, model_name, observer)
             observer.phase("loading", recipe.model.name)
             policy = backend.load(recipe, model_name)
             run = self._run_directory(recipe)
@@ -133,7 +133,7 @@ def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None) -
         MotifError: The recipe is wrong, or the model's shape cannot be had.
     """
     recipe = check(path, changes)
-    if vram is not None and not 0 < vram < float("inf"):
+    if vram is not None and not 0 < vram <= 100_000:
         raise RecipeError(f"--vram {vram:g}: give the card's memory in GiB, e.g. --vram 24")
     gpu = None if vram is not None else planning.gpu_by_driver()
     machine = planning.machine_for(recipe, gpu, vram=vram)
@@ -194,8 +194,8 @@ def _model_name(recipe: Recipe, observer: Observer) -> str:
     return name
 
 
-def _planned(recipe: Recipe, model_name: str, observer: Observer) -> tuple[Recipe, Estimate]:
-    """The recipe with all that the memory plan decides, and what it needs.
+def _planned(job: Job, model_name: str, observer: Observer) -> tuple[Recipe, Estimate | None]:
+    """The job's recipe with all that the memory plan decides, and what it needs, where that can be known.
 
     Raises:
         RecipeError: It does not fit the GPU.
@@ -204,21 +204,22 @@ def _planned(recipe: Recipe, model_name: str, observer: Observer) -> tuple[Recip
     from motif_lite import metering
 
     observer.phase("planning", "memory")
+    recipe = job.recipe
+    machine = planning.machine_for(recipe, metering.gpu(), supposing=False)
+    metering.keep_within(machine)
     try:
         shape = shapes.of(model_name)
     except ModelError as error:
         if "auto" in (recipe.rollout.max_width, recipe.training.micro_batch_size):
             raise ModelError(f"{error}; without it, set rollout.max_width and training.micro_batch_size") from None
         observer.note(f"note: no memory plan ({error})")
-        return recipe, Estimate({}, 0)
-    machine = planning.machine_for(recipe, metering.gpu(), supposing=False)
-    plan = planning.make(recipe, shape, machine)
+        return recipe, None
+    plan = planning.make(recipe, shape, machine, trains=not job.evaluate_only)
     if not plan.fits:
         complaint = f"{plan.shortage}; {plan.remedy}"
         if machine.device == "cuda":
-            raise RecipeError(complaint)
+            raise RecipeError(f"{complaint}; if you know better, name more with --set model.memory_gib=N")
         observer.note(f"note: {complaint}")  # a CPU can swap, and few replies run to their limits
-    metering.keep_within(machine, plan.estimate)
     return plan.recipe, plan.estimate
 
 
@@ -241,7 +242,7 @@ def _train_and_evaluate(
     benchmarks: Benchmarks,
     run: RunDirectory,
     observer: Observer,
-    planned: Estimate,
+    planned: Estimate | None,
 ) -> None:
     """All stages of a run that are not done yet."""
     from motif_lite import training

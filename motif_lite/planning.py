@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from motif_lite import memory, shapes
-from motif_lite.memory import GIB, DeviceType, Estimate
+from motif_lite.memory import GIB, DeviceType, Estimate, Machine
 from motif_lite.recipe import Recipe, changed, decided
 from motif_lite.shapes import ModelShape
 
@@ -36,22 +36,6 @@ class Gpu:
 
     name: str
     memory_gib: float
-
-
-@dataclass(frozen=True, slots=True)
-class Machine:
-    """What a run has to fit into.
-
-    Attributes:
-        name: For people.
-        memory_gib: What may be used, in GiB.
-        is_here: Nobody had to suppose it.
-    """
-
-    device: DeviceType
-    memory_gib: float
-    name: str
-    is_here: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +71,8 @@ class Plan:
     def shortage(self) -> str:
         """What does not fit, in a sentence without its end."""
         over = [phase for phase in self.estimate.phases if self.estimate.total(phase) > self.usable_bytes]
-        needs = ", ".join(f"{phase} need {self.estimate.total(phase) / GIB:.1f}" for phase in over)
-        needs = needs.replace("update need ", "the update needs ")
-        return f"does not fit: {needs} GiB of the {self.usable_bytes / GIB:.1f} usable on {self.machine.name}"
+        needs = ", ".join(f"{phase} {self.estimate.total(phase) / GIB:.1f}" for phase in over)
+        return f"does not fit: {needs} GiB, where {self.usable_bytes / GIB:.1f} are usable on {self.machine.name}"
 
     @property
     def remedy(self) -> str:
@@ -131,10 +114,10 @@ SPEEDS: dict[DeviceType, Speed] = {
 }
 
 
-def make(recipe: Recipe, shape: ModelShape, machine: Machine) -> Plan:
-    """Decide what the recipe leaves open, and say what it needs."""
+def make(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: bool = True) -> Plan:
+    """Decide what the recipe leaves open, and say what it needs; of an evaluation alone if it is not to train."""
     chosen = _chosen(recipe, shape, machine)
-    estimate = memory.estimate(chosen, shape, machine.device, machine.memory_gib)
+    estimate = memory.estimate(chosen, shape, machine, trains=trains)
     fits = estimate.peak <= _usable(machine)
     return Plan(
         recipe=chosen,
@@ -143,7 +126,7 @@ def make(recipe: Recipe, shape: ModelShape, machine: Machine) -> Plan:
         estimate=estimate,
         num_tokens=_num_tokens(chosen),
         seconds=_seconds(chosen, shape, machine.device),
-        changes={} if fits else _smallest_changes(recipe, shape, machine),
+        changes={} if fits else _smallest_changes(recipe, shape, machine, trains),
     )
 
 
@@ -155,16 +138,16 @@ def machine_for(recipe: Recipe, gpu: Gpu | None, *, vram: float | None = None, s
         vram: Plan for a card of so many GiB instead.
         supposing: Where the recipe needs a GPU and there is none, suppose one; a run has to do with what is here.
     """
-    limit = None if recipe.model.memory_gib == "auto" else recipe.model.memory_gib
+    given = None if recipe.model.memory_gib == "auto" else recipe.model.memory_gib
     if vram is not None:
         return Machine("cuda", vram, f"a GPU of {vram:g} GiB")
     wants_gpu = recipe.model.device == "cuda" or recipe.model.backend == "unsloth"
     if gpu is not None and recipe.model.device != "cpu":
-        return Machine("cuda", min(gpu.memory_gib, limit or math.inf), gpu.name)
+        return Machine("cuda", given or gpu.memory_gib, gpu.name)
     if wants_gpu and supposing:
-        size = limit or _DEFAULT_GPU_GIB
+        size = given or _DEFAULT_GPU_GIB
         return Machine("cuda", size, f"a GPU of {size:g} GiB", is_here=False)
-    return Machine("cpu", min(_physical_memory_gib(), limit or math.inf), "this machine's memory")
+    return Machine("cpu", given or _physical_memory_gib(), "this machine without a GPU")
 
 
 def gpu_by_driver() -> Gpu | None:
@@ -173,6 +156,8 @@ def gpu_by_driver() -> Gpu | None:
     if tool is None:
         return None
     query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
+    query += [f"--id={visible}"] if visible else []
     try:
         answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
         name, _, mib = answer.splitlines()[0].rpartition(",")
@@ -199,37 +184,38 @@ def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
     given = {"rollout.max_width": width, "training.micro_batch_size": micro_batch}
     trial = changed(recipe, {key: 1 for key, value in given.items() if value == "auto"})
 
-    def with_largest(key: str, candidates: list[int], phase: str) -> Recipe:
+    def with_largest(key: str, candidates: list[int], phases: set[str]) -> Recipe:
         for size in candidates:
             larger = changed(trial, {key: size})
-            if memory.estimate(larger, shape, machine.device, machine.memory_gib).total(phase) <= _usable(machine):
+            estimate = memory.estimate(larger, shape, machine)
+            if all(estimate.total(phase) <= _usable(machine) for phase in phases & estimate.phases.keys()):
                 return larger
         return trial
 
     if width == "auto":
-        trial = with_largest("rollout.max_width", _widths(recipe), "futures")
+        trial = with_largest("rollout.max_width", _widths(recipe), {"futures", "evaluation"})
     if micro_batch == "auto":
-        trial = with_largest("training.micro_batch_size", _micro_batches(recipe), "update")
+        trial = with_largest("training.micro_batch_size", _micro_batches(recipe), {"update"})
     return trial
 
 
 def _micro_batches(recipe: Recipe) -> list[int]:
     """Sizes that divide the openings of a step, the largest first."""
-    rows = recipe.training.problems_per_step * recipe.rollout.num_openings
+    rows = recipe.openings_per_step
     return [size for size in range(rows, 0, -1) if rows % size == 0]
 
 
 def _widths(recipe: Recipe) -> list[int]:
     """Powers of two up to what training and evaluation can use, the largest first."""
-    rows = recipe.training.problems_per_step * recipe.rollout.num_openings * recipe.rollout.num_futures
-    problems = [source.num_problems or _WIDEST for source in recipe.evaluation.benchmarks.values()]
-    useful = min(_WIDEST, max([rows, *problems]))
+    futures = recipe.openings_per_step * recipe.rollout.num_futures
+    samples = max(1, recipe.evaluation.num_samples)
+    problems = [(source.num_problems or _WIDEST) * samples for source in recipe.evaluation.benchmarks.values()]
+    useful = min(_WIDEST, max([futures, *problems]))
     return [2**power for power in range(math.ceil(math.log2(useful)), -1, -1)]
 
 
 def _num_tokens(recipe: Recipe) -> dict[str, int]:
-    rollout = recipe.rollout
-    rows = recipe.training.problems_per_step * rollout.num_openings
+    rollout, rows = recipe.rollout, recipe.openings_per_step
     later = rollout.num_rounds - 1 if rollout.strategy == "multi_round" else 0
     return {
         "openings": rows * rollout.openings.max_tokens,
@@ -252,13 +238,12 @@ def _seconds(recipe: Recipe, shape: ModelShape, device: DeviceType) -> dict[str,
         step = shape.num_layers * speed.layer_seconds + max(reading, rows * flop_seconds)
         return new * step + rows * prompt * flop_seconds
 
-    rows = training.problems_per_step * rollout.num_openings
+    rows = recipe.openings_per_step
     seconds = {"openings": call(rows, rollout.max_prompt_tokens, rollout.openings.max_tokens), "futures": 0.0}
     if rollout.strategy == "multi_round":
         all_rows = rows * rollout.num_futures
         width = min(decided(rollout.max_width), all_rows)
-        prompt = min(rollout.max_prompt_tokens + rollout.openings.max_tokens, recipe.model.max_seq_length)
-        one_call = call(width, prompt, rollout.futures.max_tokens)
+        one_call = call(width, memory.later_prompt(recipe), rollout.futures.max_tokens)
         seconds["futures"] = (rollout.num_rounds - 1) * math.ceil(all_rows / width) * one_call
     passes = 4 if training.gradient_checkpointing else 3  # forward, backward twice as much, and forward again
     tokens = rows * (rollout.max_prompt_tokens + rollout.openings.max_tokens)
@@ -266,15 +251,14 @@ def _seconds(recipe: Recipe, shape: ModelShape, device: DeviceType) -> dict[str,
     return seconds
 
 
-def _smallest_changes(recipe: Recipe, shape: ModelShape, machine: Machine) -> Changes | None:
+def _smallest_changes(recipe: Recipe, shape: ModelShape, machine: Machine, trains: bool) -> Changes | None:
     """Walk down the ladder of `_STEPS` until the plan fits, then climb back wherever that is possible."""
 
     def fits(changes: Changes) -> bool:
         trial = changed(recipe, changes)
         its_shape = shapes.of(trial.model.name) if "model.name" in changes else shape
         chosen = _chosen(trial, its_shape, machine)
-        estimate = memory.estimate(chosen, its_shape, machine.device, machine.memory_gib)
-        return estimate.peak <= _usable(machine)
+        return memory.estimate(chosen, its_shape, machine, trains=trains).peak <= _usable(machine)
 
     changes: Changes = {}
     for key, candidates in _STEPS:
@@ -315,6 +299,12 @@ def _more_logit_chunks(recipe: Recipe) -> Iterator[int]:
     return iter((4, 16) if recipe.model.backend == "unsloth" and recipe.training.logit_chunks is None else ())
 
 
+def _smaller_shares(recipe: Recipe) -> Iterator[float]:
+    shares = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+    given = recipe.model.gpu_memory_utilization
+    return (share for share in shares if recipe.model.fast_inference and share < given)
+
+
 def _smaller_models(recipe: Recipe) -> Iterator[str]:
     family = ["Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-3B-Instruct", "Qwen/Qwen2.5-1.5B-Instruct"]
     family.append("Qwen/Qwen2.5-0.5B-Instruct")
@@ -328,9 +318,11 @@ _STEPS: list[tuple[str, Callable[[Recipe], Iterator[Any]]]] = [
     ("training.micro_batch_size", _smaller_micro_batches),
     ("training.gradient_checkpointing", lambda recipe: iter(() if recipe.training.gradient_checkpointing else (True,))),
     ("training.logit_chunks", _more_logit_chunks),
+    ("model.gpu_memory_utilization", _smaller_shares),
+    # these change what is learned, from next to nothing to everything
     ("training.optimizer", lambda recipe: iter(("adamw_8bit", "paged_adamw_8bit"))),
     ("model.load_in_4bit", lambda recipe: iter(() if recipe.model.load_in_4bit else (True,))),
-    # these change what is learned
+    ("training.problems_per_step", lambda recipe: _halvings(recipe.training.problems_per_step, 1)),
     ("lora.rank", lambda recipe: _halvings(recipe.lora.rank, 8)),
     ("rollout.futures.max_tokens", lambda recipe: _halvings(recipe.rollout.futures.max_tokens, 256)),
     ("rollout.openings.max_tokens", lambda recipe: _halvings(recipe.rollout.openings.max_tokens, 256)),

@@ -69,9 +69,9 @@ on a CPU."""
     """Where the model lives; `auto` takes the GPU where there is one."""
     max_seq_length: Annotated[int, Field(ge=16)] = 4096
     """Context in tokens: prompt and reply together. Progress that does not fit is cut, keeping its end."""
-    memory_gib: Auto | Annotated[float, Field(gt=0), Finite] = "auto"
-    """Memory to plan for and to stay within, in GiB; `auto` is all that the GPU has (on a CPU, the machine). Less \
-lets a large card stand for a small one, or leaves room for a desktop."""
+    memory_gib: Auto | Annotated[float, Field(gt=0, le=100_000), Finite] = "auto"
+    """Memory to plan for, in GiB, and on a GPU to stay within; `auto` is all that the GPU, or else the machine, has. \
+Less lets a large card stand for a small one, or leaves room for a desktop; the plan takes any number at its word."""
     fast_inference: bool = False
     """Generate with vLLM inside Unsloth (`pip install vllm`, which is not a requirement); backend `unsloth` only."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1), Finite] = 0.5
@@ -234,11 +234,16 @@ class Recipe(_Section):
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
 
+    @property
+    def openings_per_step(self) -> int:
+        """Openings of all problems of a step: one call of TRL, and one optimiser step."""
+        return self.training.problems_per_step * self.rollout.num_openings
+
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
         """Rules between sections; all that are broken are reported together."""
         rollout, training, context = self.rollout, self.training, self.model.max_seq_length
-        rows = training.problems_per_step * rollout.num_openings
+        rows = self.openings_per_step
         broken = []
         if training.micro_batch_size != "auto" and rows % training.micro_batch_size:
             broken.append(

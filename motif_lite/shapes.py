@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Self
 from urllib.request import Request, urlopen
@@ -71,14 +72,14 @@ class ModelShape:
         Raises:
             ModelError: A key is missing or not a number, or the model is of a kind that is not known here.
         """
-        if any("expert" in key for key in config):
+        if any("expert" in key and value for key, value in config.items()):
             raise ModelError(f"{origin}: a mixture of experts; its memory cannot be planned")
 
         def number(key: str, default: int | None = None) -> int:
             value = config.get(key)
             value = default if value is None else value
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ModelError(f"{origin}: {key} = {value!r} is not a positive number; is this a language model?")
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value < 2**31:
+                raise ModelError(f"{origin}: {key} = {value!r:.40} is not a size; is this a language model?")
             return value
 
         hidden, heads = number("hidden_size"), number("num_attention_heads")
@@ -92,7 +93,7 @@ class ModelShape:
             attention_dim=heads * head_dim,
             kv_dim=number("num_key_value_heads", heads) * head_dim,
             vocab_size=number("vocab_size"),
-            tied_embeddings=bool(config.get("tie_word_embeddings", kind not in ("llama", "mistral"))),
+            tied_embeddings=bool(config.get("tie_word_embeddings", str(kind).startswith("gemma"))),
             attention_bias=bool(config.get("attention_bias", kind == "qwen2")),
         )
 
@@ -140,21 +141,23 @@ def _of_folder(folder: Path) -> ModelShape:
 
 
 def _of_hub_model(model_name: str) -> ModelShape:
-    """From config.json in the hub's cache, or fetched once: the hub's own download would retry for half a minute."""
-    from huggingface_hub import get_token, hf_hub_url, try_to_load_from_cache
+    """From config.json in the hub's cache, or fetched: the hub's own download would retry for half a minute."""
+    from huggingface_hub import constants, get_token, hf_hub_url, try_to_load_from_cache
 
     try:
         cached = try_to_load_from_cache(model_name, "config.json")
         if isinstance(cached, str):
             text = Path(cached).read_text(encoding="utf-8")
+        elif constants.HF_HUB_OFFLINE:
+            raise OSError("HF_HUB_OFFLINE is set, and it is not in the cache")
         else:
-            token = get_token()
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            request = Request(hf_hub_url(model_name, "config.json"), headers=headers)
+            request = Request(hf_hub_url(model_name, "config.json"))
+            if token := get_token():
+                request.add_unredirected_header("Authorization", f"Bearer {token}")
             with urlopen(request, timeout=_HUB_SECONDS) as answer:
                 text = answer.read().decode("utf-8")
         return ModelShape.from_config(_table(text), f"config.json of {model_name}")
-    except (OSError, ValueError, RecursionError) as error:  # no such name, no network, no access, not JSON
+    except (OSError, HTTPException, ValueError, RecursionError) as error:  # no such name, network, access, JSON
         raise ModelError(
             f"{model_name}: its config.json cannot be had ({error}); check model.name and the connection, or give a "
             f"local folder"

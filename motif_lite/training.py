@@ -43,14 +43,14 @@ def train(
     run: RunDirectory,
     observer: Observer,
     *,
-    planned: Estimate,
+    planned: Estimate | None,
     steps_done: Callable[[str, str], int | None] | None,
     stop_requested: StopRequested,
 ) -> bool:
     """Train from the run's newest checkpoint, or from the start, and save the adapter.
 
     Args:
-        planned: Memory by phase, to stand beside what is measured.
+        planned: Memory by phase, to stand beside what is measured; None where there is no plan.
         steps_done: Reads progress notes, where the data set can (see `data.Dataset`).
         stop_requested: Asked after every step; a stop saves a checkpoint first.
 
@@ -86,9 +86,8 @@ def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOCo
 def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> dict[str, Any]:
     """Every field that matters is set: defaults differ between TRL versions, and Unsloth replaces many."""
     rollout, training = recipe.rollout, recipe.training
-    rows = training.problems_per_step * rollout.num_openings
     micro_batch_size = decided(training.micro_batch_size)
-    accumulation = rows // micro_batch_size
+    accumulation = recipe.openings_per_step // micro_batch_size
     on_cpu = policy.device_type == "cpu"
     half = _half_precision(on_cpu, recipe.model.dtype)
     return dict(  # noqa: C408  # the keyword arguments of a call
@@ -161,11 +160,11 @@ class TrainingStep:
         strategy: Strategy,
         problems: Sequence[Problem],
         observer: Observer,
-        planned: Estimate,
+        planned: Estimate | None,
         steps_done: Callable[[str, str], int | None] | None,
     ) -> None:
         self.recipe, self.policy, self.strategy, self.observer = recipe, policy, strategy, observer
-        self.planned_bytes = {phase: planned.measurable(phase, policy.device_type) for phase in planned.phases}
+        self.planned_bytes = planned.measurable(policy.device_type) if planned else {}
         self.steps_done = steps_done
         self.meter = PhaseMeter(policy.device_type)
         self.rollouts = Rollouts(())
@@ -253,8 +252,8 @@ class _StepCallback(TrainerCallback):
         self.stop_requested = stop_requested
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        rows = self.recipe.training.problems_per_step * self.recipe.rollout.num_openings
-        self.observer.phase("openings", f"round 1 of {self.step.strategy.num_rounds}, {rows} replies")
+        width = self.recipe.openings_per_step
+        self.observer.phase("openings", f"round 1 of {self.step.strategy.num_rounds}, {width} replies")
         self.step.meter.start("openings")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:

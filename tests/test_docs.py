@@ -16,6 +16,11 @@ def test_the_recipe_reference_is_what_the_code_says() -> None:
     assert (ROOT / "docs" / "recipe.md").read_text() == generate_recipe_md.page(), "run: make docs"
 
 
+def test_the_recipe_reference_speaks_no_python() -> None:
+    page = (ROOT / "docs" / "recipe.md").read_text()
+    assert not [word for word in ("typing", "Annotated", "NoneType", "Literal") if word in page]
+
+
 def test_every_file_that_the_readme_links_to_exists() -> None:
     readme = (ROOT / "README.md").read_text()
     links = [link for link in re.findall(r"\]\(([^)]+)\)", readme) if not link.startswith("http")]

@@ -84,6 +84,7 @@ def test_an_adapter_on_all_projections_of_the_3b_model_has_120_million_weights()
         (json.dumps(CONFIG | {"num_hidden_layers": "2"}), "num_hidden_layers"),
         (json.dumps(CONFIG | {"vocab_size": -1}), "vocab_size"),
         (json.dumps(CONFIG | {"num_attention_heads": True}), "num_attention_heads"),
+        (json.dumps(CONFIG | {"hidden_size": 10**400}), "hidden_size"),
         (json.dumps(CONFIG | {"num_local_experts": 8}), "experts"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from motif_lite import data, memory, policies, shapes
+from motif_lite.memory import Machine
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe import Recipe
 from motif_lite.rollout import STRATEGIES
@@ -40,7 +41,7 @@ class Training:
             self.problems,
             self.run,
             self.observer,
-            planned=memory.estimate(self.recipe, shapes.TINY, "cpu", memory_gib=8.0),
+            planned=memory.estimate(self.recipe, shapes.TINY, Machine("cpu", 8.0, "a test's")),
             steps_done=data.steps_done(self.recipe.data.train),
             stop_requested=lambda: stop_after is not None and len(self.run.metrics()) + 1 >= stop_after,
         )

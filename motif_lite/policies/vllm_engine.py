@@ -35,6 +35,7 @@ def trainer_options(recipe: Recipe) -> dict[str, Any]:
         "vllm_mode": "colocate",
         "vllm_gpu_memory_utilization": recipe.model.gpu_memory_utilization,
         "vllm_max_model_length": recipe.model.max_seq_length,
+        "vllm_importance_sampling_correction": False,  # Unsloth's default; TRL's is the other
     }
 
 
