@@ -72,7 +72,9 @@ def _larger(m: int, k: int, micro: int, *changes: str) -> Case:
 
 
 CASES = {
-    "tiny, the shipped recipe": Case("tiny", "tiny_cpu.toml", ("training.max_steps=2", "evaluation.benchmarks={}")),
+    "tiny, m=8 k=4": Case(
+        "tiny", "tiny_cpu.toml", ("training.max_steps=2", "evaluation.benchmarks={}", "rollout.max_prompt_tokens=32")
+    ),
     "0.5B, m=2 k=1": _small(*_FULL),
     "0.5B, m=2 k=1, 4 bit": _small(*_FOUR_BIT),
     "wide MLP": _wide(),
