@@ -33,7 +33,7 @@ def keep_within(machine: Machine) -> None:
     found = gpu()
     if machine.device == "cuda" and found is not None:
         tensors = machine.memory_gib - CUDA_LIBRARIES / GIB
-        torch.cuda.set_per_process_memory_fraction(min(1.0, tensors / found.memory_gib))
+        torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.01, tensors / found.memory_gib)))
     elif machine.device == "cpu":
         with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL("libc.so.6").mallopt(*_MMAP_THRESHOLD)

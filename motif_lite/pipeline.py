@@ -154,9 +154,9 @@ def job(
         root = out or (newest_run(RUNS / path.stem) if path else None)
         if root is None:
             raise RunError("no run to resume; give --out with its directory")
-        return _plan_existing(path, changes, root, evaluate_only=False)
+        return _existing_job(path, changes, root, evaluate_only=False)
     if evaluate_only and out is not None and holds_run(out):
-        return _plan_existing(path, changes, out, evaluate_only=True)
+        return _existing_job(path, changes, out, evaluate_only=True)
     if evaluate_only and path is None:
         where = f"{out}: holds no run" if out else "nothing to evaluate"
         raise RunError(f"{where}; give --out with a run directory, or --recipe for a bare model")
@@ -167,7 +167,7 @@ def job(
     return Job(path.stem, recipe, root, path.read_text(encoding="utf-8"), evaluate_only=evaluate_only)
 
 
-def _plan_existing(path: Path | None, changes: Sequence[str], root: Path, *, evaluate_only: bool) -> Job:
+def _existing_job(path: Path | None, changes: Sequence[str], root: Path, *, evaluate_only: bool) -> Job:
     """Go on with a run, with its own recipe or with one that differs only where it may."""
     run = RunDirectory.open(root)
     recipe = run.resolved(TABLES, changes) if path is None else check(path, changes)
