@@ -79,7 +79,7 @@ CASES = {
     "0.5B, m=2 k=1, 4 bit": _small(*_FOUR_BIT),
     "wide MLP": _wide(),
     "0.5B, m=4 k=2": _larger(4, 2, 4),
-    "0.5B, m=4 k=8, micro-batch 1": _larger(4, 8, 1, "rollout.num_rounds=2"),
+    "0.5B, m=4 k=4, micro-batch 1": _larger(4, 4, 1, "rollout.num_rounds=2"),
     "0.5B, m=4 k=2, no checkpointing": _larger(4, 2, 4, "training.gradient_checkpointing=false"),
 }
 """What is measured, by name."""

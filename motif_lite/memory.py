@@ -207,25 +207,28 @@ class _Counting:
         return self.hidden_bytes * (3 * shape.hidden_size + 4 * shape.intermediate_size)
 
     def update(self) -> Items:
-        """One forward and backward pass of a micro-batch."""
-        shape, training = self.shape, self.recipe.training
+        """One forward and backward pass of a micro-batch.
+
+        With checkpointing a block is computed anew after the logits have gone: the larger of the two counts.
+        """
+        shape, training, rollout = self.shape, self.recipe.training, self.recipe.rollout
         micro_batch = decided(training.micro_batch_size)
-        rollout = self.recipe.rollout
         tokens = micro_batch * (rollout.max_prompt_tokens + rollout.openings.max_tokens)
+        gradients = {"gradients": self.lora_weights * _LORA_BYTES}
         block = tokens * self._block_per_token()
-        at_work = tokens * self.hidden_bytes * 2 * (shape.intermediate_size + shape.hidden_size)  # gradients in a block
-        kept = tokens * shape.hidden_size * self.hidden_bytes  # a block's input
+        logits = self._logits(micro_batch * rollout.openings.max_tokens, micro_batch)
         if not training.gradient_checkpointing:
-            activations = block * shape.num_layers + at_work
-        elif self.is_unsloth:
-            activations = 2 * kept + block + at_work  # it sends the blocks' inputs to the machine's memory
-        else:
-            activations = kept * shape.num_layers + block + at_work
-        return {
-            "gradients": self.lora_weights * _LORA_BYTES,
-            "activations": activations,
-            "logits": self._logits(micro_batch * rollout.openings.max_tokens, micro_batch),
-        }
+            return gradients | {"activations": block * shape.num_layers, "logits": logits}
+        inputs = (
+            tokens * shape.hidden_size * self.hidden_bytes
+        )  # of a block; Unsloth sends them to the machine's memory
+        kept = inputs * (2 if self.is_unsloth else shape.num_layers)
+        at_work = block + tokens * self.hidden_bytes * 2 * (
+            shape.intermediate_size + shape.hidden_size
+        )  # its gradients
+        if at_work > logits:
+            return gradients | {"activations": kept + at_work}
+        return gradients | {"activations": kept, "logits": logits}
 
     def _block_per_token(self) -> int:
         """Bytes per token that one block keeps for its backward pass.
