@@ -53,17 +53,17 @@ class Case:
 
 def _small(*changes: str) -> Case:
     """Quick enough for the tests."""
-    limits = ("rollout.openings.max_tokens=8", "rollout.futures.max_tokens=8", "rollout.num_rounds=2")
+    limits = ("rollout.openings.max_tokens=8", "rollout.futures.max_tokens=4", "rollout.num_rounds=2")
     batch = ("rollout.num_openings=2", "rollout.num_futures=1", "training.micro_batch_size=2")
-    prompt = ("rollout.max_prompt_tokens=128", "rollout.futures.top_p=1.0")
-    return Case("0.5b", "motif_gsm8k.toml", (*_COMMON, *limits, *batch, *prompt, *changes), 128)
+    prompt = ("rollout.max_prompt_tokens=64", "rollout.futures.top_p=1.0")
+    return Case("0.5b", "motif_gsm8k.toml", (*_COMMON, *limits, *batch, *prompt, *changes), 64)
 
 
 def _wide() -> Case:
     """Little that stays, much to work with: logits and a wide MLP."""
-    limits = ("rollout.openings.max_tokens=64", "rollout.futures.max_tokens=16", "rollout.num_rounds=2")
+    limits = ("rollout.openings.max_tokens=64", "rollout.futures.max_tokens=4", "rollout.num_rounds=2")
     batch = ("rollout.num_openings=8", "rollout.num_futures=2", "training.micro_batch_size=8")
-    return Case("wide", "motif_gsm8k.toml", (*_COMMON, *limits, *batch, "rollout.max_prompt_tokens=128", *_FULL), 128)
+    return Case("wide", "motif_gsm8k.toml", (*_COMMON, *limits, *batch, "rollout.max_prompt_tokens=64", *_FULL), 64)
 
 
 def _larger(m: int, k: int, micro: int, *changes: str) -> Case:
