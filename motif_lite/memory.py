@@ -42,8 +42,9 @@ Items = dict[str, int]
 
 CUDA_LIBRARIES = 700 * MIB
 """CUDA context, cuBLAS workspace, compiled kernels. Assumed: no GPU has been at hand."""
-_CPU_LIBRARIES = 560 * MIB
-"""Python with torch, transformers, PEFT, TRL and datasets imported; measured as resident memory on Linux."""
+_CPU_LIBRARIES = 620 * MIB
+"""Python with torch, transformers, PEFT, TRL and datasets imported, as resident memory on Linux: 550 MiB were measured
+with one thread, 700 with two."""
 
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per weight: 4 bits, an 8-bit scale for 64 weights, and a 32-bit one for 256 of those (double quantisation)."""
