@@ -79,8 +79,8 @@ class Estimate:
 
     @property
     def peak(self) -> int:
-        """Bytes of the phase that needs most."""
-        return max(map(self.total, self.phases))
+        """Bytes of the phase that needs most; 0 where there is nothing to do."""
+        return max(map(self.total, self.phases), default=0)
 
 
 def estimate(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: bool = True) -> Estimate:
@@ -217,16 +217,13 @@ class _Counting:
         tokens = micro_batch * (rollout.max_prompt_tokens + rollout.openings.max_tokens)
         gradients = {"gradients": self.lora_weights * _LORA_BYTES}
         block = tokens * self._block_per_token()
-        logits = self._logits(micro_batch * rollout.openings.max_tokens, micro_batch)
+        logits = self._logits(micro_batch)
         if not training.gradient_checkpointing:
             return gradients | {"activations": block * shape.num_layers, "logits": logits}
-        inputs = (
-            tokens * shape.hidden_size * self.hidden_bytes
-        )  # of a block; Unsloth sends them to the machine's memory
-        kept = inputs * (2 if self.is_unsloth else shape.num_layers)
-        at_work = block + tokens * self.hidden_bytes * 2 * (
-            shape.intermediate_size + shape.hidden_size
-        )  # its gradients
+        # The blocks' inputs are kept; Unsloth sends all but two to the machine's memory.
+        kept = tokens * self.hidden_bytes * shape.hidden_size * (2 if self.is_unsloth else shape.num_layers)
+        backward = tokens * self.hidden_bytes * 2 * (shape.intermediate_size + shape.hidden_size)
+        at_work = block + backward
         if at_work > logits:
             return gradients | {"activations": kept + at_work}
         return gradients | {"activations": kept, "logits": logits}
@@ -242,18 +239,18 @@ class _Counting:
         kept = 4 * shape.hidden_size + 5 * shape.attention_dim + 4 * shape.intermediate_size + adapters
         return self.hidden_bytes * kept
 
-    def _logits(self, tokens: int, micro_batch: int) -> int:
+    def _logits(self, micro_batch: int) -> int:
         """The update's logits, which outweigh all else with a vocabulary of 150 thousand.
 
         TRL holds four of them in 32 bits: as computed, their gradient, and two parts that it is summed from
         (measured). Unsloth computes them in chunks of 16 bits, turned to 32, and keeps the latter of all chunks for
         the backward pass; where `logit_chunks` is given it keeps nothing and computes each chunk twice.
         """
-        size = self.shape.vocab_size
+        size, opening = self.shape.vocab_size, self.recipe.rollout.openings.max_tokens
         if not self.is_unsloth:
-            return 4 * 4 * tokens * size
-        opening = tokens // micro_batch  # Unsloth checks its packed rows against one whole row, at first
+            return 4 * 4 * micro_batch * opening * size
         chunks = self.recipe.training.logit_chunks
         if chunks is None:
-            return 4 * tokens * size + (2 + 4) * (opening // _UNSLOTH_LOGIT_CHUNKS) * size
+            return (4 * micro_batch * opening + (2 + 4) * (opening // _UNSLOTH_LOGIT_CHUNKS)) * size
+        # At first Unsloth checks its packed rows against one whole row.
         return max((2 + 4 + 4) * (opening // chunks), (2 + 4) * opening) * size

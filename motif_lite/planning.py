@@ -45,12 +45,11 @@ class Plan:
     Attributes:
         recipe: As given, with numbers for ``auto``.
         num_tokens: Generated in one step, by phase, if every reply runs to its limit.
-        seconds: Of one step, by phase, under the same condition and `speed`.
+        seconds: Of one step, by phase, under the same condition and `SPEEDS`.
         changes: The smallest changes that make it fit; empty where it fits, None where none were found.
     """
 
     recipe: Recipe
-    shape: ModelShape
     machine: Machine
     estimate: Estimate
     num_tokens: dict[str, int]
@@ -121,7 +120,6 @@ def make(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: bool = 
     fits = estimate.peak <= _usable(machine)
     return Plan(
         recipe=chosen,
-        shape=shape,
         machine=machine,
         estimate=estimate,
         num_tokens=_num_tokens(chosen),
@@ -306,9 +304,7 @@ def _smaller_shares(recipe: Recipe) -> Iterator[float]:
 
 
 def _smaller_models(recipe: Recipe) -> Iterator[str]:
-    family = ["Qwen/Qwen2.5-7B-Instruct", "Qwen/Qwen2.5-3B-Instruct", "Qwen/Qwen2.5-1.5B-Instruct"]
-    family.append("Qwen/Qwen2.5-0.5B-Instruct")
-    name = recipe.model.name
+    family, name = [f"Qwen/Qwen2.5-{size}-Instruct" for size in ("7B", "3B", "1.5B", "0.5B")], recipe.model.name
     return iter(family[family.index(name) + 1 :] if name in family else ())
 
 

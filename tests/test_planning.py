@@ -95,6 +95,11 @@ def test_an_evaluation_alone_needs_no_update() -> None:
     assert "evaluation" not in planning.make(given, shape, machine).estimate.phases
 
 
+def test_an_evaluation_of_nothing_fits_anywhere() -> None:
+    given = recipe("motif_gsm8k", "training.micro_batch_size=8", "evaluation.benchmarks={}")
+    assert planning.make(given, shapes.of(given.model.name), Machine("cuda", 1.0, "a card"), trains=False).fits
+
+
 def test_a_size_without_a_plan_is_refused() -> None:
     done = command("--recipe", "recipes/motif_gsm8k.toml", "--vram", "24")
     assert done.returncode == 2
