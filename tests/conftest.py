@@ -1,6 +1,7 @@
 """Real models for tests: a random one of Qwen2's architecture, and the tiny one that the project builds."""
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,16 @@ def write_random_qwen(folder: Path, shape: ModelShape) -> Path:
     model.get_input_embeddings().weight.data[tokenizer.pad_token_id] = torch.randn(shape.hidden_size)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    return folder
+
+
+def copy_without(model: Path, folder: Path, part: str) -> Path:
+    """A copy of a model that lacks the weights with this part in their name."""
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(model, folder)
+    weights = {name: w for name, w in load_file(folder / "model.safetensors").items() if part not in name}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     return folder
 
 

@@ -15,6 +15,7 @@ from motif_lite.policies.local import ADAPTER_FILE, LocalPolicy
 from motif_lite.recipe import Recipe
 from motif_lite.rollout import STRATEGIES
 from motif_lite.types import Sampling, Turn
+from tests.conftest import copy_without
 
 GREEDY = Sampling(max_tokens=24, temperature=0.0)
 SAMPLED = Sampling(max_tokens=24)
@@ -263,13 +264,7 @@ def test_a_model_without_weights_is_refused(qwen_folder: Path, tiny_recipe: Make
 
 
 def test_a_model_that_lacks_some_weights_is_refused(qwen_folder: Path, tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
-    folder = tmp_path / "model"
-    shutil.copytree(qwen_folder, folder)
-    weights = load_file(folder / "model.safetensors")
-    whole = {name: weight for name, weight in weights.items() if "layers.1.mlp" not in name}
-    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    folder = copy_without(qwen_folder, tmp_path / "model", "layers.1.mlp")
     with pytest.raises(ModelError, match="weights are missing"):
         load_any(tiny_recipe(), str(folder))
 

@@ -51,6 +51,12 @@ class Training:
             name: weight.detach().clone() for name, weight in self.policy.model.named_parameters() if "lora" in name
         }
 
+    def require_same_as(self, other: "Training") -> None:
+        assert untimed(self.run.metrics()) == untimed(other.run.metrics())
+        assert self.run.rollouts() == other.run.rollouts()
+        for name, weight in other.adapter().items():
+            assert torch.equal(self.adapter()[name], weight)
+
 
 def untimed(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
     measured = {"seconds", "tokens_per_second", "peak_memory_bytes"}
@@ -145,10 +151,7 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     torch.manual_seed(12345)  # a new process has another random state
     second = Training(recipe, tiny_folder, tmp_path / "stopped")
     assert second.train()
-    assert untimed(second.run.metrics()) == untimed(finished.run.metrics())
-    assert second.run.rollouts() == finished.run.rollouts()
-    for name, weight in finished.adapter().items():
-        assert torch.equal(second.adapter()[name], weight)
+    second.require_same_as(finished)
 
 
 def test_lines_of_steps_after_the_checkpoint_are_written_once(

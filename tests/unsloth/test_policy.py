@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe import Recipe
 from motif_lite.types import Sampling
+from tests.conftest import copy_without
 from tests.unsloth.conftest import PINNED, ROOT, WORKING_FOLDER, Finished, recorder
 
 MakeRecipe = Callable[..., Recipe]
@@ -271,13 +271,7 @@ def test_targets_that_do_not_fit_are_refused(make_recipe: MakeRecipe) -> None:
 def test_a_model_that_lacks_some_weights_is_refused(
     make_recipe: MakeRecipe, random_folder: Path, tmp_path: Path
 ) -> None:
-    from safetensors.torch import load_file, save_file
-
-    folder = tmp_path / "model"
-    shutil.copytree(random_folder, folder)
-    weights = load_file(folder / "model.safetensors")
-    whole = {name: weight for name, weight in weights.items() if "mlp.up_proj" not in name}
-    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    folder = copy_without(random_folder, tmp_path / "model", "mlp.up_proj")
     with pytest.raises(ModelError, match="weights are missing"):
         load(make_recipe(), folder)
 
