@@ -55,7 +55,7 @@ def write(
     """
     assert len(prompts) <= policy.max_width, "the prompts must go through in one call"
     with _listening(policy, forced, padding_seen) as heard:
-        policy.generate(prompts, Sampling(max_tokens=num_tokens, temperature=0.0), seed=0)
+        policy.generate(prompts, Sampling(max_tokens=num_tokens, temperature=0.0), seeds=[0] * len(prompts))
     (written,) = heard
     return written
 

@@ -170,7 +170,7 @@ def batching(bench: Bench) -> Finding:
     rounds = _futures_prompts(run)
     sampling = run.resolved(pipeline.TABLES).rollout.futures
     sampling = sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, _SHORT)})
-    policy.generate(rounds[0][:1], sampling.model_copy(update={"max_tokens": 4}), seed=0)  # kernels are compiled
+    policy.generate(rounds[0][:1], sampling.model_copy(update={"max_tokens": 4}), seeds=[0])  # kernels are compiled
     together: list[list[float]] = [[] for _ in rounds]
     alone: list[list[float]] = [[] for _ in rounds]
     for repeat in range(3):
@@ -205,7 +205,9 @@ def _futures_prompts(run: RunDirectory) -> list[list[str]]:
 
 def _seconds(policy: "LocalPolicy", rendered: list[str], sampling: Sampling, seed: int) -> float:
     started = time.monotonic()
-    policy.generate(rendered, sampling, seed=seed)  # replies are text, so the GPU is done when they are there
+    policy.generate(
+        rendered, sampling, seeds=range(seed, seed + len(rendered))
+    )  # replies are text, so the GPU is done when they are there
     return time.monotonic() - started
 
 

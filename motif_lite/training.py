@@ -111,7 +111,7 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> dict[
         temperature=rollout.openings.temperature,
         top_p=rollout.openings.top_p,
         top_k=rollout.openings.top_k,
-        min_p=None,
+        min_p=rollout.openings.min_p or None,
         repetition_penalty=1.0,
         use_vllm=False,
         # loss
@@ -181,8 +181,9 @@ class TrainingStep:
     ) -> None:
         """Continue the openings that TRL has sampled to the last round, and score them."""
         self.meter.start("futures")
+        stop = self.recipe.rollout.openings.stop
         openings = [
-            (self._problems[name], Turn(self.policy.render(prompt), self.policy.read_reply(ids)))
+            (self._problems[name], Turn(self.policy.render(prompt), self.policy.read_reply(ids, stop)))
             for name, prompt, ids in zip(problem_ids, prompts, completion_ids, strict=True)
         ]
         self.rollouts = self.strategy.continue_openings(

@@ -1,8 +1,8 @@
 """The nouns that every module shares: what is asked, what is said, and how it is sampled."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, TypedDict
+from dataclasses import dataclass, field
+from typing import Annotated, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -43,11 +43,15 @@ class Reply:
         text: Decoded, without special tokens.
         num_tokens: Generated tokens, the end-of-turn token included.
         finish: ``stop`` if the policy ended its turn, ``length`` if it was cut off.
+        token_ids: The generated tokens; empty where only text is known.
+        logprobs: Their log-probabilities under the policy at temperature 1; empty where they were not measured.
     """
 
     text: str
     num_tokens: int
     finish: Literal["stop", "length"]
+    token_ids: tuple[int, ...] = field(default=(), repr=False)
+    logprobs: tuple[float, ...] = field(default=(), repr=False, compare=False)  # they differ in their last bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,3 +106,7 @@ class Sampling(BaseModel):
     """Nucleus: draw from the smallest set of tokens that holds this probability; 1 is off."""
     top_k: int = Field(default=0, ge=0)
     """Draw from the k likeliest tokens only; 0 is off."""
+    min_p: float = Field(default=0.0, ge=0.0, lt=1.0, allow_inf_nan=False)
+    """Draw from tokens at least this share as likely as the likeliest; 0 is off."""
+    stop: list[Annotated[str, Field(min_length=1, max_length=64)]] = []
+    """Texts that end a reply once they stand in it, e.g. `["</answer>"]`."""

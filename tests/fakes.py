@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from motif_lite.policies import Policy
 from motif_lite.types import Conversation, OnProgress, Opening, Problem, Reply, Sampling, Trajectory, Turn
 
 Script = Callable[[str, Sampling], str]
@@ -18,7 +19,7 @@ class Call:
 
     prompts: tuple[str, ...]
     sampling: Sampling
-    seed: int
+    seeds: tuple[int, ...]
 
     @property
     def width(self) -> int:
@@ -52,9 +53,14 @@ class ScriptedPolicy:
         return text[-max_tokens:] if max_tokens > 0 else ""
 
     def generate(
-        self, prompts: Sequence[str], sampling: Sampling, *, seed: int, on_progress: OnProgress | None = None
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        *,
+        seeds: Sequence[int],
+        on_progress: OnProgress | None = None,
     ) -> list[Reply]:
-        self.calls.append(Call(tuple(prompts), sampling, seed))
+        self.calls.append(Call(tuple(prompts), sampling, tuple(seeds)))
         written = [self.script(prompt, sampling) for prompt in prompts]
         if on_progress is not None:
             on_progress(1, 1)
@@ -62,6 +68,14 @@ class ScriptedPolicy:
             Reply(text[: sampling.max_tokens], len(text), "length" if len(text) > sampling.max_tokens else "stop")
             for text in written
         ]
+
+
+def write(
+    policy: Policy, prompts: Sequence[str], sampling: Sampling, *, seed: int = 0, on_progress: OnProgress | None = None
+) -> list[Reply]:
+    """Let a policy reply; one seed is enough to name the streams of all replies."""
+    seeds = range(1000 * seed, 1000 * seed + len(prompts))
+    return policy.generate(prompts, sampling, seeds=seeds, on_progress=on_progress)
 
 
 class RecordingObserver:

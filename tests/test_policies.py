@@ -16,6 +16,7 @@ from motif_lite.recipe import Recipe
 from motif_lite.rollout import STRATEGIES
 from motif_lite.types import Sampling, Turn
 from tests.conftest import copy_without
+from tests.fakes import write
 
 GREEDY = Sampling(max_tokens=24, temperature=0.0)
 SAMPLED = Sampling(max_tokens=24)
@@ -54,34 +55,34 @@ def disturb_adapter(policy: LocalPolicy, scale: float = 0.5) -> None:
 def test_a_left_padded_batch_writes_what_each_prompt_alone_writes(policy: LocalPolicy) -> None:
     prompts = rendered(policy, 9)
     assert len({policy.count_tokens(prompt) for prompt in prompts}) > 3
-    together = policy.generate(prompts, GREEDY, seed=0)
-    alone = [policy.generate([prompt], GREEDY, seed=0)[0] for prompt in prompts]
+    together = write(policy, prompts, GREEDY)
+    alone = [write(policy, [prompt], GREEDY)[0] for prompt in prompts]
     assert together == alone
 
 
 def test_the_padding_side_of_the_tokenizer_does_not_matter(policy: LocalPolicy) -> None:
     prompts = rendered(policy, 5)
-    left = policy.generate(prompts, GREEDY, seed=0)
+    left = write(policy, prompts, GREEDY)
     policy.tokenizer.padding_side = "right"
-    assert policy.generate(prompts, GREEDY, seed=0) == left
+    assert write(policy, prompts, GREEDY) == left
 
 
 def test_the_same_seed_gives_the_same_replies_and_another_seed_others(policy: LocalPolicy) -> None:
     prompts = rendered(policy, 6)
-    first = policy.generate(prompts, SAMPLED, seed=3)
-    assert policy.generate(prompts, SAMPLED, seed=3) == first
-    assert policy.generate(prompts, SAMPLED, seed=4) != first
+    first = write(policy, prompts, SAMPLED, seed=3)
+    assert write(policy, prompts, SAMPLED, seed=3) == first
+    assert write(policy, prompts, SAMPLED, seed=4) != first
 
 
 def test_generating_leaves_the_random_state_alone(policy: LocalPolicy) -> None:
     before = torch.get_rng_state()
-    policy.generate(rendered(policy, 2), SAMPLED, seed=3)
+    write(policy, rendered(policy, 2), SAMPLED, seed=3)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_width_limit_splits_the_call_and_loses_nothing(policy: LocalPolicy) -> None:
     prompts = rendered(policy, 7)
-    wide = policy.generate(prompts, GREEDY, seed=0)
+    wide = write(policy, prompts, GREEDY)
     policy.max_width = 3
     widths: list[int] = []
     generate = policy.model.generate
@@ -91,17 +92,15 @@ def test_a_width_limit_splits_the_call_and_loses_nothing(policy: LocalPolicy) ->
         return generate(**inputs)
 
     policy.model.generate = counting
-    assert policy.generate(prompts, GREEDY, seed=0) == wide
+    assert write(policy, prompts, GREEDY) == wide
     assert widths == [3, 3, 1]
 
 
-def test_progress_counts_token_steps(policy: LocalPolicy) -> None:
+def test_progress_counts_tokens(policy: LocalPolicy) -> None:
     seen: list[tuple[int, int]] = []
     policy.max_width = 2
-    replies = policy.generate(
-        rendered(policy, 3), GREEDY, seed=0, on_progress=lambda done, total: seen.append((done, total))
-    )
-    assert {total for _, total in seen} == {2 * GREEDY.max_tokens}
+    replies = write(policy, rendered(policy, 3), GREEDY, on_progress=lambda done, total: seen.append((done, total)))
+    assert {total for _, total in seen} == {3 * GREEDY.max_tokens}
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
     assert len(seen) >= max(reply.num_tokens for reply in replies)
 
@@ -123,11 +122,11 @@ def test_keep_end_keeps_the_end(policy: LocalPolicy) -> None:
 
 def test_replies_change_with_the_adapters_weights(policy: LocalPolicy) -> None:
     prompts = rendered(policy, 4)
-    base = policy.generate(prompts, GREEDY, seed=0)
+    base = write(policy, prompts, GREEDY)
     disturb_adapter(policy)
-    assert policy.generate(prompts, GREEDY, seed=0) != base
+    assert write(policy, prompts, GREEDY) != base
     with policy.model.disable_adapter():
-        assert policy.generate(prompts, GREEDY, seed=0) == base
+        assert write(policy, prompts, GREEDY) == base
 
 
 def test_futures_come_from_the_adapter_as_it_stands(policy: LocalPolicy, tiny_recipe: MakeRecipe) -> None:
@@ -135,7 +134,7 @@ def test_futures_come_from_the_adapter_as_it_stands(policy: LocalPolicy, tiny_re
     strategy = STRATEGIES["multi_round"](recipe.rollout)
     problem = chain_sum.problems(1, seed=5, split="test")[0]
     prompt = policy.render(strategy.first_messages(problem))
-    opening = (problem, Turn(prompt, policy.generate([prompt], GREEDY, seed=0)[0]))
+    opening = (problem, Turn(prompt, write(policy, [prompt], GREEDY)[0]))
 
     def futures() -> list[str]:
         rollouts = strategy.continue_openings(policy, [opening], 3, GREEDY, seed=1)
@@ -163,16 +162,16 @@ def flags(model: Any) -> list[tuple[bool, object]]:
 
 def test_generation_in_mid_training_equals_eval_mode_token_by_token(training_policy: LocalPolicy) -> None:
     prompts = rendered(training_policy, 5)
-    during = training_policy.generate(prompts, GREEDY, seed=0)
+    during = write(training_policy, prompts, GREEDY)
     training_policy.model.gradient_checkpointing_disable()
     training_policy.model.eval()
-    assert training_policy.generate(prompts, GREEDY, seed=0) == during
+    assert write(training_policy, prompts, GREEDY) == during
 
 
 def test_modes_are_as_they_were_after_generating(training_policy: LocalPolicy) -> None:
     training_policy.model.get_base_model().model.layers[1].eval()
     before = flags(training_policy.model)
-    training_policy.generate(rendered(training_policy, 2), GREEDY, seed=0)
+    write(training_policy, rendered(training_policy, 2), GREEDY)
     assert flags(training_policy.model) == before
 
 
@@ -184,7 +183,7 @@ def test_modes_are_as_they_were_after_an_exception(training_policy: LocalPolicy)
         raise RuntimeError("in mid-generation")
 
     with pytest.raises(RuntimeError, match="in mid-generation"):
-        training_policy.generate(rendered(training_policy, 2), GREEDY, seed=0, on_progress=fail)
+        write(training_policy, rendered(training_policy, 2), GREEDY, on_progress=fail)
     assert flags(training_policy.model) == before
 
 
@@ -199,8 +198,8 @@ def test_the_models_own_sampling_defaults_do_not_leak(
     (folder / "generation_config.json").write_text(json.dumps(settings))
     plain, defaulted = load(qwen_folder, tiny_recipe()), load(folder, tiny_recipe())
     prompts = rendered(plain, 4)
-    assert defaulted.generate(prompts, SAMPLED, seed=3) == plain.generate(prompts, SAMPLED, seed=3)
-    assert defaulted.generate(prompts, GREEDY, seed=3) == plain.generate(prompts, GREEDY, seed=3)
+    assert write(defaulted, prompts, SAMPLED, seed=3) == write(plain, prompts, SAMPLED, seed=3)
+    assert write(defaulted, prompts, GREEDY, seed=3) == write(plain, prompts, GREEDY, seed=3)
     assert defaulted.model.generation_config.top_k != 1  # what TRL's openings would take
 
 
@@ -213,9 +212,9 @@ def test_an_adapter_survives_saving_and_loading(
     assert not list((tmp_path / "adapter").glob("*.bin"))
     fresh = load(qwen_folder, tiny_recipe())
     prompts = rendered(policy, 3)
-    assert fresh.generate(prompts, GREEDY, seed=0) != policy.generate(prompts, GREEDY, seed=0)
+    assert write(fresh, prompts, GREEDY) != write(policy, prompts, GREEDY)
     fresh.load_adapter(tmp_path / "adapter")
-    assert fresh.generate(prompts, GREEDY, seed=0) == policy.generate(prompts, GREEDY, seed=0)
+    assert write(fresh, prompts, GREEDY) == write(policy, prompts, GREEDY)
 
 
 def test_an_adapter_that_does_not_fit_is_refused(
@@ -245,7 +244,7 @@ def test_a_4_bit_model_generates_between_training_steps(qwen_folder: Path, tiny_
         loss = policy.model(input_ids=ids, labels=ids).loss
         loss.backward()
         assert torch.isfinite(loss)
-        assert all(reply.num_tokens for reply in policy.generate(rendered(policy, 3), SAMPLED, seed=0))
+        assert all(reply.num_tokens for reply in write(policy, rendered(policy, 3), SAMPLED))
 
 
 def test_folders_that_are_no_models_are_refused_with_the_remedy(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:

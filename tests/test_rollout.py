@@ -22,6 +22,10 @@ def counting() -> ScriptedPolicy:
     return ScriptedPolicy(lambda prompt, sampling: f"thought-{(n := next(number))} <answer>note-{n}.</answer>")
 
 
+def streams(policy: ScriptedPolicy) -> set[int]:
+    return {seed for call in policy.calls for seed in call.seeds}
+
+
 def openings_of(problems: list[Problem], each: int) -> list[tuple[Problem, Turn]]:
     return [(p, turn(f"<answer>opening {p.id}-{i}.</answer>")) for p in problems for i in range(each)]
 
@@ -128,13 +132,13 @@ def test_the_same_seed_gives_the_same_calls_and_another_seed_others() -> None:
         roll_out(policy, 4, seed=seed)
     assert one.calls == same.calls
     assert [call.prompts for call in one.calls] == [call.prompts for call in other.calls]
-    assert not {call.seed for call in one.calls} & {call.seed for call in other.calls}
+    assert not streams(one) & streams(other)
 
 
-def test_every_round_and_every_step_has_a_seed_of_its_own() -> None:
+def test_every_future_has_a_stream_of_its_own_in_every_round_of_every_step() -> None:
     policy = counting()
     roll_out(policy, 11)
-    assert len({call.seed for call in policy.calls}) == 10
+    assert len(streams(policy)) == sum(policy.widths) == 10 * len(PROBLEMS) * 2 * 3
     steps = [derive_seed(7, "futures", step) for step in range(200)]
     assert len(set(steps)) == 200
     assert steps == [derive_seed(7, "futures", step) for step in range(200)]
@@ -174,7 +178,7 @@ def test_thinking_gives_one_whole_trajectory_per_problem(strategy: SingleRound |
     assert [each.problem for each in thought] == PROBLEMS
     assert {len(each.turns) for each in thought} == {num_rounds}
     assert thought[1].num_tokens == sum(each.reply.num_tokens for each in thought[1].turns)
-    assert len({call.seed for call in policy.calls}) == num_rounds
+    assert len(streams(policy)) == sum(policy.widths)
 
 
 @pytest.mark.parametrize(

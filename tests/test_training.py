@@ -237,11 +237,11 @@ def test_generation_inside_the_reward_sees_the_model_as_in_eval_mode(
     inside: list[list[str]] = []
     generate = LocalPolicy.generate
 
-    def recorded(self: LocalPolicy, prompts: Any, sampling: Any, *, seed: int, on_progress: Any = None) -> Any:
+    def recorded(self: LocalPolicy, prompts: Any, sampling: Any, *, seeds: Any, on_progress: Any = None) -> Any:
         assert self.model.training, "TRL calls the rewards in train mode"
-        replies = generate(self, prompts, sampling, seed=seed, on_progress=on_progress)
+        replies = generate(self, prompts, sampling, seeds=seeds, on_progress=on_progress)
         assert self.model.training
-        calls.append((list(prompts), sampling, seed))
+        calls.append((list(prompts), sampling, seeds))
         inside.append([reply.text for reply in replies])
         return replies
 
@@ -250,8 +250,8 @@ def test_generation_inside_the_reward_sees_the_model_as_in_eval_mode(
     monkeypatch.undo()
     at_rest = policies.backend(recipe.model.backend).load(recipe, str(tiny_folder))
     at_rest.model.eval()
-    for (prompts, sampling, seed), texts in zip(calls, inside, strict=True):
-        assert [reply.text for reply in at_rest.generate(prompts, sampling, seed=seed)] == texts
+    for (prompts, sampling, seeds), texts in zip(calls, inside, strict=True):
+        assert [reply.text for reply in at_rest.generate(prompts, sampling, seeds=seeds)] == texts
 
 
 def test_the_observer_sees_all_phases_of_a_step_in_order(finished: Training) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from motif_lite.errors import MissingHardwareError
 from motif_lite.policies import vllm_engine
+from motif_lite.policies.sampler import Request, Written
 from motif_lite.policies.vllm_engine import VllmEngine
 from motif_lite.types import Sampling
 
@@ -26,7 +27,22 @@ class Model:
 
     def fast_generate(self, prompts: Any, **named: Any) -> Any:
         self.calls.append((prompts, named))
-        return [SimpleNamespace(outputs=[SimpleNamespace(token_ids=(row, 7))]) for row, _ in enumerate(prompts)]
+        return [
+            SimpleNamespace(
+                outputs=[
+                    SimpleNamespace(
+                        token_ids=(row, 7),
+                        logprobs=[{row: SimpleNamespace(logprob=-0.5)}, {7: SimpleNamespace(logprob=-0.25)}],
+                        finish_reason="stop",
+                    )
+                ]
+            )
+            for row, _ in enumerate(prompts)
+        ]
+
+
+def requests(*prompts: list[int], seed: int = 0) -> list[Request]:
+    return [Request(index, ids, seed + index) for index, ids in enumerate(prompts)]
 
 
 @pytest.fixture
@@ -43,11 +59,8 @@ def test_a_missing_vllm_is_named_with_the_remedy() -> None:
 
 
 def test_one_call_holds_all_prompts_and_replies_keep_their_order(model: Model) -> None:
-    assert VllmEngine(model, [9]).generate([[1, 2], [3], [4]], Sampling(max_tokens=5), seed=3) == [
-        [0, 7],
-        [1, 7],
-        [2, 7],
-    ]
+    written = VllmEngine(model, [9]).sequences(requests([1, 2], [3], [4]), Sampling(max_tokens=5))
+    assert dict(written) == {row: Written([row, 7], [-0.5, -0.25], "stop") for row in range(3)}
     [(prompts, named)] = model.calls
     assert prompts == [{"prompt_token_ids": [1, 2]}, {"prompt_token_ids": [3]}, {"prompt_token_ids": [4]}]
     assert [params["max_tokens"] for params in named["sampling_params"]] == [5, 5, 5]
@@ -56,23 +69,20 @@ def test_one_call_holds_all_prompts_and_replies_keep_their_order(model: Model) -
 def test_every_call_takes_the_adapter_as_it_stands(model: Model) -> None:
     engine = VllmEngine(model, [9])
     for _ in range(2):
-        engine.generate([[1]], Sampling(), seed=0)
+        list(engine.sequences(requests([1]), Sampling()))
     assert [named["lora_request"] for _, named in model.calls] == [1, 2]
 
 
-def test_futures_of_one_prompt_have_seeds_of_their_own_that_hang_on_ours(model: Model) -> None:
-    engine = VllmEngine(model, [9])
-    for seed in (5, 5, 2**63 - 1):
-        engine.generate([[1], [1], [1]], Sampling(), seed=seed)
-    first, again, largest = ([params["seed"] for params in named["sampling_params"]] for _, named in model.calls)
-    assert first == again
-    assert len(set(first)) == 3
-    assert all(0 <= seed < 2**63 for seed in largest)
+def test_futures_of_one_prompt_have_seeds_of_their_own(model: Model) -> None:
+    list(VllmEngine(model, [9]).sequences(requests([1], [1], [1], seed=5), Sampling()))
+    [(_, named)] = model.calls
+    assert [params["seed"] for params in named["sampling_params"]] == [5, 6, 7]
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(0, -1), (20, 20)])
 def test_every_setting_of_the_sampling_is_handed_on(ours: int, theirs: int) -> None:
-    sampling = Sampling(max_tokens=5, temperature=0.7, top_p=0.9, top_k=ours)
+    sampling = Sampling(max_tokens=5, temperature=0.7, top_p=0.9, top_k=ours, min_p=0.1, stop=["</answer>"])
     assert vllm_engine.sampling_options(sampling, 3, [9, 8]) == {
-        "max_tokens": 5, "temperature": 0.7, "top_p": 0.9, "top_k": theirs, "seed": 3, "stop_token_ids": [9, 8],
+        "max_tokens": 5, "temperature": 0.7, "top_p": 0.9, "top_k": theirs, "min_p": 0.1, "seed": 3,
+        "stop_token_ids": [9, 8], "stop": ["</answer>"], "include_stop_str_in_output": True, "logprobs": 0,
     }  # fmt: skip

@@ -37,11 +37,21 @@ class Policy(Protocol):
         """The end of a text, of at most so many tokens."""
 
     def generate(
-        self, prompts: Sequence[str], sampling: Sampling, *, seed: int, on_progress: OnProgress | None = None
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        *,
+        seeds: Sequence[int],
+        on_progress: OnProgress | None = None,
     ) -> list[Reply]:
-        """One reply per rendered prompt, in order, as few wide calls as the width limit allows.
+        """One reply per rendered prompt, in order, as many at once as the width limit allows.
 
-        The same policy, prompts, sampling and seed give the same replies; random state elsewhere is left alone.
+        Args:
+            prompts: Those that begin alike are fastest next to each other.
+            sampling: For all of them.
+            seeds: One per prompt, of its random stream: a reply depends on policy, prompt, sampling and seed, and on
+                nothing else in the call (rounding aside). Random state elsewhere is left alone.
+            on_progress: Told of tokens done and at most to do.
         """
 
 
@@ -56,8 +66,12 @@ class TrainablePolicy(Policy, Protocol):
     trainer_options: Mapping[str, Any]
     """What GRPOConfig is told for this backend alone."""
 
-    def read_reply(self, ids: list[int]) -> Reply:
-        """Generated token ids as a reply; what follows the first end of turn is left out."""
+    def read_reply(self, ids: list[int], stop: Sequence[str] = ()) -> Reply:
+        """Generated token ids as a reply; what follows the first end of turn is left out.
+
+        Args:
+            stop: Texts that end a reply, too.
+        """
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in PEFT's format, safetensors."""

@@ -5,19 +5,26 @@ gradient checkpointing drops its KV cache and still writes something. `generatio
 to inference and back, also when generation fails.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import gc
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from jinja2 import TemplateError
-from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
+from transformers import GenerationConfig
 
 from motif_lite.errors import ModelError
+from motif_lite.policies import wide
+from motif_lite.policies.sampler import Endings, Request, Written
 from motif_lite.types import Conversation, OnProgress, Reply, Sampling
 
 ADAPTER_FILE = "adapter_model.safetensors"
+
+_log = logging.getLogger(__name__)
 
 
 class LocalPolicy:
@@ -27,7 +34,7 @@ class LocalPolicy:
         model: The PEFT model; its adapter is live in everything that is generated.
         tokenizer: Its tokenizer, with a chat template.
         context_tokens: Most tokens of a prompt and its reply together.
-        max_width: Most sequences in one generate call.
+        max_width: Most sequences that are written at once.
     """
 
     def __init__(self, model: Any, tokenizer: Any, *, context_tokens: int, max_width: int) -> None:
@@ -73,27 +80,52 @@ class LocalPolicy:
         return kept
 
     def generate(
-        self, prompts: Sequence[str], sampling: Sampling, *, seed: int, on_progress: OnProgress | None = None
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        *,
+        seeds: Sequence[int],
+        on_progress: OnProgress | None = None,
     ) -> list[Reply]:
-        """One reply per rendered prompt, in order, in calls of at most ``max_width``.
+        """One reply per rendered prompt, in order, at most ``max_width`` at a time.
 
-        Progress counts token steps over all calls; a call that ends early skips the rest of its share.
+        Progress counts tokens, those that a reply did not need as done. Out of memory, the width is halved for good
+        and what is missing is written anew: every sequence has a random stream of its own, so nothing changes.
+
+        Raises:
+            ModelError: There is not enough memory for one sequence.
         """
-        replies: list[Reply] = []
-        calls = [prompts[start : start + self.max_width] for start in range(0, len(prompts), self.max_width)]
-        with self._generation_mode(), torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(seed)
-            for number, call in enumerate(calls):
-                steps = _StepCounter(on_progress, number * sampling.max_tokens, len(calls) * sampling.max_tokens)
-                replies += self._generate_call(call, sampling, steps)
-        return replies
+        requests = [
+            Request(index, self._encode(prompt), seed)
+            for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
+        ]
+        written: dict[int, Written] = {}
 
-    def read_reply(self, ids: list[int]) -> Reply:
-        """Cut a row of new tokens after its first stop token and decode it."""
+        def report(tokens: int) -> None:
+            if on_progress is not None:
+                before = len(requests) - len(missing)
+                on_progress(before * sampling.max_tokens + tokens, len(requests) * sampling.max_tokens)
+
+        with self._generation_mode(), torch.no_grad():
+            while missing := [request for request in requests if request.index not in written]:
+                try:
+                    for index, sequence in self._sequences(missing, sampling, report):
+                        written[index] = sequence
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    self._halve_width(len(missing), error)
+        return [self._reply(written[request.index]) for request in requests]
+
+    def read_reply(self, ids: list[int], stop: Sequence[str] = ()) -> Reply:
+        """New tokens as a reply; what follows the first stop token is left out.
+
+        Args:
+            stop: Texts that end a reply, too.
+        """
         end = next((index for index, token in enumerate(ids) if token in self.stop_ids), None)
-        kept = ids if end is None else ids[: end + 1]
-        text = self.tokenizer.decode(kept, skip_special_tokens=True)
-        return Reply(text, len(kept), "length" if end is None else "stop")
+        reply = self._reply(Written(ids if end is None else ids[: end + 1], [], "length" if end is None else "stop"))
+        return replace(reply, finish="stop") if any(text in reply.text for text in stop) else reply
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in PEFT's format, safetensors."""
@@ -134,39 +166,37 @@ class LocalPolicy:
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _generate_call(self, prompts: Sequence[str], sampling: Sampling, steps: "_StepCounter") -> list[Reply]:
-        """One `model.generate` of left-padded prompts ``(B, P)`` to replies ``(B, <= max_tokens)``."""
-        encoded = [self._encode(prompt) for prompt in prompts]
-        longest = max(len(ids) for ids in encoded)
-        # By hand, not through tokenizer.pad: Unsloth flips the tokenizer's padding side in mid-training.
-        padded = torch.tensor([[self.tokenizer.pad_token_id] * (longest - len(ids)) + ids for ids in encoded])
-        mask = torch.tensor([[0] * (longest - len(ids)) + [1] * len(ids) for ids in encoded])
-        output = self.model.generate(
-            input_ids=padded.to(self.model.device),
-            attention_mask=mask.to(self.model.device),
-            generation_config=self._generation_config(sampling),
-            stopping_criteria=StoppingCriteriaList([steps]),
-        )
-        return [self.read_reply(row) for row in output[:, longest:].tolist()]
+    def _sequences(
+        self, requests: Sequence[Request], sampling: Sampling, report: Callable[[int], None]
+    ) -> Iterator[tuple[int, Written]]:
+        """Write what is asked for; (index, what was written) in any order."""
+        endings = Endings(self.stop_ids, sampling.stop, self.tokenizer, self.model.device)
+        return wide.sequences(
+            self.model, requests, sampling, endings,
+            width=self.max_width, pad_id=self.tokenizer.pad_token_id, report=report,
+        )  # fmt: skip
 
-    def _generation_config(self, sampling: Sampling) -> GenerationConfig:
-        """Greedy or sampled; every field that a default could fill in is given."""
-        chosen: dict[str, Any] = {"do_sample": False}
-        if sampling.temperature > 0:
-            chosen = {
-                "do_sample": True,
-                "temperature": sampling.temperature,
-                "top_p": sampling.top_p,
-                "top_k": sampling.top_k,
-            }
-        return GenerationConfig(
-            max_new_tokens=sampling.max_tokens,
-            use_cache=True,
-            eos_token_id=self.stop_ids,
-            pad_token_id=self.tokenizer.pad_token_id,
-            bos_token_id=self.tokenizer.bos_token_id,
-            **chosen,
-        )
+    def _reply(self, written: Written) -> Reply:
+        text = self.tokenizer.decode(written.ids, skip_special_tokens=True)
+        return Reply(text, len(written.ids), written.finish, tuple(written.ids), tuple(written.logprobs))
+
+    def _halve_width(self, wanted: int, error: RuntimeError) -> None:
+        """After running out of memory with all that were wanted, or as many as may be at once."""
+        width = min(self.max_width, wanted)
+        if width == 1:
+            raise ModelError(
+                "out of memory while a single reply was generated; shorten rollout.futures.max_tokens, or take a "
+                "smaller model"
+            ) from error
+        self.max_width = width // 2
+        _log.warning(
+            "out of memory with %d replies at once: going on with %d; rollout.max_width = %d would start there",
+            width, self.max_width, self.max_width,
+        )  # fmt: skip
+        error.__traceback__ = None  # its frames hold the tensors
+        gc.collect()
+        if self.device_type == "cuda":
+            torch.cuda.empty_cache()
 
 
 @contextmanager
@@ -186,6 +216,11 @@ def generation_mode(model: torch.nn.Module) -> Iterator[None]:
             module.training = training
         for module, checkpointed in checkpointing:
             setattr(module, "gradient_checkpointing", checkpointed)  # noqa: B010
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an allocation failed: on a GPU it has a class of its own, on a CPU only words."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def explain_loading(model_name: str, error: Exception) -> str:
@@ -224,18 +259,3 @@ def _stop_ids(model: Any, tokenizer: Any) -> list[int]:
     configured = model.generation_config.eos_token_id if model.generation_config is not None else None
     ids = configured if isinstance(configured, list) else [configured]
     return list(dict.fromkeys(token for token in [*ids, tokenizer.eos_token_id] if token is not None))
-
-
-class _StepCounter(StoppingCriteria):
-    """Reports each token step; never stops anything."""
-
-    def __init__(self, on_progress: OnProgress | None, done: int, total: int) -> None:
-        self.on_progress = on_progress
-        self.done = done
-        self.total = total
-
-    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        self.done += 1
-        if self.on_progress is not None:
-            self.on_progress(self.done, self.total)
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)

@@ -7,7 +7,7 @@ them is used, so nothing above this line of the program imports them at module l
 import inspect
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
@@ -50,7 +50,8 @@ import unsloth  # noqa: E402  # first of all: it patches what the next lines imp
 
 from motif_lite.policies import vllm_engine  # noqa: E402
 from motif_lite.policies.local import LocalPolicy, explain_loading, generation_mode, require_all_weights  # noqa: E402
-from motif_lite.types import OnProgress, Reply, Sampling  # noqa: E402
+from motif_lite.policies.sampler import Request, Written  # noqa: E402
+from motif_lite.types import Sampling  # noqa: E402
 
 _log = logging.getLogger(__name__)
 
@@ -110,16 +111,13 @@ class UnslothPolicy(LocalPolicy):
             policy.vllm = vllm_engine.VllmEngine(model, policy.stop_ids)
         return policy
 
-    def generate(
-        self, prompts: Sequence[str], sampling: Sampling, *, seed: int, on_progress: OnProgress | None = None
-    ) -> list[Reply]:
+    def _sequences(
+        self, requests: Sequence[Request], sampling: Sampling, report: Callable[[int], None]
+    ) -> Iterator[tuple[int, Written]]:
         """As every local policy, or in one call of vLLM, which batches by itself and reports nothing meanwhile."""
         if self.vllm is None:
-            return super().generate(prompts, sampling, seed=seed, on_progress=on_progress)
-        rows = self.vllm.generate([self._encode(prompt) for prompt in prompts], sampling, seed)
-        if on_progress is not None:
-            on_progress(sampling.max_tokens, sampling.max_tokens)
-        return [self.read_reply(ids) for ids in rows]
+            return super()._sequences(requests, sampling, report)
+        return self.vllm.sequences(requests, sampling)
 
     def _generation_mode(self) -> AbstractContextManager[None]:
         return _unsloth_generation_mode(self.model, self.tokenizer)

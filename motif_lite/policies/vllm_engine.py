@@ -5,12 +5,13 @@ its tests check what can be checked without vLLM. The engine has a copy of the b
 stands goes with every call, for without it the replies would be the base model's.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from tempfile import mkdtemp
 from typing import Any
 
 from motif_lite.errors import MissingHardwareError
+from motif_lite.policies.sampler import Request, Written
 from motif_lite.recipe import Recipe
 from motif_lite.types import Sampling
 
@@ -46,6 +47,10 @@ def sampling_options(sampling: Sampling, seed: int, stop_ids: list[int]) -> dict
         "temperature": sampling.temperature,
         "top_p": sampling.top_p,
         "top_k": sampling.top_k or -1,
+        "min_p": sampling.min_p,
+        "stop": sampling.stop,
+        "include_stop_str_in_output": True,
+        "logprobs": 0,  # of the token that was drawn alone
         "seed": seed,
         "stop_token_ids": stop_ids,
     }
@@ -64,20 +69,20 @@ class VllmEngine:
         self._stop_ids = stop_ids
         self._lora_folder = mkdtemp(prefix="motif_lite_lora_")  # Unsloth writes the adapter's settings there
 
-    def generate(self, prompts: Sequence[list[int]], sampling: Sampling, seed: int) -> list[list[int]]:
-        """New tokens for every tokenised prompt, in one call with the adapter as it stands.
-
-        Every prompt has a seed of its own: futures share their prompt, and with one seed they would all be the same.
-        """
+    def sequences(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Written]]:
+        """Write every request, in one call with the adapter as it stands; yields (index, what was written)."""
         from vllm import SamplingParams
 
         outputs = self._model.fast_generate(
-            [{"prompt_token_ids": ids} for ids in prompts],
+            [{"prompt_token_ids": request.ids} for request in requests],
             sampling_params=[
-                SamplingParams(**sampling_options(sampling, (seed + row) % 2**63, self._stop_ids))
-                for row in range(len(prompts))
+                SamplingParams(**sampling_options(sampling, request.seed, self._stop_ids)) for request in requests
             ],
             use_tqdm=False,
             lora_request=self._model.load_lora(self._lora_folder, load_tensors=True),
         )
-        return [list(output.outputs[0].token_ids) for output in outputs]
+        for request, output in zip(requests, outputs, strict=True):
+            [row] = output.outputs
+            ids = list(row.token_ids)
+            logprobs = [step[token].logprob for step, token in zip(row.logprobs, ids, strict=True)]
+            yield request.index, Written(ids, logprobs, row.finish_reason)

@@ -14,9 +14,11 @@ import torch
 from motif_lite import policies
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.policies.local import LocalPolicy
+from motif_lite.policies.sampler import Request, Written
 from motif_lite.recipe import Recipe
 from motif_lite.types import Sampling
 from tests.conftest import copy_without
+from tests.fakes import write
 from tests.unsloth.conftest import PINNED, ROOT, WORKING_FOLDER, Finished, recorder
 
 MakeRecipe = Callable[..., Recipe]
@@ -102,24 +104,24 @@ def test_a_step_moves_the_adapter_and_what_is_saved_loads_again(finished: Finish
 def test_a_left_padded_batch_writes_what_each_prompt_alone_writes(policy: LocalPolicy) -> None:
     texts = prompts(policy)
     assert len({policy.count_tokens(text) for text in texts}) == 3
-    together = policy.generate(texts, GREEDY, seed=0)
-    assert [policy.generate([text], GREEDY, seed=0)[0] for text in texts] == together
+    together = write(policy, texts, GREEDY)
+    assert [write(policy, [text], GREEDY)[0] for text in texts] == together
 
 
 def test_the_padding_side_that_unsloth_flips_does_not_matter_and_is_put_back(policy: LocalPolicy) -> None:
     replies = []
     for side in ("left", "right"):
         policy.tokenizer.padding_side = side
-        replies.append(policy.generate(prompts(policy), GREEDY, seed=0))
+        replies.append(write(policy, prompts(policy), GREEDY))
         assert policy.tokenizer.padding_side == side
     assert replies[0] == replies[1]
 
 
 def test_generation_in_mid_training_comes_from_the_adapter_as_it_stands(policy: LocalPolicy) -> None:
-    before = policy.generate(prompts(policy), GREEDY, seed=0)
-    assert policy.generate(prompts(policy), GREEDY, seed=0) == before
+    before = write(policy, prompts(policy), GREEDY)
+    assert write(policy, prompts(policy), GREEDY) == before
     disturb_adapter(policy, seed=2, scale=0.5)
-    assert policy.generate(prompts(policy), GREEDY, seed=0) != before
+    assert write(policy, prompts(policy), GREEDY) != before
 
 
 STOCK = """
@@ -132,7 +134,7 @@ assert "unsloth" not in sys.modules
 recipe = pipeline.check(Path(root) / "recipes" / "tiny_cpu.toml", changes)
 policy = policies.backend("transformers").load(recipe, folder)
 policy.load_adapter(Path(adapter))
-replies = policy.generate(prompts, Sampling(max_tokens=4, temperature=0.0), seed=0)
+replies = policy.generate(prompts, Sampling(max_tokens=4, temperature=0.0), seeds=range(len(prompts)))
 print(json.dumps([reply.text for reply in replies]))
 """
 
@@ -149,7 +151,7 @@ def test_it_writes_what_transformers_writes_with_the_same_weights(
         [sys.executable, "-c", STOCK, arguments],
         env=environment | {"PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert [reply.text for reply in policy.generate(texts, GREEDY, seed=0)] == json.loads(done.stdout.splitlines()[-1])
+    assert [reply.text for reply in write(policy, texts, GREEDY)] == json.loads(done.stdout.splitlines()[-1])
 
 
 def flags(model: Any) -> list[tuple[object, ...]]:
@@ -161,7 +163,7 @@ def flags(model: Any) -> list[tuple[object, ...]]:
 def test_modes_are_as_they_were_after_generating(policy: LocalPolicy) -> None:
     policy.model.get_base_model().model.layers[0].mlp.eval()  # one that is not like the others
     before = flags(policy.model)
-    policy.generate(prompts(policy)[:1], GREEDY, seed=0)
+    write(policy, prompts(policy)[:1], GREEDY)
     assert flags(policy.model) == before
 
 
@@ -178,7 +180,7 @@ def test_modes_are_as_they_were_after_an_exception(policy: LocalPolicy, monkeypa
         raise RuntimeError("in mid-generation")
 
     with pytest.raises(RuntimeError, match="in mid-generation"):
-        policy.generate(prompts(policy)[:1], GREEDY, seed=0, on_progress=fail)
+        write(policy, prompts(policy)[:1], GREEDY, on_progress=fail)
     assert inside == [False, "0"]
     assert flags(policy.model) == before
     assert os.environ["UNSLOTH_RETURN_HIDDEN_STATES"] == "1"
@@ -235,19 +237,18 @@ def test_replies_of_an_engine_are_read_as_all_others(policy: LocalPolicy, monkey
     letters, end = policy.tokenizer("a0", add_special_tokens=False)["input_ids"], policy.stop_ids[0]
 
     class Engine:
-        def generate(self, prompts: list[list[int]], sampling: Sampling, seed: int) -> list[list[int]]:
-            assert prompts == [policy._encode(text) for text in texts]
-            return [[*letters, end], letters]
+        def sequences(self, requests: list[Request], sampling: Sampling) -> Iterator[tuple[int, Written]]:
+            assert [request.ids for request in requests] == [policy._encode(text) for text in texts]
+            yield 1, Written(letters, [-1.0, -2.0], "length")
+            yield 0, Written([*letters, end], [-1.0, -2.0, -3.0], "stop")
 
     texts = prompts(policy)[:2]
     monkeypatch.setattr(policy, "vllm", Engine(), raising=False)
-    seen: list[tuple[int, int]] = []
-    replies = policy.generate(texts, GREEDY, seed=0, on_progress=lambda done, total: seen.append((done, total)))
+    replies = write(policy, texts, GREEDY)
     assert [(reply.text, reply.num_tokens, reply.finish) for reply in replies] == [
         ("a0", 3, "stop"),
         ("a0", 2, "length"),
     ]
-    assert seen == [(4, 4)]
 
 
 def test_fast_inference_without_vllm_is_refused_before_anything_is_loaded(make_recipe: MakeRecipe) -> None:
