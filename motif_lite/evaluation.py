@@ -90,7 +90,7 @@ def _think(
     repeated = list(problems) * (section.num_samples if decoding == "sampled" else 1)
     temperature, top_p = (section.temperature, section.top_p) if decoding == "sampled" else (0.0, 1.0)
     openings, futures = (
-        Sampling(max_tokens=limits.max_tokens, temperature=temperature, top_p=top_p)
+        Sampling(max_tokens=limits.max_tokens, stop=limits.stop, temperature=temperature, top_p=top_p)
         for limits in (recipe.rollout.openings, recipe.rollout.futures)
     )
     return think(
@@ -151,6 +151,7 @@ def _settings(recipe: Recipe, benchmark: str, decoding: str) -> dict[str, Any]:
     return {
         "source": section.benchmarks[benchmark].model_dump(),
         "max_tokens": [recipe.rollout.openings.max_tokens, recipe.rollout.futures.max_tokens],
+        "stop": [recipe.rollout.openings.stop, recipe.rollout.futures.stop],
         "confidence": section.confidence,
         **(sampled if decoding == "sampled" else {}),
     }

@@ -268,6 +268,11 @@ class Recipe(_Section):
                 f"{rollout.max_prompt_tokens}, the round's notice ({NOTICE_TOKENS}) and a future of "
                 f"rollout.futures.max_tokens = {rollout.futures.max_tokens}"
             )
+        if rollout.openings.stop and self.model.backend == "unsloth" and not self.model.fast_inference:
+            broken.append(
+                "rollout.openings.stop: Unsloth's openings end at an end of turn only; leave it out, or set "
+                "model.fast_inference = true"
+            )
         if rollout.openings.temperature == 0:
             broken.append("rollout.openings.temperature = 0 makes all openings of a group alike: nothing to learn from")
         if all(weight == 0 for weight in self.rewards.values()):

@@ -80,22 +80,6 @@ def test_generating_leaves_the_random_state_alone(policy: LocalPolicy) -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_width_limit_splits_the_call_and_loses_nothing(policy: LocalPolicy) -> None:
-    prompts = rendered(policy, 7)
-    wide = write(policy, prompts, GREEDY)
-    policy.max_width = 3
-    widths: list[int] = []
-    generate = policy.model.generate
-
-    def counting(**inputs: Any) -> Any:
-        widths.append(len(inputs["input_ids"]))
-        return generate(**inputs)
-
-    policy.model.generate = counting
-    assert write(policy, prompts, GREEDY) == wide
-    assert widths == [3, 3, 1]
-
-
 def test_progress_counts_tokens(policy: LocalPolicy) -> None:
     seen: list[tuple[int, int]] = []
     policy.max_width = 2

@@ -18,7 +18,8 @@ from jinja2 import TemplateError
 from transformers import GenerationConfig
 
 from motif_lite.errors import ModelError
-from motif_lite.policies import wide
+from motif_lite.policies import engine, wide
+from motif_lite.policies.engine import Engine
 from motif_lite.policies.sampler import Endings, Request, Written
 from motif_lite.types import Conversation, OnProgress, Reply, Sampling
 
@@ -45,6 +46,7 @@ class LocalPolicy:
                 f"{model.name_or_path}: its tokenizer has more entries than the model; they do not belong together"
             )
         self.model = model
+        self.engine = Engine(model) if engine.supports(model) else None
         self.tokenizer = tokenizer
         self.context_tokens = context_tokens
         self.max_width = max_width
@@ -99,6 +101,12 @@ class LocalPolicy:
             Request(index, self._encode(prompt), seed)
             for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
         ]
+        return [self._reply(written) for written in self._write(requests, sampling, on_progress)]
+
+    def _write(
+        self, requests: Sequence[Request], sampling: Sampling, on_progress: OnProgress | None = None
+    ) -> list[Written]:
+        """What is written for each request, in order; see `generate`."""
         written: dict[int, Written] = {}
 
         def report(tokens: int) -> None:
@@ -115,7 +123,7 @@ class LocalPolicy:
                     if not is_out_of_memory(error):
                         raise
                     self._halve_width(len(missing), error)
-        return [self._reply(written[request.index]) for request in requests]
+        return [written[request.index] for request in requests]
 
     def read_reply(self, ids: list[int], stop: Sequence[str] = ()) -> Reply:
         """New tokens as a reply; what follows the first stop token is left out.
@@ -171,6 +179,8 @@ class LocalPolicy:
     ) -> Iterator[tuple[int, Written]]:
         """Write what is asked for; (index, what was written) in any order."""
         endings = Endings(self.stop_ids, sampling.stop, self.tokenizer, self.model.device)
+        if self.engine is not None:
+            return self.engine.sequences(requests, sampling, endings, width=self.max_width, report=report)
         return wide.sequences(
             self.model, requests, sampling, endings,
             width=self.max_width, pad_id=self.tokenizer.pad_token_id, report=report,

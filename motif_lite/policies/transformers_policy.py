@@ -1,14 +1,20 @@
 """The transformers backend: any causal model with PEFT LoRA, on a CPU or a CUDA GPU, in 4 bit or not."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
 from motif_lite.errors import MissingHardwareError, ModelError
+from motif_lite.policies.folding import adapter_folded
 from motif_lite.policies.local import LocalPolicy, explain_loading, require_all_weights
+from motif_lite.policies.sampler import Request
 from motif_lite.recipe import Recipe, decided
+from motif_lite.types import Sampling
 
 
 class TransformersPolicy(LocalPolicy):
@@ -63,12 +69,45 @@ class TransformersPolicy(LocalPolicy):
             peft_model = get_peft_model(model, lora)
         except ValueError as error:
             raise ModelError(f"{model_name}: lora.targets do not fit this model ({error})") from None
-        return cls(
+        policy = cls(
             peft_model,
             tokenizer,
             context_tokens=recipe.model.max_seq_length,
             max_width=decided(recipe.rollout.max_width),
         )
+        if policy.engine is not None:
+            # TRL samples openings by its model's `generate`: so they, too, come from the engine.
+            peft_model.generate = policy.generate_rows
+            if recipe.rollout.openings.stop:
+                policy.trainer_options = {"generation_kwargs": {"stop_strings": recipe.rollout.openings.stop}}
+        return policy
+
+    def generate_rows(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, generation_config: GenerationConfig
+    ) -> torch.Tensor:
+        """`GenerationMixin.generate` as far as TRL calls it: left-padded prompts ``(B, P)`` to ``(B, P + T)``.
+
+        The sequences' seeds are drawn from PyTorch's own stream, which checkpoints keep.
+        """
+        sampling = Sampling(
+            max_tokens=generation_config.max_new_tokens,
+            temperature=generation_config.temperature if generation_config.do_sample else 0.0,
+            top_p=generation_config.top_p,
+            top_k=generation_config.top_k,
+            min_p=generation_config.min_p or 0.0,
+            stop=generation_config.stop_strings or [],
+        )
+        seeds = torch.randint(2**31, (len(input_ids),)).tolist()
+        prompts = [ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)]
+        requests = [Request(row, *drawn) for row, drawn in enumerate(zip(prompts, seeds, strict=True))]
+        replies = [torch.tensor(written.ids) for written in self._write(requests, sampling)]
+        new = pad_sequence(replies, batch_first=True, padding_value=self.tokenizer.pad_token_id)
+        return torch.cat((input_ids, new.to(input_ids.device)), dim=1)
+
+    @contextmanager
+    def _generation_mode(self) -> Iterator[None]:
+        with super()._generation_mode(), adapter_folded(self.model):
+            yield
 
 
 def _device(recipe: Recipe) -> str:

@@ -37,6 +37,7 @@ def trainer_options(recipe: Recipe) -> dict[str, Any]:
         "vllm_gpu_memory_utilization": recipe.model.gpu_memory_utilization,
         "vllm_max_model_length": recipe.model.max_seq_length,
         "vllm_importance_sampling_correction": False,  # Unsloth's default; TRL's is the other
+        "generation_kwargs": {"stop": recipe.rollout.openings.stop, "include_stop_str_in_output": True},
     }
 
 
