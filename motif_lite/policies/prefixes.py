@@ -74,10 +74,6 @@ class Prefixes:
             placements.append(Placement(request, row, source if shared else row, shared, wave))
         return placements
 
-    def move(self, source: int, target: int) -> None:
-        """A row's sequence has moved to another row."""
-        self._tokens[target] = self._tokens[source]
-
     def _source(self, request: Request, waves: dict[int, int]) -> tuple[int, int]:
         """The row to begin from and how much it shares; among rows about as good the one that is ready first."""
         prompt = request.ids[:-1]
