@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -45,8 +46,8 @@ _NO_TOKEN = 2**31 - 1
 
 
 def supports(model: Any) -> bool:
-    """Whether the engine can take over a PEFT model's attention: all of it transformers' own, none in windows."""
-    base = model.get_base_model()
+    """Whether the engine can take over a model's attention: all of it transformers' own, none in windows."""
+    base = _base(model)
     config = base.config.get_text_config(decoder=True)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     attentions = [module for module in base.get_decoder().modules() if hasattr(module, "num_key_value_groups")]
@@ -54,15 +55,20 @@ def supports(model: Any) -> bool:
     return bool(own) and all(own) and kinds == {"full_attention"} and base._supports_attention_backend
 
 
+def _base(model: Any) -> Any:
+    """The causal model itself, which PEFT has put its layers into; going round its wrapper saves time at every step."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 class Engine:
-    """Generates with a PEFT model of transformers, its adapter as it stands.
+    """Generates with a model of transformers, and its adapter as it stands, if it has one.
 
     Args:
         model: One that `supports` accepts; in inference mode whenever `sequences` runs.
     """
 
     def __init__(self, model: Any) -> None:
-        self._model = model.get_base_model()
+        self._model = _base(model)
 
     def sequences(
         self,
