@@ -112,7 +112,11 @@ class MultiRound:
             num_cut += sum(was_cut for _, was_cut in fitted)
             rendered = [prompt for prompt, _ in fitted]
             on_progress = on_round(round_number, self.num_rounds, len(paths)) if on_round else None
-            seeds = [derive_seed(seed, "round", round_number, path) for path in range(len(paths))]
+            seeds = [
+                derive_seed(seed, "round", round_number, opening, future)
+                for opening in range(len(openings))
+                for future in range(num_futures)
+            ]
             written = policy.generate(rendered, sampling, seeds=seeds, on_progress=on_progress)
             paths = [
                 Trajectory(path.problem, (*path.turns, Turn(prompt, reply)))
@@ -156,7 +160,7 @@ def think(
     """One whole trajectory per problem, all rounds: what evaluation measures."""
     rendered = [policy.render(strategy.first_messages(problem)) for problem in problems]
     on_progress = on_round(1, strategy.num_rounds, len(problems)) if on_round else None
-    seeds = [derive_seed(seed, "round", 1, path) for path in range(len(rendered))]
+    seeds = [derive_seed(seed, "round", 1, opening) for opening in range(len(rendered))]
     written = policy.generate(rendered, openings, seeds=seeds, on_progress=on_progress)
     first = [(problem, Turn(prompt, reply)) for problem, prompt, reply in zip(problems, rendered, written, strict=True)]
     rollouts = strategy.continue_openings(policy, first, 1, futures, seed=seed, on_round=on_round)
