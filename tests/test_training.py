@@ -265,3 +265,29 @@ def test_the_observer_sees_all_phases_of_a_step_in_order(finished: Training) -> 
 def test_metrics_are_plain_json(finished: Training) -> None:
     for line in (finished.run.root / "metrics.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+def test_the_same_recipe_gives_the_same_rollouts_at_width_4_and_32(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    runs = []
+    for width in (4, 32):
+        recipe = tiny_recipe("training.max_steps=2", f"rollout.max_width={width}")
+        runs.append(Training(recipe, tiny_folder, tmp_path / str(width)))
+        assert runs[-1].train()
+    narrow, wide = (training.run.rollouts() for training in runs)
+    assert narrow == wide
+
+
+def test_openings_end_at_a_stop_string_and_say_so(tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path) -> None:
+    recipe = tiny_recipe("training.max_steps=1", "rollout.openings.stop=['=']", "rollout.futures.stop=['</answer>']")
+    training = Training(recipe, tiny_folder, tmp_path)
+    assert training.train()
+    openings = [line["opening"] for line in training.run.rollouts()]
+    assert any("=" in opening["reply"] for opening in openings)
+    for opening in openings:
+        assert "=" not in opening["reply"][:-1]
+        assert opening["finish"] == "stop" or "=" not in opening["reply"]
+    later = [turn for line in training.run.rollouts() for future in line["futures"] for turn in future["rounds"]]
+    assert all(turn["reply"].endswith("</answer>") for turn in later if "</answer>" in turn["reply"])
+    assert any("</answer>" in turn["reply"] for turn in later)
