@@ -231,6 +231,9 @@ def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: st
         ("rollout.futures.temperature=-1", "rollout.futures.temperature: "),
         ("rollout.futures.temperature=nan", "rollout.futures.temperature: "),
         ("rollout.futures.top_p=0", "rollout.futures.top_p: input should be greater than 0"),
+        ("rollout.futures.min_p=1", "rollout.futures.min_p: input should be less than 1"),
+        ("rollout.futures.stop=['']", "rollout.futures.stop.0: string should have at least 1 character"),
+        ("rollout.futures.stop='</answer>'", "rollout.futures.stop: input should be a valid list"),
         ("rollout.num_rounds=1", "rollout.num_rounds: input should be greater than or equal to 2"),
         ("rollout.num_openings=1", "rollout.num_openings: "),
         ("seed=-1", "seed: input should be greater than or equal to 0"),
@@ -254,6 +257,12 @@ def test_a_mistake_is_explained_with_its_key(tmp_path: Path, change: str, messag
     told = mistakes(tmp_path, change)
     assert message in told
     assert "recipe.toml: " in told.splitlines()[0]
+
+
+def test_openings_of_unsloth_end_at_a_stop_string_only_with_vllm(tmp_path: Path) -> None:
+    change = ("rollout.openings.stop=['</answer>']", 'model.backend="unsloth"')
+    assert "Unsloth's openings end at an end of turn only; leave it out" in mistakes(tmp_path, *change)
+    assert load(tmp_path, MINIMAL, *change, "model.fast_inference=true").rollout.openings.stop == ["</answer>"]
 
 
 def test_all_mistakes_are_told_at_once_each_on_a_line(tmp_path: Path) -> None:
