@@ -16,17 +16,14 @@ reading prompts never computes logits.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
-from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from motif_lite.policies import sampler
+from motif_lite.policies.attention import row_attention, takes_row_attention
 from motif_lite.policies.cache import RowCache
 from motif_lite.policies.prefixes import Placement, Prefixes, in_order
 from motif_lite.policies.sampler import Endings, Request, Written
@@ -41,18 +38,12 @@ STEPS_BETWEEN_QUESTIONS = {"cpu": 1, "cuda": 8}
 _ADMIT_SHARE = 8
 """Sequences are admitted when this part of the rows is free: to read a single prompt costs as much as a step."""
 
-_ATTENTION = "motif_lite_rows"
 _NO_TOKEN = 2**31 - 1
 
 
 def supports(model: Any) -> bool:
-    """Whether the engine can take over a model's attention: all of it transformers' own, none in windows."""
-    base = _base(model)
-    config = base.config.get_text_config(decoder=True)
-    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    attentions = [module for module in base.get_decoder().modules() if hasattr(module, "num_key_value_groups")]
-    own = [type(module).forward.__module__.startswith("transformers.") for module in attentions]
-    return bool(own) and all(own) and kinds == {"full_attention"} and base._supports_attention_backend
+    """Whether the engine can generate with a model of transformers, with or without PEFT."""
+    return takes_row_attention(_base(model))
 
 
 def _base(model: Any) -> Any:
@@ -87,7 +78,7 @@ class Engine:
         batch = _Batch(self._model, requests, sampling, endings, min(width, len(requests)))
         num_ended = 0
         while num_ended < len(requests):
-            with _row_attention(self._model), torch.inference_mode():
+            with row_attention(self._model), torch.inference_mode():
                 batch.admit()
                 batch.step()
                 ended = batch.retire()
@@ -278,51 +269,3 @@ class _Batch:
     def _written(self, row: int) -> Written:
         limit = self._sampling.max_tokens
         return sampler.written(self._tokens[row, :limit], self._logprobs[row, :limit], int(self._end[row]))
-
-
-@contextmanager
-def _row_attention(model: Any) -> Iterator[None]:
-    """Let a model's layers attend by `_attend_to_row` meanwhile."""
-    config = model.config.get_text_config(decoder=True)
-    before = config._attn_implementation
-    config._attn_implementation = _ATTENTION
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
-
-
-def _attend_to_row(
-    module: Any,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor,
-    scaling: float | None = None,
-    **kwargs: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention of one new token per row, without repeating keys and values for every query head.
-
-    The query heads that share a key head are handed over as so many queries of it: they see the same columns.
-
-    Args:
-        query: ``(B, heads, T, size)``; where T is not 1 a prompt is being read, in transformers' own way.
-        key, value: ``(B, key heads, columns, size)``.
-        attention_mask: ``(B, 1, T, columns)``, added.
-
-    Returns:
-        ``(B, T, heads, size)`` and no weights.
-    """
-    batch, heads, length, size = query.shape
-    attention_mask = attention_mask.to(query.dtype)  # beside 4-bit weights a model works in more than one precision
-    if length > 1:
-        read: tuple[torch.Tensor, None] = sdpa_attention_forward(
-            module, query, key, value, attention_mask, scaling=scaling, **kwargs
-        )
-        return read
-    grouped = query.view(batch, key.shape[1], heads // key.shape[1], size)
-    output = scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scaling)
-    return output.reshape(batch, 1, heads, size), None
-
-
-AttentionInterface.register(_ATTENTION, _attend_to_row)

@@ -1,0 +1,73 @@
+"""Attention of one new token per row, over keys and values that are not repeated for every query head.
+
+transformers repeats them where a mask is given: with the 8 query heads per key head of Qwen2.5-3B it would write eight
+times what is in the cache, at every token. An attention function of one's own is its supported way in.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+_NAME = "motif_lite_rows"
+
+
+def takes_row_attention(model: Any) -> bool:
+    """Whether a causal model's attention is all transformers' own, open to other functions, and none in windows."""
+    config = model.config.get_text_config(decoder=True)
+    kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    attentions = [module for module in model.get_decoder().modules() if hasattr(module, "num_key_value_groups")]
+    are_stock = [type(module).forward.__module__.startswith("transformers.") for module in attentions]
+    return bool(are_stock) and all(are_stock) and kinds == {"full_attention"} and model._supports_attention_backend
+
+
+@contextmanager
+def row_attention(model: Any) -> Iterator[None]:
+    """Let a model's layers attend in our way meanwhile; masks are what is added to scores ``(B, 1, T, columns)``."""
+    config = model.config.get_text_config(decoder=True)
+    before = config._attn_implementation
+    config._attn_implementation = _NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def _attend_to_row(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one new token per row, without repeating keys and values for every query head.
+
+    The query heads that share a key head are handed over as so many queries of it: they see the same columns.
+
+    Args:
+        query: ``(B, heads, T, size)``; where T is not 1 a prompt is being read, in transformers' own way.
+        key, value: ``(B, key heads, columns, size)``.
+        attention_mask: ``(B, 1, T, columns)``, added.
+
+    Returns:
+        ``(B, T, heads, size)`` and no weights.
+    """
+    batch, heads, length, size = query.shape
+    attention_mask = attention_mask.to(query.dtype)  # beside 4-bit weights a model works in more than one precision
+    if length > 1:
+        read: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return read
+    grouped = query.view(batch, key.shape[1], heads // key.shape[1], size)
+    output = scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scaling)
+    return output.reshape(batch, 1, heads, size), None
+
+
+AttentionInterface.register(_NAME, _attend_to_row)
