@@ -13,7 +13,7 @@ pin = $(shell sed -n 's/^$(1)==\([0-9.]*\).*/\1/p' requirements.txt)
 PINNED := $(CURDIR)/$(VENV)/unsloth-$(call pin,unsloth)
 ON_CPU := $(CURDIR)/$(VENV)/unsloth-2026.10.9
 
-.PHONY: demo test test-unsloth check docs clean
+.PHONY: demo test test-unsloth test-unsloth-pinned test-unsloth-on-cpu check docs clean
 
 demo: $(VENV)/cpu
 	$(VENV)/bin/python run.py --recipe recipes/tiny_cpu.toml $(ARGS)
@@ -22,9 +22,15 @@ test: $(VENV)/dev
 	$(VENV)/bin/python -m pytest $(ARGS)
 	$(MAKE) test-unsloth ARGS=
 
+# Both versions at once, on one thread each.
 test-unsloth: $(VENV)/dev $(PINNED)/complete $(ON_CPU)/complete
-	UNSLOTH_ALLOW_CPU=1 PYTHONPATH=$(PINNED) $(VENV)/bin/python -m pytest tests/unsloth $(ARGS)
-	UNSLOTH_FORCE_CPU=1 PYTHONPATH=$(ON_CPU) $(VENV)/bin/python -m pytest tests/unsloth $(ARGS)
+	$(MAKE) --jobs=2 --output-sync=target test-unsloth-pinned test-unsloth-on-cpu
+
+test-unsloth-pinned:
+	OMP_NUM_THREADS=1 UNSLOTH_ALLOW_CPU=1 PYTHONPATH=$(PINNED) $(VENV)/bin/python -m pytest -n 0 tests/unsloth $(ARGS)
+
+test-unsloth-on-cpu:
+	OMP_NUM_THREADS=1 UNSLOTH_FORCE_CPU=1 PYTHONPATH=$(ON_CPU) $(VENV)/bin/python -m pytest -n 0 tests/unsloth $(ARGS)
 
 check: $(VENV)/dev
 	$(VENV)/bin/ruff check .

@@ -16,6 +16,9 @@ ROOT = Path(__file__).parents[1]
 # Unsloth changes the whole process, so its tests run in processes of their own: `make test-unsloth`.
 collect_ignore = [] if {"UNSLOTH_ALLOW_CPU", "UNSLOTH_FORCE_CPU"} & os.environ.keys() else ["unsloth"]
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads each would wait for each other
+
 # Kept between test runs, as a user's cache is; a fresh clone starts without it.
 os.environ.setdefault("MOTIF_LITE_CACHE", str(ROOT / ".cache"))
 
