@@ -55,6 +55,12 @@ _OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw_torch": 8, "a
 _UNSLOTH_LOGIT_CHUNKS = 4
 """Unsloth's own choice per row for contexts under 16,384 tokens (`autotune_batch_and_chunks`)."""
 
+# What the rollout engine keeps to (policies/engine.py); here, where torch is not needed.
+READ_TOKENS = 2048
+"""Prompt tokens in one forward pass; one prompt that is longer is read whole."""
+READ_COLUMNS = 4 * READ_TOKENS
+"""Tokens that those of one pass look back on, over all rows; those of one long prompt are no fewer than they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
