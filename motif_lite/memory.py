@@ -174,14 +174,16 @@ class _Counting:
         }
 
     def openings(self) -> Items:
-        rollout = self.recipe.rollout
-        return self._generation(openings_at_once(self.recipe), rollout.max_prompt_tokens, rollout.openings)
+        rollout, rows = self.recipe.rollout, openings_at_once(self.recipe)
+        unlike = min(rows, self.recipe.training.problems_per_step)
+        return self._generation(rows, unlike, rollout.max_prompt_tokens, rollout.openings)
 
     def futures(self) -> Items:
         """A later round of all futures, or of as many as go together."""
         rollout = self.recipe.rollout
         rows = min(decided(rollout.max_width), self.recipe.openings_per_step * rollout.num_futures)
-        return self._generation(rows, later_prompt(self.recipe), rollout.futures)
+        unlike = rows if rollout.num_rounds > 2 else min(rows, self.recipe.openings_per_step)
+        return self._generation(rows, unlike, later_prompt(self.recipe), rollout.futures)
 
     def evaluation(self) -> Items:
         """The hungriest call: first or later round, of the largest benchmark."""
@@ -190,19 +192,27 @@ class _Counting:
         problems = max(source.num_problems or width for source in section.benchmarks.values())
         rows = min(width, problems * max(1, section.num_samples))
         drawn = {"temperature": section.temperature if section.num_samples else 0.0, "top_p": section.top_p}
-        calls = [self._generation(rows, rollout.max_prompt_tokens, rollout.openings.model_copy(update=drawn))]
+        calls = [self._generation(rows, rows, rollout.max_prompt_tokens, rollout.openings.model_copy(update=drawn))]
         if "multi_round" in section.strategies:
             later = rollout.futures.model_copy(update=drawn)
-            calls.append(self._generation(rows, later_prompt(self.recipe), later))
+            calls.append(self._generation(rows, rows, later_prompt(self.recipe), later))
         return max(calls, key=lambda items: sum(items.values()))
 
-    def _generation(self, rows: int, prompt: int, sampling: Sampling) -> Items:
-        """One call for replies, at its peak; what there is beside `resident`."""
+    def _generation(self, rows: int, unlike: int, prompt: int, sampling: Sampling) -> Items:
+        """One call for replies, at its peak; what there is beside `resident`.
+
+        Args:
+            rows: Replies at a time.
+            unlike: Different prompts among theirs.
+            prompt: Tokens of each.
+        """
         if self.recipe.model.fast_inference:
             return {}  # it happens inside vLLM's share
-        return self._wide_call(rows, prompt, sampling) if self.is_unsloth else self._engine(rows, prompt, sampling)
+        if self.is_unsloth:
+            return self._wide_call(rows, prompt, sampling)
+        return self._engine(rows, unlike, prompt, sampling)
 
-    def _engine(self, rows: int, prompt: int, sampling: Sampling) -> Items:
+    def _engine(self, rows: int, unlike: int, prompt: int, sampling: Sampling) -> Items:
         """The rollout engine: keys and values for all tokens from the start, prompts read in batches, then steps.
 
         A prompt's last token is not read but taken for the first step, so a row has one column less than tokens.
@@ -211,13 +221,13 @@ class _Counting:
         held = {"KV cache": (rows * columns + 1) * self._kv_per_token()}
         if self._folded_bytes():
             held["folded adapter"] = self._folded_bytes()
-        # A mask is there as truth values and as numbers.
-        reading = min(rows * read, max(READ_TOKENS, read)) * (self._block_reads() + read * (1 + self.hidden_bytes))
-        # Of one layer: what a pass looks back on is gathered, then repeated for every head; copies between rows.
-        gathered = 2 * (shape.kv_dim + shape.attention_dim) * min(rows * read, max(READ_COLUMNS, read))
-        copied = shape.kv_dim * rows * read
-        reading = max(reading + gathered * self.hidden_bytes, copied * self.hidden_bytes)
-        writing = rows * (self._block_reads() + columns * (1 + self.hidden_bytes))
+        # Of one layer: what a pass looks back on is gathered, then repeated for every head; rows are copied to others.
+        tokens, seen = (min(unlike * read, max(limit, read)) for limit in (READ_TOKENS, READ_COLUMNS))
+        gathered = seen * 2 * (shape.kv_dim + shape.attention_dim) * self.hidden_bytes
+        copied = rows * read * shape.kv_dim * self.hidden_bytes
+        mask = 1 + self.hidden_bytes  # of one token and column: as truth values and as numbers
+        reading = max(tokens * (self._block_reads() + read * mask) + gathered, copied)
+        writing = rows * (self._block_reads() + columns * mask)
         drawing = self._drawing(rows, sampling)
         if reading >= writing + drawing:
             return held | {"activations": reading}  # reading computes no logits

@@ -17,7 +17,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("tiny_folder")
-@pytest.mark.parametrize("name", ["tiny, m=8 k=4", "0.5B, m=2 k=1", "wide MLP"])
+@pytest.mark.parametrize("name", ["tiny, m=8 k=4", "6 layers of 0.5B, m=2 k=1", "wide MLP"])
 def test_the_planned_peak_is_within_a_fifth_of_the_measured_one(name: str, models: Path) -> None:
     result = benchmark.measure(benchmark.CASES[name], models)
     print(benchmark.table({name: result}))
@@ -51,6 +51,15 @@ def test_the_engine_holds_all_keys_and_values_of_as_many_rows_as_may_be() -> Non
     assert phases("grpo_gsm8k", "rollout.max_width=2") == phases("grpo_gsm8k", "rollout.max_width=8") | {
         "evaluation": phases("grpo_gsm8k", "rollout.max_width=2")["evaluation"]
     }, "Unsloth writes all openings of a step at once"
+
+
+def test_what_prompts_have_in_common_is_read_once_by_the_engine() -> None:
+    def reading(rounds: int) -> int:
+        few = ("rollout.num_openings=2", "rollout.max_prompt_tokens=64", "rollout.openings.max_tokens=64")
+        short = ("rollout.futures.max_tokens=64", "rollout.futures.temperature=0.0", f"rollout.num_rounds={rounds}")
+        return phases("motif_gsm8k", *BY_THE_ENGINE, *few, *short)["futures"]["activations"]
+
+    assert reading(rounds=3) == 4 * reading(rounds=2), "after that, every future has progress of its own"
 
 
 def test_however_many_prompts_the_engine_reads_its_batches_are_bounded() -> None:
