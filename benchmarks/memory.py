@@ -32,7 +32,7 @@ _FOUR_BIT = ("model.load_in_4bit=true", 'training.optimizer="adamw_8bit"')
 
 SHAPES = random_model.SHAPES | {
     "6 layers": replace(random_model.SHAPES["0.5b"], num_layers=6),
-    "wide": ModelShape(4, 128, 8192, 4, attention_dim=128, kv_dim=64, vocab_size=151_936),
+    "wide": ModelShape(4, 256, 8192, 4, attention_dim=256, kv_dim=64, vocab_size=151_936),
 }
 
 
