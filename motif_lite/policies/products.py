@@ -24,7 +24,7 @@ def fast_products(model: Any) -> Iterator[None]:
 
     Nothing inside may ask for gradients.
     """
-    layers = [module for module in model.modules() if _is_plain(module)] if torch.backends.mkldnn.is_available() else []
+    layers = [module for module in model.modules() if _is_plain(module)] if torch._C._has_mkldnn else []
     try:
         for layer in layers:
             layer.forward = partial(_multiplied, layer)
