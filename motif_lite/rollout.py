@@ -48,9 +48,14 @@ class Strategy(Protocol):
         sampling: Sampling,
         *,
         seed: int,
+        first: int = 0,
         on_round: OnRound | None = None,
     ) -> Rollouts:
-        """Sample ``num_futures`` futures of every opening, to the last round."""
+        """Sample ``num_futures`` futures of every opening, to the last round.
+
+        Args:
+            first: Number of the first opening: random streams hang on the number, not on the place in this call.
+        """
 
 
 def derive_seed(seed: int, *path: object) -> int:
@@ -77,6 +82,7 @@ class SingleRound:
         sampling: Sampling,
         *,
         seed: int,
+        first: int = 0,
         on_round: OnRound | None = None,
     ) -> Rollouts:
         """Nothing is generated: each opening's only future is itself."""
@@ -102,6 +108,7 @@ class MultiRound:
         sampling: Sampling,
         *,
         seed: int,
+        first: int = 0,
         on_round: OnRound | None = None,
     ) -> Rollouts:
         """Advance all futures of all openings together, round by round."""
@@ -114,7 +121,7 @@ class MultiRound:
             on_progress = on_round(round_number, self.num_rounds, len(paths)) if on_round else None
             seeds = [
                 derive_seed(seed, "round", round_number, opening, future)
-                for opening in range(len(openings))
+                for opening in range(first, first + len(openings))
                 for future in range(num_futures)
             ]
             written = policy.generate(rendered, sampling, seeds=seeds, on_progress=on_progress)
@@ -155,15 +162,22 @@ def think(
     futures: Sampling,
     *,
     seed: int,
+    first: int = 0,
     on_round: OnRound | None = None,
 ) -> list[Trajectory]:
-    """One whole trajectory per problem, all rounds: what evaluation measures."""
+    """One whole trajectory per problem, all rounds: what evaluation measures.
+
+    Args:
+        first: Number of the first problem; what is thought is the same in one call for all and in several for parts.
+    """
     rendered = [policy.render(strategy.first_messages(problem)) for problem in problems]
     on_progress = on_round(1, strategy.num_rounds, len(problems)) if on_round else None
-    seeds = [derive_seed(seed, "round", 1, opening) for opening in range(len(rendered))]
+    seeds = [derive_seed(seed, "round", 1, opening) for opening in range(first, first + len(rendered))]
     written = policy.generate(rendered, openings, seeds=seeds, on_progress=on_progress)
-    first = [(problem, Turn(prompt, reply)) for problem, prompt, reply in zip(problems, rendered, written, strict=True)]
-    rollouts = strategy.continue_openings(policy, first, 1, futures, seed=seed, on_round=on_round)
+    opened = [
+        (problem, Turn(prompt, reply)) for problem, prompt, reply in zip(problems, rendered, written, strict=True)
+    ]
+    rollouts = strategy.continue_openings(policy, opened, 1, futures, seed=seed, first=first, on_round=on_round)
     return [opening.futures[0] for opening in rollouts.openings]
 
 

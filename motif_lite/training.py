@@ -16,10 +16,12 @@ from typing import Any
 
 import datasets
 import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 from trl import GRPOConfig, GRPOTrainer
 
 from motif_lite import step_metrics
+from motif_lite.errors import RunError
 from motif_lite.memory import Estimate
 from motif_lite.metering import PhaseMeter
 from motif_lite.policies import TrainablePolicy
@@ -33,6 +35,9 @@ from motif_lite.types import Conversation, Problem, Turn
 _log = logging.getLogger(__name__)
 
 StopRequested = Callable[[], bool]
+
+_UNSAFE = "training_args.bin"
+"""A pickle of whole objects that transformers writes into checkpoints; nothing reads it."""
 
 
 def train(
@@ -56,25 +61,36 @@ def train(
 
     Returns:
         Whether training is complete; False if it was stopped.
+
+    Raises:
+        RunError: A checkpoint cannot be written, or all there are are damaged.
     """
-    checkpoint = run.newest_checkpoint()
-    run.forget_after(checkpoint[1] if checkpoint else 0)
+    run.clear_unfinished()
+    folder, steps_done_before = run.newest_checkpoint() or (None, 0)
+    run.forget_after(steps_done_before)
+    if folder is not None and steps_done_before >= recipe.training.max_steps:
+        policy.load_adapter(folder)  # a run that ended before its adapter was in its place
+        run.save_adapter(steps_done_before, policy.save_adapter)
+        return True
     step = TrainingStep(recipe, policy, strategy, problems, observer, planned, steps_done)
-    trainer = GRPOTrainer(
+    trainer = _Trainer(
+        run,
+        recipe.training.keep_checkpoints,
         model=policy.model,
         processing_class=policy.tokenizer,
         reward_funcs=step.reward_callables(),
-        args=grpo_config(recipe, policy, run.checkpoints),
+        args=grpo_config(recipe, policy, run.unfinished),
         train_dataset=_rows(strategy, problems),
         callbacks=[_StepCallback(recipe, step, run, observer, stop_requested)],
     )
-    _log.info("training with %s; %s", type(trainer), _versions())
+    _log.info("training with %s; %s", GRPOTrainer, _versions())
     for console_of_its_own in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(console_of_its_own)
-    trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=str(folder) if folder else None)
     if trainer.state.global_step < recipe.training.max_steps:
         return False
-    policy.save_adapter(run.adapter)
+    run.save_adapter(trainer.state.global_step, policy.save_adapter)
+    run.clear_unfinished()
     return True
 
 
@@ -141,7 +157,7 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> dict[
         # what is kept and said
         save_strategy="steps",
         save_steps=training.save_every,
-        save_total_limit=training.keep_checkpoints,
+        save_total_limit=None,  # the trainer would drop old ones before it is known that the new one is whole
         logging_strategy="steps",
         logging_steps=1,
         log_completions=False,
@@ -241,6 +257,33 @@ class RewardCallable:
         return self._step.column(
             self.__name__, prompts, completions, completion_ids, problem_id, trainer_state.global_step
         )
+
+
+class _Trainer(GRPOTrainer):
+    """TRL's trainer, or what Unsloth makes of it; its checkpoints count once they are sealed.
+
+    Args:
+        run: Where they belong.
+        keep: How many of them stay.
+        options: For the trainer.
+    """
+
+    def __init__(self, run: RunDirectory, keep: int, **options: Any) -> None:
+        super().__init__(**options)
+        self._run, self._keep = run, keep
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        try:
+            super()._save_checkpoint(model, trial)
+            (self._run.unfinished / f"checkpoint-{step}" / _UNSAFE).unlink()
+            self._run.keep_checkpoint(step, self._keep)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+            self._run.clear_unfinished()
+            raise RunError(
+                f"{self._run.checkpoints}: step {step} cannot be saved ({str(error).strip().splitlines()[0]}); the "
+                f"checkpoints before it are whole: make room, then go on with --resume --out {self._run.root}"
+            ) from error
 
 
 class _StepCallback(TrainerCallback):

@@ -196,7 +196,6 @@ def test_every_field_of_the_trainer_has_the_recipes_value(
         "training.epsilon=0.3",
         "training.gradient_checkpointing=true",
         "training.save_every=7",
-        "training.keep_checkpoints=3",
         "training.max_steps=9",
     )
     config = training.grpo_config(
@@ -207,7 +206,7 @@ def test_every_field_of_the_trainer_has_the_recipes_value(
         "reward_weights": [0.25, 3.0], "learning_rate": 2e-4, "lr_scheduler_type": "linear", "warmup_steps": 0.2,
         "optim": "adamw_torch_fused", "adam_beta1": 0.8, "adam_beta2": 0.95, "weight_decay": 0.03,
         "max_grad_norm": 0.4, "loss_type": "dr_grpo", "scale_rewards": "none", "beta": 0.01, "epsilon": 0.3,
-        "epsilon_high": 0.3, "gradient_checkpointing": True, "save_steps": 7, "save_total_limit": 3, "max_steps": 9,
+        "epsilon_high": 0.3, "gradient_checkpointing": True, "save_steps": 7, "save_total_limit": None, "max_steps": 9,
         "num_generations": 4, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2,
         "steps_per_generation": 2, "num_iterations": 1, "use_vllm": False, "bf16": False, "fp16": False,
     }  # fmt: skip
