@@ -28,6 +28,7 @@ from motif_lite.recipe import Recipe
 from motif_lite.rewards import REWARDS
 from motif_lite.rollout import STRATEGIES, Strategy
 from motif_lite.run_dir import (
+    INEXACT,
     RunDirectory,
     check_resumable,
     free_folder,
@@ -84,6 +85,8 @@ class Job:
                 held.enter_context(RunDirectory(self.root).locked())
                 if not self.evaluate_only and _is_finished(self.recipe, self.root, observer):
                     return
+            if not self.evaluate_only:
+                _note_what_is_not_exact(self, observer)
             _quiet_libraries()
             backend = policies.backend(self.recipe.model.backend)  # says at once where there is no GPU for it
             backend.require(self.recipe)
@@ -229,6 +232,20 @@ def _planned(job: Job, model_name: str, observer: Observer) -> tuple[Recipe, Est
             raise RecipeError(f"{complaint}; if you know better, name more with --set model.memory_gib=N")
         observer.note(f"note: {complaint}")  # a CPU can swap, and few replies run to their limits
     return plan.recipe, plan.estimate
+
+
+def _note_what_is_not_exact(job: Job, observer: Observer) -> None:
+    """Name the settings by which a resumed run differs from one that was not interrupted."""
+    if job.recipe.model.fast_inference:
+        observer.note(
+            "note: model.fast_inference: vLLM keeps no random state, so openings after --resume are others than they "
+            "would have been"
+        )
+    if job.existing:
+        earlier = RunDirectory(job.root).resolved(TABLES)
+        for key in recipes.differing_keys(earlier, job.recipe):
+            if key in INEXACT:
+                observer.note(f"note: {key} has changed: {INEXACT[key]}")
 
 
 def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:

@@ -33,6 +33,16 @@ CHANGEABLE = (
 )  # fmt: skip
 """Keys that may differ when a run is resumed: how long it goes on, what is measured, and what memory allows."""
 
+_ROUNDING = "sums are made in another order, so what follows is equal but for rounding"
+INEXACT = {
+    "training.max_steps": "the learning rate from here on is that of a run of the new length",
+    "rollout.max_width": _ROUNDING,
+    "training.micro_batch_size": f"{_ROUNDING}, and bnpo averages over the tokens of a micro-batch",
+    "training.gradient_checkpointing": _ROUNDING,
+    "training.logit_chunks": _ROUNDING,
+}
+"""Those of them with which a resumed run is not the same, and why."""
+
 Evaluation = dict[str, Any]
 """The content of evaluation.json."""
 

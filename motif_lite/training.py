@@ -9,6 +9,7 @@ replaces TRL's trainer when it is imported.
 """
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,20 +22,24 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from trl import GRPOConfig, GRPOTrainer
 
 from motif_lite import step_metrics
-from motif_lite.errors import RunError
+from motif_lite.errors import MotifError, RunError, TrainingError
 from motif_lite.memory import Estimate
 from motif_lite.metering import PhaseMeter
 from motif_lite.policies import TrainablePolicy
+from motif_lite.policies.local import is_out_of_memory
 from motif_lite.progress import Observer
 from motif_lite.recipe import Recipe, decided
 from motif_lite.rewards import REWARDS
 from motif_lite.rollout import Rollouts, Strategy, derive_seed
 from motif_lite.run_dir import RunDirectory
-from motif_lite.types import Conversation, Problem, Turn
+from motif_lite.types import Conversation, Opening, Problem, Turn
 
 _log = logging.getLogger(__name__)
 
 StopRequested = Callable[[], bool]
+
+MOST_SKIPPED = 5
+"""Updates in a row that may be skipped before the run is stopped."""
 
 _UNSAFE = "training_args.bin"
 """A pickle of whole objects that transformers writes into checkpoints; nothing reads it."""
@@ -64,6 +69,7 @@ def train(
 
     Raises:
         RunError: A checkpoint cannot be written, or all there are are damaged.
+        TrainingError: A reward fails, gradients are not numbers for several steps, or memory runs out.
     """
     run.clear_unfinished()
     folder, steps_done_before = run.newest_checkpoint() or (None, 0)
@@ -75,7 +81,7 @@ def train(
     step = TrainingStep(recipe, policy, strategy, problems, observer, planned, steps_done)
     trainer = _Trainer(
         run,
-        recipe.training.keep_checkpoints,
+        recipe,
         model=policy.model,
         processing_class=policy.tokenizer,
         reward_funcs=step.reward_callables(),
@@ -212,7 +218,8 @@ class TrainingStep:
         )
         self.observer.phase("grading", f"{len(openings)} openings")
         self.rewards = {
-            name: [REWARDS[name](opening) for opening in self.rollouts.openings] for name in self.recipe.rewards
+            name: [_reward(name, opening, step + 1) for opening in self.rollouts.openings]
+            for name in self.recipe.rewards
         }
         self.observer.phase("update", f"{len(openings)} openings")
         self.meter.start("update")
@@ -264,20 +271,34 @@ class _Trainer(GRPOTrainer):
 
     Args:
         run: Where they belong.
-        keep: How many of them stay.
+        recipe: How many are kept, and what is to be said when memory runs out.
         options: For the trainer.
     """
 
-    def __init__(self, run: RunDirectory, keep: int, **options: Any) -> None:
+    def __init__(self, run: RunDirectory, recipe: Recipe, **options: Any) -> None:
         super().__init__(**options)
-        self._run, self._keep = run, keep
+        self._run, self._recipe = run, recipe
+
+    def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
+        """One micro-batch forward and backward.
+
+        Raises:
+            TrainingError: There is not enough memory for it.
+        """
+        try:
+            loss: torch.Tensor = super().training_step(*arguments, **named)
+            return loss
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TrainingError(_out_of_memory(self._recipe, self._run)) from error
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         step = self.state.global_step
         try:
             super()._save_checkpoint(model, trial)
             (self._run.unfinished / f"checkpoint-{step}" / _UNSAFE).unlink()
-            self._run.keep_checkpoint(step, self._keep)
+            self._run.keep_checkpoint(step, self._recipe.training.keep_checkpoints)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
             self._run.clear_unfinished()
             raise RunError(
@@ -294,11 +315,23 @@ class _StepCallback(TrainerCallback):
     ) -> None:
         self.recipe, self.step, self.run, self.observer = recipe, step, run, observer
         self.stop_requested = stop_requested
+        self.skipped = [bool(line.get("update_skipped")) for line in run.metrics()]
+        """Of every step so far, whether its update was skipped."""
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         width = self.recipe.openings_per_step
         self.observer.phase("openings", f"round 1 of {self.step.strategy.num_rounds}, {width} replies")
         self.step.meter.start("openings")
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        """Leave the adapter and the optimiser as they are if a gradient is not a number: without one, nothing moves."""
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        self.skipped.append(not torch.nn.utils.get_total_norm(gradients).isfinite())
+        if self.skipped[-1]:
+            model.zero_grad(set_to_none=True)
+            self.observer.note(f"step {state.global_step + 1}: the gradient is not a number; its update is skipped")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.step.meter.stop()
@@ -314,8 +347,9 @@ class _StepCallback(TrainerCallback):
         seconds, peak_bytes = self.step.meter.take()
         metrics = step_metrics.summarize(
             state.global_step, self.recipe, self.step.rollouts, self.step.rewards, seconds, peak_bytes,
-            self.step.planned_bytes, logs, self.step.steps_done,
+            self.step.planned_bytes, _numbers(logs, self.skipped[-1]), self.step.steps_done,
         )  # fmt: skip
+        metrics["update_skipped"] = self.skipped[-1]
         self.run.append_rollouts(step_metrics.lines(state.global_step, self.step.rollouts, self.step.rewards))
         self.run.append_metrics(metrics)
         self.observer.step(metrics, self.recipe.training.max_steps)
@@ -323,6 +357,51 @@ class _StepCallback(TrainerCallback):
         self.observer.opening(
             self.step.rollouts.openings[shown], step_metrics.total_rewards(self.recipe, self.step.rewards)[shown]
         )
+        if all(self.skipped[-MOST_SKIPPED:]) and len(self.skipped) >= MOST_SKIPPED:
+            raise TrainingError(
+                f"the gradient was not a number in {MOST_SKIPPED} steps in a row, up to step {state.global_step}; "
+                f"their rollouts are in {self.run.root / 'rollouts.jsonl'}. Start a new run with a lower "
+                f"training.learning_rate, or with model.dtype = 'float32'"
+            )
+
+
+def _reward(name: str, opening: Opening, step: int) -> float:
+    """One reward of one opening.
+
+    Raises:
+        TrainingError: The reward raises, or what it gives is not a number.
+    """
+    try:
+        value = float(REWARDS[name](opening))
+        if not math.isfinite(value):
+            raise ValueError(f"it gave {value}")
+        return value
+    except MotifError:
+        raise
+    except Exception as error:  # a reward is the user's own code
+        _log.info("reward %s on the opening %r", name, opening.turn.reply.text, exc_info=True)
+        raise TrainingError(
+            f"reward {name}: failed in step {step} on an opening of problem {opening.problem.id} "
+            f"({type(error).__name__}: {error}); run.log has the opening; mend the reward, then go on with --resume"
+        ) from error
+
+
+def _numbers(logs: dict[str, Any], skipped: bool) -> dict[str, Any]:
+    """What TRL logged, None for what is not a number: JSON has no name for it."""
+    logs = {key: value for key, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
+    # transformers puts an average in place of a loss that is not a number
+    return logs | ({"loss": None, "grad_norm": None} if skipped else {})
+
+
+def _out_of_memory(recipe: Recipe, run: RunDirectory) -> str:
+    """What to do when an update did not fit into memory."""
+    rows, micro_batch_size = recipe.openings_per_step, decided(recipe.training.micro_batch_size)
+    smaller = max((size for size in range(1, micro_batch_size) if rows % size == 0), default=None)
+    if smaller is None:
+        remedy = "start a new run with a shorter rollout.openings.max_tokens, or a smaller model"
+    else:
+        remedy = f"go on with --resume --out {run.root} --set training.micro_batch_size={smaller}"
+    return f"out of memory in the update, {micro_batch_size} openings at a time; what was saved is whole: {remedy}"
 
 
 def _rows(strategy: Strategy, problems: Sequence[Problem]) -> datasets.Dataset:
