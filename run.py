@@ -122,6 +122,11 @@ class _Lasting:
             os.close(nowhere)
 
 
-if __name__ == "__main__":
+def start() -> None:
+    """The program, on streams that last."""
     sys.stdout, sys.stderr = cast(TextIO, _Lasting(sys.stdout)), cast(TextIO, _Lasting(sys.stderr))
     app()
+
+
+if __name__ == "__main__":
+    start()

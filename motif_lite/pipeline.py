@@ -300,7 +300,7 @@ def _train_and_evaluate(
     else:
         forget("after", run)  # a finished run that goes on has figures of its shorter self
         steps_done = data.steps_done(recipe.data.train)
-        with stop.patiently():
+        with stop.patiently(stopping.STEP_SECONDS):
             training.train(
                 recipe,
                 policy,

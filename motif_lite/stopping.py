@@ -55,7 +55,7 @@ class Stop:
         return self._requests > 0
 
     @contextmanager
-    def patiently(self, seconds: float = STEP_SECONDS) -> Iterator[None]:
+    def patiently(self, seconds: float) -> Iterator[None]:
         """What is inside may go on for so long after a stop was asked for.
 
         Raises:
