@@ -72,6 +72,7 @@ def train(
         TrainingError: A reward fails, gradients are not numbers for several steps, or memory runs out.
     """
     run.clear_unfinished()
+    _in_order(policy.model)
     folder, steps_done_before = run.newest_checkpoint() or (None, 0)
     run.forget_after(steps_done_before)
     if folder is not None and steps_done_before >= recipe.training.max_steps:
@@ -402,6 +403,13 @@ def _out_of_memory(recipe: Recipe, run: RunDirectory) -> str:
     else:
         remedy = f"go on with --resume --out {run.root} --set training.micro_batch_size={smaller}"
     return f"out of memory in the update, {micro_batch_size} openings at a time; what was saved is whole: {remedy}"
+
+
+def _in_order(model: Any) -> None:
+    """Have PEFT write its settings alike each time: it keeps names in a set, in the order of this process."""
+    for config in model.peft_config.values():
+        if isinstance(config.target_modules, set):
+            config.target_modules = sorted(config.target_modules)
 
 
 def _rows(strategy: Strategy, problems: Sequence[Problem]) -> datasets.Dataset:

@@ -1,7 +1,7 @@
 """Training for real: TRL's trainer, the warm-started tiny model, our rewards."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from motif_lite import data, memory, policies, shapes
+from motif_lite.errors import TrainingError
 from motif_lite.memory import Machine
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe import Recipe
+from motif_lite.rewards import REWARDS
 from motif_lite.rollout import STRATEGIES
 from motif_lite.run_dir import RunDirectory
 from motif_lite.types import Opening, Problem
@@ -290,3 +292,93 @@ def test_openings_end_at_a_stop_string_and_say_so(tiny_recipe: MakeRecipe, tiny_
     later = [turn for line in training.run.rollouts() for future in line["futures"] for turn in future["rounds"]]
     assert all(turn["reply"].endswith("</answer>") for turn in later if "</answer>" in turn["reply"])
     assert any("</answer>" in turn["reply"] for turn in later)
+
+
+def test_an_update_without_a_number_for_a_gradient_is_skipped_and_counted(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(tiny_recipe("training.max_steps=3"), tiny_folder, tmp_path)
+    spoil(monkeypatch, steps={2})
+    adapters = watch_adapter(training)
+    assert training.train()
+    assert [line["update_skipped"] for line in training.run.metrics()] == [False, True, False]
+    assert training.run.metrics()[1]["loss"] is training.run.metrics()[1]["grad_norm"] is None
+    assert "step 2: the gradient is not a number; its update is skipped" in training.observer.notes
+    (_, first), (_, second), (_, third) = adapters
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(second[name], third[name]) for name in second)
+    assert all(weight.isfinite().all() for weight in third.values())
+
+
+def test_a_run_whose_gradients_are_no_numbers_any_more_is_stopped_with_its_rollouts(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from motif_lite.training import MOST_SKIPPED
+
+    training = Training(tiny_recipe("training.max_steps=20"), tiny_folder, tmp_path)
+    spoil(monkeypatch, steps=range(2, 100))
+    with pytest.raises(TrainingError, match=r"not a number in 5 steps in a row, up to step 6; .*lower training\.learn"):
+        training.train()
+    assert [line["step"] for line in training.run.metrics()] == list(range(1, MOST_SKIPPED + 2))
+    assert training.run.rollouts()[-1]["step"] == MOST_SKIPPED + 1
+
+
+def test_an_update_out_of_memory_says_how_to_go_on(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import trl
+
+    def greedy(*arguments: Any, **named: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(trl.GRPOTrainer, "compute_loss", greedy)
+    training = Training(tiny_recipe(), tiny_folder, tmp_path)
+    with pytest.raises(TrainingError, match=r"4 openings at a time; .*--set training\.micro_batch_size=2"):
+        training.train()
+
+
+def test_a_reward_that_gives_no_number_is_named(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REWARDS, "tag_count", lambda opening: float("nan"))
+    with pytest.raises(
+        TrainingError, match="reward tag_count: failed in step 1 on an opening of problem chain_sum/.*nan"
+    ):
+        Training(tiny_recipe(), tiny_folder, tmp_path).train()
+
+
+def test_problems_are_held_in_memory_so_their_file_may_vanish(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "problems.jsonl"
+    source.write_text("".join(json.dumps({"question": f"a{n}b1=", "answer": str(n + 1)}) + "\n" for n in range(9)))
+    training = Training(
+        tiny_recipe(f"data.train={str(source)!r}", "data.num_problems=8"), tiny_folder, tmp_path / "run"
+    )
+    source.unlink()
+    assert training.train()
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, steps: Container[int]) -> None:
+    """Have the loss of these steps come out as no number."""
+    import trl
+
+    compute = trl.GRPOTrainer.compute_loss
+
+    def spoilt(self: Any, *arguments: Any, **named: Any) -> Any:
+        return compute(self, *arguments, **named) * (torch.nan if self.state.global_step + 1 in steps else 1.0)
+
+    monkeypatch.setattr(trl.GRPOTrainer, "compute_loss", spoilt)
+
+
+def watch_adapter(training: Training) -> list[tuple[int, dict[str, torch.Tensor]]]:
+    """The adapter after every step, as steps are over."""
+    seen: list[tuple[int, dict[str, torch.Tensor]]] = []
+    step = training.observer.step
+
+    def remember(metrics: dict[str, Any], num_steps: int) -> None:
+        seen.append((metrics["step"], training.adapter()))
+        step(metrics, num_steps)
+
+    training.observer.step = remember  # type: ignore[method-assign]
+    return seen

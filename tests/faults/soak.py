@@ -94,8 +94,8 @@ def command(out: Path) -> list[str]:
 
 def compare(whole: Path, killed: Path) -> list[str]:
     """What differs between two runs, times and memory aside."""
-    names = ["rollouts.jsonl", "adapter/adapter_model.safetensors", "adapter/manifest.json"]
-    names += [str(path.relative_to(whole)) for path in sorted(whole.glob("evaluations/*"))]
+    paths = [whole / "rollouts.jsonl", *whole.glob("adapter/*"), *whole.glob("evaluations/*")]
+    names = [str(path.relative_to(whole)) for path in paths]
     found = [name for name in names if (whole / name).read_bytes() != (killed / name).read_bytes()]
     found += [name for name in ("metrics.jsonl", "evaluation.json") if _read(whole / name) != _read(killed / name)]
     left = sorted(
@@ -134,7 +134,7 @@ def _torment(
     while sum(kills.values()) < wanted:
         moment = next(moments) if sum(kills.values()) % 2 else None
         # A moment that is over for this run never comes: then time decides.
-        seconds = rng.uniform(0.7, 0.9) if moment else rng.uniform(0, 0.8)
+        seconds = rng.uniform(0.9, 1.3) if moment else rng.uniform(0.2, 1.0)
         kind = _killed(out, moment, seconds * whole_seconds)
         if kind is None:
             break
