@@ -342,7 +342,7 @@ def test_a_reward_that_gives_no_number_is_named(
 ) -> None:
     monkeypatch.setitem(REWARDS, "tag_count", lambda opening: float("nan"))
     with pytest.raises(
-        TrainingError, match="reward tag_count: failed in step 1 on an opening of problem chain_sum/.*nan"
+        TrainingError, match=r"reward tag_count: failed in step 1 on an opening of problem chain_sum/.*nan"
     ):
         Training(tiny_recipe(), tiny_folder, tmp_path).train()
 
