@@ -162,7 +162,7 @@ def _think(
             openings,
             futures,
             seed=derive_seed(recipe.seed, "evaluation", benchmark, strategy, decoding),
-            first=start,
+            start=start,
             on_round=_announce(observer, _what(benchmark, strategy, decoding, start, size, len(repeated))),
         )
         graded = [_graded(trajectory) for trajectory in trajectories]

@@ -351,7 +351,9 @@ class _StepCallback(TrainerCallback):
             self.step.planned_bytes, _numbers(logs, self.skipped[-1]), self.step.steps_done,
         )  # fmt: skip
         metrics["update_skipped"] = self.skipped[-1]
-        self.run.append_rollouts(step_metrics.lines(state.global_step, self.step.rollouts, self.step.rewards))
+        self.run.append_rollouts(
+            step_metrics.lines(state.global_step, self.recipe, self.step.rollouts, self.step.rewards)
+        )
         self.run.append_metrics(metrics)
         self.observer.step(metrics, self.recipe.training.max_steps)
         shown = state.global_step % len(self.step.rollouts.openings)
