@@ -17,21 +17,20 @@ from typing import Any
 
 import datasets
 import torch
-from safetensors import SafetensorError
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
 from motif_lite import step_metrics
-from motif_lite.errors import MotifError, RunError, TrainingError
+from motif_lite.errors import MotifError, TrainingError
 from motif_lite.memory import Estimate
 from motif_lite.metering import PhaseMeter
 from motif_lite.policies import TrainablePolicy
-from motif_lite.policies.local import is_out_of_memory
 from motif_lite.progress import Observer
 from motif_lite.recipe import Recipe, decided
 from motif_lite.rewards import REWARDS
 from motif_lite.rollout import Rollouts, Strategy, derive_seed
 from motif_lite.run_dir import RunDirectory
+from motif_lite.trainer import Trainer
 from motif_lite.types import Conversation, Opening, Problem, Turn
 
 _log = logging.getLogger(__name__)
@@ -40,9 +39,6 @@ StopRequested = Callable[[], bool]
 
 MOST_SKIPPED = 5
 """Updates in a row that may be skipped before the run is stopped."""
-
-_UNSAFE = "training_args.bin"
-"""A pickle of whole objects that transformers writes into checkpoints; nothing reads it."""
 
 
 def train(
@@ -80,9 +76,10 @@ def train(
         run.save_adapter(steps_done_before, policy.save_adapter)
         return True
     step = TrainingStep(recipe, policy, strategy, problems, observer, planned, steps_done)
-    trainer = _Trainer(
+    trainer = Trainer(
         run,
-        recipe,
+        recipe.training.keep_checkpoints,
+        observer,
         model=policy.model,
         processing_class=policy.tokenizer,
         reward_funcs=step.reward_callables(),
@@ -90,7 +87,7 @@ def train(
         train_dataset=_rows(strategy, problems),
         callbacks=[_StepCallback(recipe, step, run, observer, stop_requested)],
     )
-    _log.info("training with %s; %s", GRPOTrainer, _versions())
+    _log.info("training with %s; %s", type(trainer).__base__, _versions())
     for console_of_its_own in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(console_of_its_own)
     trainer.train(resume_from_checkpoint=str(folder) if folder else None)
@@ -267,47 +264,6 @@ class RewardCallable:
         )
 
 
-class _Trainer(GRPOTrainer):
-    """TRL's trainer, or what Unsloth makes of it; its checkpoints count once they are sealed.
-
-    Args:
-        run: Where they belong.
-        recipe: How many are kept, and what is to be said when memory runs out.
-        options: For the trainer.
-    """
-
-    def __init__(self, run: RunDirectory, recipe: Recipe, **options: Any) -> None:
-        super().__init__(**options)
-        self._run, self._recipe = run, recipe
-
-    def training_step(self, *arguments: Any, **named: Any) -> torch.Tensor:
-        """One micro-batch forward and backward.
-
-        Raises:
-            TrainingError: There is not enough memory for it.
-        """
-        try:
-            loss: torch.Tensor = super().training_step(*arguments, **named)
-            return loss
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            raise TrainingError(_out_of_memory(self._recipe, self._run)) from error
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        step = self.state.global_step
-        try:
-            super()._save_checkpoint(model, trial)
-            (self._run.unfinished / f"checkpoint-{step}" / _UNSAFE).unlink()
-            self._run.keep_checkpoint(step, self._recipe.training.keep_checkpoints)
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
-            self._run.clear_unfinished()
-            raise RunError(
-                f"{self._run.checkpoints}: step {step} cannot be saved ({str(error).strip().splitlines()[0]}); the "
-                f"checkpoints before it are whole: make room, then go on with --resume --out {self._run.root}"
-            ) from error
-
-
 class _StepCallback(TrainerCallback):
     """Times the phases that TRL owns, and writes each finished step down."""
 
@@ -394,17 +350,6 @@ def _numbers(logs: dict[str, Any], skipped: bool) -> dict[str, Any]:
     logs = {key: value for key, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
     # transformers puts an average in place of a loss that is not a number
     return logs | ({"loss": None, "grad_norm": None} if skipped else {})
-
-
-def _out_of_memory(recipe: Recipe, run: RunDirectory) -> str:
-    """What to do when an update did not fit into memory."""
-    rows, micro_batch_size = recipe.openings_per_step, decided(recipe.training.micro_batch_size)
-    smaller = max((size for size in range(1, micro_batch_size) if rows % size == 0), default=None)
-    if smaller is None:
-        remedy = "start a new run with a shorter rollout.openings.max_tokens, or a smaller model"
-    else:
-        remedy = f"go on with --resume --out {run.root} --set training.micro_batch_size={smaller}"
-    return f"out of memory in the update, {micro_batch_size} openings at a time; what was saved is whole: {remedy}"
 
 
 def _in_order(model: Any) -> None:

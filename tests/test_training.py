@@ -344,18 +344,48 @@ def test_a_run_whose_gradients_are_no_numbers_any_more_is_stopped_with_its_rollo
     assert training.run.rollouts()[-1]["step"] == MOST_SKIPPED + 1
 
 
-def test_an_update_out_of_memory_says_how_to_go_on(
+@pytest.mark.parametrize("loss_type", ["bnpo", "grpo", "dapo", "dr_grpo"])
+def test_an_update_out_of_memory_is_made_in_smaller_pieces_with_the_same_gradient(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss_type: str
+) -> None:
+    recipe = tiny_recipe("training.max_steps=1", "training.learning_rate=1e-3", f'training.loss_type="{loss_type}"')
+    roomy, cramped = (Training(recipe, tiny_folder, tmp_path / name) for name in ("roomy", "cramped"))
+    assert roomy.train()
+    starve(monkeypatch, first_call=2, room_for=2)  # the second micro-batch fails, the first is made anew, too
+    assert cramped.train()
+    assert "out of memory in the update: going on with 2 openings at a time" in " ".join(cramped.observer.notes)
+    assert cramped.run.rollouts() == roomy.run.rollouts()
+    [ours], [theirs] = (training.run.metrics() for training in (cramped, roomy))
+    assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4, abs=1e-6)
+    for name, weight in roomy.adapter().items():
+        assert torch.allclose(cramped.adapter()[name], weight, atol=2e-6), name
+
+
+def test_an_update_without_memory_for_one_opening_is_the_users_to_mend(
     tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    training = Training(tiny_recipe(), tiny_folder, tmp_path)
+    starve(monkeypatch, first_call=1, room_for=0)
+    with pytest.raises(TrainingError, match=r"of a single opening; .* shorter rollout\.openings\.max_tokens"):
+        training.train()
+
+
+def starve(monkeypatch: pytest.MonkeyPatch, first_call: int, room_for: int) -> None:
+    """From this call on, have no memory for the loss of more openings than ``room_for``."""
     import trl
 
-    def greedy(*arguments: Any, **named: Any) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory")
+    compute, calls = trl.GRPOTrainer.compute_loss, []
 
-    monkeypatch.setattr(trl.GRPOTrainer, "compute_loss", greedy)
-    training = Training(tiny_recipe(), tiny_folder, tmp_path)
-    with pytest.raises(TrainingError, match=r"4 openings at a time; .*--set training\.micro_batch_size=2"):
-        training.train()
+    def starved(self: Any, model: Any, inputs: Any, *arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        loss = compute(self, model, inputs, *arguments, **named)
+        if len(calls) >= first_call and len(inputs["completion_ids"]) > room_for:
+            self.accelerator.backward(loss * 0.5)  # half a gradient is left behind
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss
+
+    monkeypatch.setattr(trl.GRPOTrainer, "compute_loss", starved)
 
 
 def test_a_reward_that_gives_no_number_is_named(
