@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from motif_lite.run_dir import RunDirectory
 from tests.faults.nursery import Child, Nursery
-from tests.faults.soak import compare
+from tests.faults.soak import ROOT, compare
 
 SMALL = [
     "rollout.num_openings=4", "rollout.num_futures=2", "rollout.max_width=8", "training.problems_per_step=2",
@@ -268,3 +269,8 @@ def test_a_finished_run_says_so(resume: Start, whole: Path) -> None:
     child = resume(whole)
     assert child.wait() == 0
     assert "this run is finished: 3 steps are trained and all is measured" in child.printed()
+
+
+def test_no_clock_that_can_go_backwards_is_read() -> None:
+    for path in (ROOT / "motif_lite").rglob("*.py"):
+        assert not re.search(r"time\.time\(|datetime", path.read_text()), path
