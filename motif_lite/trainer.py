@@ -6,7 +6,10 @@ pieces, with the same gradient: only sums of numbers are made in another order.
 Imports TRL, so it is imported only after the policy has been loaded, see `training`.
 """
 
+import errno
 import gc
+import os
+import shutil
 from typing import Any
 
 import torch
@@ -21,6 +24,9 @@ from motif_lite.run_dir import RunDirectory
 
 _UNSAFE = "training_args.bin"
 """A pickle of whole objects that transformers writes into checkpoints; nothing reads it."""
+
+_FULL_BYTES = 2**20
+"""A disk with less room than this is full."""
 
 
 class Trainer(GRPOTrainer):
@@ -128,8 +134,16 @@ class Trainer(GRPOTrainer):
             (self._run.unfinished / f"checkpoint-{step}" / _UNSAFE).unlink()
             self._run.keep_checkpoint(step, self._keep_checkpoints)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+            reason = _reason(error, self._run)
             self._run.clear_unfinished()
             raise RunError(
-                f"{self._run.checkpoints}: step {step} cannot be saved ({str(error).strip().splitlines()[0]}); the "
+                f"{self._run.checkpoints}: step {step} cannot be saved ({reason}); the "
                 f"checkpoints before it are whole: make room, then go on with --resume --out {self._run.root}"
             ) from error
+
+
+def _reason(error: Exception, run: RunDirectory) -> str:
+    """Why nothing could be written; torch's own words for a full disk are about its archive's positions."""
+    if shutil.disk_usage(run.root).free < _FULL_BYTES:
+        return os.strerror(errno.ENOSPC)
+    return str(error).strip().splitlines()[0]

@@ -133,9 +133,8 @@ def _torment(
     """Kill and resume a run until it has finished or there were enough kills, then let it finish."""
     while sum(kills.values()) < wanted:
         moment = next(moments) if sum(kills.values()) % 2 else None
-        # A moment that is over for this run never comes: then time decides.
-        seconds = rng.uniform(0.9, 1.3) if moment else rng.uniform(0.2, 1.0)
-        kind = _killed(out, moment, seconds * whole_seconds)
+        # A moment that is over for this run never comes: then it finishes, and another run begins.
+        kind = _killed(out, moment, (3.0 if moment else rng.uniform(0.2, 0.9)) * whole_seconds)
         if kind is None:
             break
         kills[kind] += 1
