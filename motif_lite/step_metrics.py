@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from statistics import fmean, pstdev
 from typing import Any
 
-from motif_lite.answers import is_correct
+from motif_lite.answers import is_beyond_judging, is_correct
 from motif_lite.recipe import Recipe
 from motif_lite.replies import has_soft_format, progress
 from motif_lite.rewards import is_solved
@@ -54,6 +54,7 @@ def summarize(
         "accuracy": fmean(map(is_solved, futures)),
         "accuracy_by_round": _accuracy_by_round(futures),
         "groups_without_signal": _share_without_spread(totals, recipe.rollout.num_openings),
+        "grader_failures": _num_beyond_judging(rollouts),
         "broken_form": 1 - fmean(has_soft_format(reply.text) for reply in openings),
         "cut_off": {"openings": _share_cut_off(openings), "futures": _share_cut_off(later)},
         "progress_cut": rollouts.num_cut,
@@ -123,6 +124,15 @@ def _accuracy_by_round(trajectories: list[Trajectory]) -> list[float]:
         fmean(is_correct(trajectory.problem.gold, trajectory.turns[index].reply.text) for trajectory in trajectories)
         for index in range(len(trajectories[0].turns))
     ]
+
+
+def _num_beyond_judging(rollouts: Rollouts) -> int:
+    """Replies whose boxed answer ran into the grader's deadline or memory limit, or broke it; they score 0."""
+    return sum(
+        is_beyond_judging(opening.problem.gold, reply.text)
+        for opening in rollouts.openings
+        for reply in (opening.turn.reply, *(turn.reply for future in opening.futures for turn in future.turns[1:]))
+    )
 
 
 def _share_without_spread(totals: list[float], group: int) -> float:
