@@ -20,6 +20,7 @@ from transformers import GenerationConfig
 from motif_lite.errors import ModelError
 from motif_lite.policies import engine, wide
 from motif_lite.policies.engine import Engine
+from motif_lite.policies.marks import Marks
 from motif_lite.policies.sampler import Endings, Request, Written
 from motif_lite.types import Conversation, OnProgress, Reply, Sampling
 
@@ -48,6 +49,7 @@ class LocalPolicy:
         self.model = model
         self.engine = Engine(model) if engine.supports(model) else None
         self.tokenizer = tokenizer
+        self._marks = Marks(tokenizer)
         self.context_tokens = context_tokens
         self.max_width = max_width
         self.trainer_options: Mapping[str, Any] = {}
@@ -61,10 +63,15 @@ class LocalPolicy:
             eos_token_id=self.stop_ids, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id
         )
 
+    def plain(self, conversation: Conversation) -> Conversation:
+        """The conversation as `render` writes it: the chat template's marks in its contents are broken."""
+        return self._marks.broken_in(conversation)
+
     def render(self, conversation: Conversation) -> str:
         """The prompt text of a conversation, chat template applied, ready for the reply."""
+        messages = self.plain(conversation)
         try:
-            rendered: str = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+            rendered: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except TemplateError as error:
             raise ModelError(
                 f"{self.model.name_or_path}: its chat template refuses our messages ({error}); if it knows no system "
