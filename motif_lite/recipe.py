@@ -130,6 +130,10 @@ class RolloutSection(_Section):
     """Openings m per problem: the group that advantages are relative to."""
     num_futures: PositiveInt = 4
     """Futures k sampled per opening; its reward is their mean."""
+    allocation: Literal["fixed", "adaptive"] = "fixed"
+    """`fixed`: k futures of every opening, as in the paper. `adaptive`: openings of a group that pass on the same \
+progress share their futures, and the group's m*k go where they settle its advantages; a group of one progress, which \
+has no signal, keeps to one each."""
     max_prompt_tokens: PositiveInt = 1024
     """Problems whose first prompt is longer are dropped, with a message."""
     system_prompt: str | None = None
@@ -273,6 +277,18 @@ class Recipe(_Section):
                 "rollout.openings.stop: Unsloth's openings end at an end of turn only; leave it out, or set "
                 "model.fast_inference = true"
             )
+        if rollout.allocation == "adaptive":
+            remedy = 'or set rollout.allocation = "fixed"'
+            if rollout.strategy == "single_round":
+                broken.append(
+                    'rollout.allocation = "adaptive" shares out futures, and rollout.strategy = "single_round" has '
+                    f"none; take multi_round, {remedy}"
+                )
+            if rollout.num_futures == 1:
+                broken.append(
+                    'rollout.allocation = "adaptive" has nothing to share out with rollout.num_futures = 1; raise '
+                    f"num_futures, {remedy}"
+                )
         if rollout.openings.temperature == 0:
             broken.append("rollout.openings.temperature = 0 makes all openings of a group alike: nothing to learn from")
         if all(weight == 0 for weight in self.rewards.values()):

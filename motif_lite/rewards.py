@@ -29,8 +29,8 @@ def is_solved(trajectory: Trajectory) -> bool:
 
 
 def future_accuracy(opening: Opening) -> float:
-    """Mean score of the final replies of the opening's futures."""
-    scores = [answer_score(opening.problem.gold, future.final.text) for future in opening.futures]
+    """Mean score of the final replies of the opening's futures, and of those that it shares."""
+    scores = [answer_score(opening.problem.gold, future.final.text) for future in opening.evidence]
     return sum(scores) / len(scores)
 
 

@@ -6,10 +6,11 @@ The futures of all openings of a step advance together, one wide generate call p
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Protocol
 
-from motif_lite import prompts, replies
+from motif_lite import allocation, prompts, replies
 from motif_lite.policies import Policy
 from motif_lite.recipe import RolloutSection
 from motif_lite.types import Conversation, OnProgress, Opening, Problem, Sampling, Trajectory, Turn
@@ -50,7 +51,7 @@ class Strategy(Protocol):
         seed: int,
         on_round: OnRound | None = None,
     ) -> Rollouts:
-        """Sample ``num_futures`` futures of every opening, to the last round."""
+        """Sample futures of every opening, ``num_futures`` each or on average, to the last round."""
 
 
 def derive_seed(seed: int, *path: object) -> int:
@@ -85,10 +86,16 @@ class SingleRound:
 
 @dataclass(frozen=True, slots=True)
 class MultiRound:
-    """MOTIF's rounds: each begins with the question and the progress of the one before (paper, section 3)."""
+    """MOTIF's rounds: each begins with the question and the progress of the one before (paper, section 3).
+
+    Attributes:
+        group_size: So many openings in a row are a group, whose futures go where they are needed and are shared by
+            openings that pass on the same progress (`allocation`); None: equally many for each, and its own.
+    """
 
     system_prompt: str
     num_rounds: int
+    group_size: int | None = None
 
     def first_messages(self, problem: Problem) -> Conversation:
         """System prompt and question: round 1 has no progress to show."""
@@ -105,26 +112,31 @@ class MultiRound:
         on_round: OnRound | None = None,
     ) -> Rollouts:
         """Advance all futures of all openings together, round by round."""
-        paths = [Trajectory(problem, (turn,)) for problem, turn in openings for _ in range(num_futures)]
-        num_cut = 0
+        first = [Trajectory(problem, (turn,)) for problem, turn in openings]
+        group_size = self.group_size if num_futures > 1 else None  # one each, as in evaluation, is one each
+        counts = [num_futures] * len(first)
+        if group_size is not None:
+            second = [self._next_prompt(policy, path, 2, sampling)[0] for path in first]
+            counts = _allotted(second, num_futures, group_size)
+        places = [(opening, future) for opening, count in enumerate(counts) for future in range(count)]
+        paths, num_cut = [first[opening] for opening, _ in places], 0
         for round_number in range(2, self.num_rounds + 1):
             fitted = [self._next_prompt(policy, path, round_number, sampling) for path in paths]
             num_cut += sum(was_cut for _, was_cut in fitted)
             rendered = [prompt for prompt, _ in fitted]
             on_progress = on_round(round_number, self.num_rounds, len(paths)) if on_round else None
-            seeds = [
-                derive_seed(seed, "round", round_number, opening, future)
-                for opening in range(len(openings))
-                for future in range(num_futures)
-            ]
+            seeds = [derive_seed(seed, "round", round_number, *place) for place in places]
             written = policy.generate(rendered, sampling, seeds=seeds, on_progress=on_progress)
             paths = [
                 Trajectory(path.problem, (*path.turns, Turn(prompt, reply)))
                 for path, prompt, reply in zip(paths, rendered, written, strict=True)
             ]
-        grouped = [tuple(paths[i : i + num_futures]) for i in range(0, len(paths), num_futures)]
-        done = [Opening(problem, turn, group) for (problem, turn), group in zip(openings, grouped, strict=True)]
-        return Rollouts(tuple(done), num_cut)
+        rest = iter(paths)
+        done = [
+            Opening(problem, turn, tuple(islice(rest, count)))
+            for (problem, turn), count in zip(openings, counts, strict=True)
+        ]
+        return Rollouts(tuple(done if group_size is None else _sharing(done, group_size)), num_cut)
 
     def _next_prompt(self, policy: Policy, path: Trajectory, round_number: int, sampling: Sampling) -> tuple[str, bool]:
         """The rendered prompt of a round, and whether the progress had to be cut to fit the context."""
@@ -145,6 +157,26 @@ class MultiRound:
     def _render(self, policy: Policy, problem: Problem, round_number: int, progress: str) -> str:
         user = problem.question + prompts.progress_notice(round_number - 1, self.num_rounds, progress)
         return policy.render(prompts.conversation(self.system_prompt, user))
+
+
+def _allotted(second_prompts: Sequence[str], num_futures: int, group_size: int) -> list[int]:
+    """How many futures each opening gets, group by group."""
+    groups = [second_prompts[start : start + group_size] for start in range(0, len(second_prompts), group_size)]
+    return [count for group in groups for count in allocation.adaptive(group, num_futures)]
+
+
+def _sharing(openings: Sequence[Opening], group_size: int) -> list[Opening]:
+    """Lend each opening the futures of those in its group whose second prompt is the same, letter by letter."""
+    keys = [(index // group_size, opening.futures[0].turns[1].prompt) for index, opening in enumerate(openings)]
+    return [
+        replace(opening, shared=tuple(
+            future
+            for other, its_key in zip(openings, keys, strict=True)
+            if its_key == key and other is not opening
+            for future in other.futures
+        ))
+        for opening, key in zip(openings, keys, strict=True)
+    ]  # fmt: skip
 
 
 def think(
@@ -174,7 +206,9 @@ def _single_round(section: RolloutSection) -> Strategy:
 
 def _multi_round(section: RolloutSection) -> Strategy:
     prompt = section.system_prompt
-    return MultiRound(prompts.system_prompt(section.num_rounds) if prompt is None else prompt, section.num_rounds)
+    if prompt is None:
+        prompt = prompts.system_prompt(section.num_rounds)
+    return MultiRound(prompt, section.num_rounds, section.num_openings if section.allocation == "adaptive" else None)
 
 
 STRATEGIES: dict[str, Callable[[RolloutSection], Strategy]] = {

@@ -2,19 +2,24 @@
 
 ``accuracy_by_round[i]`` is the share of trajectories whose reply in round i+1 holds the right boxed answer.
 ``round_correct[i]`` is, where the data set can tell, the share of rounds i+1 begun from true progress that end in
-true progress or the right answer. It shows later rounds drifting while first rounds stay good.
+true progress or the right answer. It shows later rounds drifting while first rounds stay good. Openings count alike
+in both, however many futures each has.
+
+``distinct_progress`` is the number of distinct texts that a group's openings pass on, divided by their number: below
+one, openings have the same value, and adaptive futures are shared (`allocation`).
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from statistics import fmean, pstdev
 from typing import Any
 
+from motif_lite import statistics
 from motif_lite.answers import is_beyond_judging, is_correct
 from motif_lite.recipe import Recipe
 from motif_lite.replies import has_soft_format, progress
 from motif_lite.rewards import is_solved
 from motif_lite.rollout import Rollouts
-from motif_lite.types import Reply, Trajectory
+from motif_lite.types import Opening, Reply, Trajectory
 
 StepsDone = Callable[[str, str], int | None]
 
@@ -46,18 +51,21 @@ def summarize(
     futures = [future for opening in rollouts.openings for future in opening.futures]
     later = [turn.reply for future in futures for turn in future.turns[1:]]
     totals = total_rewards(recipe, rewards)
+    accuracy_by_round = _accuracy_by_round(rollouts.openings)
     tokens = {"openings": _num_tokens(openings), "futures": _num_tokens(later)}
     metrics: dict[str, Any] = {
         "step": step,
         "reward": fmean(totals),
         "rewards": {name: fmean(values) for name, values in rewards.items()},
-        "accuracy": fmean(map(is_solved, futures)),
-        "accuracy_by_round": _accuracy_by_round(futures),
+        "accuracy": accuracy_by_round[-1],
+        "accuracy_by_round": accuracy_by_round,
         "groups_without_signal": _share_without_spread(totals, recipe.rollout.num_openings),
         "grader_failures": _num_beyond_judging(rollouts),
         "broken_form": 1 - fmean(has_soft_format(reply.text) for reply in openings),
         "cut_off": {"openings": _share_cut_off(openings), "futures": _share_cut_off(later)},
         "progress_cut": rollouts.num_cut,
+        "futures_per_opening": len(futures) / len(openings),
+        "distinct_progress": _distinct_progress(rollouts.openings, recipe.rollout.num_openings),
         "mean_tokens": {
             "openings": tokens["openings"] / len(openings),
             "futures": tokens["futures"] / max(1, len(later)),
@@ -69,12 +77,18 @@ def summarize(
         "planned_memory_bytes": dict(planned_bytes),
     }
     if steps_done is not None:
-        metrics["round_correct"] = round_correct(futures, steps_done)
+        metrics["round_correct"] = round_correct(rollouts.openings, steps_done)
     return metrics | {key: trainer_logs[key] for key in _TRAINER_KEYS if key in trainer_logs}
 
 
-def lines(step: int, rollouts: Rollouts, rewards: Mapping[str, list[float]]) -> Iterator[dict[str, Any]]:
-    """Lines of rollouts.jsonl, one per opening."""
+def lines(
+    step: int, recipe: Recipe, rollouts: Rollouts, rewards: Mapping[str, list[float]]
+) -> Iterator[dict[str, Any]]:
+    """Lines of rollouts.jsonl, one per opening.
+
+    ``accuracy`` and its ``interval`` are over ``futures_used``: the opening's own, which follow, and those that it
+    shares, which stand on the lines of the openings that they were sampled for. A single round has none of the three.
+    """
     for index, opening in enumerate(rollouts.openings):
         yield {
             "step": step,
@@ -83,6 +97,7 @@ def lines(step: int, rollouts: Rollouts, rewards: Mapping[str, list[float]]) -> 
             "gold": opening.problem.gold,
             "opening": _turn(opening.turn.prompt, opening.turn.reply),
             "rewards": {name: values[index] for name, values in rewards.items()},
+            **_value(opening, recipe.evaluation.confidence),
             "futures": [
                 {
                     "rounds": [_turn(turn.prompt, turn.reply) for turn in future.turns[1:]],
@@ -101,16 +116,17 @@ def total_rewards(recipe: Recipe, rewards: Mapping[str, list[float]]) -> list[fl
     ]
 
 
-def round_correct(trajectories: list[Trajectory], steps_done: StepsDone) -> list[float | None]:
+def round_correct(openings: Sequence[Opening], steps_done: StepsDone) -> list[float | None]:
     """By round, the share that comes out right among those that went in right; None where none went in."""
-    num_rounds = len(trajectories[0].turns)
-    went_in, came_out = [0] * num_rounds, [0] * num_rounds
-    for trajectory in trajectories:
-        for index, turn in enumerate(trajectory.turns):
-            went_in[index] += 1
-            if not _is_true(trajectory, turn.reply, steps_done):
-                break
-            came_out[index] += 1
+    num_rounds = len(openings[0].futures[0].turns)
+    went_in, came_out = [0.0] * num_rounds, [0.0] * num_rounds
+    for opening in openings:
+        for future in opening.futures:
+            for index, turn in enumerate(future.turns):
+                went_in[index] += 1 / len(opening.futures)
+                if not _is_true(future, turn.reply, steps_done):
+                    break
+                came_out[index] += 1 / len(opening.futures)
     return [right / all_ if all_ else None for right, all_ in zip(came_out, went_in, strict=True)]
 
 
@@ -119,10 +135,13 @@ def _is_true(trajectory: Trajectory, reply: Reply, steps_done: StepsDone) -> boo
     return is_correct(problem.gold, reply.text) or steps_done(problem.question, progress(reply.text)) is not None
 
 
-def _accuracy_by_round(trajectories: list[Trajectory]) -> list[float]:
+def _accuracy_by_round(openings: Sequence[Opening]) -> list[float]:
     return [
-        fmean(is_correct(trajectory.problem.gold, trajectory.turns[index].reply.text) for trajectory in trajectories)
-        for index in range(len(trajectories[0].turns))
+        fmean(
+            fmean(is_correct(opening.problem.gold, future.turns[index].reply.text) for future in opening.futures)
+            for opening in openings
+        )
+        for index in range(len(openings[0].futures[0].turns))
     ]
 
 
@@ -133,6 +152,23 @@ def _num_beyond_judging(rollouts: Rollouts) -> int:
         for opening in rollouts.openings
         for reply in (opening.turn.reply, *(turn.reply for future in opening.futures for turn in future.turns[1:]))
     )
+
+
+def _value(opening: Opening, confidence: float) -> dict[str, Any]:
+    if len(opening.futures[0].turns) == 1:
+        return {}  # the opening is all there is to know
+    solved = {str(index): [is_solved(future)] for index, future in enumerate(opening.evidence)}
+    return {
+        "futures_used": len(solved),
+        "accuracy": statistics.accuracy(solved),
+        "interval": list(statistics.interval(solved, confidence)),  # given the opening, futures are independent
+    }
+
+
+def _distinct_progress(openings: Sequence[Opening], group: int) -> float:
+    passed_on = [progress(opening.turn.reply.text) for opening in openings]
+    groups = [passed_on[start : start + group] for start in range(0, len(passed_on), group)]
+    return sum(len(set(each)) for each in groups) / len(passed_on)
 
 
 def _share_without_spread(totals: list[float], group: int) -> float:

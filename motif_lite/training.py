@@ -273,7 +273,9 @@ class _StepCallback(TrainerCallback):
             state.global_step, self.recipe, self.step.rollouts, self.step.rewards, seconds, peak_bytes,
             self.step.planned_bytes, logs, self.step.steps_done,
         )  # fmt: skip
-        self.run.append_rollouts(step_metrics.lines(state.global_step, self.step.rollouts, self.step.rewards))
+        self.run.append_rollouts(
+            step_metrics.lines(state.global_step, self.recipe, self.step.rollouts, self.step.rewards)
+        )
         self.run.append_metrics(metrics)
         self.observer.step(metrics, self.recipe.training.max_steps)
         shown = state.global_step % len(self.step.rollouts.openings)

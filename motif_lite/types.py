@@ -86,11 +86,19 @@ class Opening:
 
     Attributes:
         futures: k trajectories that all begin with ``turn``; in a single-round run one, of that turn alone.
+        shared: Futures of other openings of the group that pass on the same progress, where futures are shared
+            (`allocation`): draws from the distribution that its own come from.
     """
 
     problem: Problem
     turn: Turn
     futures: tuple[Trajectory, ...]
+    shared: tuple[Trajectory, ...] = ()
+
+    @property
+    def evidence(self) -> tuple[Trajectory, ...]:
+        """All futures that the opening's value is the mean of."""
+        return self.futures + self.shared
 
 
 class Sampling(BaseModel):

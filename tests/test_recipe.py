@@ -250,6 +250,15 @@ def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: st
         ("model.max_seq_length=3071", "leaves no room for a question of rollout.max_prompt_tokens = 1024"),
         ("rollout.openings.temperature=0", "makes all openings of a group alike"),
         ("rewards={future_accuracy=0}", "every weight is 0"),
+        ('rollout={allocation="adaptiv"}', "rollout.allocation: input should be 'fixed' or 'adaptive' (got 'adaptiv')"),
+        (
+            'rollout={allocation="adaptive", num_futures=1}',
+            '"adaptive" has nothing to share out with rollout.num_futures = 1; raise num_futures, or set rollout.',
+        ),
+        (
+            'rollout={allocation="adaptive", strategy="single_round"}',
+            'rollout.strategy = "single_round" has none; take multi_round, or set rollout.allocation = "fixed"',
+        ),
         ('evaluation={greedy=false, benchmarks={x={source="chain_sum"}}}', "set one of them"),
     ],
 )

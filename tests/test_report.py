@@ -59,7 +59,7 @@ def train(run: RunDirectory, reply: str, *, steps: int = 2) -> None:
             step, RECIPE, rollouts, rewards, seconds, peaks, peaks, {"loss": 0.1}, lambda *_: None
         )
         run.append_metrics(line)
-        run.append_rollouts(step_metrics.lines(step, rollouts, rewards))
+        run.append_rollouts(step_metrics.lines(step, RECIPE, rollouts, rewards))
 
 
 def written(run: RunDirectory) -> str:

@@ -2,12 +2,16 @@
 
 import re
 from collections import Counter
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path
 
 import pytest
 
-from motif_lite import prompts
+from motif_lite import chain_sum, policies, prompts
 from motif_lite.policies import Policy
-from motif_lite.recipe import RolloutSection
+from motif_lite.recipe import Recipe, RolloutSection
+from motif_lite.rewards import future_accuracy
 from motif_lite.rollout import STRATEGIES, MultiRound, Rollouts, SingleRound, derive_seed, think
 from motif_lite.types import OnProgress, Problem, Sampling, Turn
 from tests.fakes import ScriptedPolicy, problem, turn
@@ -146,6 +150,89 @@ def test_every_future_has_a_stream_of_its_own_in_every_round_of_every_step() -> 
     assert derive_seed(1, 23) != derive_seed(12, 3)
 
 
+def agreeing(*notes: str) -> list[tuple[Problem, Turn]]:
+    """A group for each word: an opening for each letter, which is the progress that it passes on."""
+    return [
+        (p, turn(f"thought {p.id}-{i} <answer>{note}</answer>"))
+        for p, group in zip(PROBLEMS, notes, strict=False)
+        for i, note in enumerate(group)
+    ]
+
+
+def share_out(policy: Policy, *notes: str, num_futures: int = 3, seed: int = 7) -> Rollouts:
+    strategy = MultiRound("system", 3, group_size=len(notes[0]))
+    return strategy.continue_openings(policy, agreeing(*notes), num_futures, FUTURES, seed=seed)
+
+
+def test_shared_out_futures_too_take_one_wide_call_per_round_and_never_a_wider_one() -> None:
+    policy = counting()
+    rollouts = share_out(policy, "aaab", "cccc")
+    assert [len(opening.futures) for opening in rollouts.openings] == [2, 2, 2, 6, 1, 1, 1, 1]
+    assert policy.widths == [16, 16]
+
+
+def test_openings_that_pass_on_the_same_progress_share_their_futures_and_their_reward() -> None:
+    policy = ScriptedPolicy(lambda prompt, sampling: f"\\boxed{{{2 if next(flips) else 3}}}")
+    flips = cycle([True, False, False])
+    openings = share_out(policy, "abca").openings
+    one, other = openings[0], openings[3]
+    assert one.shared == other.futures
+    assert other.shared == one.futures
+    assert future_accuracy(one) == future_accuracy(other)
+    assert all(opening.shared == () for opening in openings[1:3])
+    assert all(future.turns[0] is opening.turn for opening in openings for future in opening.futures)
+
+
+def test_groups_share_nothing_though_they_may_be_of_one_problem() -> None:
+    twice = agreeing("ab") + agreeing("ab")
+    rollouts = MultiRound("system", 3, group_size=2).continue_openings(counting(), twice, 2, FUTURES, seed=1)
+    assert all(opening.shared == () for opening in rollouts.openings)
+
+
+def test_progress_that_is_alike_after_it_was_cut_is_the_same_progress() -> None:
+    frame = len('[system]system[user]apples? Progress in round 1: ""[assistant]')
+    policy = ScriptedPolicy(lambda prompt, sampling: "ok", context_tokens=frame + 4 + FUTURES.max_tokens)
+    first = [(PROBLEMS[0], turn(f"<answer>{note}</answer>")) for note in ("one, 1234", "two, 1234", "three, 5678")]
+    rollouts = MultiRound("system", 3, group_size=3).continue_openings(policy, first, 2, FUTURES, seed=1)
+    assert [len(opening.shared) for opening in rollouts.openings] == [1, 2, 0]
+
+
+@pytest.mark.parametrize("notes", ["abcd", "aaab"])
+def test_an_openings_first_futures_are_the_same_however_many_it_gets(notes: str) -> None:
+    policy = ScriptedPolicy(lambda prompt, sampling: "ok")
+    openings = share_out(policy, notes).openings
+    dealt = [(index, future) for index, opening in enumerate(openings) for future in range(len(opening.futures))]
+    assert policy.calls[0].seeds == tuple(derive_seed(7, "round", 2, *place) for place in dealt)
+    fixed = ScriptedPolicy(lambda prompt, sampling: "ok")
+    MultiRound("system", 3).continue_openings(fixed, agreeing(notes), 3, FUTURES, seed=7)
+    places = [(index, future) for index in range(4) for future in range(3)]
+    assert fixed.calls[1].seeds == tuple(derive_seed(7, "round", 3, *place) for place in places)
+
+
+def test_a_real_policys_adaptive_futures_begin_with_those_that_fixed_allocation_samples(
+    tiny_recipe: Callable[..., Recipe], qwen_folder: Path
+) -> None:
+    recipe = tiny_recipe()
+    policy = policies.backend(recipe.model.backend).load(recipe, str(qwen_folder))
+    question = chain_sum.problems(1, seed=1, split="test")[0]
+    digits = chain_sum.digits_of(question.question)
+    first = [(question, turn(chain_sum.reply(digits, 0, steps))) for steps in (4, 4, 4, 3)]
+    fixed, adaptive = (
+        MultiRound("", 3, size).continue_openings(policy, first, 4, recipe.rollout.futures, seed=3).openings
+        for size in (None, 4)
+    )
+    assert [len(opening.futures) for opening in adaptive] == [3, 3, 2, 8]
+    assert len({future.final.text for future in adaptive[3].futures}) == 8, "else nothing is shown"
+    for one, other in zip(fixed, adaptive, strict=True):
+        both = min(len(one.futures), len(other.futures))
+        assert one.futures[:both] == other.futures[:both]
+
+
+def test_one_future_each_is_one_each_whoever_agrees() -> None:
+    rollouts = share_out(counting(), "aaab", num_futures=1)
+    assert [(len(opening.futures), opening.shared) for opening in rollouts.openings] == [(1, ())] * 4
+
+
 def test_a_single_round_generates_nothing_and_is_its_own_future() -> None:
     policy = counting()
     first = openings_of(PROBLEMS, 2)
@@ -194,3 +281,13 @@ def test_a_strategy_is_built_from_the_recipe(section: RolloutSection, system: st
     strategy = STRATEGIES[section.strategy](section)
     assert strategy.num_rounds == num_rounds
     assert strategy.first_messages(PROBLEMS[0]) == prompts.conversation(system, "apples?")
+
+
+def test_futures_are_shared_among_a_group_only_where_the_recipe_says_so() -> None:
+    fixed, adaptive = (
+        RolloutSection.model_construct(num_openings=6, allocation=name) for name in ("fixed", "adaptive")
+    )
+    assert [STRATEGIES["multi_round"](section) for section in (fixed, adaptive)] == [
+        MultiRound(prompts.system_prompt(3), 3),
+        MultiRound(prompts.system_prompt(3), 3, group_size=6),
+    ]

@@ -1,6 +1,7 @@
 """A step's figures, worked out by hand from scripted rollouts."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,7 @@ def test_a_step_is_summed_up_in_one_line() -> None:
     assert line["grader_failures"] == 0
     assert line["cut_off"] == {"openings": 0.5, "futures": 1 / 8}
     assert line["progress_cut"] == 3
+    assert (line["futures_per_opening"], line["distinct_progress"]) == (2.0, 1.0)
     assert line["tokens"] == {"openings": 42, "futures": 4 + 6 + 32 + 5 * len(RIGHT)}
     assert line["mean_tokens"] == {"openings": 21.0, "futures": (42 + 5 * len(RIGHT)) / 8}
     assert line["tokens_per_second"] == {"openings": 21.0, "futures": (42 + 5 * len(RIGHT)) / 4.0}
@@ -85,6 +87,7 @@ def test_a_single_round_has_no_futures_to_count() -> None:
     assert line["accuracy_by_round"] == [0.5]
     assert line["mean_tokens"]["futures"] == 0
     assert line["cut_off"]["futures"] == 0.0
+    assert "interval" not in next(step_metrics.lines(1, TWO, alone, {}))
 
 
 def test_a_round_counts_as_kept_true_only_if_it_began_true() -> None:
@@ -95,11 +98,36 @@ def test_a_round_counts_as_kept_true_only_if_it_began_true() -> None:
         trajectory("lost", true[1], true[2], of=CHAIN),  # goes wrong in round 1
         trajectory(true[0], true[1], WRONG, of=CHAIN),
     ]
-    assert step_metrics.round_correct(paths, chain_sum.steps_done) == [3 / 4, 2 / 3, 1 / 2]
+    assert step_metrics.round_correct([Opening(CHAIN, paths[0].turns[0], tuple(paths))], chain_sum.steps_done) == [
+        3 / 4,
+        2 / 3,
+        1 / 2,
+    ]
+
+
+def test_openings_count_alike_however_many_futures_each_has() -> None:
+    often, once = opening(RIGHT, [RIGHT], [RIGHT], [RIGHT], of=CHAIN), opening("lost", [WRONG], of=CHAIN)
+    line = step_metrics.summarize(
+        1, TWO, Rollouts((often, once)), {"tag_count": [0.0, 0.0]}, {}, {}, {}, {}, chain_sum.steps_done
+    )
+    assert (line["accuracy"], line["accuracy_by_round"]) == (0.5, [0.5, 0.5])
+    assert line["round_correct"] == pytest.approx([0.5, 1.0])
+    assert line["futures_per_opening"] == 2.0
+
+
+def test_shared_futures_count_for_the_value_and_are_written_once() -> None:
+    own, others = opening(WRONG, [WRONG]), opening(WRONG, [RIGHT], [RIGHT], [WRONG])
+    both = Rollouts((replace(own, shared=others.futures), replace(others, shared=own.futures)))
+    lines = list(step_metrics.lines(1, TWO, both, {}))
+    assert [(line["futures_used"], line["accuracy"]) for line in lines] == [(4, 0.5), (4, 0.5)]
+    assert [len(line["futures"]) for line in lines] == [1, 3]
+    assert lines[0]["interval"] == pytest.approx([0.15, 0.85], abs=1e-3), "Wilson's of two in four"
+    metrics = step_metrics.summarize(1, TWO, both, {"tag_count": [0.0, 0.0]}, {}, {}, {}, {}, None)
+    assert metrics["distinct_progress"] == 0.5
 
 
 def test_a_round_that_nobody_began_true_has_no_share() -> None:
-    lost = trajectory("lost", "lost", "lost", of=CHAIN)
+    lost = opening("lost", ["lost", "lost"], of=CHAIN)
     assert step_metrics.round_correct([lost], chain_sum.steps_done) == [0.0, None, None]
 
 
@@ -115,7 +143,7 @@ def test_replies_that_the_grader_could_not_judge_are_counted() -> None:
 
 def test_rollouts_are_written_with_prompts_replies_rewards_and_verdicts() -> None:
     rewards = {"future_accuracy": [1.0, 0.5], "tag_count": [0.5, 0.0]}
-    lines = list(step_metrics.lines(7, Rollouts(openings()), rewards))
+    lines = list(step_metrics.lines(7, TWO, Rollouts(openings()), rewards))
     assert json.loads(json.dumps(lines)) == lines
     assert [line["rewards"] for line in lines] == [
         {"future_accuracy": 1.0, "tag_count": 0.5},
@@ -123,5 +151,8 @@ def test_rollouts_are_written_with_prompts_replies_rewards_and_verdicts() -> Non
     ]
     assert lines[0]["opening"] == {"prompt": "prompt", "reply": WRONG, "tokens": 10, "finish": "stop"}
     assert [future["correct"] for future in lines[0]["futures"]] == [True, False]
+    assert [line["futures_used"] for line in lines] == [2, 2]
+    assert [line["accuracy"] for line in lines] == [0.5, 0.5]
+    assert lines[0]["interval"] == pytest.approx([0.0945, 0.9055], abs=1e-4), "Wilson's of one in two"
     assert [turn["finish"] for turn in lines[0]["futures"][1]["rounds"]] == ["length", "stop"]
     assert (lines[0]["step"], lines[0]["problem"], lines[0]["gold"]) == (7, "test/1", "2")

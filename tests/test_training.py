@@ -173,6 +173,27 @@ def test_single_round_training_generates_no_futures(tiny_recipe: MakeRecipe, tin
     assert [line["tokens"]["futures"] for line in training.run.metrics()] == [0, 0]
 
 
+def test_adaptive_training_rewards_openings_with_the_same_progress_alike(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    from motif_lite.replies import progress
+
+    changes = ('rollout.allocation="adaptive"', "rollout.num_openings=8", "rollout.num_futures=3")
+    training = Training(tiny_recipe("training.max_steps=1", *changes), tiny_folder, tmp_path)
+    assert training.train()
+    rewards: dict[tuple[str, str], float] = {}
+    sampled: dict[tuple[str, str], int] = {}
+    for line in training.run.rollouts():
+        place = (line["problem"], progress(line["opening"]["reply"]))
+        assert rewards.setdefault(place, line["rewards"]["future_accuracy"]) == line["rewards"]["future_accuracy"]
+        sampled[place] = sampled.get(place, 0) + len(line["futures"])
+        assert line["interval"][0] <= line["accuracy"] <= line["interval"][1]
+    assert {line["futures_used"] for line in training.run.rollouts()} == set(sampled.values())
+    metrics = training.run.metrics()[0]
+    assert metrics["distinct_progress"] == len(sampled) / 16 < 1
+    assert metrics["futures_per_opening"] == sum(sampled.values()) / 16 <= 3
+
+
 def test_every_field_of_the_trainer_has_the_recipes_value(
     tiny_recipe: MakeRecipe, qwen_folder: Path, tmp_path: Path
 ) -> None:
