@@ -7,6 +7,7 @@ adapter/           the trained LoRA (PEFT)        evaluations/     every graded 
 report.html        figures for people             run.log          what libraries had to say
 """
 
+import errno
 import json
 import logging
 import re
@@ -209,7 +210,10 @@ def require_free(root: Path) -> None:
         RunError: It is not an empty folder, nor free to be made.
     """
     try:
-        is_free = not root.exists() or (root.is_dir() and not any(root.iterdir()))
+        here = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+        if not here.is_dir() and here != root:
+            raise NotADirectoryError(errno.ENOTDIR, f"{here} is a file")
+        is_free = here.is_dir() and (here != root or not any(root.iterdir()))
     except OSError as error:
         raise RunError(f"{root}: cannot be written ({error.strerror}); choose another --out") from None
     if not is_free:
