@@ -184,8 +184,9 @@ def _decoded(line: bytes, path: Path, number: int) -> str:
 
 
 def _read_json(path: Path) -> Iterator[Row]:
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error}); for a row per line name it .jsonl") from None
     if not isinstance(rows, list):
@@ -216,8 +217,10 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
     try:
         yield from pyarrow.parquet.read_table(path).to_pylist()
-    except (pyarrow.ArrowException, ValueError, OverflowError) as error:  # the latter two: values without a Python type
-        raise DataError(f"{path}: is not a Parquet file that can be read ({error}); write it again") from None
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # a damaged part, odd dates, ...
+        raise DataError(
+            f"{path}: is not a Parquet file that can be read ({str(error).strip()}); write it again"
+        ) from None
 
 
 def _problem(row: Row, name: str, source: SourceSection, number: int) -> Problem:

@@ -7,6 +7,7 @@ own them, which the caller passes in, so that adding one does not touch this fil
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,9 @@ _LONGEST_CHAIN = 32
 """Recipes that extend one another."""
 
 _MISTAKES_SHOWN = 20
+
+_BRANCH = re.compile(r"\[key\]|literal\[.*\]|constrained-\w+")
+"""What pydantic puts into a key's path without it being part of the key: in a table's key, or in a choice of types."""
 
 
 def _one_of(kind: str) -> AfterValidator:
@@ -459,7 +463,7 @@ def apply_override(settings: dict[str, Any], override: str) -> None:
 
 def _explain(detail: ErrorDetails) -> str:
     """One pydantic error as ``key: what is wrong, and the remedy``."""
-    path = ".".join(str(part) for part in detail["loc"] if part != "[key]")
+    path = ".".join(str(part) for part in detail["loc"] if not _BRANCH.fullmatch(str(part)))
     path = path if len(path) <= 200 else f"{path[:200]}..."
     given = "" if isinstance(detail["input"], dict | BaseModel) else f" (got {_shown(detail['input'])})"
     match detail["type"]:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from transformers import GenerationConfig
 
 from motif_lite.errors import ModelError
@@ -55,6 +54,12 @@ class LocalPolicy:
         self.trainer_options: Mapping[str, Any] = {}
         self.device_type: str = model.device.type
         self.stop_ids = _stop_ids(model, tokenizer)
+        if not self.stop_ids:
+            raise ModelError(f"{model.name_or_path}: its tokenizer has no token that ends a turn; is it complete?")
+        if "a question" not in self.render([{"role": "user", "content": "a question"}]):
+            raise ModelError(
+                f"{model.name_or_path}: its chat template leaves out what the user says; mend the template"
+            )
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = self.stop_ids[0]
         # A hub model's own sampling defaults (Qwen2.5: repetition penalty 1.05, top-k 20) would leak into every
@@ -72,7 +77,7 @@ class LocalPolicy:
         messages = self.plain(conversation)
         try:
             rendered: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
+        except Exception as error:  # a template is a program: besides Jinja's own errors it may divide by zero
             raise ModelError(
                 f"{self.model.name_or_path}: its chat template refuses our messages ({error}); if it knows no system "
                 f"prompt, go without: --set 'rollout.system_prompt=\"\"'"

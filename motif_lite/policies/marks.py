@@ -10,8 +10,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from jinja2 import TemplateError
-
 from motif_lite.types import Conversation
 
 
@@ -43,6 +41,6 @@ def _around_messages(tokenizer: Any) -> str:
     written = ""
     empty: Conversation = [{"role": "system", "content": ""}, {"role": "user", "content": ""}]
     for conversation in (empty, empty[1:]):
-        with suppress(TemplateError):  # no system role: `LocalPolicy.render` says so where it matters
+        with suppress(Exception):  # no system role, say: `LocalPolicy.render` tells where it matters
             written += tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     return written
