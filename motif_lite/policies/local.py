@@ -54,12 +54,7 @@ class LocalPolicy:
         self.trainer_options: Mapping[str, Any] = {}
         self.device_type: str = model.device.type
         self.stop_ids = _stop_ids(model, tokenizer)
-        if not self.stop_ids:
-            raise ModelError(f"{model.name_or_path}: its tokenizer has no token that ends a turn; is it complete?")
-        if "a question" not in self.render([{"role": "user", "content": "a question"}]):
-            raise ModelError(
-                f"{model.name_or_path}: its chat template leaves out what the user says; mend the template"
-            )
+        self._require_words()
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = self.stop_ids[0]
         # A hub model's own sampling defaults (Qwen2.5: repetition penalty 1.05, top-k 20) would leak into every
@@ -67,6 +62,18 @@ class LocalPolicy:
         model.generation_config = GenerationConfig(
             eos_token_id=self.stop_ids, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id
         )
+
+    def _require_words(self) -> None:
+        """Refuse a tokenizer that reads nothing, ends nothing, or whose template does not ask the question."""
+        question = "a question"
+        for is_missing, complaint in (
+            (not self.stop_ids, "its tokenizer has no token that ends a turn; is the folder complete?"),
+            (not self._encode(question), "its tokenizer reads no text; is tokenizer.json missing?"),
+            (question not in self.render([{"role": "user", "content": question}]), "its chat template leaves out what "
+             "the user says; mend the template"),
+        ):  # fmt: skip
+            if is_missing:
+                raise ModelError(f"{self.model.name_or_path}: {complaint}")
 
     def plain(self, conversation: Conversation) -> Conversation:
         """The conversation as `render` writes it: the chat template's marks in its contents are broken."""
