@@ -30,6 +30,7 @@ _NOT_UNITS = frozenset({
     "and", "billion", "cos", "dozen", "hundred", "ln", "log", "million", "mod", "of", "or", "over", "pi", "sin", "sqrt",
     "tan", "thousand", "times", "to",
 })  # fmt: skip
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _ASSIGNED = re.compile(r"[A-Za-z]=(?=[+-]?[0-9.])")
 _WORDS = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{([^{}]*)\}")
 
@@ -99,6 +100,8 @@ def _equivalent(gold: str, answer: str) -> bool | None:
     plain_gold, plain_answer = _plain(gold), _plain(answer)
     if plain_gold == plain_answer:
         return True
+    if _CONTROL.search(answer):
+        return False  # no mathematics, whatever stands around it
     if _bases_differ(plain_gold, plain_answer):
         return False
     if _is_word(plain_gold):  # algebra would take a word for a product and accept its anagrams

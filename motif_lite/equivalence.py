@@ -10,6 +10,7 @@ It imports nothing of this package, so that the server starts in half a second.
 """
 
 import atexit
+import gc
 import json
 import os
 import re
@@ -152,6 +153,7 @@ def _serve() -> None:
     """Answer requests until standard input closes."""
     _compare("\\frac{1}{2}", "0.5 \\text{ cm}")  # the first parse of a process is slow: pay once, before forking
     _compare("x^2+1", "\\{1, \\sqrt{2}\\}")
+    gc.freeze()  # what a fork never looks at need not be copied for it
     print("ready", flush=True)
     for line in sys.stdin:
         gold, answer = json.loads(line)
