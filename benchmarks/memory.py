@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +30,10 @@ _FULL = ("model.load_in_4bit=false", 'training.optimizer="adamw_torch"')
 _FOUR_BIT = ("model.load_in_4bit=true", 'training.optimizer="adamw_8bit"')
 
 
-SHAPES = random_model.SHAPES | {"wide": ModelShape(4, 256, 8192, 4, attention_dim=256, kv_dim=64, vocab_size=151_936)}
+SHAPES = random_model.SHAPES | {
+    "6 layers": replace(random_model.SHAPES["0.5b"], num_layers=6),
+    "wide": ModelShape(4, 256, 8192, 4, attention_dim=256, kv_dim=64, vocab_size=151_936),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,12 @@ class Case:
     prompt_tokens: int = 0
 
 
-def _small(*changes: str) -> Case:
-    """Quick enough for the tests."""
+def _small(size: str, *changes: str) -> Case:
+    """Little more than weights, and soon done."""
     limits = ("rollout.openings.max_tokens=8", "rollout.futures.max_tokens=4", "rollout.num_rounds=2")
     batch = ("rollout.num_openings=2", "rollout.num_futures=1", "training.micro_batch_size=2")
     prompt = ("rollout.max_prompt_tokens=64", "rollout.futures.top_p=1.0")
-    return Case("0.5b", "motif_gsm8k.toml", (*_COMMON, *limits, *batch, *prompt, *changes), 64)
+    return Case(size, "motif_gsm8k.toml", (*_COMMON, *limits, *batch, *prompt, *changes), 64)
 
 
 def _wide() -> Case:
@@ -75,8 +78,8 @@ CASES = {
     "tiny, m=8 k=4": Case(
         "tiny", "tiny_cpu.toml", ("training.max_steps=2", "evaluation.benchmarks={}", "rollout.max_prompt_tokens=32")
     ),
-    "0.5B, m=2 k=1": _small(*_FULL),
-    "0.5B, m=2 k=1, 4 bit": _small(*_FOUR_BIT),
+    "6 layers of 0.5B, m=2 k=1": _small("6 layers", *_FULL),
+    "0.5B, m=2 k=1, 4 bit": _small("0.5b", *_FOUR_BIT),
     "wide MLP": _wide(),
     "0.5B, m=4 k=2": _larger(4, 2, 4),
     "0.5B, m=4 k=4, micro-batch 1": _larger(4, 4, 1, "rollout.num_rounds=2"),

@@ -1,8 +1,9 @@
-"""What a policy's own `generate` computes on the way: the tokens, and the logits that they were drawn from.
+"""What a policy computes while it writes: the tokens, and the logits that they were drawn from.
 
 A forward pass beside it would not do. Unsloth has one code path for training, another for reading a prompt and a third
-for the tokens after it, and only the last two write futures. So `generate` itself is listened to, left padding by hand,
-switching of modes and all, and where a continuation is to be compared, `generate` is made to write just that.
+for the tokens after it, and only the last two write futures; our engine has a cache and an attention of its own. So the
+policy itself is listened to, switching of modes and all, at the one place that every way of generating comes through:
+`sampler.draw`. Where a continuation is to be compared, that is what it is told to have drawn.
 
 Imports torch and transformers, so it is imported after the backend.
 """
@@ -10,11 +11,10 @@ Imports torch and transformers, so it is imported after the backend.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from transformers import LogitsProcessor, LogitsProcessorList
 
+from motif_lite.policies import sampler
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.types import Sampling
 
@@ -37,64 +37,40 @@ class Written:
 
 
 def write(
-    policy: LocalPolicy,
-    prompts: Sequence[str],
-    num_tokens: int,
-    *,
-    forced: torch.Tensor | None = None,
-    padding_seen: bool = False,
+    policy: LocalPolicy, prompts: Sequence[str], num_tokens: int, *, forced: torch.Tensor | None = None
 ) -> Written:
     """Let the policy write greedily, and never end a reply.
 
     Args:
         policy: Its width limit must have room for all prompts.
-        prompts: Rendered; one call with all of them.
+        prompts: Rendered, no two alike, for the engine moves those together; one call with all of them.
         num_tokens: Of every reply.
-        forced: Tokens ``(B, T)`` to write instead of the likeliest.
-        padding_seen: Attend to the padding as if it were text: a mistake, to know what a mistake looks like.
+        forced: Tokens ``(B, T)`` to write instead of the likeliest; none that ends a turn.
     """
-    assert len(prompts) <= policy.max_width, "the prompts must go through in one call"
-    with _listening(policy, forced, padding_seen) as heard:
+    assert len(set(prompts)) == len(prompts) <= policy.max_width, "each prompt must have its row, in one call"
+    with _listening(policy.stop_ids, forced) as heard:
         policy.generate(prompts, Sampling(max_tokens=num_tokens, temperature=0.0), seeds=[0] * len(prompts))
-    (written,) = heard
-    return written
+    ids, logits = zip(*heard[:num_tokens], strict=True)  # the engine may look up some steps after the last token
+    return Written(torch.stack(ids, dim=1), torch.stack(logits, dim=1))
 
 
 @contextmanager
-def _listening(policy: LocalPolicy, forced: torch.Tensor | None, padding_seen: bool) -> Iterator[list[Written]]:
-    """Put an ear between the policy and its model's `generate`."""
-    generate = policy.model.generate
-    heard: list[Written] = []
+def _listening(stop_ids: list[int], forced: torch.Tensor | None) -> Iterator[list[tuple[torch.Tensor, torch.Tensor]]]:
+    """Put an ear between a policy and `sampler.draw`: per step tokens ``(B,)`` and logits ``(B, V)``."""
+    draw = sampler.draw
+    heard: list[tuple[torch.Tensor, torch.Tensor]] = []
 
-    def listen(**inputs: Any) -> torch.Tensor:
-        config = inputs["generation_config"]
-        config.return_dict_in_generate = config.output_logits = True
-        config.suppress_tokens = config.eos_token_id
-        if padding_seen:
-            inputs["attention_mask"] = torch.ones_like(inputs["attention_mask"])
+    def listen(logits: torch.Tensor, sampling: Sampling, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits = logits.float()
+        endless = logits.index_fill(-1, torch.tensor(stop_ids, device=logits.device), -torch.inf)
+        tokens, logprobs = draw(endless, sampling, at)
         if forced is not None:
-            inputs["logits_processor"] = LogitsProcessorList([_Dictation(forced, inputs["input_ids"].shape[1])])
-        output = generate(**inputs)
-        sequences: torch.Tensor = output.sequences
-        new = sequences[:, inputs["input_ids"].shape[1] :]
-        heard.append(Written(new.clone(), torch.stack(output.logits, dim=1).float()))
-        return sequences
+            tokens = forced[:, min(len(heard), forced.shape[1] - 1)].to(logits.device)
+        heard.append((tokens, logits.clone()))
+        return tokens, logprobs
 
-    policy.model.generate = listen
+    sampler.draw = listen
     try:
         yield heard
     finally:
-        policy.model.generate = generate
-
-
-class _Dictation(LogitsProcessor):
-    """Leaves one token to choose from at every position."""
-
-    def __init__(self, ids: torch.Tensor, prompt_tokens: int) -> None:
-        self.ids = ids
-        self.prompt_tokens = prompt_tokens
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        position = input_ids.shape[1] - self.prompt_tokens
-        only = torch.full_like(scores, -torch.inf)
-        return only.scatter(1, self.ids[:, position : position + 1].to(scores.device), 0.0)
+        sampler.draw = draw

@@ -236,9 +236,10 @@ def padding(bench: Bench) -> Finding:
     ids = _rows([one.ids for one in alone])
     reference = _rows([one.log_probabilities(one.ids) for one in alone])
     padded = probing.write(policy, rendered, num_tokens, forced=ids).log_probabilities(ids)
-    wrong = probing.write(policy, rendered, num_tokens, forced=ids, padding_seen=True).log_probabilities(ids)
+    wrong = probing.write(policy, _with_padding_as_text(policy, rendered), num_tokens, forced=ids)
     differences = (padded - reference).abs().mean(1).tolist()
-    if_seen = (wrong - reference).abs().mean(1).tolist()[:-1]  # without the longest, which has no padding
+    # Without the longest, which has no padding.
+    if_seen = (wrong.log_probabilities(ids) - reference).abs().mean(1).tolist()[:-1]
     same = together.ids == ids
     firsts = [None if row.all() else int((~row).nonzero()[0]) for row in same]
     margins = [
@@ -272,6 +273,13 @@ def _prompts_of_many_lengths(policy: "LocalPolicy") -> list[str]:
     lengths = [len(text) * index // (NUM_PADDED - 1) for index in range(NUM_PADDED)]
     asked = ["a0b4c5=" + prompts.progress_notice(1, 3, text[:length]) for length in lengths]
     return [policy.render(prompts.conversation("", user)) for user in asked]
+
+
+def _with_padding_as_text(policy: "LocalPolicy", rendered: list[str]) -> list[str]:
+    """The prompts as a model reads them that attends to its padding: a mistake, to know what a mistake looks like."""
+    lengths = [policy.count_tokens(prompt) for prompt in rendered]
+    padding = policy.tokenizer.pad_token
+    return [padding * (max(lengths) - length) + prompt for prompt, length in zip(rendered, lengths, strict=True)]
 
 
 def _rows(tensors: "list[torch.Tensor]") -> "torch.Tensor":
@@ -324,7 +332,8 @@ class _LookingStrategy:
 
         if self.ids is None:  # the first step
             self.looks["train_mode"] = policy.model.training
-            self.rendered = [self._second_prompt(policy, *opening) for opening in openings[:4]]
+            asked = [self._second_prompt(policy, *opening) for opening in openings[:4]]
+            self.rendered = list(dict.fromkeys(asked))  # openings may be alike
             written = probing.write(policy, self.rendered, self.num_tokens)
             self.ids = written.ids
             self.looks["before"] = written.log_probabilities(self.ids)

@@ -55,6 +55,14 @@ _OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw_torch": 8, "a
 _UNSLOTH_LOGIT_CHUNKS = 4
 """Unsloth's own choice per row for contexts under 16,384 tokens (`autotune_batch_and_chunks`)."""
 
+# What the rollout engine keeps to (policies/engine.py, policies/folding.py); here, where torch is not needed.
+READ_TOKENS = 2048
+"""Prompt tokens in one forward pass; one prompt that is longer is read whole."""
+READ_COLUMNS = 4 * READ_TOKENS
+"""Tokens that those of one pass look back on, over all rows; those of one long prompt are no fewer than they are."""
+LARGEST_FOLDED_BYTES = 256 * MIB
+"""Of the weights that an adapter is added into while replies are generated. A larger model gains next to nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -115,6 +123,12 @@ def later_prompt(recipe: Recipe) -> int:
     return min(rollout.max_prompt_tokens + NOTICE_TOKENS + before, room)
 
 
+def openings_at_once(recipe: Recipe) -> int:
+    """Openings that are written together: all of a step by Unsloth's `generate`, by the engine as many as may be."""
+    rows = recipe.openings_per_step
+    return rows if recipe.model.backend == "unsloth" else min(rows, decided(recipe.rollout.max_width))
+
+
 @dataclass(frozen=True, slots=True)
 class _Counting:
     recipe: Recipe
@@ -160,14 +174,16 @@ class _Counting:
         }
 
     def openings(self) -> Items:
-        rollout = self.recipe.rollout
-        return self._generation(self.recipe.openings_per_step, rollout.max_prompt_tokens, rollout.openings)
+        rollout, rows = self.recipe.rollout, openings_at_once(self.recipe)
+        unlike = min(rows, self.recipe.training.problems_per_step)
+        return self._generation(rows, unlike, rollout.max_prompt_tokens, rollout.openings)
 
     def futures(self) -> Items:
         """A later round of all futures, or of as many as go together."""
         rollout = self.recipe.rollout
         rows = min(decided(rollout.max_width), self.recipe.openings_per_step * rollout.num_futures)
-        return self._generation(rows, later_prompt(self.recipe), rollout.futures)
+        unlike = rows if rollout.num_rounds > 2 else min(rows, self.recipe.openings_per_step)
+        return self._generation(rows, unlike, later_prompt(self.recipe), rollout.futures)
 
     def evaluation(self) -> Items:
         """The hungriest call: first or later round, of the largest benchmark."""
@@ -176,36 +192,92 @@ class _Counting:
         problems = max(source.num_problems or width for source in section.benchmarks.values())
         rows = min(width, problems * max(1, section.num_samples))
         drawn = {"temperature": section.temperature if section.num_samples else 0.0, "top_p": section.top_p}
-        calls = [self._generation(rows, rollout.max_prompt_tokens, rollout.openings.model_copy(update=drawn))]
+        calls = [self._generation(rows, rows, rollout.max_prompt_tokens, rollout.openings.model_copy(update=drawn))]
         if "multi_round" in section.strategies:
             later = rollout.futures.model_copy(update=drawn)
-            calls.append(self._generation(rows, later_prompt(self.recipe), later))
+            calls.append(self._generation(rows, rows, later_prompt(self.recipe), later))
         return max(calls, key=lambda items: sum(items.values()))
 
-    def _generation(self, rows: int, prompt: int, sampling: Sampling) -> Items:
-        """One `generate` call: the KV cache, and the larger of reading the prompts and writing the last token."""
+    def _generation(self, rows: int, unlike: int, prompt: int, sampling: Sampling) -> Items:
+        """One call for replies, at its peak; what there is beside `resident`.
+
+        Args:
+            rows: Replies at a time.
+            unlike: Different prompts among theirs.
+            prompt: Tokens of each.
+        """
         if self.recipe.model.fast_inference:
             return {}  # it happens inside vLLM's share
-        shape, end = self.shape, prompt + sampling.max_tokens
-        kv_token = 2 * shape.num_layers * shape.kv_dim * self.hidden_bytes
+        if self.is_unsloth:
+            return self._wide_call(rows, prompt, sampling)
+        return self._engine(rows, unlike, prompt, sampling)
+
+    def _engine(self, rows: int, unlike: int, prompt: int, sampling: Sampling) -> Items:
+        """The rollout engine: keys and values for all tokens from the start, prompts read in batches, then steps.
+
+        A prompt's last token is not read but taken for the first step, so a row has one column less than tokens.
+        """
+        shape, read, columns = self.shape, prompt - 1, prompt - 1 + sampling.max_tokens
+        held = {"KV cache": (rows * columns + 1) * self._kv_per_token()}
+        if self._folded_bytes():
+            held["folded adapter"] = self._folded_bytes()
+        # Of one layer: what a pass looks back on is gathered, then repeated for every head; rows are copied to others.
+        tokens, seen = (min(unlike * read, max(limit, read)) for limit in (READ_TOKENS, READ_COLUMNS))
+        gathered = seen * 2 * (shape.kv_dim + shape.attention_dim) * self.hidden_bytes
+        copied = rows * read * shape.kv_dim * self.hidden_bytes
+        mask = 1 + self.hidden_bytes  # of one token and column: as truth values and as numbers
+        reading = max(tokens * (self._block_reads() + read * mask) + gathered, copied)
+        writing = rows * (self._block_reads() + columns * mask)
+        drawing = self._drawing(rows, sampling)
+        if reading >= writing + drawing:
+            return held | {"activations": reading}  # reading computes no logits
+        return held | {"activations": writing, "logits": drawing}
+
+    def _wide_call(self, rows: int, prompt: int, sampling: Sampling) -> Items:
+        """Unsloth's `generate`: the KV cache, and the larger of reading the prompts and writing the last token."""
+        shape, end, kv_token = self.shape, prompt + sampling.max_tokens, self._kv_per_token()
         # Prompts of different lengths need a mask: once as truth values and once as numbers.
-        reading = rows * prompt * (self._reading_per_token() + prompt * (1 + self.hidden_bytes))
+        reading = rows * prompt * (self._block_reads() + prompt * (1 + self.hidden_bytes))
         # The cache grows by copying a layer at a time. With a mask, attention also repeats keys and values for every
-        # head, a layer at a time; Unsloth's asks for a kernel that does it in 32 bits (read in its source).
-        repeated = 2 * shape.attention_dim * (4 if self.is_unsloth else self.hidden_bytes)
-        growing = rows * end * (2 * shape.kv_dim * self.hidden_bytes + repeated)
-        # 32-bit logits as they come, scaled, as probabilities and as a copy; top-p sorts them with 64-bit indices.
-        is_sorted = sampling.temperature > 0 and (sampling.top_p < 1 or sampling.top_k > 0)
-        drawing = rows * shape.vocab_size * (4 * 4 + (24 if is_sorted else 0))
+        # head, a layer at a time, and asks for a kernel that does it in 32 bits (read in its source).
+        growing = rows * end * (2 * shape.kv_dim * self.hidden_bytes + 2 * shape.attention_dim * 4)
+        drawing = self._drawing(rows, sampling)
         writing = rows * end * kv_token + growing
         if writing >= rows * prompt * kv_token + reading:
             return {"KV cache": rows * end * kv_token, "activations": growing, "logits": drawing}
         return {"KV cache": rows * prompt * kv_token, "activations": reading, "logits": drawing}
 
-    def _reading_per_token(self) -> int:
+    def _kv_per_token(self) -> int:
+        """Bytes of a token's keys and values in all layers."""
+        return 2 * self.shape.num_layers * self.shape.kv_dim * self.hidden_bytes
+
+    def _block_reads(self) -> int:
         """Bytes per prompt token while a block of the model runs: the MLP's intermediates are the most."""
         shape = self.shape
         return self.hidden_bytes * (3 * shape.hidden_size + 4 * shape.intermediate_size)
+
+    def _folded_bytes(self) -> int:
+        """Of the weights that the engine's backend folds the adapter into; 0 where it does not."""
+        if self.is_unsloth or self.recipe.model.load_in_4bit or self.weight_bytes < 4:
+            return 0
+        copied = self.weight_bytes * self.shape.num_target_weights(self.recipe.lora.targets)
+        return copied if copied <= LARGEST_FOLDED_BYTES else 0
+
+    def _drawing(self, rows: int, sampling: Sampling) -> int:
+        """Logits as the model computes them, and what `sampler.draw` makes of them at most, in 32 bits each.
+
+        Without temperature their exponentials; with it scaled logits, probabilities and their sums. A nucleus sorts
+        probabilities: on a CPU sorted, reversed, summed, and sums less themselves; on a GPU with 64-bit indices, twice.
+        """
+        is_copied = self.is_unsloth or self.hidden_bytes < 4  # `generate` copies them in any case
+        logits = self.hidden_bytes + (4 if is_copied else 0)
+        if sampling.temperature == 0:
+            work = 4
+        elif sampling.top_p == 1:
+            work = 3 * 4
+        else:
+            work = 2 * 4 + (2 * (4 + 8) if self.machine.device == "cuda" else 4 * 4)
+        return rows * self.shape.vocab_size * (logits + work)
 
     def update(self) -> Items:
         """One forward and backward pass of a micro-batch.

@@ -191,7 +191,8 @@ def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
         return trial
 
     if width == "auto":
-        trial = with_largest("rollout.max_width", _widths(recipe), {"futures", "evaluation"})
+        openings = set() if recipe.model.backend == "unsloth" else {"openings"}
+        trial = with_largest("rollout.max_width", _widths(recipe), {"futures", "evaluation"} | openings)
     if micro_batch == "auto":
         trial = with_largest("training.micro_batch_size", _micro_batches(recipe), {"update"})
     return trial
@@ -236,8 +237,9 @@ def _seconds(recipe: Recipe, shape: ModelShape, device: DeviceType) -> dict[str,
         step = shape.num_layers * speed.layer_seconds + max(reading, rows * flop_seconds)
         return new * step + rows * prompt * flop_seconds
 
-    rows = recipe.openings_per_step
-    seconds = {"openings": call(rows, rollout.max_prompt_tokens, rollout.openings.max_tokens), "futures": 0.0}
+    rows, at_once = recipe.openings_per_step, memory.openings_at_once(recipe)
+    one_call = call(at_once, rollout.max_prompt_tokens, rollout.openings.max_tokens)
+    seconds = {"openings": math.ceil(rows / at_once) * one_call, "futures": 0.0}
     if rollout.strategy == "multi_round":
         all_rows = rows * rollout.num_futures
         width = min(decided(rollout.max_width), all_rows)

@@ -151,8 +151,9 @@ has no signal, keeps to one each."""
     system_prompt: str | None = None
     """Replaces the built-in system prompt; empty for none."""
     max_width: Auto | PositiveInt = "auto"
-    """Most sequences in one call for futures or evaluation; wider batches are split. `auto` is the widest that the \
-memory plan has room for. (The openings of a step are one call of TRL: problems_per_step * num_openings.)"""
+    """Most replies that are written at once; others wait. It costs time, not fidelity: what is written does not \
+depend on it, and out of memory it is halved. `auto` is the widest that the memory plan has room for. (With Unsloth \
+the openings of a step are one call of TRL in any case: problems_per_step * num_openings.)"""
     openings: Sampling = Sampling(max_tokens=1024)
     """Sampling of first rounds in training."""
     futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)

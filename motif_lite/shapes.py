@@ -60,6 +60,11 @@ class ModelShape:
         biases = (self.attention_dim + 2 * self.kv_dim) if self.attention_bias else 0
         return embeddings + self.num_layers * (2 * self.hidden_size + biases) + self.hidden_size
 
+    def num_target_weights(self, targets: list[str]) -> int:
+        """Weights of the projections that an adapter is put on; unknown names count as nothing."""
+        sizes = (inputs * outputs for name, (inputs, outputs) in self.projections.items() if name in targets)
+        return self.num_layers * sum(sizes)
+
     def num_lora_weights(self, rank: int, targets: list[str]) -> int:
         """Weights of a LoRA adapter on these projections; unknown names count as nothing."""
         sizes = (sum(self.projections[name]) for name in targets if name in self.projections)

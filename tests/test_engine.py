@@ -267,6 +267,14 @@ def test_a_long_prompt_is_read_whole_and_many_in_bounded_batches(
     assert sorted(reads) == [(1, 29), (1, 99), (2, 29), (2, 29), (2, 29)]
 
 
+def test_what_one_pass_looks_back_on_is_bounded_too(policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "READ_COLUMNS", 200)
+    passes = Passes(policy)
+    write(policy, ["abcd" * 10 + letter * 10 for letter in "efghijk"], GREEDY)
+    reads = [shape for shape in passes.shapes if shape[1] > 1]
+    assert reads == [(1, 49), (4, 9), (2, 9)], "200 holds four rows of what six short ends look back on"
+
+
 def test_a_stop_string_ends_a_reply_once_it_stands_in_it(policy: LocalPolicy) -> None:
     prompts = rendered(policy, 12)
     whole = write(policy, prompts, SAMPLED)

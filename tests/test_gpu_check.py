@@ -17,6 +17,7 @@ from benchmarks import gpu_check, rows
 from benchmarks.any_reward import any_text, registered
 from benchmarks.bench import Bench, CheckError
 from benchmarks.rows import ROWS, Finding, Row
+from motif_lite.policies import engine
 from motif_lite.rewards import REWARDS
 from motif_lite.run_dir import RunDirectory
 from tests.fakes import opening
@@ -184,29 +185,42 @@ def bench(whole: tuple[subprocess.CompletedProcess[str], Path]) -> Bench:
     return made
 
 
-def test_the_padding_row_fails_a_policy_that_sees_its_padding(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = bench.loaded.policy.model
-    generate = model.generate
+def test_the_padding_row_fails_an_engine_whose_rows_see_beyond_their_ends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unmasked(batch: Any, positions: torch.Tensor, columns: int) -> torch.Tensor:
+        return torch.zeros(*positions.shape, len(batch._columns[:columns]))
+
+    assert rows.padding(bench).passed
+    monkeypatch.setattr(engine._Batch, "_mask", unmasked)
+    assert not rows.padding(bench).passed
+
+
+def test_the_padding_row_fails_a_wide_call_that_sees_its_padding(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = bench.loaded.policy
 
     def unmasked(**inputs: Any) -> Any:
         return generate(**inputs | {"attention_mask": torch.ones_like(inputs["attention_mask"])})
 
+    monkeypatch.setattr(policy, "engine", None)  # as a model of Unsloth's
+    monkeypatch.delattr(policy.model, "generate")  # which was the engine's
+    generate = policy.model.generate
     assert rows.padding(bench).passed
-    monkeypatch.setattr(model, "generate", unmasked)
+    monkeypatch.setattr(policy.model, "generate", unmasked)
     assert not rows.padding(bench).passed
 
 
 def test_the_lora_row_fails_a_policy_that_writes_with_its_base_model(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = bench.loaded.policy.model
-    generate = model.generate
+    policy = bench.loaded.policy
+    generate = policy.generate
 
-    def of_the_base(**inputs: Any) -> Any:
-        with model.disable_adapter():
-            return generate(**inputs)
+    def of_the_base(*arguments: Any, **named: Any) -> Any:
+        with policy.model.disable_adapter():
+            return generate(*arguments, **named)
 
-    monkeypatch.setattr(model, "generate", of_the_base)
+    monkeypatch.setattr(policy, "generate", of_the_base)
     with registered():
         finding = rows.lora_is_live(bench)
     assert not finding.passed

@@ -17,7 +17,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("tiny_folder")
-@pytest.mark.parametrize("name", ["tiny, m=8 k=4", "0.5B, m=2 k=1", "wide MLP"])
+@pytest.mark.parametrize("name", ["tiny, m=8 k=4", "6 layers of 0.5B, m=2 k=1", "wide MLP"])
 def test_the_planned_peak_is_within_a_fifth_of_the_measured_one(name: str, models: Path) -> None:
     result = benchmark.measure(benchmark.CASES[name], models)
     print(benchmark.table({name: result}))
@@ -34,6 +34,49 @@ def test_in_one_of_the_cases_what_a_step_works_with_outweighs_all_that_stays() -
     assert update["activations"] + update["logits"] > 0.5 * sum(update.values())
 
 
+def phases(name: str, *changes: str) -> dict[str, memory.Items]:
+    """What a recipe needs on a card of 24 GiB."""
+    recipe = pipeline.check(ROOT / "recipes" / f"{name}.toml", ["training.micro_batch_size=1", *changes])
+    return memory.estimate(recipe, shapes.of(recipe.model.name), Machine("cuda", 24.0, "a card")).phases
+
+
+BY_THE_ENGINE = ('model.backend="transformers"', "model.load_in_4bit=false", 'model.dtype="bfloat16"')
+
+
+def test_the_engine_holds_all_keys_and_values_of_as_many_rows_as_may_be() -> None:
+    row, token = 1024 - 1 + 1024, 36 * 1024
+    for width, rows in ((2, 2), (64, 8)):
+        found = phases("grpo_gsm8k", *BY_THE_ENGINE, f"rollout.max_width={width}")
+        assert found["openings"]["KV cache"] == (rows * row + 1) * token
+    assert phases("grpo_gsm8k", "rollout.max_width=2") == phases("grpo_gsm8k", "rollout.max_width=8") | {
+        "evaluation": phases("grpo_gsm8k", "rollout.max_width=2")["evaluation"]
+    }, "Unsloth writes all openings of a step at once"
+
+
+def test_what_prompts_have_in_common_is_read_once_by_the_engine() -> None:
+    def reading(rounds: int) -> int:
+        few = ("rollout.num_openings=2", "rollout.max_prompt_tokens=64", "rollout.openings.max_tokens=64")
+        short = ("rollout.futures.max_tokens=64", "rollout.futures.temperature=0.0", f"rollout.num_rounds={rounds}")
+        return phases("motif_gsm8k", *BY_THE_ENGINE, *few, *short)["futures"]["activations"]
+
+    assert reading(rounds=3) == 4 * reading(rounds=2), "after that, every future has progress of its own"
+
+
+def test_however_many_prompts_the_engine_reads_its_batches_are_bounded() -> None:
+    def reading(width: int) -> int:
+        short = ("rollout.futures.top_p=1.0", f"rollout.max_width={width}")
+        return phases("motif_gsm8k", *BY_THE_ENGINE, *short)["futures"]["activations"]
+
+    assert reading(8) == reading(16)
+
+
+def test_an_adapter_is_folded_into_small_models_in_32_bits_only() -> None:
+    tiny = phases("tiny_cpu", 'model.dtype="float32"')
+    assert {phase for phase, items in tiny.items() if "folded adapter" in items} == tiny.keys() - {"update"}
+    for name, *changes in (("tiny_cpu", 'model.dtype="bfloat16"'), ("motif_gsm8k", *BY_THE_ENGINE)):
+        assert not any("folded adapter" in items for items in phases(name, *changes).values())
+
+
 def test_what_a_gpus_driver_takes_is_not_looked_for_in_pytorch() -> None:
     recipe = pipeline.check(ROOT / "recipes" / "motif_gsm8k.toml", ["training.micro_batch_size=1"])
     estimate = memory.estimate(recipe, shapes.of(recipe.model.name), Machine("cuda", 24.0, "a card"))
@@ -44,13 +87,6 @@ def test_what_a_gpus_driver_takes_is_not_looked_for_in_pytorch() -> None:
 
 def test_the_3b_model_takes_about_two_gib_in_4_bit_and_36_kib_of_cache_per_token() -> None:
     """The figures that the field knows this model by."""
-    recipe = pipeline.check(ROOT / "recipes" / "motif_gsm8k.toml", ["training.micro_batch_size=1"])
-    phases = memory.estimate(recipe, shapes.of(recipe.model.name), Machine("cuda", 24.0, "a card")).phases
-    assert phases["openings"]["weights"] == pytest.approx(2 * GIB, rel=0.1)
-    one = pipeline.check(
-        ROOT / "recipes" / "grpo_gsm8k.toml", ["training.micro_batch_size=1", "rollout.max_prompt_tokens=24"]
-    )
-    cache = memory.estimate(one, shapes.of(one.model.name), Machine("cuda", 24.0, "a card")).phases["openings"][
-        "KV cache"
-    ]
+    assert phases("motif_gsm8k")["openings"]["weights"] == pytest.approx(2 * GIB, rel=0.1)
+    cache = phases("grpo_gsm8k", "rollout.max_prompt_tokens=24")["openings"]["KV cache"]
     assert cache == 8 * (24 + 1024) * 36 * 1024

@@ -123,6 +123,17 @@ def test_what_is_left_open_becomes_the_largest_that_fits(gib: float) -> None:
             assert decided.estimate.total(phase) <= usable
 
 
+def test_an_open_width_leaves_room_for_the_engines_openings() -> None:
+    openings_only = ("training.problems_per_step=8", "training.micro_batch_size=1", "evaluation.benchmarks={}")
+    given = recipe("grpo_gsm8k", 'model.backend="transformers"', 'rollout.max_width="auto"', *openings_only)
+    decided = plan(given, 8.0)
+    width = decided.recipe.rollout.max_width
+    assert isinstance(width, int)
+    wider = plan(changed(decided.recipe, {"rollout.max_width": 2 * width}), 8.0)
+    assert decided.estimate.total("openings") <= decided.usable_bytes < wider.estimate.total("openings")
+    assert decided.seconds["openings"] > wider.seconds["openings"]
+
+
 def test_a_larger_card_is_never_used_less() -> None:
     sizes = [plan(recipe("motif_gsm8k", *OPEN), float(gib)).recipe for gib in range(4, 81, 4)]
     for key in ("rollout.max_width", "training.micro_batch_size"):

@@ -22,15 +22,13 @@ import numpy as np
 import torch
 from peft import PeftModel
 
+from motif_lite.memory import READ_COLUMNS, READ_TOKENS
 from motif_lite.policies import sampler
 from motif_lite.policies.attention import row_attention, takes_row_attention
 from motif_lite.policies.cache import RowCache
 from motif_lite.policies.prefixes import Placement, Prefixes, in_order
 from motif_lite.policies.sampler import Endings, Request, Written
 from motif_lite.types import Sampling
-
-READ_TOKENS = 2048
-"""Prompt tokens in one forward pass; one prompt that is longer is read whole."""
 
 STEPS_BETWEEN_QUESTIONS = {"cpu": 1, "cuda": 8}
 """Who has ended is asked this often: a GPU works ahead of the host, and to answer would have to stop for it."""
@@ -154,9 +152,9 @@ class _Batch:
                 max(placement.shared for placement in copied),
             )
         unread = sorted((p for p in placements if p.unread), key=lambda placement: len(placement.unread))
+        columns = max((len(placement.request.ids) for placement in unread), default=0)
         while unread:
-            longest = len(unread[-1].unread)
-            together = max(1, READ_TOKENS // longest)
+            together = max(1, min(READ_TOKENS // len(unread[-1].unread), READ_COLUMNS // columns))
             self._read(unread[-together:])
             del unread[-together:]
 
@@ -171,7 +169,7 @@ class _Batch:
         offsets = torch.arange(longest, device=device)
         positions = shared[:, None] + offsets
         slots = torch.where(offsets < sizes[:, None], rows[:, None] * self._capacity + positions, self._cache.nowhere)
-        columns = max(placement.shared for placement in placements) + longest
+        columns = max(len(placement.request.ids) for placement in placements) - 1
         self._cache.attend(rows, columns, slots.flatten())
         self._model.get_decoder()(
             input_ids=ids,

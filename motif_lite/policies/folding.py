@@ -12,8 +12,7 @@ from typing import Any
 import torch
 from peft.tuners.lora import Linear
 
-LARGEST_BYTES = 256 * 2**20
-"""Of the copies that are made. A larger model gains next to nothing."""
+from motif_lite.memory import LARGEST_FOLDED_BYTES
 
 
 @contextmanager
@@ -38,7 +37,7 @@ def adapter_folded(model: Any) -> Iterator[None]:
 def _foldable(model: Any) -> list[Any]:
     layers = [module for module in model.modules() if isinstance(module, Linear) and _has_plain_weight(module, model)]
     copied = sum(layer.get_base_layer().weight.nbytes for layer in layers)
-    return layers if copied <= LARGEST_BYTES else []
+    return layers if copied <= LARGEST_FOLDED_BYTES else []
 
 
 def _has_plain_weight(layer: Any, model: Any) -> bool:

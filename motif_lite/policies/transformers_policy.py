@@ -12,6 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.policies.folding import adapter_folded
 from motif_lite.policies.local import LocalPolicy, explain_loading, require_all_weights
+from motif_lite.policies.products import fast_products
 from motif_lite.policies.sampler import Request
 from motif_lite.recipe import Recipe, decided
 from motif_lite.types import Sampling
@@ -107,7 +108,7 @@ class TransformersPolicy(LocalPolicy):
 
     @contextmanager
     def _generation_mode(self) -> Iterator[None]:
-        with super()._generation_mode(), adapter_folded(self.model):
+        with super()._generation_mode(), adapter_folded(self.model), fast_products(self.model):
             yield
 
 

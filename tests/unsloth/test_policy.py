@@ -23,6 +23,7 @@ from tests.unsloth.conftest import PINNED, ROOT, WORKING_FOLDER, Finished, recor
 
 MakeRecipe = Callable[..., Recipe]
 GREEDY = Sampling(max_tokens=4, temperature=0.0)
+SAMPLED = Sampling(max_tokens=4, temperature=0.9, top_p=0.9)
 
 
 def load(recipe: Recipe, folder: Path | None = None) -> LocalPolicy:
@@ -108,6 +109,17 @@ def test_a_left_padded_batch_writes_what_each_prompt_alone_writes(policy: LocalP
     assert [write(policy, [text], GREEDY)[0] for text in texts] == together
 
 
+def test_sampled_replies_hang_on_their_seeds_and_not_on_the_width(
+    policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def written(width: int, seed: int) -> list[tuple[int, ...]]:
+        monkeypatch.setattr(policy, "max_width", width)
+        return [reply.token_ids for reply in write(policy, prompts(policy), SAMPLED, seed=seed)]
+
+    together = written(3, seed=0)
+    assert written(2, seed=0) == together != written(3, seed=1)
+
+
 def test_the_padding_side_that_unsloth_flips_does_not_matter_and_is_put_back(policy: LocalPolicy) -> None:
     replies = []
     for side in ("left", "right"):
@@ -135,7 +147,7 @@ recipe = pipeline.check(Path(root) / "recipes" / "tiny_cpu.toml", changes)
 policy = policies.backend("transformers").load(recipe, folder)
 policy.load_adapter(Path(adapter))
 replies = policy.generate(prompts, Sampling(max_tokens=4, temperature=0.0), seeds=range(len(prompts)))
-print(json.dumps([reply.text for reply in replies]))
+print(json.dumps([[reply.text, reply.logprobs] for reply in replies]))
 """
 
 
@@ -151,7 +163,10 @@ def test_it_writes_what_transformers_writes_with_the_same_weights(
         [sys.executable, "-c", STOCK, arguments],
         env=environment | {"PYTHONPATH": str(ROOT)}, cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    assert [reply.text for reply in write(policy, texts, GREEDY)] == json.loads(done.stdout.splitlines()[-1])
+    stock = json.loads(done.stdout.splitlines()[-1])
+    for reply, (text, logprobs) in zip(write(policy, texts, GREEDY), stock, strict=True):
+        assert reply.text == text
+        assert reply.logprobs == pytest.approx(logprobs, abs=1e-3)
 
 
 def flags(model: Any) -> list[tuple[object, ...]]:
