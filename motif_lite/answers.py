@@ -44,14 +44,18 @@ class Boxed:
     end: int
 
 
+@lru_cache(maxsize=64)  # a reply's reward asks several times
 def last_boxed(reply: str) -> Boxed | None:
     r"""The last balanced ``\boxed{}`` of a reply, the outermost where boxes are nested.
 
     A box that is never closed is passed over. Linear in the length of the reply, whatever it holds.
     """
+    before = reply.partition("\\boxed")[0]
+    if len(before) == len(reply):
+        return None
     open_braces: list[tuple[int, int]] = []  # start of a box, or -1 for an ordinary brace, and of what it holds
     last: tuple[int, int, int] | None = None
-    for match in _BOX_OR_BRACE.finditer(reply):
+    for match in _BOX_OR_BRACE.finditer(reply, len(before.rstrip("\\"))):  # braces before a box do not matter
         sign = match[0]
         if sign == "{" or sign.startswith("\\boxed"):
             open_braces.append((match.start() if sign != "{" else -1, match.end()))

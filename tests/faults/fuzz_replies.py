@@ -3,9 +3,9 @@ r"""Replies that no honest model would write, through all that a step does with 
     python tests/faults/fuzz_replies.py --replies 100000
 
 Each is parsed, rewarded, graded, put into the next round's prompt, summed up for the files and cut for the screen.
-What is raised is a crash; what takes more than 2 s, twice (machines pause, too), is too slow; either ends with exit
-code 1, and so does a grader that holds more than a gigabyte. The last line has the counts, the slowest reply and the most memory that a grader held. A reply is made again
-by its number and the seed.
+It ends with exit code 1 if anything is raised, if a reply takes more than 2 s twice (machines pause, too), or if a
+grader holds more than a gigabyte. The last line has the counts, the slowest reply and the graders' peak memory. A
+reply is made again by its number and the seed.
 """
 
 import argparse
