@@ -22,6 +22,7 @@ import run
 from motif_lite import data, pipeline, recipe
 from motif_lite.errors import DataError, RecipeError
 from motif_lite.recipe import SourceSection
+from motif_lite.run_dir import RunDirectory
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "recipes" / "tiny_cpu.toml"
@@ -396,3 +397,74 @@ def test_a_broken_model_folder_ends_a_run_with_its_name(qwen_folder: Path, name:
     told = refused("--recipe", str(TINY), "--set", 'model.name="./broken-model"', "--set", "data.num_problems=16")
     assert "broken-model" in told
     assert not Path("runs").exists(), "no run is begun for a model that does not load"
+
+
+# ------------------------------------------------------------------------------------------- runs of other versions
+
+
+def changed_settings(**changes: Any) -> bytes:
+    return json.dumps(pipeline.check(TINY, []).model_dump() | changes).encode()
+
+
+SETTINGS: dict[str, tuple[bytes, str]] = {
+    "a key of a later version": (changed_settings(quantum=True), "quantum: unknown key"),
+    "a section of a later version": (changed_settings(credit={"kind": "tree"}), "credit: unknown key"),
+    "a section that is gone": (changed_settings(model=None), "model: "),
+    "another type": (changed_settings(seed="one"), "seed: input should be a valid integer"),
+    "a reward that is gone": (changed_settings(rewards={"xmlcount": 1.0}), "there is no reward 'xmlcount'"),
+    "no number": (changed_settings(seed=float("nan")), "seed: "),
+    "a list": (b"[]", "cannot be read (not a table of settings)"),
+    "half a file": (changed_settings()[:100], "cannot be read"),
+    "nothing": (b"", "cannot be read"),
+    "UTF-16": (changed_settings().decode().encode("utf-16"), "cannot be read"),
+    "a deep file": (b"[" * 100_000, "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("how", ["--resume", "--evaluate-only"])
+def test_a_run_of_another_version_is_refused(name: str, how: str) -> None:
+    content, message = SETTINGS[name]
+    Path("run").mkdir()
+    Path("run/resolved.json").write_bytes(content)
+    told = refused(how, "--out", "run")
+    assert told.startswith("error: run/resolved.json: ")
+    assert message in told
+
+
+ADAPTERS: dict[str, Callable[[Path], object]] = {
+    "of another width": lambda folder: reshaped(
+        folder, lambda weights: {n: w.repeat(2, 2) for n, w in weights.items()}
+    ),
+    "of fewer layers": lambda folder: reshaped(folder, lambda weights: dict(list(weights.items())[:2])),
+    "of other names": lambda folder: reshaped(folder, lambda weights: {f"other.{n}": w for n, w in weights.items()}),
+    "of no weights": lambda folder: reshaped(folder, lambda weights: {}),
+    "cut off": lambda folder: reshaped(folder, lambda weights: weights, keep_bytes=200),
+}
+
+
+def reshaped(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]], keep_bytes: int | None = None) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "adapter_model.safetensors"
+    save_file(change(load_file(path)), path)
+    path.write_bytes(path.read_bytes()[:keep_bytes])
+
+
+@pytest.fixture(scope="module")
+def adapter(qwen_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from motif_lite import policies
+
+    folder = tmp_path_factory.mktemp("adapter")
+    recipe_ = pipeline.check(TINY, [f"model.name={json.dumps(str(qwen_folder))}"])
+    policies.backend("transformers").load(recipe_, str(qwen_folder)).save_adapter(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_an_adapter_that_does_not_fit_its_base_is_refused(qwen_folder: Path, adapter: Path, name: str) -> None:
+    changes = [f"model.name={json.dumps(str(qwen_folder))}", "evaluation.benchmarks={}", "data.num_problems=16"]
+    created = RunDirectory.create(Path("run"), pipeline.check(TINY, changes), TINY.read_text())
+    shutil.copytree(adapter, created.adapter)
+    ADAPTERS[name](created.adapter)
+    assert refused("--evaluate-only", "--out", "run").startswith("error: run/adapter/adapter_model.safetensors: ")
