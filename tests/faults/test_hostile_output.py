@@ -43,15 +43,15 @@ MARKUP = "[red]r[/red][link=http://x]l[/link][bold][/][/nonsense]\\[x] :smile: [
 HOSTILE = HTML + ANSI + MARKUP + "\ud800\u202e\u200b\ufeff"
 
 
-# ---------------------------------------------------------------------------------------------- replies by the thousand
+# ---------------------------------------------------------------------------------------------- replies by the hundred
 
 
-def test_a_thousand_fuzzed_replies_are_handled_in_bounded_time_and_memory() -> None:
-    command = [sys.executable, str(Path(__file__).with_name("fuzz_replies.py")), "--replies", "1000", "--seed", "2"]
+def test_hundreds_of_fuzzed_replies_are_handled_in_bounded_time_and_memory() -> None:
+    command = [sys.executable, str(Path(__file__).with_name("fuzz_replies.py")), "--replies", "500", "--seed", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     last = done.stdout.splitlines()[-1]
-    assert re.match(r"1000 replies, 0 crashes, [1-9][0-9]+ right, ", last), "good replies are among them"
+    assert re.match(r"500 replies, 0 crashes, [1-9][0-9]+ right, ", last), "good replies are among them"
 
 
 # ------------------------------------------------------------------------------------- nobody speaks for somebody else
@@ -181,7 +181,7 @@ def words(page: str) -> Page:
     return Page(re.sub("<svg.*?</svg>", "", page, flags=re.DOTALL))
 
 
-@pytest.mark.parametrize("reply", [HOSTILE, "".join(PIECES), HTML.replace("<", "<\x00"), "<" * 5000, "]]>--></pre>"])
+@pytest.mark.parametrize("reply", [HOSTILE, "".join(PIECES) + "<" * 5000])
 def test_a_reply_adds_no_element_and_no_attribute_to_the_report(tmp_path: Path, reply: str) -> None:
     hostile, honest = words(page_of(tmp_path, "run", reply)), words(page_of(tmp_path, "other", "honest"))
     assert hostile.tags == honest.tags
