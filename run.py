@@ -13,7 +13,6 @@ from typing import Annotated, Any, TextIO, cast
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
 from motif_lite import console, pipeline
 from motif_lite.errors import MotifError, RecipeError
@@ -74,10 +73,10 @@ def main(
         else:
             perform(pipeline.job(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only))
     except MotifError as error:
-        errors.print(Text(f"error: {error}"), soft_wrap=True)
+        console.print_text(errors, f"error: {error}")
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
-        errors.print(Text("interrupted"))
+        console.print_text(errors, "interrupted")
         raise typer.Exit(130) from None
 
 
@@ -89,7 +88,7 @@ def perform(job: pipeline.Job) -> None:
         with console.RunConsole(terminal, job.name, about) as live:
             job.perform(live)
     except KeyboardInterrupt:
-        Console(stderr=True, highlight=False).print(Text(job.how_to_go_on()), soft_wrap=True)
+        console.print_text(Console(stderr=True, highlight=False), job.how_to_go_on())
         raise
     console.print_closing(terminal, job.recipe, RunDirectory(job.root))
 

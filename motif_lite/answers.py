@@ -30,6 +30,7 @@ _NOT_UNITS = frozenset({
     "and", "billion", "cos", "dozen", "hundred", "ln", "log", "million", "mod", "of", "or", "over", "pi", "sin", "sqrt",
     "tan", "thousand", "times", "to",
 })  # fmt: skip
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _ASSIGNED = re.compile(r"[A-Za-z]=(?=[+-]?[0-9.])")
 _WORDS = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{([^{}]*)\}")
 
@@ -43,14 +44,18 @@ class Boxed:
     end: int
 
 
+@lru_cache(maxsize=64)  # a reply's reward asks several times
 def last_boxed(reply: str) -> Boxed | None:
     r"""The last balanced ``\boxed{}`` of a reply, the outermost where boxes are nested.
 
     A box that is never closed is passed over. Linear in the length of the reply, whatever it holds.
     """
+    before = reply.partition("\\boxed")[0]
+    if len(before) == len(reply):
+        return None
     open_braces: list[tuple[int, int]] = []  # start of a box, or -1 for an ordinary brace, and of what it holds
     last: tuple[int, int, int] | None = None
-    for match in _BOX_OR_BRACE.finditer(reply):
+    for match in _BOX_OR_BRACE.finditer(reply, len(before.rstrip("\\"))):  # braces before a box do not matter
         sign = match[0]
         if sign == "{" or sign.startswith("\\boxed"):
             open_braces.append((match.start() if sign != "{" else -1, match.end()))
@@ -64,14 +69,27 @@ def last_boxed(reply: str) -> Boxed | None:
 def is_correct(gold: str, reply: str) -> bool:
     """Whether the last boxed answer of a whole reply is equivalent to the gold answer.
 
-    Takes any text as reply, costs at most 2 s, and may be called from any thread.
+    Takes any text as reply, costs at most 2 s, and may be called from any thread. What cannot be told within
+    deadline and memory limit is not correct; `is_beyond_judging` says so.
     """
+    return bool(_verdict(gold, reply))
+
+
+def is_beyond_judging(gold: str, reply: str) -> bool:
+    """Whether the comparison behind `is_correct` could not be finished; the verdict is kept, so this costs nothing."""
+    return _verdict(gold, reply) is None
+
+
+def _verdict(gold: str, reply: str) -> bool | None:
     boxed = last_boxed(reply)
     return boxed is not None and equivalent(gold, boxed.text)
 
 
-def equivalent(gold: str, answer: str) -> bool:
-    """Whether two answers (LaTeX without the box) mean the same: by their text, as numbers, or by math-verify."""
+def equivalent(gold: str, answer: str) -> bool | None:
+    """Whether two answers (LaTeX without the box) mean the same: by their text, as numbers, or by math-verify.
+
+    None where math-verify overran its deadline or memory limit, or crashed.
+    """
     if not answer.strip() or len(answer) > max(MAX_ANSWER_CHARACTERS, 2 * len(gold)):
         return False
     inner = last_boxed(answer)
@@ -80,14 +98,16 @@ def equivalent(gold: str, answer: str) -> bool:
     return _equivalent(gold, answer)
 
 
-@lru_cache(maxsize=100_000)
-def _equivalent(gold: str, answer: str) -> bool:
+@lru_cache(maxsize=10_000)  # each of a step's replies is judged for its reward and for the metrics
+def _equivalent(gold: str, answer: str) -> bool | None:
     gold, answer = _DEGREES.sub(r"^\\circ", gold), _DEGREES.sub(r"^\\circ", answer)
     plain_gold, plain_answer = _plain(gold), _plain(answer)
     if plain_gold == plain_answer:
         return True
-    if (base := _BASE.fullmatch(plain_answer)) and not ((own := _BASE.fullmatch(plain_gold)) and own[1] == base[1]):
-        return False  # math-verify leaves bases out: 14_{15} would be 14
+    if _CONTROL.search(answer):
+        return False  # no mathematics, whatever stands around it
+    if _bases_differ(plain_gold, plain_answer):
+        return False
     if _is_word(plain_gold):  # algebra would take a word for a product and accept its anagrams
         return plain_gold.strip("()").lower() == plain_answer.strip("()").lower()
     gold_value = _value(plain_gold)
@@ -116,6 +136,14 @@ def _plain(text: str) -> str:
     return _GAP.sub("", _SPACING.sub("", text)).removesuffix(".")  # "1 2" is two numbers, not twelve
 
 
+def _bases_differ(gold: str, answer: str) -> bool:
+    """Whether they name different bases, or only one does: math-verify leaves bases out, so 14_{15} would be 14."""
+    own, other = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
+    if other:
+        return own is None or own[1] != other[1]
+    return own is not None and _value(_ASSIGNED.sub("", answer)) is not None
+
+
 def _unwrapped(text: str) -> str:
     r"""The answer with its words as words: ``18\text{ eggs}`` is ``18  eggs``."""
     return _WORDS.sub(r" \1 ", text).replace("\\$", "").replace("$", "").replace("\\ ", " ").replace("\\,", " ").strip()
@@ -127,6 +155,8 @@ def _is_word(text: str) -> bool:
 
 def _value(text: str) -> Fraction | None:
     """The exact value of an integer, decimal or simple fraction; None for anything else."""
+    if len(text) > MAX_ANSWER_CHARACTERS:  # Python refuses to read integers of more than 4300 digits
+        return None
     if number := _NUMBER.fullmatch(text):
         digits = (number["whole"] or "").replace(",", "")
         decimals = (number["decimals"] or "").strip(".")

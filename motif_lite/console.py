@@ -48,7 +48,7 @@ class RunConsole:
     """
 
     def __init__(self, console: Console, title: str, subtitle: str) -> None:
-        self._console, self._title, self._subtitle = console, title, subtitle
+        self._console, self._title, self._subtitle = console, printable(title), printable(subtitle)
         self._live = Live(self, console=console, refresh_per_second=5, transient=True) if console.is_terminal else None
         self._spinner = Spinner("dots", style="cyan")
         self._phase, self._detail, self._phase_started = "starting", "", time.monotonic()
@@ -67,7 +67,7 @@ class RunConsole:
         if self._live:
             self._live.start()
         else:
-            self._console.print(Text(f"{self._title}: {self._subtitle}"))
+            print_text(self._console, f"{self._title}: {self._subtitle}")
         return self
 
     def __exit__(
@@ -80,7 +80,7 @@ class RunConsole:
     def phase(self, name: str, detail: str = "") -> None:
         """A phase has begun."""
         new = name != self._phase
-        self._phase, self._detail, self._phase_started = name, detail, time.monotonic()
+        self._phase, self._detail, self._phase_started = name, printable(detail), time.monotonic()
         self._done = self._total = 0
         if not self._live and new and name not in _STEP_PHASES:
             self._say(f"{name}: {detail}" if detail else name)
@@ -117,7 +117,7 @@ class RunConsole:
 
     def _say(self, text: str) -> None:
         self._spoke = time.monotonic()
-        self._console.print(Text(text), soft_wrap=True)
+        print_text(self._console, text)
 
     def __rich__(self) -> RenderableType:
         """The live view, drawn anew several times a second."""
@@ -196,6 +196,11 @@ class RunConsole:
         return table
 
 
+def print_text(console: Console, text: str) -> None:
+    """Print text as it is: no markup in it is interpreted, no control character gets through, no line is broken."""
+    console.print(Text(printable(text)), soft_wrap=True)
+
+
 def step_line(metrics: dict[str, Any], num_steps: int) -> str:
     """One step on one line."""
     facts = ", ".join(f"{name} {value}" for name, value in _facts(metrics))
@@ -259,9 +264,9 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     lines = [("report", run.report), ("rollouts", run.root / "rollouts.jsonl"), ("adapter", run.adapter)]
     for name, path in lines:
         if path.exists():
-            console.print(Text(f"{name:<9} {path}"), soft_wrap=True)
+            print_text(console, f"{name:<9} {path}")
     again = f"python run.py --evaluate-only --out {run.root} --set evaluation.num_samples=4"
-    console.print(Text(f"{'next':<9} {again}"), soft_wrap=True)
+    print_text(console, f"{'next':<9} {again}")
 
 
 def print_plan(console: Console, plan: Plan) -> None:
@@ -278,10 +283,10 @@ def print_plan(console: Console, plan: Plan) -> None:
     table.add_section()
     table.add_row("all", *(_gib(plan.estimate.total(phase)) for phase in phases), style="bold")
     supposed = "" if plan.machine.is_here else " (there is none here; --vram names another size)"
-    console.print(Text(f"{recipe.model.name} on {plan.machine.name}{supposed}"), soft_wrap=True)
+    print_text(console, f"{recipe.model.name} on {plan.machine.name}{supposed}")
     console.print(table)
     for name, text in _plan_lines(plan):
-        console.print(Text(f"{name:<9} {text}"), soft_wrap=True)
+        print_text(console, f"{name:<9} {text}")
 
 
 def _plan_lines(plan: Plan) -> list[tuple[str, str]]:

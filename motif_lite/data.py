@@ -12,6 +12,8 @@ import math
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +31,13 @@ Row = Mapping[str, Any]
 _QUESTION_COLUMNS = ("question", "problem", "prompt")
 _ANSWER_COLUMNS = ("answer", "gold")
 _CHAIN_SUM_PROBLEMS = 2000
+_LONGEST_QUESTION = 1_000_000
+"""Characters; no context holds more, and to count the tokens of much more takes minutes."""
+
+_LONGEST_LINE = 1 << 24
+"""Bytes of a line of JSONL; more is no row but a file of another kind."""
+
+_COLUMNS_SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +70,7 @@ def load(source: SourceSection, *, role: Role, seed: int) -> list[Problem]:
     problems = [_problem(row, f"{name}/{number}", source, number) for number, row in enumerate(rows, start=1)]
     if not problems:
         raise DataError(f"{source.source}: holds no problems; give a file with a row per problem")
+    _warn_of_contradictions(problems, source.source)
     return _subset(problems, source, seed)
 
 
@@ -71,14 +81,16 @@ def check(source: SourceSection, *, role: Role) -> None:
         DataError: It is neither a known name that may play this role nor a file of a known kind.
     """
     known = DATASETS.get(source.source)
+    if source.source == "chain_sum" and (source.question_column or source.answer_column):
+        raise DataError("chain_sum: is generated and has no columns; leave out question_column and answer_column")
     if known is not None:
         if role not in known.splits:
             raise DataError(f"{source.source}: is for evaluation only; train on gsm8k, chain_sum or a file of your own")
         return
-    path = Path(source.source).expanduser()
     try:
+        path = Path(source.source).expanduser()
         is_file = path.is_file()
-    except OSError:  # a name that is too long
+    except (OSError, RuntimeError):  # a name that is too long, the home of a user who is not here
         is_file = False
     if not is_file:
         raise DataError(
@@ -133,7 +145,7 @@ def _rows(source: str, role: Role) -> Iterable[Row]:
     path = Path(source).expanduser()
     try:
         return list(_READERS[path.suffix.lower()](path))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); it must be UTF-8 text or Parquet") from None
 
 
@@ -153,18 +165,28 @@ def _rows_from_hub(dataset: Dataset, role: Role) -> Iterable[Row]:
 
 
 def _read_jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, start=1):
-            if line.strip():
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE + 1), b""), start=1):
+            if len(line) > _LONGEST_LINE:
+                raise DataError(f"{path}: line {number} has more than {_LONGEST_LINE:,} bytes; write one row per line")
+            if text := _decoded(line, path, number).strip():
                 try:
-                    yield json.loads(line)
+                    yield json.loads(text)
                 except (ValueError, RecursionError) as error:
                     raise DataError(f"{path}: line {number} is not JSON ({error}); mend or remove it") from None
 
 
-def _read_json(path: Path) -> Iterator[Row]:
+def _decoded(line: bytes, path: Path, number: int) -> str:
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: line {number} cannot be read ({error}); save the file as UTF-8") from None
+
+
+def _read_json(path: Path) -> Iterator[Row]:
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        rows = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{path}: is not JSON ({error}); for a row per line name it .jsonl") from None
     if not isinstance(rows, list):
@@ -173,8 +195,20 @@ def _read_json(path: Path) -> Iterator[Row]:
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as lines:
-        yield from csv.DictReader(lines)
+    with path.open("rb") as file:
+        rows = csv.DictReader(_decoded(line, path, number) for number, line in enumerate(file, start=1))
+        try:
+            columns = rows.fieldnames or []
+            if len(set(columns)) < len(columns):
+                raise DataError(f"{path}: two columns have the same name in {', '.join(columns)}; rename one")
+            for number, row in enumerate(rows, start=1):
+                if None in row:
+                    raise DataError(
+                        f"{path}: row {number} has more fields than columns; put text with commas in quotes"
+                    )
+                yield row
+        except csv.Error as error:
+            raise DataError(f"{path}: line {rows.line_num + 1} cannot be read ({error}); mend or remove it") from None
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:
@@ -183,8 +217,10 @@ def _read_parquet(path: Path) -> Iterator[Row]:
 
     try:
         yield from pyarrow.parquet.read_table(path).to_pylist()
-    except pyarrow.ArrowException as error:
-        raise DataError(f"{path}: is not a Parquet file ({error}); write it again") from None
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # a damaged part, odd dates, ...
+        raise DataError(
+            f"{path}: is not a Parquet file that can be read ({str(error).strip()}); write it again"
+        ) from None
 
 
 def _problem(row: Row, name: str, source: SourceSection, number: int) -> Problem:
@@ -193,6 +229,8 @@ def _problem(row: Row, name: str, source: SourceSection, number: int) -> Problem
         raise DataError(f"{where} is not an object with columns; write one per problem")
     question = _text(row, source.question_column, _QUESTION_COLUMNS, "question_column", where)
     answer = _text(row, source.answer_column, _ANSWER_COLUMNS, "answer_column", where)
+    if len(question) > _LONGEST_QUESTION:
+        raise DataError(f"{where}: the question has {len(question):,} characters; shorten or remove the row")
     gold = answer.rpartition("####")[2].strip()
     if not gold or len(gold) > MAX_ANSWER_CHARACTERS:
         what = "is empty" if not gold else f"has {len(gold)} characters"
@@ -206,16 +244,31 @@ def _text(row: Row, wanted: str | None, usual: tuple[str, ...], key: str, where:
     """A column's content as text; numbers are accepted, as some files hold integer answers."""
     column = wanted or next((name for name in usual if name in row), usual[0])
     if column not in row:
-        there = ", ".join(str(name) for name in row) or "none"
-        raise DataError(f"{where} has no column {column!r}; it has: {there}. Name the right one with {key}")
+        names = [str(name)[:60] for name in islice(row, _COLUMNS_SHOWN + 1)]
+        there = ", ".join(names[:_COLUMNS_SHOWN]) + (", ..." if len(names) > _COLUMNS_SHOWN else "")
+        raise DataError(f"{where} has no column {column!r}; it has: {there or 'none'}. Name the right one with {key}")
     value = row[column]
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if (type(value) is float and math.isfinite(value)) or type(value) is int:
         value = str(value)
     if not isinstance(value, str) or not value.strip():
-        raise DataError(f"{where}: column {column!r} holds {str(value)[:40]!r}, not text; mend or remove the row")
+        shown = repr(str(value)[:40]) if isinstance(value, str | float | bool | None) else f"a {type(value).__name__}"
+        raise DataError(f"{where}: column {column!r} holds {shown}, not text; mend or remove the row")
     if not value.isascii() and value.encode(errors="ignore").decode() != value:
         raise DataError(f"{where}: column {column!r} holds half a character (a lone surrogate); mend or remove the row")
     return value.strip()
+
+
+def _warn_of_contradictions(problems: list[Problem], source: str) -> None:
+    """Say so where a question stands there twice with different answers: one of them is wrong."""
+    first: dict[str, tuple[int, str]] = {}
+    for number, problem in enumerate(problems, start=1):
+        earlier, gold = first.setdefault(problem.question, (number, problem.gold))
+        if gold != problem.gold:
+            logger.warning(
+                "%s: rows %d and %d ask the same and differ in the answer (%.40r, %.40r); mend one",
+                source, earlier, number, gold, problem.gold,
+            )  # fmt: skip
+            return
 
 
 def _subset(problems: list[Problem], source: SourceSection, seed: int) -> list[Problem]:

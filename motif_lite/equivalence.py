@@ -2,7 +2,7 @@
 
 math-verify has timeouts of its own, but they work in the main thread only and cannot stop a C loop that
 multiplies huge integers. So a server process imports it once, and every comparison runs in a fork of that
-server with a deadline and a memory limit; a fork that overruns is killed and its answer counts as different.
+server with a deadline and a memory limit; a fork that overruns is killed, and so is a server that does not answer.
 Requests and results are lines of JSON. Needs a POSIX system (on Windows: WSL).
 
 This file is both sides: `EquivalenceServer` in the caller, and the server itself when it is run as a script.
@@ -10,80 +10,121 @@ It imports nothing of this package, so that the server starts in half a second.
 """
 
 import atexit
+import gc
 import json
 import os
+import re
 import resource
 import select
 import signal
 import subprocess
 import sys
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 DEADLINE_SECONDS = 1.0
-"""Longest comparison. Honest ones take 1 to 160 ms; start-up and transport stay within 2 s with it."""
+"""Longest comparison. Honest ones take 1 to 160 ms."""
+
+GRACE_SECONDS = 0.3
+"""How much later than that the server's word is waited for, before it is taken for dead."""
+
+RETURN_SECONDS = 0.4
+"""How long one comparison waits for a server that is being replaced; all three together stay below 2 s."""
 
 START_SECONDS = 60.0
-"""Longest start of the server, on a machine under load; not part of any comparison."""
+"""Longest first start of the server, on a machine under load; not part of any comparison."""
 
-MEMORY_BYTES = 1 << 30
+MEMORY_BYTES = 1 << 29
 """Memory that one comparison may take beyond what the server holds."""
+
+_EQUALS = re.compile(r"(?<![<>:!])=+")
+_LIST_SIGN = re.compile(r"[,;]|\\text\{ *(?:and|or) *\}")
 
 
 class EquivalenceServer:
-    """Compares pairs of LaTeX answers; started on first use, restarted if it dies, safe to share by threads."""
+    """Compares pairs of LaTeX answers; started on first use, replaced if it dies, safe to share by threads."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_ready = False
+        self._launched = 0.0
         self._lock = threading.Lock()
-        self.num_failures = 0
-        """Comparisons that ran into the deadline, the memory limit or a crash."""
 
-    def equivalent(self, gold: str, answer: str) -> bool:
-        """Whether two answers in LaTeX mean the same; a comparison that cannot be finished says no."""
+    def equivalent(self, gold: str, answer: str) -> bool | None:
+        """Whether two answers in LaTeX mean the same; None where deadline, memory limit or a crash came first.
+
+        Raises:
+            OSError: The first server cannot be started (or `TimeoutError`, which is one).
+        """
         with self._lock:
-            same = self._ask(json.dumps([gold, answer]).encode() + b"\n")
-            self.num_failures += same is None
-            return bool(same)
+            if self._process is None:
+                self._start()
+            try:
+                return self._ask(json.dumps([gold, answer]).encode() + b"\n")
+            except OSError:
+                self._replace()
+                return None
+            except BaseException:  # Ctrl-C between request and result: the result must not become the next one's
+                self._stop()
+                raise
 
     def close(self) -> None:
         """End the server process."""
         with self._lock:
             self._stop()
 
-    def _ask(self, request: bytes) -> bool | None:
-        process = self._running()
+    def _start(self) -> None:
+        self._launch()
         try:
-            assert process.stdin is not None
-            process.stdin.write(request)
-            process.stdin.flush()
-            return {b"1": True, b"0": False}.get(_read_line(process, DEADLINE_SECONDS + 0.5))
-        except (OSError, TimeoutError):
-            self._stop()
-            return None
-        except BaseException:  # Ctrl-C between request and result: the result must not become the next one's
+            self._await_ready(START_SECONDS)
+        except BaseException:
             self._stop()
             raise
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None or self._process.poll() is not None:
-            self._stop()
-            # -P: this folder holds a types.py, which must not shadow the standard library's.
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", str(Path(__file__))],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # Ctrl-C at the terminal is the caller's to handle
-            )
-            atexit.register(self.close)
-            try:
-                _read_line(self._process, START_SECONDS)
-            except BaseException:
-                self._stop()
+    def _ask(self, request: bytes) -> bool | None:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            self._replace()
+        if not self._is_ready and not self._is_back():
+            return None
+        assert self._process.stdin is not None
+        self._process.stdin.write(request)
+        self._process.stdin.flush()
+        return {b"1": True, b"0": False}.get(_read_line(self._process, DEADLINE_SECONDS + GRACE_SECONDS))
+
+    def _is_back(self) -> bool:
+        """Whether a server that was replaced is there by now; one that is still starting is left to."""
+        try:
+            self._await_ready(RETURN_SECONDS)
+        except TimeoutError:
+            if time.monotonic() - self._launched > START_SECONDS:
                 raise
-        return self._process
+        return self._is_ready
+
+    def _await_ready(self, seconds: float) -> None:
+        assert self._process is not None
+        _read_line(self._process, seconds)
+        self._is_ready = True
+
+    def _replace(self) -> None:
+        """End what is left of the server and start another, without waiting for it."""
+        self._stop()
+        self._launch()
+
+    def _launch(self) -> None:
+        # -P: this folder holds a types.py, which must not shadow the standard library's.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(Path(__file__))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C at the terminal is the caller's to handle
+        )
+        self._is_ready, self._launched = False, time.monotonic()
+        atexit.register(self.close)
 
     def _stop(self) -> None:
         if self._process is None:
@@ -112,6 +153,7 @@ def _serve() -> None:
     """Answer requests until standard input closes."""
     _compare("\\frac{1}{2}", "0.5 \\text{ cm}")  # the first parse of a process is slow: pay once, before forking
     _compare("x^2+1", "\\{1, \\sqrt{2}\\}")
+    gc.freeze()  # what a fork never looks at need not be copied for it
     print("ready", flush=True)
     for line in sys.stdin:
         gold, answer = json.loads(line)
@@ -144,18 +186,51 @@ def _limit_this_process() -> None:
     limit = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CPU, (5, 5))  # should the server be killed, its fork does not live on
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no half a gigabyte behind
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not pass for a verdict
 
 
 def _compare(gold: str, answer: str) -> bool:
-    from math_verify import LatexExtractionConfig, parse, verify
+    from math_verify import verify
+
+    golds, answers = _parsed(gold), _parsed(answer)
+    same = golds and answers and verify(golds, answers, allow_set_relation_comp=True, timeout_seconds=None)
+    return bool(same) and not _contradicts_itself(answer)
+
+
+def _parsed(text: str) -> list[Any]:
+    from math_verify import LatexExtractionConfig, parse
 
     extraction = (LatexExtractionConfig(boxed_match_priority=0),)
-    parsed = [
-        parse(f"\\boxed{{{text}}}", extraction_config=extraction, parsing_timeout=None) for text in (gold, answer)
-    ]
-    return bool(
-        parsed[0] and parsed[1] and verify(parsed[0], parsed[1], allow_set_relation_comp=True, timeout_seconds=None)
-    )
+    found: list[Any] = parse(f"\\boxed{{{text}}}", extraction_config=extraction, parsing_timeout=None)
+    return found
+
+
+def _contradicts_itself(answer: str) -> bool:
+    r"""Whether the answer is an equation, or a list with one, whose constant sides differ: ``4=3``, ``x=4=3``.
+
+    math-verify takes the last side of an equation for its value, so the others could hold any guess.
+    """
+    from math_verify import verify
+
+    for equation in _outside_brackets(_LIST_SIGN, answer):
+        sides = [_parsed(side) for side in _outside_brackets(_EQUALS, equation)]
+        constants = [side for side in sides if side and getattr(side[0], "is_number", False)]
+        if not all(verify(constants[-1], side, timeout_seconds=None) for side in constants[:-1]):
+            return True
+    return False
+
+
+def _outside_brackets(sign: re.Pattern[str], text: str) -> list[str]:
+    """The parts of a text between those occurrences of a sign that stand in no brackets."""
+    parts, depth, start = [], 0, 0
+    for match in re.finditer(rf"{sign.pattern}|\\?[(\[{{]|\\?[)\]}}]", text):
+        bracket = match[0][-1]
+        depth += (bracket in "([{") - (bracket in ")]}")
+        if depth <= 0 and sign.fullmatch(match[0]):
+            parts.append(text[start : match.start()])
+            start = match.end()
+    return [*parts, text[start:]]
 
 
 if __name__ == "__main__":

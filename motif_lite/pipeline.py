@@ -175,7 +175,7 @@ def job(
     assert path is not None
     root = out or free_folder(RUNS / path.stem)
     require_free(root)
-    return Job(path.stem, recipe, root, path.read_text(encoding="utf-8"), evaluate_only=evaluate_only)
+    return Job(path.stem, recipe, root, path.read_text(encoding="utf-8-sig"), evaluate_only=evaluate_only)
 
 
 def _existing_job(path: Path | None, changes: Sequence[str], root: Path, *, evaluate_only: bool) -> Job:

@@ -7,6 +7,7 @@ own them, which the caller passes in, so that adding one does not touch this fil
 """
 
 import difflib
+import re
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,8 +31,19 @@ NOTICE_TOKENS = 32
 
 Auto = Literal["auto"]
 """The memory plan decides (`planning.py`)."""
-PositiveInt = Annotated[int, Field(ge=1)]
+PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
 Finite = Field(allow_inf_nan=False)
+
+_LARGEST_FILE = 1_000_000
+"""Bytes; so that a device or a data set that was named by mistake is not read to its end."""
+
+_LONGEST_CHAIN = 32
+"""Recipes that extend one another."""
+
+_MISTAKES_SHOWN = 20
+
+_BRANCH = re.compile(r"\[key\]|literal\[.*\]|constrained-\w+")
+"""What pydantic puts into a key's path without it being part of the key: in a table's key, or in a choice of types."""
 
 
 def _one_of(kind: str) -> AfterValidator:
@@ -56,7 +68,7 @@ class _Section(BaseModel):
 class ModelSection(_Section):
     """Which model, and how it is loaded."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f]*$")]
     """A model's name on the hub, a local folder, or `tiny`: the small model that is built here on first use."""
     backend: Annotated[str, _one_of("backend")]
     """`unsloth` (NVIDIA GPU) or `transformers` (CPU or GPU)."""
@@ -67,7 +79,7 @@ class ModelSection(_Section):
 on a CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model lives; `auto` takes the GPU where there is one."""
-    max_seq_length: Annotated[int, Field(ge=16)] = 4096
+    max_seq_length: Annotated[int, Field(ge=16, le=2**24)] = 4096
     """Context in tokens: prompt and reply together. Progress that does not fit is cut, keeping its end."""
     memory_gib: Auto | Annotated[float, Field(gt=0, le=100_000), Finite] = "auto"
     """Memory to plan for, in GiB, and on a GPU to stay within; `auto` is all that the GPU, or else the machine, has. \
@@ -126,9 +138,9 @@ class RolloutSection(_Section):
     """`multi_round` (MOTIF) or `single_round` (vanilla GRPO: the opening is the whole reply)."""
     num_rounds: Annotated[int, Field(ge=2, le=100)] = 3
     """Rounds n of the multi_round strategy."""
-    num_openings: Annotated[int, Field(ge=2)] = 8
+    num_openings: Annotated[int, Field(ge=2, le=1024)] = 8
     """Openings m per problem: the group that advantages are relative to."""
-    num_futures: PositiveInt = 4
+    num_futures: Annotated[int, Field(ge=1, le=1024)] = 4
     """Futures k sampled per opening; its reward is their mean."""
     allocation: Literal["fixed", "adaptive"] = "fixed"
     """`fixed`: k futures of every opening, as in the paper. `adaptive`: openings of a group that pass on the same \
@@ -170,15 +182,15 @@ fidelity; `auto` is the largest that the memory plan has room for."""
     """Decay of the first moment."""
     adam_beta2: Annotated[float, Field(ge=0, lt=1), Finite] = 0.99
     """Decay of the second moment."""
-    weight_decay: Annotated[float, Field(ge=0), Finite] = 0.1
+    weight_decay: Annotated[float, Field(ge=0, le=100), Finite] = 0.1
     """Decoupled weight decay of the adapter."""
-    max_grad_norm: Annotated[float, Field(gt=0), Finite] = 0.1
+    max_grad_norm: Annotated[float, Field(gt=0, le=1e6), Finite] = 0.1
     """Gradients are clipped to this norm."""
     loss_type: Literal["bnpo", "dr_grpo", "dapo", "grpo"] = "bnpo"
     """How token losses are averaged; `bnpo`, the reference's, over all tokens of the batch."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """What advantages are divided by: the standard deviation of the group, of the batch, or nothing."""
-    beta: Annotated[float, Field(ge=0), Finite] = 0.0
+    beta: Annotated[float, Field(ge=0, le=1000), Finite] = 0.0
     """Weight of the KL penalty to the base model; 0 is off."""
     epsilon: Annotated[float, Field(gt=0, lt=1), Finite] = 0.2
     """PPO clipping range."""
@@ -205,7 +217,7 @@ class EvaluationSection(_Section):
     """Ways of thinking to evaluate; all share the token limits of `rollout`."""
     greedy: bool = True
     """Measure greedy decoding (pass@1)."""
-    num_samples: Annotated[int, Field(ge=0)] = 0
+    num_samples: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Samples per problem for avg@n; 0 is off."""
     temperature: Annotated[float, Field(gt=0, le=5), Finite] = 1.0
     """Temperature of the samples, in every round."""
@@ -218,6 +230,8 @@ class EvaluationSection(_Section):
 
     @model_validator(mode="after")
     def _something_is_measured(self) -> Self:
+        if len(set(self.strategies)) < len(self.strategies):
+            raise ValueError("strategies names one of them twice; leave one out")
         if self.benchmarks and not self.greedy and not self.num_samples:
             raise ValueError("benchmarks are named but neither greedy nor num_samples is on; set one of them")
         return self
@@ -232,7 +246,9 @@ class Recipe(_Section):
     lora: LoraSection = LoraSection()
     data: DataSection
     rollout: RolloutSection = RolloutSection()
-    rewards: Annotated[dict[Annotated[str, _one_of("reward")], Annotated[float, Finite]], Field(min_length=1)] = {
+    rewards: Annotated[
+        dict[Annotated[str, _one_of("reward")], Annotated[float, Field(ge=-1000, le=1000), Finite]], Field(min_length=1)
+    ] = {
         "future_accuracy": 1.0, "tag_count": 1.0, "soft_format": 1.0, "strict_format": 1.0,
     }  # fmt: skip
     """Weight of each reward by name; one that is not named is not computed."""
@@ -325,11 +341,17 @@ def validate(settings: Mapping[str, Any], tables: Tables, *, origin: str) -> Rec
     try:
         return Recipe.model_validate(settings, context=dict(tables))
     except ValidationError as error:
-        lines = list(dict.fromkeys(_explain(detail) for detail in error.errors()))
-        head = (
-            f"{origin}: {len(lines)} mistakes in the recipe" if len(lines) > 1 else f"{origin}: a mistake in the recipe"
-        )
-        raise RecipeError("\n".join([head, *(f"  {line}" for line in lines)])) from None
+        raise RecipeError(_told(error, origin)) from None
+
+
+def _told(error: ValidationError, origin: str) -> str:
+    """A line for each mistake, up to a number that can be read."""
+    details = error.errors()
+    lines = list(dict.fromkeys(_explain(detail) for detail in details[:_MISTAKES_SHOWN]))
+    num_hidden = len(details[_MISTAKES_SHOWN:])
+    number = f"{len(lines) + num_hidden} mistakes" if len(lines) > 1 else "a mistake"
+    more = [f"and {num_hidden} more"] if num_hidden else []
+    return "\n".join([f"{origin}: {number} in the recipe", *(f"  {line}" for line in lines + more)])
 
 
 def decided(value: int | Auto) -> int:
@@ -383,13 +405,15 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if path.resolve() in seen:
         chain = " -> ".join(step.name for step in (*seen, path))
         raise RecipeError(f"{path}: extends goes in a circle ({chain}); remove one of them")
+    if len(seen) >= _LONGEST_CHAIN:
+        raise RecipeError(f"{seen[0]}: extends leads through more than {_LONGEST_CHAIN} files; put some together")
     try:
-        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        settings = tomllib.loads(_text_of(path))
     except FileNotFoundError:
         by = f", which {seen[-1]} extends" if seen else ""
         raise RecipeError(f"{path}: there is no such recipe{by}; shipped ones are in recipes/") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as a text file ({error})") from None
+        raise RecipeError(f"{path}: cannot be read as a text file ({error}); save it as UTF-8") from None
     except (ValueError, RecursionError) as error:  # also numbers of 5000 digits and arrays without end
         raise RecipeError(f"{path}: is not valid TOML: {error}") from None
     parent = settings.pop("extends", None)
@@ -398,6 +422,14 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     if not isinstance(parent, str):
         raise RecipeError(f'{path}: extends must be a file name in quotes, e.g. extends = "motif_gsm8k.toml"')
     return _merged(_read(path.parent / parent, (*seen, path.resolve())), settings)
+
+
+def _text_of(path: Path) -> str:
+    with path.open("rb") as file:
+        content = file.read(_LARGEST_FILE + 1)
+    if len(content) > _LARGEST_FILE:
+        raise RecipeError(f"{path}: has more than {_LARGEST_FILE:,} bytes, which is no recipe; check the path")
+    return content.decode("utf-8-sig").replace("\r\n", "\n")
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
@@ -432,8 +464,9 @@ def apply_override(settings: dict[str, Any], override: str) -> None:
 
 def _explain(detail: ErrorDetails) -> str:
     """One pydantic error as ``key: what is wrong, and the remedy``."""
-    path = ".".join(str(part) for part in detail["loc"] if part != "[key]")
-    given = "" if isinstance(detail["input"], dict | BaseModel) else f" (got {detail['input']!r:.80})"
+    path = ".".join(str(part) for part in detail["loc"] if not _BRANCH.fullmatch(str(part)))
+    path = path if len(path) <= 200 else f"{path[:200]}..."
+    given = "" if isinstance(detail["input"], dict | BaseModel) else f" (got {_shown(detail['input'])})"
     match detail["type"]:
         case "extra_forbidden":
             return f"{path}: unknown key{_nearest_key(path)}"
@@ -444,6 +477,13 @@ def _explain(detail: ErrorDetails) -> str:
             return f"{path}: {message}" if path else message
         case _:
             return f"{path}: {detail['msg'][:1].lower()}{detail['msg'][1:]}{given}"
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.80}"
+    except (ValueError, RecursionError):  # a hexadecimal integer of 5000 digits, a table of 3000 levels in a list
+        return f"a {type(value).__name__} too long to show"
 
 
 def _nearest_key(path: str) -> str:

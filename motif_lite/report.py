@@ -29,9 +29,9 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
     metrics = run.metrics()
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     page = environment.get_template("report.html.j2").render(
-        title=run.root.name,
+        title=printable(run.root.name),
         version=__version__,
-        recipe_toml=recipe_toml(recipe),
+        recipe_toml=printable(recipe_toml(recipe)),
         confidence=recipe.evaluation.confidence,
         rows=_rows(run.evaluation()),
         plots=_plots(metrics) if metrics else [],

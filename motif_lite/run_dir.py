@@ -11,6 +11,7 @@ A run may end at any instruction and at any byte. So files are either appended t
 dropped by the next reader, or written under another name and renamed. Only the process that holds the lock writes.
 """
 
+import errno
 import fcntl
 import json
 import logging
@@ -326,7 +327,10 @@ def require_free(root: Path) -> None:
         RunError: It is not an empty folder, nor free to be made.
     """
     try:
-        is_free = not root.exists() or (root.is_dir() and _holds_nothing(root))
+        here = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+        if not here.is_dir() and here != root:
+            raise NotADirectoryError(errno.ENOTDIR, f"{here} is a file")
+        is_free = here.is_dir() and (here != root or _holds_nothing(root))
     except OSError as error:
         raise RunError(f"{root}: cannot be written ({error.strerror}); choose another --out") from None
     if not is_free:

@@ -14,7 +14,7 @@ from statistics import fmean, pstdev
 from typing import Any
 
 from motif_lite import statistics
-from motif_lite.answers import is_correct
+from motif_lite.answers import is_beyond_judging, is_correct
 from motif_lite.recipe import Recipe
 from motif_lite.replies import has_soft_format, progress
 from motif_lite.rewards import is_solved
@@ -60,6 +60,7 @@ def summarize(
         "accuracy": accuracy_by_round[-1],
         "accuracy_by_round": accuracy_by_round,
         "groups_without_signal": _share_without_spread(totals, recipe.rollout.num_openings),
+        "grader_failures": _num_beyond_judging(rollouts),
         "broken_form": 1 - fmean(has_soft_format(reply.text) for reply in openings),
         "cut_off": {"openings": _share_cut_off(openings), "futures": _share_cut_off(later)},
         "progress_cut": rollouts.num_cut,
@@ -142,6 +143,15 @@ def _accuracy_by_round(openings: Sequence[Opening]) -> list[float]:
         )
         for index in range(len(openings[0].futures[0].turns))
     ]
+
+
+def _num_beyond_judging(rollouts: Rollouts) -> int:
+    """Replies whose boxed answer ran into the grader's deadline or memory limit, or broke it; they score 0."""
+    return sum(
+        is_beyond_judging(opening.problem.gold, reply.text)
+        for opening in rollouts.openings
+        for reply in (opening.turn.reply, *(turn.reply for future in opening.futures for turn in future.turns[1:]))
+    )
 
 
 def _value(opening: Opening, confidence: float) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def train(
         processing_class=policy.tokenizer,
         reward_funcs=step.reward_callables(),
         args=grpo_config(recipe, policy, run.unfinished),
-        train_dataset=_rows(strategy, problems),
+        train_dataset=_rows(policy, strategy, problems),
         callbacks=[_StepCallback(recipe, step, run, observer, stop_requested)],
     )
     _log.info("training with %s; %s", type(trainer).__base__, _versions())
@@ -359,9 +359,10 @@ def _in_order(model: Any) -> None:
             config.target_modules = sorted(config.target_modules)
 
 
-def _rows(strategy: Strategy, problems: Sequence[Problem]) -> datasets.Dataset:
+def _rows(policy: TrainablePolicy, strategy: Strategy, problems: Sequence[Problem]) -> datasets.Dataset:
+    prompts = [policy.plain(strategy.first_messages(problem)) for problem in problems]
     return datasets.Dataset.from_list(
-        [{"prompt": strategy.first_messages(problem), "problem_id": problem.id} for problem in problems]
+        [{"prompt": prompt, "problem_id": problem.id} for prompt, problem in zip(prompts, problems, strict=True)]
     )
 
 

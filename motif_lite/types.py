@@ -112,7 +112,7 @@ class Sampling(BaseModel):
     """Softmax temperature; 0 is greedy decoding."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0, allow_inf_nan=False)
     """Nucleus: draw from the smallest set of tokens that holds this probability; 1 is off."""
-    top_k: int = Field(default=0, ge=0)
+    top_k: int = Field(default=0, ge=0, le=1_000_000)
     """Draw from the k likeliest tokens only; 0 is off."""
     min_p: float = Field(default=0.0, ge=0.0, lt=1.0, allow_inf_nan=False)
     """Draw from tokens at least this share as likely as the likeliest; 0 is off."""

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif_lite.answers import equivalent, is_correct, last_boxed
+from motif_lite.answers import equivalent, is_beyond_judging, is_correct, last_boxed
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 GOLD_FILES = ("gsm8k/train.jsonl", "gsm8k/test.jsonl", "math500/test.jsonl", "aime24/test.jsonl")
@@ -78,6 +78,8 @@ SAME = [
     ("[0,\\infty)", "[0, \\infty)"), ("\\{1,2\\}", "\\{2,1\\}"), ("90^\\circ", "90"), ("x^2+2x+1", "(x+1)^2"),
     ("p - q", "-q+p"), ("6 - 5i", "6-5i"), ("\\text{Evelyn}", "Evelyn"), ("\\text{Evelyn}", "\\textbf{evelyn}"),
     ("\\text{(C)}", "C"), ("\\text{even}", "\\mathrm{even}"), ("2516_8", "2516_8"),
+    ("3", "x=3"), ("3", "\\frac{6}{2}=3"), ("3", "x=6/2=3"), ("3", "f(2)=3"), ("1,2", "x=1, x=2"), ("(3,4)", "x=3,y=4"),
+    ("y=2x+1", "2x+1=y"), ("x^2+1", "f(x)=x^2+1"), ("6", "\\binom{4}{2}=6"), ("\\sqrt{2}", "x=\\sqrt{2}"),
     ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\begin{pmatrix}1\\\\2\\end{pmatrix}"),
 ]  # fmt: skip
 
@@ -89,7 +91,10 @@ DIFFERENT = [
     ("\\frac{1}{2}", "1, 2"), ("\\frac{1}{3}", "0.33"), ("2\\sqrt{3}", "3\\sqrt{2}"), ("(0,1)", "(1,0)"),
     ("(0,1)", "[0,1]"), ("\\{1,2\\}", "\\{1,2,3\\}"), ("x^2+1", "x^2-1"), ("\\text{Evelyn}", "Evelyn or Briana"),
     ("\\text{even}", "neve"), ("\\text{(C)}", "(D)"), ("\\text{(C)}", "A B C D"), ("6 - 5i", "6 + 5i"),
-    ("2516_8", "2516_7"), ("34", "3\\quad 4"), ("14", "14_{15}"), ("\\pi", "3.14"), ("3", "3 \\\\ 4"), ("3", "3; 4"),
+    ("2516_8", "2516_7"), ("34", "3\\quad 4"), ("14", "14_{15}"), ("2516_8", "2516"),
+    ("2516_8", "x=2516"), ("3", "4=3"), ("3", "3=4"), ("3", "x=4=3"), ("3", "4=x=3"), ("3", "4==3"), ("3", "4!=3"),
+    ("\\sqrt{2}", "\\sqrt{3}=\\sqrt{2}"), ("1,2", "5=1,7=2"), ("\\frac{1}{2}", "3=\\frac{1}{2}"), ("3", "2x=4=3"),
+    ("\\pi", "3.14"), ("3", "3 \\\\ 4"), ("3", "3; 4"),
 ]  # fmt: skip
 
 
@@ -125,6 +130,46 @@ def test_unusual_characters_are_judged_without_an_error(answer: str) -> None:
     assert is_correct("42", f"\\boxed{{{answer}}}") in (True, False)
     assert not is_correct("24", f"\\boxed{{{answer}}}")
     assert is_correct("42", "\\boxed{42}"), "the judge is still there"
+
+
+HEDGES = [
+    "{a}={b}", "{b}={a}", "x={a}={b}", "{a},{b}", "{a} \\text{{ or }} {b}", "\\{{{a},{b}\\}}", "[{a},{b}]",
+    "x={a},x={b}", "{a}\\neq {b}", "{a}\\approx {b}", "{a}\\implies {b}", "{a}\\pm {b}", "{a}\\equiv {b}", "{a}<{b}",
+    "\\text{{{a}}}={b}", "{a} \\text{{ (or {b})}}", "\\max({a},{b})", "{a}_{{{b}}}", "{a}\\quad {b}", "{a};{b}",
+    "\\begin{{cases}}{a}\\\\{b}\\end{{cases}}", "({a}={b})", "{a}\\%={b}", "{a}\\cup {b}", "{a}\\vee {b}", "{a}/{b}",
+    "{a}:{b}", "{a}\\to {b}",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("hedge", HEDGES)
+def test_no_answer_is_right_for_two_different_golds(hedge: str) -> None:
+    answer = hedge.format(a=3, b=4)
+    assert not (equivalent("3", answer) and equivalent("4", answer))
+
+
+def test_what_looks_like_code_is_compared_and_never_run(tmp_path: Path) -> None:
+    file = tmp_path / "made_by_a_reply"
+    for code in (
+        f"__import__('pathlib').Path('{file}').touch()",
+        f"\\text{{open('{file}','w')}}",
+        f"\\write18{{touch {file}}}",
+    ):
+        assert not is_correct("x+1", f"\\boxed{{{code}}}")
+    assert not file.exists()
+
+
+def test_an_answer_that_cannot_be_judged_is_wrong_and_can_be_counted() -> None:
+    assert not is_correct("3", "\\boxed{6^{6^{6^{6}}}}")
+    assert is_beyond_judging("3", "\\boxed{6^{6^{6^{6}}}}")
+    assert not any(
+        is_beyond_judging("3", reply) for reply in ("\\boxed{3}", "\\boxed{x}", "\\boxed{}", "6^{6^{6^{6}}}")
+    )
+
+
+@pytest.mark.parametrize("length", [1000, 4000, 5000, 100_000])
+def test_numbers_longer_than_python_reads_are_compared_as_text(length: int) -> None:
+    assert is_correct("9" * length, f"\\boxed{{{'9' * length}}}")
+    assert not is_correct("9" * length, f"\\boxed{{{'9' * length}.5}}")
 
 
 # ------------------------------------------------------------------------------------------------- hostile replies

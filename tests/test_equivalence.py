@@ -1,7 +1,9 @@
 """The process behind the judge: what it says, that it comes back, and that it can be shared."""
 
 import os
+import shutil
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,29 +26,35 @@ def pid(server: EquivalenceServer) -> int:
     return server._process.pid
 
 
+def wait_until_it_answers(server: EquivalenceServer) -> None:
+    """A server that was replaced takes a second to start; until then there is no verdict, and never a wrong one."""
+    deadline = time.monotonic() + 60
+    while (verdict := server.equivalent("2\\sqrt{3}", "\\sqrt{12}")) is None and time.monotonic() < deadline:
+        pass
+    assert verdict
+
+
 def test_it_says_whether_two_answers_mean_the_same(server: EquivalenceServer) -> None:
     assert server.equivalent("(x+1)^2", "x^2+2x+1")
-    assert not server.equivalent("(x+1)^2", "x^2+2x")
-    assert server.num_failures == 0
+    assert server.equivalent("(x+1)^2", "x^2+2x") is False
 
 
 def test_nothing_runs_before_it_is_asked() -> None:
     assert EquivalenceServer()._process is None
 
 
-def test_a_comparison_that_overruns_says_no_is_counted_and_leaves_the_server_alive(server: EquivalenceServer) -> None:
+def test_a_comparison_that_overruns_has_no_verdict_and_leaves_the_server_alive(server: EquivalenceServer) -> None:
     server.equivalent("1", "x")
-    before, failures = pid(server), server.num_failures
+    before = pid(server)
     started = time.perf_counter()
-    assert not server.equivalent("3", "9^{9^{9^9}}")
+    assert server.equivalent("3", "9^{9^{9^9}}") is None
     assert time.perf_counter() - started <= 2.0
-    assert server.num_failures == failures + 1
     assert server.equivalent("2\\sqrt{3}", "\\sqrt{12}")
     assert pid(server) == before
 
 
-def test_a_comparison_that_takes_too_much_memory_says_no(server: EquivalenceServer) -> None:
-    assert not server.equivalent("3", "10^{10^{9}}")
+def test_a_comparison_that_takes_too_much_memory_has_no_verdict(server: EquivalenceServer) -> None:
+    assert server.equivalent("3", "10^{10^{9}}") is None
     assert server.equivalent("2\\sqrt{3}", "\\sqrt{12}")
 
 
@@ -63,8 +71,7 @@ def test_it_is_started_again_after_it_was_killed(server: EquivalenceServer, how:
     server.equivalent("1", "x")
     killed = pid(server)
     os.kill(killed, how)
-    answers = [server.equivalent("2\\sqrt{3}", "\\sqrt{12}") for _ in range(2)]
-    assert answers[-1], "at most the comparison in flight is lost"
+    wait_until_it_answers(server)
     assert pid(server) != killed
 
 
@@ -78,10 +85,27 @@ def test_a_stopped_server_is_replaced_and_costs_one_answer(server: EquivalenceSe
     stopped = pid(server)
     os.kill(stopped, signal.SIGSTOP)
     started = time.perf_counter()
-    assert not server.equivalent("2\\sqrt{3}", "\\sqrt{12}")
+    assert server.equivalent("2\\sqrt{3}", "\\sqrt{12}") is None
     assert time.perf_counter() - started <= 2.0
-    assert server.equivalent("2\\sqrt{3}", "\\sqrt{12}")
+    wait_until_it_answers(server)
     assert pid(server) != stopped
+
+
+def test_a_server_that_is_being_replaced_is_not_waited_for_beyond_the_deadline(
+    server: EquivalenceServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.equivalent("1", "x")
+    monkeypatch.setattr(sys, "executable", shutil.which("cat"))  # it reads, and never says that it is ready
+    os.kill(pid(server), signal.SIGKILL)
+    for _ in range(3):
+        started = time.perf_counter()
+        assert server.equivalent("2\\sqrt{3}", "\\sqrt{12}") is None
+        assert time.perf_counter() - started <= 2.0
+    monkeypatch.undo()
+    monkeypatch.setattr("motif_lite.equivalence.START_SECONDS", 0.0)  # now it has had its time
+    server.equivalent("1", "x")
+    monkeypatch.undo()
+    wait_until_it_answers(server)
 
 
 def test_threads_may_share_it_and_each_gets_its_own_answer(server: EquivalenceServer) -> None:

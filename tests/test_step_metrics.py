@@ -52,6 +52,7 @@ def test_a_step_is_summed_up_in_one_line() -> None:
     assert line["accuracy"] == 0.5
     assert line["accuracy_by_round"] == [0.0, 0.5, 0.5]
     assert line["broken_form"] == 0.5
+    assert line["grader_failures"] == 0
     assert line["cut_off"] == {"openings": 0.5, "futures": 1 / 8}
     assert line["progress_cut"] == 3
     assert (line["futures_per_opening"], line["distinct_progress"]) == (2.0, 1.0)
@@ -128,6 +129,16 @@ def test_shared_futures_count_for_the_value_and_are_written_once() -> None:
 def test_a_round_that_nobody_began_true_has_no_share() -> None:
     lost = opening("lost", ["lost", "lost"], of=CHAIN)
     assert step_metrics.round_correct([lost], chain_sum.steps_done) == [0.0, None, None]
+
+
+def test_replies_that_the_grader_could_not_judge_are_counted() -> None:
+    tower = "\\boxed{5^{5^{5^{5^5}}}}"
+    rollouts = Rollouts(
+        (opening(tower, [RIGHT, tower], [RIGHT, RIGHT]), opening(RIGHT, [RIGHT, RIGHT], [RIGHT, WRONG]))
+    )
+    line = step_metrics.summarize(1, TWO, rollouts, {"future_accuracy": [1.0, 1.5]}, {}, {}, {}, {}, None)
+    assert line["grader_failures"] == 2
+    assert line["accuracy"] == 0.5
 
 
 def test_rollouts_are_written_with_prompts_replies_rewards_and_verdicts() -> None:

@@ -28,7 +28,10 @@ class Policy(Protocol):
     """Most tokens of a prompt and its reply together."""
 
     def render(self, conversation: Conversation) -> str:
-        """The prompt text of a conversation, chat template applied, ready for the reply."""
+        """The prompt text of a conversation, chat template applied, ready for the reply.
+
+        Whatever the messages hold is text: none of it becomes one of the template's own marks.
+        """
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of a rendered text."""
@@ -65,6 +68,9 @@ class TrainablePolicy(Policy, Protocol):
     """``cuda`` or ``cpu``."""
     trainer_options: Mapping[str, Any]
     """What GRPOConfig is told for this backend alone."""
+
+    def plain(self, conversation: Conversation) -> Conversation:
+        """The conversation as `render` writes it, for who applies the chat template on his own."""
 
     def read_reply(self, ids: list[int], stop: Sequence[str] = ()) -> Reply:
         """Generated token ids as a reply; what follows the first end of turn is left out.

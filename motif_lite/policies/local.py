@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from transformers import GenerationConfig
 
 from motif_lite.errors import ModelError
 from motif_lite.policies import engine, wide
 from motif_lite.policies.engine import Engine
+from motif_lite.policies.marks import Marks
 from motif_lite.policies.sampler import Endings, Request, Written
 from motif_lite.types import Conversation, OnProgress, Reply, Sampling
 
@@ -48,11 +48,13 @@ class LocalPolicy:
         self.model = model
         self.engine = Engine(model) if engine.supports(model) else None
         self.tokenizer = tokenizer
+        self._marks = Marks(tokenizer)
         self.context_tokens = context_tokens
         self.max_width = max_width
         self.trainer_options: Mapping[str, Any] = {}
         self.device_type: str = model.device.type
         self.stop_ids = _stop_ids(model, tokenizer)
+        self._require_words()
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token_id = self.stop_ids[0]
         # A hub model's own sampling defaults (Qwen2.5: repetition penalty 1.05, top-k 20) would leak into every
@@ -61,11 +63,28 @@ class LocalPolicy:
             eos_token_id=self.stop_ids, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id
         )
 
+    def _require_words(self) -> None:
+        """Refuse a tokenizer that reads nothing, ends nothing, or whose template does not ask the question."""
+        question = "a question"
+        for is_missing, complaint in (
+            (not self.stop_ids, "its tokenizer has no token that ends a turn; is the folder complete?"),
+            (not self._encode(question), "its tokenizer reads no text; is tokenizer.json missing?"),
+            (question not in self.render([{"role": "user", "content": question}]), "its chat template leaves out what "
+             "the user says; mend the template"),
+        ):  # fmt: skip
+            if is_missing:
+                raise ModelError(f"{self.model.name_or_path}: {complaint}")
+
+    def plain(self, conversation: Conversation) -> Conversation:
+        """The conversation as `render` writes it: the chat template's marks in its contents are broken."""
+        return self._marks.broken_in(conversation)
+
     def render(self, conversation: Conversation) -> str:
         """The prompt text of a conversation, chat template applied, ready for the reply."""
+        messages = self.plain(conversation)
         try:
-            rendered: str = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
+            rendered: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except Exception as error:  # a template is a program: besides Jinja's own errors it may divide by zero
             raise ModelError(
                 f"{self.model.name_or_path}: its chat template refuses our messages ({error}); if it knows no system "
                 f"prompt, go without: --set 'rollout.system_prompt=\"\"'"

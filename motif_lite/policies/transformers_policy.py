@@ -40,13 +40,14 @@ class TransformersPolicy(LocalPolicy):
         """
         device = _device(recipe)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(model_name)
+            tokenizer = AutoTokenizer.from_pretrained(model_name, trust_remote_code=False)  # nor ask whether to
             model, loaded = AutoModelForCausalLM.from_pretrained(
                 model_name,
                 dtype=_dtype(recipe, device),
                 device_map={"": device},
                 quantization_config=_quantization(recipe, device),
                 use_safetensors=True,
+                trust_remote_code=False,
                 output_loading_info=True,
             )
         except Exception as error:  # a missing file, key or network each raise their own kind
