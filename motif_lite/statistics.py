@@ -29,7 +29,8 @@ def interval(outcomes: Outcomes, confidence: float) -> tuple[float, float]:
 
     share, size = accuracy(outcomes), effective_samples(outcomes)
     low, high = proportion_confint(share * size, size, alpha=1 - confidence, method="wilson")
-    return max(0.0, float(low)), min(1.0, float(high))
+    # At 0 and 1 the bound that is the accuracy itself comes out a rounding error inside of it.
+    return max(0.0, min(share, float(low))), min(1.0, max(share, float(high)))
 
 
 def effective_samples(outcomes: Outcomes) -> float:

@@ -92,3 +92,10 @@ def test_a_gain_on_every_problem_is_not_called_chance() -> None:
 
 def test_runs_without_a_common_problem_are_compared_without_an_error() -> None:
     assert paired_difference({"a": [True]}, {"b": [True]}, 0.95)["num_problems"] == 0
+
+
+@pytest.mark.parametrize("size", range(1, 60))
+def test_an_interval_holds_the_accuracy_also_where_all_or_none_are_right(size: int) -> None:
+    for right in (False, True):
+        low, high = statistics.interval({str(index): [right] for index in range(size)}, 0.95)
+        assert low <= right <= high
