@@ -97,5 +97,5 @@ def test_runs_without_a_common_problem_are_compared_without_an_error() -> None:
 @pytest.mark.parametrize("size", range(1, 60))
 def test_an_interval_holds_the_accuracy_also_where_all_or_none_are_right(size: int) -> None:
     for right in (False, True):
-        low, high = statistics.interval({str(index): [right] for index in range(size)}, 0.95)
+        low, high = interval({str(index): [right] for index in range(size)}, 0.95)
         assert low <= right <= high
