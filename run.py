@@ -3,9 +3,13 @@
 0: done. 2: something that the user can mend, said in a message. 130: interrupted, and resumable.
 """
 
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -53,6 +57,7 @@ def main(
 ) -> None:
     """Make the call that is meant; errors become exit codes here, for Typer would swallow Ctrl-C."""
     errors = Console(stderr=True, highlight=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if check:
             print(console.recipe_toml(pipeline.check(recipe, changes or [])), end="")
@@ -70,7 +75,7 @@ def main(
     except MotifError as error:
         console.print_text(errors, f"error: {error}")
         raise typer.Exit(2) from None
-    except (KeyboardInterrupt, pipeline.Interrupted):
+    except KeyboardInterrupt:
         console.print_text(errors, "interrupted")
         raise typer.Exit(130) from None
 
@@ -82,11 +87,45 @@ def perform(job: pipeline.Job) -> None:
     try:
         with console.RunConsole(terminal, job.name, about) as live:
             job.perform(live)
-    except (KeyboardInterrupt, pipeline.Interrupted):
+    except KeyboardInterrupt:
         console.print_text(Console(stderr=True, highlight=False), job.how_to_go_on())
         raise
     console.print_closing(terminal, job.recipe, RunDirectory(job.root))
 
 
-if __name__ == "__main__":
+class _Lasting:
+    """A standard stream whose other end may go away, a closed terminal or pipe: from then on it leads nowhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._lasting():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._lasting():
+            self._stream.flush()
+
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # not closed: what it still holds is written at the very end
+            os.close(nowhere)
+
+
+def start() -> None:
+    """The program, on streams that last."""
+    sys.stdout, sys.stderr = cast(TextIO, _Lasting(sys.stdout)), cast(TextIO, _Lasting(sys.stderr))
     app()
+
+
+if __name__ == "__main__":
+    start()

@@ -319,10 +319,13 @@ class _LookingStrategy:
         sampling: Sampling,
         *,
         seed: int,
+        start: int = 0,
         on_round: OnRound | None = None,
     ) -> Rollouts:
         self._look(policy, openings)
-        return self.inner.continue_openings(policy, openings, num_futures, sampling, seed=seed, on_round=on_round)
+        return self.inner.continue_openings(
+            policy, openings, num_futures, sampling, seed=seed, start=start, on_round=on_round
+        )
 
     def _look(self, policy: Any, openings: list[tuple[Problem, Turn]]) -> None:
         from benchmarks import probing

@@ -5,6 +5,7 @@
     ├── DataError               a data set, a file of problems, or one row of it
     ├── ModelError              a model or adapter that cannot be loaded, run or saved
     ├── RunError                a run directory that cannot be used, resumed or evaluated
+    ├── TrainingError           a training step that cannot be done; what was saved before it is whole
     ├── GradingError            the process that compares answers cannot be started
     └── MissingHardwareError    the recipe needs a device or a package that this machine lacks
 
@@ -31,6 +32,10 @@ class ModelError(MotifError):
 
 class RunError(MotifError):
     """A run directory is in use, incomplete, or does not belong to this recipe."""
+
+
+class TrainingError(MotifError):
+    """A step that fails on what the user chose: a reward of theirs, a learning rate, a micro-batch."""
 
 
 class GradingError(MotifError):

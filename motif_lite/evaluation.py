@@ -1,21 +1,29 @@
 """Accuracy on held-out problems, with what it cost and how sure it is.
 
 The judge is the reward's (`answers.is_correct`), the prompts and token limits are the training's; only the
-temperature differs. Every graded reply is kept, so that runs can be compared problem by problem later.
+temperature differs. Every graded reply is kept, so that runs can be compared problem by problem later. A measurement
+is made in parts, each kept as it is done: one that was interrupted goes on with the part that is missing.
 """
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from motif_lite import statistics
 from motif_lite.policies import Policy
 from motif_lite.progress import Observer
-from motif_lite.recipe import Recipe
+from motif_lite.recipe import Recipe, decided
 from motif_lite.rewards import is_solved
 from motif_lite.rollout import STRATEGIES, OnRound, derive_seed, think
 from motif_lite.run_dir import Evaluation, RunDirectory
 from motif_lite.types import OnProgress, Problem, Sampling, Trajectory
+
+_CALLS_PER_PART = 2
+"""Problems in a part, in widths of the policy: its rows are refilled as replies end, so more waste less at the end."""
+
+PARTS = ".parts"
+"""Ending of the file that holds the parts of a measurement until it is complete."""
 
 
 def evaluate(
@@ -34,20 +42,67 @@ def evaluate(
     """
     evaluation = run.evaluation()
     for benchmark, strategy, decoding in _measurements(recipe):
-        name, settings = run.graded_path(benchmark, when, strategy, decoding), _settings(recipe, benchmark, decoding)
+        path, settings = run.graded_path(benchmark, when, strategy, decoding), _settings(recipe, benchmark, decoding)
         entry = _entry(evaluation, benchmark, when, strategy)
-        if decoding in entry and evaluation["settings"].get(name.stem) == settings:
+        if decoding in entry and evaluation["settings"].get(path.stem) == settings:
             continue
-        started = time.monotonic()
-        trajectories = _think(recipe, policy, benchmarks[benchmark], benchmark, strategy, decoding, observer)
-        seconds = time.monotonic() - started
-        graded = [_graded(trajectory) for trajectory in trajectories]
-        run.write_graded(name, graded)
-        entry[decoding] = _summary(graded, seconds, recipe.evaluation.confidence)
-        evaluation["settings"][name.stem] = settings
+        parts = Parts(run, path, settings | {"width": decided(recipe.rollout.max_width)})
+        _think(recipe, policy, benchmarks[benchmark], benchmark, strategy, decoding, parts, observer)
+        graded = parts.graded
+        run.write_graded(path, graded)
+        entry[decoding] = _summary(graded, parts.seconds, recipe.evaluation.confidence)
+        evaluation["settings"][path.stem] = settings
         evaluation["comparisons"] = _comparisons(evaluation, run, recipe.evaluation.confidence)
         run.write_evaluation(evaluation)
+        parts.forget()
         observer.result(benchmark, when, strategy, decoding, entry[decoding])
+
+
+def is_complete(recipe: Recipe, run: RunDirectory) -> bool:
+    """Whether evaluation.json has all that the recipe of a trained run asks for."""
+    evaluation = run.evaluation()
+    times = ["before"] * recipe.evaluation.before + ["after"] * recipe.evaluation.after
+    return all(
+        evaluation["settings"].get(run.graded_path(benchmark, when, strategy, decoding).stem)
+        == _settings(recipe, benchmark, decoding)
+        for when in times
+        for benchmark, strategy, decoding in _measurements(recipe)
+    )
+
+
+class Parts:
+    """What a measurement has so far, in a file of its own: its settings, then a line per part.
+
+    Args:
+        path: Of the graded replies once they are complete.
+        settings: What they depend on; parts that were made with others are dropped.
+    """
+
+    def __init__(self, run: RunDirectory, path: Path, settings: Mapping[str, Any]) -> None:
+        self._run, self._path = run, path.with_name(path.name + PARTS)
+        self._lines = run.read_graded(self._path)
+        if not self._lines or self._lines[0] != settings:
+            self._lines = [dict(settings)]
+        run.write_graded(self._path, self._lines)  # without a line that was cut off
+
+    @property
+    def graded(self) -> list[dict[str, Any]]:
+        """All graded replies so far, in order."""
+        return [graded for part in self._lines[1:] for graded in part["graded"]]
+
+    @property
+    def seconds(self) -> float:
+        """What they took, interruptions aside."""
+        return float(sum(part["seconds"] for part in self._lines[1:]))
+
+    def add(self, graded: list[dict[str, Any]], seconds: float) -> None:
+        """Keep a part."""
+        self._lines.append({"seconds": seconds, "graded": graded})
+        self._run.append_graded(self._path, self._lines[-1])
+
+    def forget(self) -> None:
+        """The measurement is complete and kept elsewhere."""
+        self._path.unlink()
 
 
 def forget(when: str, run: RunDirectory) -> None:
@@ -60,6 +115,8 @@ def forget(when: str, run: RunDirectory) -> None:
     evaluation["comparisons"] = {}
     if evaluation["benchmarks"]:
         run.write_evaluation(evaluation)
+    for unfinished in run.graded_path("*", when, "*", "*").parent.glob(f"*.{when}.*{PARTS}"):
+        unfinished.unlink()
 
 
 def _measurements(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
@@ -84,8 +141,10 @@ def _think(
     benchmark: str,
     strategy: str,
     decoding: str,
+    parts: Parts,
     observer: Observer,
-) -> list[Trajectory]:
+) -> None:
+    """Think through and grade what ``parts`` does not have yet."""
     section = recipe.evaluation
     repeated = list(problems) * (section.num_samples if decoding == "sampled" else 1)
     temperature, top_p = (section.temperature, section.top_p) if decoding == "sampled" else (0.0, 1.0)
@@ -93,15 +152,26 @@ def _think(
         Sampling(max_tokens=limits.max_tokens, stop=limits.stop, temperature=temperature, top_p=top_p)
         for limits in (recipe.rollout.openings, recipe.rollout.futures)
     )
-    return think(
-        policy,
-        STRATEGIES[strategy](recipe.rollout),
-        repeated,
-        openings,
-        futures,
-        seed=derive_seed(recipe.seed, "evaluation", benchmark, strategy, decoding),
-        on_round=_announce(observer, f"{benchmark}, {strategy}, {decoding}"),
-    )
+    size = _CALLS_PER_PART * decided(recipe.rollout.max_width)
+    for start in range(len(parts.graded), len(repeated), size):
+        started = time.monotonic()
+        trajectories = think(
+            policy,
+            STRATEGIES[strategy](recipe.rollout),
+            repeated[start : start + size],
+            openings,
+            futures,
+            seed=derive_seed(recipe.seed, "evaluation", benchmark, strategy, decoding),
+            start=start,
+            on_round=_announce(observer, _what(benchmark, strategy, decoding, start, size, len(repeated))),
+        )
+        graded = [_graded(trajectory) for trajectory in trajectories]
+        parts.add(graded, time.monotonic() - started)
+
+
+def _what(benchmark: str, strategy: str, decoding: str, start: int, size: int, total: int) -> str:
+    part = f", from {start} of {total}" if total > size else ""
+    return f"{benchmark}, {strategy}, {decoding}{part}"
 
 
 def _announce(observer: Observer, what: str) -> OnRound:

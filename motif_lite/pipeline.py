@@ -6,19 +6,18 @@ Heavy imports stand inside the functions that need them: `check` answers in well
 be imported before TRL and transformers, so the policy is always loaded first.
 """
 
+import errno
 import io
 import logging
 import os
-import signal
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
-from motif_lite import data, planning, policies, shapes
+from motif_lite import data, planning, policies, shapes, stopping
 from motif_lite import recipe as recipes
 from motif_lite.errors import ModelError, RecipeError, RunError
 from motif_lite.memory import Estimate
@@ -29,6 +28,7 @@ from motif_lite.recipe import Recipe
 from motif_lite.rewards import REWARDS
 from motif_lite.rollout import STRATEGIES, Strategy
 from motif_lite.run_dir import (
+    INEXACT,
     RunDirectory,
     check_resumable,
     free_folder,
@@ -37,6 +37,7 @@ from motif_lite.run_dir import (
     require_free,
     with_decisions_of,
 )
+from motif_lite.stopping import Stop
 from motif_lite.types import Problem
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ RUNS = Path("runs")
 """Where runs go unless --out says otherwise."""
 
 
-class Interrupted(Exception):
-    """The user stopped the run; it can be resumed."""
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,16 @@ class Job:
             MotifError: Something is the user's to mend.
             Interrupted: The user stopped it.
         """
-        with redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer):
+        with (
+            redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer),
+            stopping.signals(observer.note, self.how_to_go_on) as stop, _full_disks_named(self), ExitStack() as held,
+        ):  # fmt: skip
+            if self.existing:
+                held.enter_context(RunDirectory(self.root).locked())
+                if not self.evaluate_only and _is_finished(self.recipe, self.root, observer):
+                    return
+            if not self.evaluate_only:
+                _note_what_is_not_exact(self, observer)
             _quiet_libraries()
             backend = policies.backend(self.recipe.model.backend)  # says at once where there is no GPU for it
             backend.require(self.recipe)
@@ -86,12 +95,14 @@ class Job:
             recipe, planned = _planned(self, model_name, observer)
             observer.phase("loading", recipe.model.name)
             policy = backend.load(recipe, model_name)
+            if not self.existing:
+                held.enter_context(RunDirectory(self.root).locked())
             run = self._run_directory(recipe)
             with _log_file(run):
                 if self.evaluate_only:
                     _measure(recipe, policy, benchmarks, run, observer)
                 else:
-                    _train_and_evaluate(recipe, policy, problems, benchmarks, run, observer, planned)
+                    _train_and_evaluate(recipe, policy, problems, benchmarks, run, observer, planned, stop)
                 _report(recipe, run, observer)
 
     def how_to_go_on(self) -> str:
@@ -223,6 +234,34 @@ def _planned(job: Job, model_name: str, observer: Observer) -> tuple[Recipe, Est
     return plan.recipe, plan.estimate
 
 
+def _note_what_is_not_exact(job: Job, observer: Observer) -> None:
+    """Name the settings by which a resumed run differs from one that was not interrupted."""
+    if job.recipe.model.fast_inference:
+        observer.note(
+            "note: model.fast_inference: vLLM keeps no random state, so openings after --resume are others than they "
+            "would have been"
+        )
+    if job.existing:
+        earlier = RunDirectory(job.root).resolved(TABLES)
+        for key in recipes.differing_keys(earlier, job.recipe):
+            if key in INEXACT:
+                observer.note(f"note: {key} has changed: {INEXACT[key]}")
+
+
+def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:
+    """Whether nothing of a run is left to do; says so."""
+    from motif_lite import evaluation
+
+    run = RunDirectory(root)
+    finished = run.is_trained(recipe.training.max_steps) and evaluation.is_complete(recipe, run) and run.report.exists()
+    if finished:
+        observer.note(
+            f"this run is finished: {recipe.training.max_steps} steps are trained and all is measured; "
+            f"--set training.max_steps=N with a larger N trains on"
+        )
+    return finished
+
+
 Benchmarks = dict[str, list[Problem]]
 """Problems by the name of the benchmark."""
 
@@ -243,6 +282,7 @@ def _train_and_evaluate(
     run: RunDirectory,
     observer: Observer,
     planned: Estimate | None,
+    stop: Stop,
 ) -> None:
     """All stages of a run that are not done yet."""
     from motif_lite import training
@@ -260,8 +300,8 @@ def _train_and_evaluate(
     else:
         forget("after", run)  # a finished run that goes on has figures of its shorter self
         steps_done = data.steps_done(recipe.data.train)
-        with _graceful_stop(observer) as stop_requested:
-            complete = training.train(
+        with stop.patiently(stopping.STEP_SECONDS):
+            training.train(
                 recipe,
                 policy,
                 strategy,
@@ -270,10 +310,8 @@ def _train_and_evaluate(
                 observer,
                 planned=planned,
                 steps_done=steps_done,
-                stop_requested=stop_requested,
+                stop_requested=stop.after_step,
             )
-        if not complete:
-            raise Interrupted
     if recipe.evaluation.after:
         evaluate(recipe, policy, benchmarks, "after", run, observer)
 
@@ -287,6 +325,7 @@ def _measure(
     benchmarks = _fitting_benchmarks(recipe, policy, benchmarks)
     evaluate(recipe, policy, benchmarks, "before", run, observer)
     if run.adapter.exists():
+        run.require_whole_adapter()
         policy.load_adapter(run.adapter)
         evaluate(recipe, policy, benchmarks, "after", run, observer)
     else:
@@ -317,23 +356,17 @@ def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
 
 
 @contextmanager
-def _graceful_stop(observer: Observer) -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C or SIGTERM into a stop after the current step; the second one leaves at once."""
-    asked = False
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        observer.note("stopping after this step, with a checkpoint; once more to leave at once")
-
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+def _full_disks_named(job: Job) -> Iterator[None]:
+    """A disk that takes no more is the user's to mend, wherever it is noticed."""
     try:
-        yield lambda: asked
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        yield
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        raise RunError(
+            f"{error.filename or job.root}: cannot be written ({error.strerror}); make room; what was saved before is "
+            f"whole; {job.how_to_go_on()}"
+        ) from None
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
         totals=_totals(metrics),
         samples=_samples(run, metrics),
     )
-    run.report.write_text(page, encoding="utf-8")
+    run.write_report(page)
 
 
 def _rows(evaluation: Mapping[str, Any]) -> list[dict[str, Any]]:

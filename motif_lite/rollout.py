@@ -49,9 +49,14 @@ class Strategy(Protocol):
         sampling: Sampling,
         *,
         seed: int,
+        start: int = 0,
         on_round: OnRound | None = None,
     ) -> Rollouts:
-        """Sample futures of every opening, ``num_futures`` each or on average, to the last round."""
+        """Sample futures of every opening, ``num_futures`` each or on average, to the last round.
+
+        Args:
+            start: Number of the first opening: random streams hang on the number, not on the place in this call.
+        """
 
 
 def derive_seed(seed: int, *path: object) -> int:
@@ -78,6 +83,7 @@ class SingleRound:
         sampling: Sampling,
         *,
         seed: int,
+        start: int = 0,
         on_round: OnRound | None = None,
     ) -> Rollouts:
         """Nothing is generated: each opening's only future is itself."""
@@ -109,6 +115,7 @@ class MultiRound:
         sampling: Sampling,
         *,
         seed: int,
+        start: int = 0,
         on_round: OnRound | None = None,
     ) -> Rollouts:
         """Advance all futures of all openings together, round by round."""
@@ -125,7 +132,7 @@ class MultiRound:
             num_cut += sum(was_cut for _, was_cut in fitted)
             rendered = [prompt for prompt, _ in fitted]
             on_progress = on_round(round_number, self.num_rounds, len(paths)) if on_round else None
-            seeds = [derive_seed(seed, "round", round_number, *place) for place in places]
+            seeds = [derive_seed(seed, "round", round_number, start + opening, future) for opening, future in places]
             written = policy.generate(rendered, sampling, seeds=seeds, on_progress=on_progress)
             paths = [
                 Trajectory(path.problem, (*path.turns, Turn(prompt, reply)))
@@ -187,15 +194,20 @@ def think(
     futures: Sampling,
     *,
     seed: int,
+    start: int = 0,
     on_round: OnRound | None = None,
 ) -> list[Trajectory]:
-    """One whole trajectory per problem, all rounds: what evaluation measures."""
+    """One whole trajectory per problem, all rounds: what evaluation measures.
+
+    Args:
+        start: Number of the first problem; what is thought is the same in one call for all and in several for parts.
+    """
     rendered = [policy.render(strategy.first_messages(problem)) for problem in problems]
     on_progress = on_round(1, strategy.num_rounds, len(problems)) if on_round else None
-    seeds = [derive_seed(seed, "round", 1, opening) for opening in range(len(rendered))]
+    seeds = [derive_seed(seed, "round", 1, opening) for opening in range(start, start + len(rendered))]
     written = policy.generate(rendered, openings, seeds=seeds, on_progress=on_progress)
     first = [(problem, Turn(prompt, reply)) for problem, prompt, reply in zip(problems, rendered, written, strict=True)]
-    rollouts = strategy.continue_openings(policy, first, 1, futures, seed=seed, on_round=on_round)
+    rollouts = strategy.continue_openings(policy, first, 1, futures, seed=seed, start=start, on_round=on_round)
     return [opening.futures[0] for opening in rollouts.openings]
 
 

@@ -5,16 +5,25 @@ resolved.json      the recipe as understood       rollouts.jsonl   every opening
 checkpoints/       what --resume continues from   evaluation.json  accuracies with intervals
 adapter/           the trained LoRA (PEFT)        evaluations/     every graded reply, a file per measurement
 report.html        figures for people             run.log          what libraries had to say
+lock               held while a process works     unfinished/      what is being written, and not yet trusted
+
+A run may end at any instruction and at any byte. So files are either appended to, a line that was cut off being
+dropped by the next reader, or written under another name and renamed. Only the process that holds the lock writes.
 """
 
 import errno
+import fcntl
 import json
 import logging
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from motif_lite import sealing
 from motif_lite.errors import RunError
 from motif_lite.recipe import Recipe, Tables, apply_override, changed, differing_keys, validate
 
@@ -25,8 +34,23 @@ CHANGEABLE = (
 )  # fmt: skip
 """Keys that may differ when a run is resumed: how long it goes on, what is measured, and what memory allows."""
 
+_ROUNDING = "sums are made in another order, so what follows is equal but for rounding"
+INEXACT = {
+    "training.max_steps": "the learning rate from here on is that of a run of the new length",
+    "rollout.max_width": _ROUNDING,
+    "training.micro_batch_size": f"{_ROUNDING}, and bnpo averages over the tokens of a micro-batch",
+    "training.gradient_checkpointing": _ROUNDING,
+    "training.logit_chunks": _ROUNDING,
+}
+"""Those of them with which a resumed run is not the same, and why."""
+
 Evaluation = dict[str, Any]
 """The content of evaluation.json."""
+
+_LEFT_BY_A_FALSE_START = {"lock", "recipe.toml", "recipe.toml.unfinished", "checkpoints", "resolved.json.unfinished"}
+"""What a process may leave behind that ended before it had begun a run."""
+
+_log = logging.getLogger(__name__)
 
 
 class RunDirectory:
@@ -36,12 +60,15 @@ class RunDirectory:
         self.root = root
         self.adapter = root / "adapter"
         self.checkpoints = root / "checkpoints"
+        self.unfinished = root / "unfinished"
         self.report = root / "report.html"
         self.log = root / "run.log"
 
     @classmethod
     def create(cls, root: Path, recipe: Recipe, recipe_text: str, *, trains: bool = True) -> "RunDirectory":
         """Begin a run in a folder that holds nothing yet; one that only evaluates has no ``checkpoints/``.
+
+        Its caller holds the `locked` folder. resolved.json comes last: with it the folder holds a run.
 
         Raises:
             RunError: The folder is in use or cannot be written.
@@ -50,13 +77,10 @@ class RunDirectory:
         run = cls(root)
         try:
             root.mkdir(parents=True, exist_ok=True)
-            with (root / "recipe.toml").open("x", encoding="utf-8") as file:  # of two runs begun at once, one gets it
-                file.write(recipe_text)
+            _write_whole(root / "recipe.toml", [recipe_text])
             if trains:
-                run.checkpoints.mkdir()
+                run.checkpoints.mkdir(exist_ok=True)
             run.write_resolved(recipe)
-        except FileExistsError:
-            raise RunError(f"{root}: another run has just begun there; choose another --out") from None
         except OSError as error:
             raise RunError(f"{root}: cannot be written ({error.strerror}); choose another --out") from None
         return run
@@ -71,6 +95,32 @@ class RunDirectory:
         if not holds_run(root):
             raise RunError(f"{root}: holds no run (no resolved.json); start one without --resume")
         return cls(root)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process out of the folder; the system lets go when this one ends, however it ends.
+
+        Raises:
+            RunError: Another process works there, or the folder cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{self.root}: cannot be written ({error.strerror}); choose another --out") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise RunError(
+                    f"{self.root}: is in use by process {holder}; wait until it ends, stop it, or choose another --out"
+                ) from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
 
     def resolved(self, tables: Tables, overrides: Sequence[str] = ()) -> Recipe:
         """The recipe that the run was started with, with further ``--set`` changes.
@@ -96,11 +146,11 @@ class RunDirectory:
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Add a step's line to metrics.jsonl."""
-        self._append("metrics.jsonl", [metrics])
+        _append(self.root / "metrics.jsonl", [metrics])
 
     def append_rollouts(self, rollouts: Iterable[Mapping[str, Any]]) -> None:
         """Add a step's openings to rollouts.jsonl."""
-        self._append("rollouts.jsonl", rollouts)
+        _append(self.root / "rollouts.jsonl", rollouts)
 
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl so far."""
@@ -119,21 +169,77 @@ class RunDirectory:
         for name in ("metrics.jsonl", "rollouts.jsonl"):
             path = self.root / name
             if path.exists():
-                _write_whole(path, (_line(line) for line in _each_line(path) if line["step"] <= step))
+                kept = sum(size for line, size in _each_sized_line(path) if line["step"] <= step)
+                os.truncate(path, kept)  # steps stand in order; a copy would need room that a full disk has not
+
+    def keep_checkpoint(self, step: int, keep: int) -> None:
+        """Seal what the trainer has written for this step, then drop the checkpoints before the newest ``keep``.
+
+        Those of later steps go, too: they were damaged, or the run would not be at this step.
+        """
+        for name in ("metrics.jsonl", "rollouts.jsonl"):  # a checkpoint never stands without the lines before it
+            if (self.root / name).exists():
+                sealing.flush(self.root / name)
+        sealing.seal(self.unfinished / f"checkpoint-{step}", self.checkpoints / f"checkpoint-{step}", step=step)
+        older = [number for number in self._checkpoints() if number <= step]
+        for number, path in self._checkpoints().items():
+            if number > step or number in older[keep:]:
+                sealing.discard(path, self.unfinished)
 
     def newest_checkpoint(self) -> tuple[Path, int] | None:
-        """The newest checkpoint with the step that it was written after."""
-        found = [
-            (int(match[1]), path)
-            for path in self.checkpoints.glob("checkpoint-*")
-            if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and (path / "trainer_state.json").is_file()
-        ]
-        return max(found)[::-1] if found else None
+        """The newest whole checkpoint with the step that it was written after; None if there is none yet.
+
+        Raises:
+            RunError: There are checkpoints, and all of them are damaged.
+        """
+        found = self._checkpoints()
+        for step, path in found.items():
+            damage = sealing.damage(path)
+            if damage is None:
+                return path, step
+            _log.warning("%s: is damaged (%s) and is not used", path, damage)
+        if found:
+            raise RunError(
+                f"{self.checkpoints}: every checkpoint is damaged; restore one from a copy, or remove the folder to "
+                f"train from the first step again"
+            )
+        return None
+
+    def save_adapter(self, step: int, save: Callable[[Path], None]) -> None:
+        """Replace ``adapter/`` by what ``save`` writes."""
+        folder = self.unfinished / "adapter"
+        shutil.rmtree(folder, ignore_errors=True)
+        self.unfinished.mkdir(exist_ok=True)
+        save(folder)
+        sealing.seal(folder, self.adapter, step=step)
+
+    def require_whole_adapter(self) -> None:
+        """Refuse an adapter that is not what training wrote.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        damage = sealing.damage(self.adapter)
+        if damage and (self.adapter / sealing.MANIFEST).exists():  # somebody may have put another one there
+            raise RunError(f"{self.adapter}: {damage}; --resume writes it again")
+
+    def clear_unfinished(self) -> None:
+        """Remove what was being written when a process ended."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
 
     def is_trained(self, max_steps: int) -> bool:
         """Whether training got to its last step and left its adapter."""
-        metrics = self.metrics()
-        return self.adapter.exists() and bool(metrics) and metrics[-1]["step"] >= max_steps
+        step = sealing.step_of(self.adapter)
+        return step is not None and step >= max_steps
+
+    def _checkpoints(self) -> dict[int, Path]:
+        """Checkpoints by step, the newest first."""
+        found = {
+            int(match[1]): path
+            for path in self.checkpoints.glob("checkpoint-*")
+            if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and path.is_dir()
+        }
+        return dict(sorted(found.items(), reverse=True))
 
     def evaluation(self) -> Evaluation:
         """evaluation.json so far; an empty one where nothing has been measured."""
@@ -152,6 +258,10 @@ class RunDirectory:
         """Replace evaluation.json."""
         _write_whole(self.root / "evaluation.json", [json.dumps(evaluation, indent=2), "\n"])
 
+    def write_report(self, page: str) -> None:
+        """Replace report.html."""
+        _write_whole(self.report, [page])
+
     def graded_path(self, benchmark: str, when: str, strategy: str, decoding: str) -> Path:
         """Where the graded replies of one measurement lie."""
         return self.root / "evaluations" / f"{benchmark}.{when}.{strategy}.{decoding}.jsonl"
@@ -161,19 +271,26 @@ class RunDirectory:
         path.parent.mkdir(exist_ok=True)
         _write_whole(path, map(_line, lines))
 
+    def append_graded(self, path: Path, line: Mapping[str, Any]) -> None:
+        """Add to what `write_graded` has written."""
+        _append(path, [line])
+
     def read_graded(self, path: Path) -> list[dict[str, Any]]:
         """The graded replies of one measurement; none if it was not made."""
         return _read_lines(path)
 
     def log_handler(self) -> logging.Handler:
         """A handler that appends to run.log."""
-        handler = logging.FileHandler(self.log, encoding="utf-8", errors="backslashreplace")
+        handler = _LogFile(self.log, encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         return handler
 
-    def _append(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
-        with (self.root / name).open("a", encoding="utf-8") as file:
-            file.writelines(map(_line, lines))
+
+class _LogFile(logging.FileHandler):
+    """run.log; where it cannot be written, nothing else goes wrong."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing: what logging prints of it would be logged."""
 
 
 def with_decisions_of(run: RunDirectory, recipe: Recipe, tables: Tables) -> Recipe:
@@ -213,11 +330,16 @@ def require_free(root: Path) -> None:
         here = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
         if not here.is_dir() and here != root:
             raise NotADirectoryError(errno.ENOTDIR, f"{here} is a file")
-        is_free = here.is_dir() and (here != root or not any(root.iterdir()))
+        is_free = here.is_dir() and (here != root or _holds_nothing(root))
     except OSError as error:
         raise RunError(f"{root}: cannot be written ({error.strerror}); choose another --out") from None
     if not is_free:
         raise RunError(f"{root}: is not empty; continue that run with --resume, or choose another --out")
+
+
+def _holds_nothing(root: Path) -> bool:
+    """Whether a folder is empty but for what a process leaves behind that ended before it had begun a run."""
+    return all(path.name in _LEFT_BY_A_FALSE_START for path in root.rglob("*"))
 
 
 def free_folder(base: Path) -> Path:
@@ -256,25 +378,36 @@ def _line(content: Mapping[str, Any]) -> str:
     return json.dumps(content) + "\n"
 
 
+def _append(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.writelines(map(_line, lines))
+
+
 def _read_lines(path: Path) -> list[dict[str, Any]]:
     return list(_each_line(path))
 
 
 def _each_line(path: Path) -> Iterator[dict[str, Any]]:
     """The whole lines of a file, one at a time: rollouts.jsonl of a long run does not fit into memory twice."""
+    return (line for line, _ in _each_sized_line(path))
+
+
+def _each_sized_line(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+    """The whole lines of a file with their sizes in bytes."""
     if path.exists():
-        with path.open(encoding="utf-8") as file:
+        with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
-                if line.endswith("\n"):
+                if line.endswith(b"\n"):
                     try:
-                        yield dict(json.loads(line))
+                        yield dict(json.loads(line)), len(line)
                     except (ValueError, TypeError) as error:
                         raise RunError(f"{path}: line {number} is damaged ({error}); remove it") from None
 
 
 def _write_whole(path: Path, parts: Iterable[str]) -> None:
-    """Write under another name, then rename: a reader never sees half a file."""
+    """Write under another name, wait for the disk, then rename: a reader never sees half a file."""
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("w", encoding="utf-8") as file:
         file.writelines(parts)
+    sealing.flush(unfinished)
     unfinished.replace(path)

@@ -9,6 +9,7 @@ replaces TRL's trainer when it is imported.
 """
 
 import logging
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,9 +18,10 @@ from typing import Any
 import datasets
 import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
 from motif_lite import step_metrics
+from motif_lite.errors import MotifError, TrainingError
 from motif_lite.memory import Estimate
 from motif_lite.metering import PhaseMeter
 from motif_lite.policies import TrainablePolicy
@@ -28,11 +30,15 @@ from motif_lite.recipe import Recipe, decided
 from motif_lite.rewards import REWARDS
 from motif_lite.rollout import Rollouts, Strategy, derive_seed
 from motif_lite.run_dir import RunDirectory
-from motif_lite.types import Conversation, Problem, Turn
+from motif_lite.trainer import Trainer
+from motif_lite.types import Conversation, Opening, Problem, Turn
 
 _log = logging.getLogger(__name__)
 
 StopRequested = Callable[[], bool]
+
+MOST_SKIPPED = 5
+"""Updates in a row that may be skipped before the run is stopped."""
 
 
 def train(
@@ -56,25 +62,39 @@ def train(
 
     Returns:
         Whether training is complete; False if it was stopped.
+
+    Raises:
+        RunError: A checkpoint cannot be written, or all there are are damaged.
+        TrainingError: A reward fails, gradients are not numbers for several steps, or memory runs out.
     """
-    checkpoint = run.newest_checkpoint()
-    run.forget_after(checkpoint[1] if checkpoint else 0)
+    run.clear_unfinished()
+    _in_order(policy.model)
+    folder, steps_done_before = run.newest_checkpoint() or (None, 0)
+    run.forget_after(steps_done_before)
+    if folder is not None and steps_done_before >= recipe.training.max_steps:
+        policy.load_adapter(folder)  # a run that ended before its adapter was in its place
+        run.save_adapter(steps_done_before, policy.save_adapter)
+        return True
     step = TrainingStep(recipe, policy, strategy, problems, observer, planned, steps_done)
-    trainer = GRPOTrainer(
+    trainer = Trainer(
+        run,
+        recipe.training.keep_checkpoints,
+        observer,
         model=policy.model,
         processing_class=policy.tokenizer,
         reward_funcs=step.reward_callables(),
-        args=grpo_config(recipe, policy, run.checkpoints),
+        args=grpo_config(recipe, policy, run.unfinished),
         train_dataset=_rows(policy, strategy, problems),
         callbacks=[_StepCallback(recipe, step, run, observer, stop_requested)],
     )
-    _log.info("training with %s; %s", type(trainer), _versions())
+    _log.info("training with %s; %s", type(trainer).__base__, _versions())
     for console_of_its_own in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(console_of_its_own)
-    trainer.train(resume_from_checkpoint=str(checkpoint[0]) if checkpoint else None)
+    trainer.train(resume_from_checkpoint=str(folder) if folder else None)
     if trainer.state.global_step < recipe.training.max_steps:
         return False
-    policy.save_adapter(run.adapter)
+    run.save_adapter(trainer.state.global_step, policy.save_adapter)
+    run.clear_unfinished()
     return True
 
 
@@ -141,7 +161,7 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> dict[
         # what is kept and said
         save_strategy="steps",
         save_steps=training.save_every,
-        save_total_limit=training.keep_checkpoints,
+        save_total_limit=None,  # the trainer would drop old ones before it is known that the new one is whole
         logging_strategy="steps",
         logging_steps=1,
         log_completions=False,
@@ -196,7 +216,8 @@ class TrainingStep:
         )
         self.observer.phase("grading", f"{len(openings)} openings")
         self.rewards = {
-            name: [REWARDS[name](opening) for opening in self.rollouts.openings] for name in self.recipe.rewards
+            name: [_reward(name, opening, step + 1) for opening in self.rollouts.openings]
+            for name in self.recipe.rewards
         }
         self.observer.phase("update", f"{len(openings)} openings")
         self.meter.start("update")
@@ -251,11 +272,23 @@ class _StepCallback(TrainerCallback):
     ) -> None:
         self.recipe, self.step, self.run, self.observer = recipe, step, run, observer
         self.stop_requested = stop_requested
+        self.skipped = [bool(line.get("update_skipped")) for line in run.metrics()]
+        """Of every step so far, whether its update was skipped."""
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         width = self.recipe.openings_per_step
         self.observer.phase("openings", f"round 1 of {self.step.strategy.num_rounds}, {width} replies")
         self.step.meter.start("openings")
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        """Leave the adapter and the optimiser as they are if a gradient is not a number: without one, nothing moves."""
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        self.skipped.append(not torch.nn.utils.get_total_norm(gradients).isfinite())
+        if self.skipped[-1]:
+            model.zero_grad(set_to_none=True)
+            self.observer.note(f"step {state.global_step + 1}: the gradient is not a number; its update is skipped")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.step.meter.stop()
@@ -271,8 +304,9 @@ class _StepCallback(TrainerCallback):
         seconds, peak_bytes = self.step.meter.take()
         metrics = step_metrics.summarize(
             state.global_step, self.recipe, self.step.rollouts, self.step.rewards, seconds, peak_bytes,
-            self.step.planned_bytes, logs, self.step.steps_done,
+            self.step.planned_bytes, _numbers(logs, self.skipped[-1]), self.step.steps_done,
         )  # fmt: skip
+        metrics["update_skipped"] = self.skipped[-1]
         self.run.append_rollouts(
             step_metrics.lines(state.global_step, self.recipe, self.step.rollouts, self.step.rewards)
         )
@@ -282,6 +316,47 @@ class _StepCallback(TrainerCallback):
         self.observer.opening(
             self.step.rollouts.openings[shown], step_metrics.total_rewards(self.recipe, self.step.rewards)[shown]
         )
+        if all(self.skipped[-MOST_SKIPPED:]) and len(self.skipped) >= MOST_SKIPPED:
+            raise TrainingError(
+                f"the gradient was not a number in {MOST_SKIPPED} steps in a row, up to step {state.global_step}; "
+                f"their rollouts are in {self.run.root / 'rollouts.jsonl'}. Start a new run with a lower "
+                f"training.learning_rate, or with model.dtype = 'float32'"
+            )
+
+
+def _reward(name: str, opening: Opening, step: int) -> float:
+    """One reward of one opening.
+
+    Raises:
+        TrainingError: The reward raises, or what it gives is not a number.
+    """
+    try:
+        value = float(REWARDS[name](opening))
+        if not math.isfinite(value):
+            raise ValueError(f"it gave {value}")
+        return value
+    except MotifError:
+        raise
+    except Exception as error:  # a reward is the user's own code
+        _log.info("reward %s on the opening %r", name, opening.turn.reply.text, exc_info=True)
+        raise TrainingError(
+            f"reward {name}: failed in step {step} on an opening of problem {opening.problem.id} "
+            f"({type(error).__name__}: {error}); run.log has the opening; mend the reward, then go on with --resume"
+        ) from error
+
+
+def _numbers(logs: dict[str, Any], skipped: bool) -> dict[str, Any]:
+    """What TRL logged, None for what is not a number: JSON has no name for it."""
+    logs = {key: value for key, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
+    # transformers puts an average in place of a loss that is not a number
+    return logs | ({"loss": None, "grad_norm": None} if skipped else {})
+
+
+def _in_order(model: Any) -> None:
+    """Have PEFT write its settings alike each time: it keeps names in a set, in the order of this process."""
+    for config in model.peft_config.values():
+        if isinstance(config.target_modules, set):
+            config.target_modules = sorted(config.target_modules)
 
 
 def _rows(policy: TrainablePolicy, strategy: Strategy, problems: Sequence[Problem]) -> datasets.Dataset:

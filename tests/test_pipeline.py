@@ -2,10 +2,8 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -162,28 +160,6 @@ def test_evaluate_only_measures_a_bare_model(tmp_path: Path) -> None:
     assert process.returncode == 0, process.stderr
     assert read(tmp_path / "bare" / "evaluation.json")["benchmarks"]["chain_sum"].keys() == {"before"}
     assert not (tmp_path / "bare" / "adapter").exists()
-
-
-def test_ctrl_c_saves_and_resume_finishes_as_if_nothing_had_happened(tmp_path: Path) -> None:
-    changes = [*SMALL, "training.max_steps=6", "training.save_every=100", "evaluation.before=false"]
-    process = subprocess.Popen(
-        command(tmp_path / "stopped", changes=changes), cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not (tmp_path / "stopped" / "metrics.jsonl").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert f"--resume --out {tmp_path / 'stopped'}" in errors
-    steps = len((tmp_path / "stopped" / "metrics.jsonl").read_text().splitlines())
-    assert steps < 6, "the run was too quick to be stopped"
-    assert (tmp_path / "stopped" / "checkpoints" / f"checkpoint-{steps}").is_dir()
-
-    assert run(command(tmp_path / "stopped", "--resume", changes=changes)).returncode == 0
-    assert run(command(tmp_path / "whole", changes=changes)).returncode == 0
-    stopped, whole = ((tmp_path / name / "rollouts.jsonl").read_bytes() for name in ("stopped", "whole"))
-    assert stopped == whole
 
 
 def test_grpo_recipe_runs_the_same_way(tmp_path: Path) -> None:

@@ -291,3 +291,18 @@ def test_futures_are_shared_among_a_group_only_where_the_recipe_says_so() -> Non
         MultiRound(prompts.system_prompt(3), 3),
         MultiRound(prompts.system_prompt(3), 3, group_size=6),
     ]
+
+
+def test_what_is_thought_hangs_on_the_number_of_the_problem_and_not_on_the_call() -> None:
+    problems = [problem(f"{number}?") for number in range(4)]
+    limits = Sampling(max_tokens=100)
+    whole, parts = ScriptedPolicy(lambda prompt, sampling: "same"), ScriptedPolicy(lambda prompt, sampling: "same")
+    think(whole, MultiRound("", 3), problems, limits, limits, seed=5)
+    for start in (0, 3):
+        think(parts, MultiRound("", 3), problems[start : start + 3], limits, limits, seed=5, start=start)
+    seeds = [
+        [seed for call in policy.calls[round_::3] for seed in call.seeds]
+        for policy in (whole, parts)
+        for round_ in range(3)
+    ]
+    assert seeds[:3] == seeds[3:]

@@ -101,20 +101,72 @@ def test_a_line_cut_off_in_mid_write_is_not_read_and_resuming_drops_it(run: RunD
     assert run.metrics() == run.rollouts() == []
 
 
-def test_the_newest_whole_checkpoint_is_found_by_number(run: RunDirectory) -> None:
-    for name in ("checkpoint-9", "checkpoint-10", "checkpoint-11", "checkpoint-x", "tmp-checkpoint-12"):
-        (run.checkpoints / name).mkdir(parents=True)
-        if name != "checkpoint-11":
-            (run.checkpoints / name / "trainer_state.json").write_text("{}")
+def checkpoint(run: RunDirectory, step: int, content: str = "state", keep: int = 9) -> Path:
+    folder = run.unfinished / f"checkpoint-{step}"
+    folder.mkdir(parents=True)
+    (folder / "trainer_state.json").write_text(content)
+    run.keep_checkpoint(step, keep)
+    return run.checkpoints / folder.name
+
+
+def test_the_newest_checkpoint_is_found_by_number(run: RunDirectory) -> None:
+    for step in (9, 10):
+        checkpoint(run, step)
+    for name in ("checkpoint-x", "tmp-checkpoint-12"):
+        (run.checkpoints / name).mkdir()
     assert run.newest_checkpoint() == (run.checkpoints / "checkpoint-10", 10)
 
 
-def test_a_run_is_trained_when_its_last_step_is_done_and_its_adapter_lies_there(run: RunDirectory) -> None:
-    run.append_metrics({"step": 5})
+def test_a_checkpoint_that_is_not_sealed_yet_does_not_count(run: RunDirectory) -> None:
+    (run.unfinished / "checkpoint-3").mkdir(parents=True)
+    assert run.newest_checkpoint() is None
+    run.clear_unfinished()
+    assert not run.unfinished.exists()
+
+
+def test_old_checkpoints_go_when_the_new_one_is_sealed(run: RunDirectory) -> None:
+    for step in (1, 2, 3):
+        checkpoint(run, step, keep=2)
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_a_step_that_is_saved_again_replaces_what_lay_there_and_what_came_later(run: RunDirectory) -> None:
+    for step in (1, 2, 3):
+        checkpoint(run, step)
+    (checkpoint(run, 2, "again") / "trainer_state.json").read_text()
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["checkpoint-1", "checkpoint-2"]
+    assert (run.checkpoints / "checkpoint-2" / "trainer_state.json").read_text() == "again"
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
+    run: RunDirectory, caplog: pytest.LogCaptureFixture
+) -> None:
+    checkpoint(run, 1)
+    (checkpoint(run, 2) / "trainer_state.json").write_text("stale")
+    assert run.newest_checkpoint() == (run.checkpoints / "checkpoint-1", 1)
+    assert "checkpoint-2: is damaged (trainer_state.json is not what was written)" in caplog.text
+
+
+def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_over_unasked(run: RunDirectory) -> None:
+    (checkpoint(run, 1) / "manifest.json").unlink()
+    with pytest.raises(RunError, match="every checkpoint is damaged; restore one"):
+        run.newest_checkpoint()
+
+
+def test_a_run_is_trained_when_the_adapter_of_its_last_step_lies_there_whole(run: RunDirectory) -> None:
+    def save(folder: Path) -> None:
+        folder.mkdir()
+        (folder / "adapter_model.safetensors").write_text("weights")
+
     assert not run.is_trained(5)
-    run.adapter.mkdir()
+    run.save_adapter(5, save)
+    run.require_whole_adapter()
     assert run.is_trained(5)
     assert not run.is_trained(6)
+    (run.adapter / "adapter_model.safetensors").write_text("WEIGHTS")
+    assert not run.is_trained(5)
+    with pytest.raises(RunError, match=r"adapter_model\.safetensors is not what was written; --resume writes it again"):
+        run.require_whole_adapter()
 
 
 def test_the_evaluation_is_replaced_as_a_whole(run: RunDirectory) -> None:
@@ -212,13 +264,19 @@ def test_a_folder_that_only_evaluated_is_not_the_run_to_resume(tmp_path: Path) -
     assert newest_run(tmp_path / "tiny") == tmp_path / "tiny"
 
 
-def test_of_two_runs_begun_at_once_in_one_folder_one_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    RunDirectory.create(tmp_path / "tiny", recipe(), "")
-    monkeypatch.setattr("motif_lite.run_dir.require_free", lambda root: None)  # both looked before either wrote
-    with pytest.raises(RunError, match="just begun"):
-        RunDirectory.create(tmp_path / "tiny", recipe(), "")
+def test_a_folder_where_a_run_was_only_about_to_begin_is_free(tmp_path: Path) -> None:
+    for name in ("lock", "recipe.toml", "resolved.json.unfinished"):
+        (tmp_path / name).write_text("half")
+    (tmp_path / "checkpoints").mkdir()
+    RunDirectory.create(tmp_path, recipe(), "whole")
+    assert (tmp_path / "recipe.toml").read_text() == "whole"
+
+
+def test_one_process_at_a_time_works_in_a_folder_and_the_other_is_told_which(run: RunDirectory) -> None:
+    with run.locked(), pytest.raises(RunError, match=f"is in use by process {os.getpid()}; wait"), run.locked():
+        pass
+    with run.locked():  # it is let go, and a number that was left behind means nothing
+        pass
 
 
 def test_what_memory_allows_may_change_on_resume(run: RunDirectory) -> None:

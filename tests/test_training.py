@@ -1,7 +1,7 @@
 """Training for real: TRL's trainer, the warm-started tiny model, our rewards."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +9,11 @@ import pytest
 import torch
 
 from motif_lite import data, memory, policies, shapes
+from motif_lite.errors import TrainingError
 from motif_lite.memory import Machine
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe import Recipe
+from motif_lite.rewards import REWARDS
 from motif_lite.rollout import STRATEGIES
 from motif_lite.run_dir import RunDirectory
 from motif_lite.types import Opening, Problem
@@ -217,7 +219,6 @@ def test_every_field_of_the_trainer_has_the_recipes_value(
         "training.epsilon=0.3",
         "training.gradient_checkpointing=true",
         "training.save_every=7",
-        "training.keep_checkpoints=3",
         "training.max_steps=9",
     )
     config = training.grpo_config(
@@ -228,7 +229,7 @@ def test_every_field_of_the_trainer_has_the_recipes_value(
         "reward_weights": [0.25, 3.0], "learning_rate": 2e-4, "lr_scheduler_type": "linear", "warmup_steps": 0.2,
         "optim": "adamw_torch_fused", "adam_beta1": 0.8, "adam_beta2": 0.95, "weight_decay": 0.03,
         "max_grad_norm": 0.4, "loss_type": "dr_grpo", "scale_rewards": "none", "beta": 0.01, "epsilon": 0.3,
-        "epsilon_high": 0.3, "gradient_checkpointing": True, "save_steps": 7, "save_total_limit": 3, "max_steps": 9,
+        "epsilon_high": 0.3, "gradient_checkpointing": True, "save_steps": 7, "save_total_limit": None, "max_steps": 9,
         "num_generations": 4, "per_device_train_batch_size": 4, "gradient_accumulation_steps": 2,
         "steps_per_generation": 2, "num_iterations": 1, "use_vllm": False, "bf16": False, "fp16": False,
     }  # fmt: skip
@@ -312,3 +313,123 @@ def test_openings_end_at_a_stop_string_and_say_so(tiny_recipe: MakeRecipe, tiny_
     later = [turn for line in training.run.rollouts() for future in line["futures"] for turn in future["rounds"]]
     assert all(turn["reply"].endswith("</answer>") for turn in later if "</answer>" in turn["reply"])
     assert any("</answer>" in turn["reply"] for turn in later)
+
+
+def test_an_update_without_a_number_for_a_gradient_is_skipped_and_counted(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(tiny_recipe("training.max_steps=3"), tiny_folder, tmp_path)
+    spoil(monkeypatch, steps={2})
+    adapters = watch_adapter(training)
+    assert training.train()
+    assert [line["update_skipped"] for line in training.run.metrics()] == [False, True, False]
+    assert training.run.metrics()[1]["loss"] is training.run.metrics()[1]["grad_norm"] is None
+    assert "step 2: the gradient is not a number; its update is skipped" in training.observer.notes
+    (_, first), (_, second), (_, third) = adapters
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert any(not torch.equal(second[name], third[name]) for name in second)
+    assert all(weight.isfinite().all() for weight in third.values())
+
+
+def test_a_run_whose_gradients_are_no_numbers_any_more_is_stopped_with_its_rollouts(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from motif_lite.training import MOST_SKIPPED
+
+    training = Training(tiny_recipe("training.max_steps=20"), tiny_folder, tmp_path)
+    spoil(monkeypatch, steps=range(2, 100))
+    with pytest.raises(TrainingError, match=r"not a number in 5 steps in a row, up to step 6; .*lower training\.learn"):
+        training.train()
+    assert [line["step"] for line in training.run.metrics()] == list(range(1, MOST_SKIPPED + 2))
+    assert training.run.rollouts()[-1]["step"] == MOST_SKIPPED + 1
+
+
+@pytest.mark.parametrize("loss_type", ["bnpo", "grpo", "dapo", "dr_grpo"])
+def test_an_update_out_of_memory_is_made_in_smaller_pieces_with_the_same_gradient(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss_type: str
+) -> None:
+    recipe = tiny_recipe("training.max_steps=1", "training.learning_rate=1e-3", f'training.loss_type="{loss_type}"')
+    roomy, cramped = (Training(recipe, tiny_folder, tmp_path / name) for name in ("roomy", "cramped"))
+    assert roomy.train()
+    starve(monkeypatch, first_call=2, room_for=2)  # the second micro-batch fails, the first is made anew, too
+    assert cramped.train()
+    assert "out of memory in the update: going on with 2 openings at a time" in " ".join(cramped.observer.notes)
+    assert cramped.run.rollouts() == roomy.run.rollouts()
+    [ours], [theirs] = (training.run.metrics() for training in (cramped, roomy))
+    assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
+    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4, abs=1e-6)
+    for name, weight in roomy.adapter().items():
+        assert torch.allclose(cramped.adapter()[name], weight, atol=2e-6), name
+
+
+def test_an_update_without_memory_for_one_opening_is_the_users_to_mend(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = Training(tiny_recipe(), tiny_folder, tmp_path)
+    starve(monkeypatch, first_call=1, room_for=0)
+    with pytest.raises(TrainingError, match=r"of a single opening; .* shorter rollout\.openings\.max_tokens"):
+        training.train()
+
+
+def starve(monkeypatch: pytest.MonkeyPatch, first_call: int, room_for: int) -> None:
+    """From this call on, have no memory for the loss of more openings than ``room_for``."""
+    import trl
+
+    compute, calls = trl.GRPOTrainer.compute_loss, []
+
+    def starved(self: Any, model: Any, inputs: Any, *arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        loss = compute(self, model, inputs, *arguments, **named)
+        if len(calls) >= first_call and len(inputs["completion_ids"]) > room_for:
+            self.accelerator.backward(loss * 0.5)  # half a gradient is left behind
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss
+
+    monkeypatch.setattr(trl.GRPOTrainer, "compute_loss", starved)
+
+
+def test_a_reward_that_gives_no_number_is_named(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REWARDS, "tag_count", lambda opening: float("nan"))
+    with pytest.raises(
+        TrainingError, match=r"reward tag_count: failed in step 1 on an opening of problem chain_sum/.*nan"
+    ):
+        Training(tiny_recipe(), tiny_folder, tmp_path).train()
+
+
+def test_problems_are_held_in_memory_so_their_file_may_vanish(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    source = tmp_path / "problems.jsonl"
+    source.write_text("".join(json.dumps({"question": f"a{n}b1=", "answer": str(n + 1)}) + "\n" for n in range(9)))
+    training = Training(
+        tiny_recipe(f"data.train={str(source)!r}", "data.num_problems=8"), tiny_folder, tmp_path / "run"
+    )
+    source.unlink()
+    assert training.train()
+
+
+def spoil(monkeypatch: pytest.MonkeyPatch, steps: Container[int]) -> None:
+    """Have the loss of these steps come out as no number."""
+    import trl
+
+    compute = trl.GRPOTrainer.compute_loss
+
+    def spoilt(self: Any, *arguments: Any, **named: Any) -> Any:
+        return compute(self, *arguments, **named) * (torch.nan if self.state.global_step + 1 in steps else 1.0)
+
+    monkeypatch.setattr(trl.GRPOTrainer, "compute_loss", spoilt)
+
+
+def watch_adapter(training: Training) -> list[tuple[int, dict[str, torch.Tensor]]]:
+    """The adapter after every step, as steps are over."""
+    seen: list[tuple[int, dict[str, torch.Tensor]]] = []
+    step = training.observer.step
+
+    def remember(metrics: dict[str, Any], num_steps: int) -> None:
+        seen.append((metrics["step"], training.adapter()))
+        step(metrics, num_steps)
+
+    training.observer.step = remember  # type: ignore[method-assign]
+    return seen

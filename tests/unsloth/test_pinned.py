@@ -24,7 +24,7 @@ def test_this_is_the_version_that_the_requirements_pin() -> None:
 
 
 def test_the_trainer_the_model_and_the_loss_were_unsloths(finished: Finished) -> None:
-    assert type(finished.trainer).__name__ == "UnslothGRPOTrainer"
+    assert "UnslothGRPOTrainer" in [kind.__name__ for kind in type(finished.trainer).mro()]
     assert type(finished.trainer.args).__name__ == "UnslothGRPOConfig" or hasattr(
         finished.trainer.args, "unsloth_logit_chunk_multiplier"
     )

@@ -1,0 +1,144 @@
+"""Ctrl-C, SIGTERM and the loss of the terminal.
+
+The first Ctrl-C or SIGTERM raises `Interrupted` where the run stands; a training step is given a few seconds to end
+and to be saved before that. The second leaves at once. A run whose terminal goes away (SIGHUP) goes on.
+
+Python runs signal handlers between two instructions of the main thread. A library that stays in native code keeps
+them waiting, and one that catches everything swallows what they raise. So a thread of our own reads the signals, too
+(`signal.set_wakeup_fd`), and ends the process when its time is over: files are only ever appended to or renamed into
+place, so nothing is lost by that but what was not yet saved.
+"""
+
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+STEP_SECONDS = 8.0
+"""How long a training step that was begun may go on after a stop was asked for."""
+
+AGAIN_SECONDS = 2.0
+"""Between one `Interrupted` and the next, should something have swallowed it."""
+
+FIRST_SECONDS, SECOND_SECONDS = 18.0, 2.0
+"""From the first and from the second signal to the end of the process, whatever it is doing."""
+
+_ASKING = (signal.SIGINT, signal.SIGTERM)
+_SHOW_CURSOR = b"\x1b[?25h"
+
+
+class Interrupted(KeyboardInterrupt):
+    """The user stopped the run; it can be resumed. Like KeyboardInterrupt it passes through `except Exception`."""
+
+
+class Stop:
+    """Whether a stop was asked for, and how long it has to wait.
+
+    Args:
+        say: Shows a line to whoever watches.
+        last_words: What is printed when the process has to be ended from outside.
+    """
+
+    def __init__(self, say: Callable[[str], None], last_words: Callable[[], str]) -> None:
+        self._say, self._last_words = say, last_words
+        self._requests = 0
+        self._patience = 0.0
+        self._saving = False
+
+    @property
+    def requested(self) -> bool:
+        """Whether a stop was asked for."""
+        return self._requests > 0
+
+    @contextmanager
+    def patiently(self, seconds: float) -> Iterator[None]:
+        """What is inside may go on for so long after a stop was asked for.
+
+        Raises:
+            Interrupted: At the end, if a stop was asked for meanwhile.
+        """
+        self._patience = seconds
+        try:
+            yield
+        finally:
+            self._patience, self._saving = 0.0, False
+        if self.requested:
+            raise Interrupted
+
+    def after_step(self) -> bool:
+        """Asked where a step is over: whether to stop here. If so, the saving that follows is waited for."""
+        self._saving = self.requested
+        return self.requested
+
+    def on_request(self, number: int, frame: FrameType | None) -> None:
+        """The handler of SIGINT and SIGTERM."""
+        self._requests += 1
+        patience = self._patience if self._requests == 1 else 0.0
+        signal.setitimer(signal.ITIMER_REAL, patience or AGAIN_SECONDS, AGAIN_SECONDS)
+        if not patience:
+            raise Interrupted
+
+    def on_alarm(self, number: int, frame: FrameType | None) -> None:
+        """The handler of SIGALRM: the step has had its time."""
+        if self._requests > 1 or not self._saving:
+            raise Interrupted
+
+    def watch(self, signals: int) -> None:
+        """Read the numbers of signals as they come, until the pipe is closed; ends the process when time is over."""
+        asked, deadline = 0, float("inf")
+        while select.select([signals], [], [], None if not asked else max(0.0, deadline - time.monotonic()))[0]:
+            numbers = os.read(signals, 64)
+            if not numbers:
+                return
+            for number in numbers:
+                if number in _ASKING:
+                    asked += 1
+                    deadline = time.monotonic() + (FIRST_SECONDS if asked == 1 else SECOND_SECONDS)
+                    self._say("stopping; once more to leave at once")
+                elif number == signal.SIGHUP:
+                    self._say("the terminal is gone; the run goes on")
+        self._leave()
+
+    def _leave(self) -> None:
+        with suppress(OSError):  # a terminal that is gone
+            if os.isatty(2):
+                os.write(2, _SHOW_CURSOR)
+            os.write(2, f"left at once\n{self._last_words()}\n".encode(errors="backslashreplace"))
+        os._exit(130)
+
+
+@contextmanager
+def signals(say: Callable[[str], None], last_words: Callable[[], str]) -> Iterator[Stop]:
+    """Handle signals as the module says. Once a stop was asked for it goes on doing so: the process is to end."""
+    stop = Stop(say, last_words)
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    handlers = {number: signal.signal(number, stop.on_request) for number in _ASKING}
+    handlers[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda number, frame: None)
+    handlers[signal.SIGALRM] = signal.signal(signal.SIGALRM, stop.on_alarm)
+    wakeup = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=stop.watch, args=(read_end,), name="signals", daemon=True)
+    watcher.start()
+    try:
+        yield stop
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        if stop.requested:
+            _end_at_next_signal()
+        else:
+            signal.set_wakeup_fd(wakeup)
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+            os.close(write_end)
+            watcher.join()
+            os.close(read_end)
+
+
+def _end_at_next_signal() -> None:
+    """The stop is under way: nothing is left to unwind that a further signal may disturb."""
+    for number in _ASKING:
+        signal.signal(number, lambda number, frame: os._exit(130))

@@ -1,0 +1,149 @@
+"""TRL's trainer, or what Unsloth makes of it, with two differences: how it saves, and what it does out of memory.
+
+A checkpoint counts once it is sealed (`sealing`). An update that does not fit into memory is made anew in smaller
+pieces, with the same gradient: only sums of numbers are made in another order.
+
+Imports TRL, so it is imported only after the policy has been loaded, see `training`.
+"""
+
+import errno
+import gc
+import os
+import shutil
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from trl import GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
+
+from motif_lite.errors import RunError, TrainingError
+from motif_lite.policies.local import is_out_of_memory
+from motif_lite.progress import Observer
+from motif_lite.run_dir import RunDirectory
+
+_UNSAFE = "training_args.bin"
+"""A pickle of whole objects that transformers writes into checkpoints; nothing reads it."""
+
+_FULL_BYTES = 2**20
+"""A disk with less room than this is full."""
+
+
+class Trainer(GRPOTrainer):
+    """The trainer of a run.
+
+    Args:
+        run: Where checkpoints belong.
+        keep_checkpoints: How many of them stay.
+        observer: Told when memory runs out.
+        options: For TRL.
+    """
+
+    def __init__(self, run: RunDirectory, keep_checkpoints: int, observer: Observer, **options: Any) -> None:
+        super().__init__(**options)
+        self._run, self._keep_checkpoints, self._observer = run, keep_checkpoints, observer
+        self._width = self.args.per_device_train_batch_size
+        """Openings in one piece of an update."""
+        self._again = False
+        """A micro-batch is being made anew: its rollouts are there already."""
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """One micro-batch forward and backward, in smaller pieces after running out of memory.
+
+        Raises:
+            TrainingError: There is not enough memory for a single opening.
+        """
+        try:
+            while True:
+                try:
+                    loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+                    return loss
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    self._narrow(error)
+                self._again = True
+                self._make_earlier_gradients_anew(model)
+        finally:
+            self._again = False
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """The loss of a micro-batch. Of several pieces all but the last have been propagated back already."""
+        pieces = split_tensor_dict(inputs, len(inputs["completion_ids"]) // self._width)
+        earlier = 0.0
+        for number, piece in enumerate(pieces, start=1):
+            loss = super().compute_loss(model, piece, return_outputs, num_items_in_batch) * self._share(piece, inputs)
+            if number < len(pieces):
+                self.accelerator.backward(loss)
+                earlier += loss.detach()
+        total: torch.Tensor = loss + earlier
+        return total
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        if self._again:
+            return self._buffered_inputs[self._place]
+        return super()._prepare_inputs(generation_batch)
+
+    @property
+    def _place(self) -> int:
+        """Of the current micro-batch in its step."""
+        return int(self._step % self.args.steps_per_generation)
+
+    def _share(self, piece: Any, inputs: Any) -> Any:
+        """What a piece's loss counts for in its micro-batch's, as that loss is averaged."""
+        match self.loss_type:
+            case "bnpo":  # over tokens
+                return piece["completion_mask"].sum() / inputs["completion_mask"].sum().clamp(min=1)
+            case "dapo":  # over all tokens of the step already
+                return 1.0
+            case _:  # over openings
+                return len(piece["completion_mask"]) / len(inputs["completion_mask"])
+
+    def _narrow(self, error: RuntimeError) -> None:
+        """Go on with the next smaller width that divides a micro-batch."""
+        rows = self.args.per_device_train_batch_size
+        if self._width == 1:
+            raise TrainingError(
+                f"out of memory in the update of a single opening; what was saved in {self._run.root} is whole, but "
+                f"the rest needs a new run with a shorter rollout.openings.max_tokens, or a smaller model"
+            ) from error
+        self._width = max(width for width in range(1, self._width) if rows % width == 0)
+        self._observer.note(
+            f"out of memory in the update: going on with {self._width} openings at a time; "
+            f"training.micro_batch_size = {self._width} would start there"
+        )
+        error.__traceback__ = None  # its frames hold the tensors
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _make_earlier_gradients_anew(self, model: Any) -> None:
+        """What went wrong may have left half a gradient: begin the step's update from its first micro-batch."""
+        model.zero_grad()
+        for inputs in self._buffered_inputs[: self._place]:
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(model, inputs)
+            self.accelerator.backward(loss)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        try:
+            super()._save_checkpoint(model, trial)
+            (self._run.unfinished / f"checkpoint-{step}" / _UNSAFE).unlink()
+            self._run.keep_checkpoint(step, self._keep_checkpoints)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+            reason = _reason(error, self._run)
+            self._run.clear_unfinished()
+            raise RunError(
+                f"{self._run.checkpoints}: step {step} cannot be saved ({reason}); the "
+                f"checkpoints before it are whole: make room, then go on with --resume --out {self._run.root}"
+            ) from error
+
+
+def _reason(error: Exception, run: RunDirectory) -> str:
+    """Why nothing could be written; torch's own words for a full disk are about its archive's positions."""
+    if shutil.disk_usage(run.root).free < _FULL_BYTES:
+        return os.strerror(errno.ENOSPC)
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,170 @@
+"""A tiny run that is killed again and again ends as the one that was left alone: ``python tests/faults/soak.py``.
+
+Every process is the real program, and dies by SIGKILL. Half of the kills come at random times, the other half as soon
+as a file appears that stands for a delicate moment: a checkpoint being written, sealed or dropped, the adapter, a part
+of an evaluation. A run that finishes before there were enough kills is compared, and another one begins. Compared are,
+byte for byte, the adapter, rollouts.jsonl, all graded replies, and metrics.jsonl and evaluation.json but for times and
+memory. The last line gives the counts.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+SETTINGS = [
+    "rollout.num_openings=4", "rollout.num_futures=2", "rollout.max_width=8", "training.problems_per_step=2",
+    "training.micro_batch_size=8", "training.max_steps=16", "training.save_every=2", "data.num_problems=64",
+    "evaluation.benchmarks.chain_sum.num_problems=32",
+]  # fmt: skip
+MEASURED = {"seconds", "tokens_per_second", "peak_memory_bytes", "planned_memory_bytes"}
+"""What two equal runs may differ in."""
+
+MOMENTS = [
+    "resolved.json", "evaluations/*.parts", "evaluation.json.unfinished", "evaluations/*.jsonl", "evaluation.json",
+    "metrics.jsonl", "unfinished/checkpoint-*", "unfinished/checkpoint-*/optimizer.pt",
+    "unfinished/checkpoint-*/manifest.json", "checkpoints/checkpoint-*", "unfinished/discarded-*", "unfinished/adapter",
+    "unfinished/adapter/manifest.json", "adapter/manifest.json", "evaluations/*.after.*.parts",
+    "evaluations/*.after.*.jsonl",
+]  # fmt: skip
+"""In the order in which a run comes by them."""
+
+
+def main() -> int:
+    """Run it; 0 if nothing differs."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--kills", type=int, default=24, help="at least so many")
+    arguments.add_argument("--seed", type=int, default=0, help="of the moments")
+    arguments.add_argument("--out", type=Path, default=None, help="where both runs go; by default a temporary folder")
+    given = arguments.parse_args()
+    out = given.out or Path(tempfile.mkdtemp(prefix="motif_lite-soak-"))
+    started = time.monotonic()
+    _build_model()
+    whole_seconds = _finish(out / "whole")
+    print(f"the uninterrupted run took {whole_seconds:.0f} s", flush=True)
+    kills, differences, number = {"random": 0, "file": 0}, [], 0
+    moments, rng = itertools.cycle(MOMENTS), random.Random(given.seed)
+    while sum(kills.values()) < given.kills:
+        number += 1
+        killed = out / f"killed-{number}"
+        _torment(killed, moments, rng, kills, given.kills, whole_seconds)
+        differences += [f"{killed.name}: {name}" for name in compare(out / "whole", killed)]
+    for difference in differences:
+        print(f"DIFFERENT: {difference}")
+    print(
+        f"{'FAILED' if differences else 'passed'}: {sum(kills.values())} kills ({kills['random']} at random times, "
+        f"{kills['file']} when a file appeared) in {number} runs, {len(differences)} differences, "
+        f"{time.monotonic() - started:.0f} s"
+    )
+    return 1 if differences else 0
+
+
+def _build_model() -> None:
+    """The tiny model, which takes minutes where it is not cached."""
+    sys.path.insert(0, str(ROOT))
+    from motif_lite import pipeline, tiny
+    from motif_lite.paths import cache_folder
+
+    recipe = pipeline.check(ROOT / "recipes" / "tiny_cpu.toml", SETTINGS)
+    tiny.prepare(
+        seed=recipe.seed,
+        num_rounds=recipe.rollout.num_rounds,
+        max_tokens=recipe.rollout.openings.max_tokens,
+        cache_folder=cache_folder(),
+        on_progress=lambda done, total: None,
+    )
+
+
+def command(out: Path) -> list[str]:
+    """Start the run, or go on with it once it has begun."""
+    how = ["--resume"] if (out / "resolved.json").exists() else ["--recipe", str(ROOT / "recipes" / "tiny_cpu.toml")]
+    settings = [] if how == ["--resume"] else [part for change in SETTINGS for part in ("--set", change)]
+    return [sys.executable, str(ROOT / "run.py"), *how, "--out", str(out), *settings]
+
+
+def compare(whole: Path, killed: Path) -> list[str]:
+    """What differs between two runs, times and memory aside."""
+    paths = [whole / "rollouts.jsonl", *whole.glob("adapter/*"), *whole.glob("evaluations/*")]
+    names = [str(path.relative_to(whole)) for path in paths]
+    found = [name for name in names if (whole / name).read_bytes() != (killed / name).read_bytes()]
+    found += [name for name in ("metrics.jsonl", "evaluation.json") if _read(whole / name) != _read(killed / name)]
+    left = sorted(
+        str(path.relative_to(killed)) for path in killed.rglob("*") if not (whole / path.relative_to(killed)).exists()
+    )
+    return found + [f"{name} is left over" for name in left]
+
+
+def _read(path: Path) -> Any:
+    return (
+        [_untimed(json.loads(line)) for line in path.read_text().splitlines()]
+        if path.suffix == ".jsonl"
+        else (_untimed(json.loads(path.read_text())))
+    )
+
+
+def _untimed(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _untimed(inner) for key, inner in value.items() if key not in MEASURED}
+    return [_untimed(inner) for inner in value] if isinstance(value, list) else value
+
+
+def _finish(out: Path) -> float:
+    """See the run through; seconds."""
+    started = time.monotonic()
+    process = subprocess.run(command(out), capture_output=True, text=True)
+    if process.returncode:
+        raise SystemExit(f"FAILED: exit code {process.returncode}\n{process.stdout[-2000:]}{process.stderr[-4000:]}")
+    return time.monotonic() - started
+
+
+def _torment(
+    out: Path, moments: Iterator[str], rng: random.Random, kills: dict[str, int], wanted: int, whole_seconds: float
+) -> None:
+    """Kill and resume a run until it has finished or there were enough kills, then let it finish."""
+    while sum(kills.values()) < wanted:
+        moment = next(moments) if sum(kills.values()) % 2 else None
+        # A moment that is over for this run never comes: then it finishes, and another run begins.
+        kind = _killed(out, moment, (3.0 if moment else rng.uniform(0.2, 0.9)) * whole_seconds)
+        if kind is None:
+            break
+        kills[kind] += 1
+        print(f"kill {sum(kills.values())}: {moment if kind == 'file' else 'random'}; {_state(out)}", flush=True)
+    _finish(out)
+
+
+def _killed(out: Path, moment: str | None, seconds: float) -> str | None:
+    """Start or resume the run and kill it when the file appears, or when time is over; None if it ended by itself."""
+    end = time.monotonic() + seconds
+    before = set(out.glob(moment)) if moment else set()
+    process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    while process.poll() is None:
+        appeared = moment is not None and not set(out.glob(moment)) <= before
+        if appeared or time.monotonic() > end:
+            os.kill(process.pid, signal.SIGKILL)
+            process.communicate()
+            return "file" if appeared else "random"
+        time.sleep(0.001)
+    if process.returncode:
+        raise SystemExit(f"FAILED: exit code {process.returncode}\n{process.communicate()[1].decode()[-4000:]}")
+    return None
+
+
+def _state(out: Path) -> str:
+    steps = (out / "metrics.jsonl").read_text().count("\n") if (out / "metrics.jsonl").exists() else 0
+    checkpoints = sorted(path.name for path in out.glob("checkpoints/*"))
+    measured = len(list(out.glob("evaluations/*.jsonl")))
+    return f"{steps} steps, {', '.join(checkpoints) or 'no checkpoint'}, {measured} measurements"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,276 @@
+"""Signals, kills, damaged checkpoints and full disks, on real processes and files; tests/faults/soak.py does more."""
+
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from motif_lite.run_dir import RunDirectory
+from tests.faults.nursery import Child, Nursery
+from tests.faults.soak import ROOT, compare
+
+SMALL = [
+    "rollout.num_openings=4", "rollout.num_futures=2", "rollout.max_width=8", "training.problems_per_step=2",
+    "training.micro_batch_size=8", "training.max_steps=3", "training.save_every=1", "data.num_problems=16",
+    'evaluation.strategies=["multi_round"]', "evaluation.greedy=false", "evaluation.before=false",
+    "evaluation.benchmarks.chain_sum.num_problems=20",
+]  # fmt: skip
+
+SLOW_REWARD = """
+import time
+from motif_lite import rewards, stopping
+stopping.STEP_SECONDS = 0.5
+rewards.REWARDS["tag_count"] = lambda opening: time.sleep(60)
+"""
+DEAF_REWARD = """
+import hashlib
+from motif_lite import rewards, stopping
+stopping.FIRST_SECONDS = 1.0
+rewards.REWARDS["tag_count"] = lambda opening: hashlib.pbkdf2_hmac("sha256", b"", b"", 500_000_000)  # native code
+"""
+BROKEN_REWARD = """
+from motif_lite import rewards
+working, calls = rewards.REWARDS["tag_count"], []
+def broken(opening):
+    calls.append(opening)
+    return working(opening) if len(calls) < 12 else {}["no such key"]
+rewards.REWARDS["tag_count"] = broken
+"""
+SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))"
+"""The optimiser's state has more bytes, the adapter has fewer."""
+
+Start = Callable[..., Child]
+
+
+@pytest.fixture(scope="module")
+def nursery(tiny_folder: Path) -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def begin(nursery: Nursery, out: Path, tmp_path: Path) -> Start:
+    """Begin a run."""
+
+    def start(before: str = "", terminal: str = "", out: Path = out) -> Child:
+        changes = [part for change in SMALL for part in ("--set", change)]
+        words = ["--recipe", "recipes/tiny_cpu.toml", "--out", str(out), *changes]
+        return nursery.start(*words, log=tmp_path / "begin.log", before=before, terminal=terminal)
+
+    return start
+
+
+@pytest.fixture
+def resume(nursery: Nursery, out: Path, tmp_path: Path) -> Start:
+    """Go on with a run."""
+
+    def start(out: Path = out, log: str = "resume.log") -> Child:
+        return nursery.start("--resume", "--out", str(out), log=tmp_path / log)
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def whole(nursery: Nursery, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run that nothing happens to."""
+    out = tmp_path_factory.mktemp("faults") / "whole"
+    changes = [part for change in SMALL for part in ("--set", change)]
+    words = ["--recipe", "recipes/tiny_cpu.toml", "--out", str(out), *changes]
+    child = nursery.start(*words, log=out.parent / "log")
+    assert child.wait() == 0, child.printed()
+    return out
+
+
+def lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n") if path.exists() else 0
+
+
+def require_finished(child: Child, whole: Path, out: Path) -> None:
+    assert child.wait() == 0, child.printed()
+    assert compare(whole, out) == []
+
+
+def test_a_stopped_step_is_saved_and_the_resumed_run_is_the_run_that_was_not_stopped(
+    begin: Start, resume: Start, whole: Path, out: Path
+) -> None:
+    child = begin()
+    child.until(lambda: lines(out / "metrics.jsonl") == 1)
+    child.send(signal.SIGINT)
+    assert child.wait() == 130
+    assert f"to go on: python run.py --resume --out {out}" in child.printed()
+    assert "Traceback" not in child.printed()
+    assert 1 <= lines(out / "metrics.jsonl") < 3, "the run was too quick to be stopped"
+    require_finished(resume(), whole, out)
+
+
+def test_a_stopped_evaluation_goes_on_with_its_next_part_and_meanwhile_the_run_is_locked(
+    begin: Start, resume: Start, whole: Path, out: Path
+) -> None:
+    parts = out / "evaluations" / "chain_sum.after.multi_round.sampled.jsonl.parts"
+    child = begin()
+    child.until(lambda: lines(parts) == 2)  # its settings and the first part
+    other = resume(log="other.log")
+    assert other.wait() == 2
+    assert f"is in use by process {child.pid}; wait until it ends" in other.printed()
+    child.send(signal.SIGTERM)
+    assert child.wait() == 130
+    kept = parts.read_text()
+    going_on = resume()
+    going_on.until(lambda: lines(parts) != 2)
+    assert not parts.exists() or parts.read_text().startswith(kept)
+    require_finished(going_on, whole, out)
+
+
+def test_a_second_signal_ends_the_run_at_once(begin: Start, out: Path) -> None:
+    child = begin(SLOW_REWARD.replace("0.5", "60"))
+    child.until(lambda: "futures" in child.printed() or (out / "run.log").exists())
+    time.sleep(1)
+    child.send(signal.SIGINT)
+    time.sleep(0.2)
+    started = time.monotonic()
+    child.send(signal.SIGINT)
+    assert child.wait() == 130
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("reward", [SLOW_REWARD, DEAF_REWARD], ids=["slow", "deaf"])
+def test_a_step_that_does_not_end_is_dropped(begin: Start, out: Path, reward: str) -> None:
+    child = begin(reward)
+    child.until((out / "run.log").exists)
+    time.sleep(1)
+    started = time.monotonic()
+    child.send(signal.SIGTERM)
+    assert child.wait() == 130
+    assert time.monotonic() - started < 10
+    assert "--resume --out" in child.printed()
+
+
+def test_a_run_outlives_its_terminal(begin: Start, whole: Path, out: Path) -> None:
+    ours, theirs = pty.openpty()
+    child = begin(terminal=os.ttyname(theirs))
+    os.close(theirs)
+    reader = threading.Thread(target=drain, args=(ours, out / "metrics.jsonl"))
+    reader.start()
+    reader.join()
+    os.close(ours)  # the terminal's window is closed: SIGHUP, and nothing can be written there
+    require_finished(child, whole, out)
+
+
+def drain(terminal: int, until: Path) -> None:
+    """Take what is printed, or the other side stands still, until a file appears."""
+    while not until.exists():
+        with suppress(OSError):  # not opened on the other side yet
+            os.read(terminal, 65536)
+
+
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_leads_to_the_same_end(
+    resume: Start, whole: Path, out: Path
+) -> None:
+    shutil.copytree(whole, out)
+    shutil.rmtree(out / "adapter")  # as if the run had ended before
+    run = RunDirectory(out)
+    newest, step = run.newest_checkpoint() or (out, 0)
+    assert step == 3
+    for path in sorted(path for path in newest.iterdir()):
+        content = path.read_bytes()
+        path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+        assert run.newest_checkpoint() == (out / "checkpoints" / "checkpoint-2", 2), path.name
+        path.write_bytes(content)
+    assert run.newest_checkpoint() == (newest, 3)
+    with (newest / "optimizer.pt").open("r+b") as file:
+        file.truncate(1000)
+    child = resume()
+    require_finished(child, whole, out)
+    assert "checkpoint-3: is damaged (optimizer.pt has 1000 bytes instead of" in child.printed()
+
+
+def test_nothing_in_a_checkpoint_needs_more_than_weights_to_be_read(whole: Path) -> None:
+    import torch
+    from transformers.trainer_pt_utils import safe_globals
+
+    newest, _ = RunDirectory(whole).newest_checkpoint() or (whole, 0)
+    assert not (newest / "training_args.bin").exists()
+    with safe_globals():  # NumPy's arrays, as the trainer allows them
+        for path in [*newest.glob("*.pt"), *newest.glob("*.pth")]:
+            torch.load(path, weights_only=True)
+
+
+def test_a_reward_that_raises_is_named_and_costs_nothing_that_was_saved(
+    begin: Start, resume: Start, whole: Path, out: Path
+) -> None:
+    child = begin(BROKEN_REWARD)
+    assert child.wait() == 2
+    told = child.printed()
+    assert "reward tag_count: failed in step 2 on an opening of problem chain_sum/" in told
+    assert "KeyError: 'no such key'" in told
+    assert "Traceback" not in told
+    require_finished(resume(), whole, out)
+
+
+def test_a_file_that_may_not_grow_is_named_and_the_run_goes_on_once_it_may(
+    begin: Start, resume: Start, whole: Path, out: Path
+) -> None:
+    child = begin(SMALL_FILES)
+    assert child.wait() == 2
+    assert "step 1 cannot be saved" in child.printed()
+    assert "--resume --out" in child.printed()
+    assert not list((out / "checkpoints").iterdir())
+    require_finished(resume(), whole, out)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(disk)], capture_output=True)
+    if mounted.returncode:
+        pytest.skip("only root can mount a small disk; the test before this one shows the same without")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_costs_the_step_that_did_not_fit_and_nothing_else(
+    begin: Start, resume: Start, whole: Path, small_disk: Path
+) -> None:
+    out = small_disk / "run"
+    child = begin(out=out)
+    assert child.wait() == 2
+    assert "step 3 cannot be saved" in child.printed()
+    assert RunDirectory(out).newest_checkpoint() == (out / "checkpoints" / "checkpoint-2", 2)
+    with suppress(OSError), (small_disk / "ballast").open("wb") as ballast:
+        while True:
+            ballast.write(bytes(4096))
+            ballast.flush()
+    full = resume(out)
+    assert full.wait() == 2
+    assert "No space left on device" in full.printed()
+    assert "Traceback" not in child.printed() + full.printed()
+    (small_disk / "ballast").unlink()
+    subprocess.run(["mount", "-o", "remount,size=60m", str(small_disk)], check=True)
+    require_finished(resume(out), whole, out)
+
+
+def test_a_finished_run_says_so(resume: Start, whole: Path) -> None:
+    child = resume(whole)
+    assert child.wait() == 0
+    assert "this run is finished: 3 steps are trained and all is measured" in child.printed()
+
+
+def test_no_clock_that_can_go_backwards_is_read() -> None:
+    for path in (ROOT / "motif_lite").rglob("*.py"):
+        assert not re.search(r"time\.time\(|datetime", path.read_text()), path
