@@ -61,7 +61,7 @@ READ_TOKENS = 2048
 READ_COLUMNS = 4 * READ_TOKENS
 """Tokens that those of one pass look back on, over all rows; those of one long prompt are no fewer than they are."""
 LARGEST_FOLDED_BYTES = 256 * MIB
-"""Of the weights that an adapter is added into while replies are generated. A larger model gains next to nothing."""
+"""Of the weights that an adapter is added into while replies are generated: a copy of them is what that costs."""
 
 
 @dataclass(frozen=True, slots=True)
