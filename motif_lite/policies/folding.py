@@ -1,8 +1,8 @@
 """The adapter added into the weights while replies are generated.
 
-LoRA makes three products out of one. Folded, a round of futures took a fifth less time at 1 M parameters and a sixth less at
-45 M (measured: docs/measurements.md). The weights are put back as they were, not subtracted from again, so that training
-never sees a rounding of it.
+LoRA makes three products out of one. Folded, a round of futures took a fifth less time at 1 M parameters and a sixth
+less at 45 M (measured: docs/measurements.md). The weights are put back as they were, not subtracted from again, so that
+training never sees a rounding of it.
 """
 
 from collections.abc import Iterator
