@@ -267,7 +267,7 @@ def targets(results: Sequence[Result]) -> list[Target]:
     spread = [result.against_wide for result in results if result.case == _SPREAD]
     found.append(Target(f"{_SPREAD.name}, to generate", min(spread, default=None), 3))
     everywhere = [result.against_wide for result in results]
-    found.append(Target("everywhere, to generate", min(everywhere, default=None), 1))
+    found.append(Target("in all of these cases, to generate", min(everywhere, default=None), 1))
     return found
 
 

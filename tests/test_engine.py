@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from motif_lite import chain_sum
 from motif_lite.errors import ModelError
@@ -324,7 +324,54 @@ def test_logits_that_are_not_numbers_end_in_a_reply_all_the_same(policy: LocalPo
         assert all(reply.num_tokens for reply in write(policy, rendered(policy, 3), sampling))
 
 
-def test_windows_of_attention_are_left_to_the_models_own_generate(policy: LocalPolicy) -> None:
-    config = policy.model.get_base_model().config
-    config.layer_types = ["sliding_attention", *config.layer_types[1:]]
-    assert not engine.supports(policy.model)
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {}, "mistral": {"sliding_window": None}, "qwen3": {"head_dim": 16}, "gemma": {"head_dim": 16},
+    "granite": {}, "olmo2": {}, "smollm3": {}, "phi3": {"sliding_window": None},
+}  # fmt: skip
+
+
+def of_family(policy: LocalPolicy, family: str, **settings: Any) -> Any:
+    config = AutoConfig.for_model(
+        family, vocab_size=len(policy.tokenizer), hidden_size=64, intermediate_size=96, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=512, initializer_range=0.3,
+        pad_token_id=policy.tokenizer.pad_token_id, eos_token_id=policy.tokenizer.eos_token_id, bos_token_id=None,
+        **settings,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return AutoModelForCausalLM.from_config(config).eval()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_other_families_write_what_generate_writes(policy: LocalPolicy, family: str) -> None:
+    model = of_family(policy, family, **FAMILIES[family])
+    other = LocalPolicy(model, policy.tokenizer, context_tokens=256, max_width=3)
+    assert other.engine is not None
+    prompts = ragged(policy)[4:9]
+    assert ids(write(other, prompts, GREEDY)) == [_generated_alone(other, prompt) for prompt in prompts]
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("mistral", {"sliding_window": 8}),
+        ("phi3", {"sliding_window": 8}),
+        ("qwen2", {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}),
+        ("llama", {"rope_parameters": {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}}),
+        ("starcoder2", {}),  # nobody has compared it
+    ],
+)
+def test_what_the_engine_cannot_do_is_left_to_the_models_own_generate(
+    policy: LocalPolicy, family: str, settings: dict[str, Any]
+) -> None:
+    model = of_family(policy, family, **settings)
+    assert not engine.supports(model)
+    other = LocalPolicy(model, policy.tokenizer, context_tokens=256, max_width=3)
+    assert all(reply.num_tokens for reply in write(other, ragged(policy)[:4], GREEDY))
+
+
+def test_stop_strings_are_prepared_once(policy: LocalPolicy) -> None:
+    sampling = GREEDY.model_copy(update={"stop": ["</answer>"]})
+    write(policy, ["a0"], sampling)
+    prepared = policy._endings(("</answer>",))
+    write(policy, ["a0"], sampling)
+    assert policy._endings(("</answer>",)) is prepared

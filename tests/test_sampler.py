@@ -59,6 +59,13 @@ def test_greedy_takes_the_likeliest_whatever_the_other_settings() -> None:
     assert tokens.tolist() == rows.argmax(-1).tolist()
 
 
+@pytest.mark.parametrize("temperature", [1e-20, 1e-42])
+def test_next_to_no_temperature_takes_the_likeliest(temperature: float) -> None:
+    rows = logits(9)
+    tokens, _ = sampler.draw(rows, Sampling(temperature=temperature), torch.rand(9))
+    assert tokens.tolist() == rows.argmax(-1).tolist()
+
+
 def test_log_probabilities_are_of_the_distribution_before_temperature_and_cuts() -> None:
     rows = logits(9)
     tokens, logprobs = sampler.draw(rows, Sampling(temperature=0.5, top_k=3), torch.rand(9))

@@ -16,13 +16,23 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 _NAME = "motif_lite_rows"
 
 
+PROVEN = ("gemma", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
+"""Model types whose greedy replies were compared with those of `generate`. In others, attention may be given more than
+we hand on (sinks, soft caps, other shapes of values), and what goes wrong is text, not an error."""
+
+_LOOKS_AT_THE_BATCH = {"dynamic", "longrope"}
+"""Rotary embeddings that hang on the longest position in the batch: replies would depend on each other."""
+
+
 def takes_row_attention(model: Any) -> bool:
-    """Whether a causal model's attention is all transformers' own, open to other functions, and none in windows."""
+    """Whether a causal model is of a proven type, its attention transformers' own, all of it over all tokens before."""
     config = model.config.get_text_config(decoder=True)
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+    has_windows = kinds != {"full_attention"} or getattr(config, "sliding_window", None) is not None
+    rotary = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
     attentions = [module for module in model.get_decoder().modules() if hasattr(module, "num_key_value_groups")]
-    are_stock = [type(module).forward.__module__.startswith("transformers.") for module in attentions]
-    return bool(are_stock) and all(are_stock) and kinds == {"full_attention"} and model._supports_attention_backend
+    are_stock = all(type(module).forward.__module__.startswith("transformers.") for module in attentions)
+    return config.model_type in PROVEN and are_stock and not has_windows and rotary not in _LOOKS_AT_THE_BATCH
 
 
 @contextmanager

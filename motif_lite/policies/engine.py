@@ -8,7 +8,8 @@ What it does that `model.generate` does not:
 - A sequence that ends leaves its row to one that waits; when none waits, rows close up. No reply waits for the longest.
 - A step is one forward pass and a dozen small operations on whole batches. All shapes are known beforehand; the only
   thing read back from the device is who has ended.
-- Every sequence has a random stream of its own (`sampler`): what it writes does not depend on width or company.
+- Every sequence has a random stream of its own (`sampler`): what it writes does not depend on width or company,
+  rounding aside.
 
 A sequence enters with all of its prompt in the cache but the last token. So its first step is like any other, and
 reading prompts never computes logits.

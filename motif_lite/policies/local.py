@@ -52,6 +52,7 @@ class LocalPolicy:
         self.context_tokens = context_tokens
         self.max_width = max_width
         self.trainer_options: Mapping[str, Any] = {}
+        self._known_endings: dict[tuple[str, ...], Endings] = {}
         self.device_type: str = model.device.type
         self.stop_ids = _stop_ids(model, tokenizer)
         self._require_words()
@@ -197,13 +198,19 @@ class LocalPolicy:
         self, requests: Sequence[Request], sampling: Sampling, report: Callable[[int], None]
     ) -> Iterator[tuple[int, Written]]:
         """Write what is asked for; (index, what was written) in any order."""
-        endings = Endings(self.stop_ids, sampling.stop, self.tokenizer, self.model.device)
+        endings = self._endings(tuple(sampling.stop))
         if self.engine is not None:
             return self.engine.sequences(requests, sampling, endings, width=self.max_width, report=report)
         return wide.sequences(
             self.model, requests, sampling, endings,
             width=self.max_width, pad_id=self.tokenizer.pad_token_id, report=report,
         )  # fmt: skip
+
+    def _endings(self, stop: tuple[str, ...]) -> Endings:
+        """For a vocabulary as large as Qwen2.5's, stop strings take most of a second to prepare: once is enough."""
+        if stop not in self._known_endings:
+            self._known_endings[stop] = Endings(self.stop_ids, stop, self.tokenizer, self.model.device)
+        return self._known_endings[stop]
 
     def _reply(self, written: Written) -> Reply:
         text = self.tokenizer.decode(written.ids, skip_special_tokens=True)

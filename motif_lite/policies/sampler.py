@@ -67,7 +67,10 @@ def draw(logits: torch.Tensor, sampling: Sampling, at: torch.Tensor) -> tuple[to
         Tokens ``(B,)`` and their log-probabilities ``(B,)`` in the untruncated distribution at temperature 1.
     """
     logits = logits.float()
-    tokens = logits.argmax(-1) if sampling.temperature == 0 else _sample(logits / sampling.temperature, sampling, at)
+    if sampling.temperature == 0:
+        tokens = logits.argmax(-1)
+    else:  # less the largest first: next to nothing as a temperature would make infinities of all of them
+        tokens = _sample((logits - logits.amax(-1, keepdim=True)) / sampling.temperature, sampling, at)
     chosen = logits.gather(-1, tokens[:, None])[:, 0]
     return tokens, chosen - logits.logsumexp(-1)
 

@@ -82,6 +82,11 @@ class TransformersPolicy(LocalPolicy):
             peft_model.generate = policy.generate_rows
             if recipe.rollout.openings.stop:
                 policy.trainer_options = {"generation_kwargs": {"stop_strings": recipe.rollout.openings.stop}}
+        elif recipe.rollout.openings.stop:
+            raise ModelError(
+                f"{model_name}: openings of a {peft_model.config.model_type} model end at an end of turn only; leave "
+                f"out rollout.openings.stop"
+            )
         return policy
 
     def generate_rows(
@@ -94,8 +99,8 @@ class TransformersPolicy(LocalPolicy):
         sampling = Sampling(
             max_tokens=generation_config.max_new_tokens,
             temperature=generation_config.temperature if generation_config.do_sample else 0.0,
-            top_p=generation_config.top_p,
-            top_k=generation_config.top_k,
+            top_p=generation_config.top_p or 1.0,
+            top_k=generation_config.top_k or 0,
             min_p=generation_config.min_p or 0.0,
             stop=generation_config.stop_strings or [],
         )
