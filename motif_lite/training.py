@@ -69,12 +69,8 @@ def train(
     """
     run.clear_unfinished()
     _in_order(policy.model)
-    folder, steps_done_before = run.newest_checkpoint() or (None, 0)
-    run.forget_after(steps_done_before)
-    if folder is not None and steps_done_before >= recipe.training.max_steps:
-        policy.load_adapter(folder)  # a run that ended before its adapter was in its place
-        run.save_adapter(steps_done_before, policy.save_adapter)
-        return True
+    folder, step_reached = run.newest_checkpoint() or (None, 0)
+    run.forget_after(step_reached)
     step = TrainingStep(recipe, policy, strategy, problems, observer, planned, steps_done)
     trainer = Trainer(
         run,
@@ -90,10 +86,14 @@ def train(
     _log.info("training with %s; %s", type(trainer).__base__, _versions())
     for console_of_its_own in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(console_of_its_own)
-    trainer.train(resume_from_checkpoint=str(folder) if folder else None)
-    if trainer.state.global_step < recipe.training.max_steps:
+    if folder is not None and step_reached >= recipe.training.max_steps:
+        policy.load_adapter(folder)  # the process before ended between the last checkpoint and the adapter
+    else:
+        trainer.train(resume_from_checkpoint=str(folder) if folder else None)
+        step_reached = trainer.state.global_step
+    if step_reached < recipe.training.max_steps:
         return False
-    run.save_adapter(trainer.state.global_step, policy.save_adapter)
+    run.save_adapter(step_reached, policy.save_adapter)
     run.clear_unfinished()
     return True
 

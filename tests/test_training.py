@@ -1,6 +1,7 @@
 """Training for real: TRL's trainer, the warm-started tiny model, our rewards."""
 
 import json
+import shutil
 from collections.abc import Callable, Container
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,20 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     second = Training(recipe, tiny_folder, tmp_path / "stopped")
     assert second.train()
     second.require_same_as(finished)
+
+
+def test_an_adapter_that_is_missing_after_the_last_checkpoint_is_written_as_it_would_have_been(
+    finished: Training, tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished.run.root, tmp_path / "killed")
+    shutil.rmtree(tmp_path / "killed" / "adapter")
+    assert Training(tiny_recipe("training.max_steps=4"), tiny_folder, tmp_path / "killed").train()
+    assert contents(tmp_path / "killed") == contents(finished.run.root)
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Everything below a folder; None for what is a folder itself."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def test_lines_of_steps_after_the_checkpoint_are_written_once(
