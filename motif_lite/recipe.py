@@ -168,8 +168,8 @@ class TrainingSection(_Section):
     problems_per_step: PositiveInt = 1
     """Problems (groups of m openings) per optimiser step."""
     micro_batch_size: Auto | PositiveInt = "auto"
-    """Openings per forward and backward pass; must divide problems_per_step * num_openings. `auto` is the largest that \
-the memory plan has room for. Only `bnpo`, which averages over the tokens of such a pass, depends on it."""
+    """Openings per forward and backward pass; must divide problems_per_step * num_openings. `auto` is the largest \
+that the memory plan has room for. Only `bnpo`, which averages over the tokens of such a pass, depends on it."""
     learning_rate: Annotated[float, Field(gt=0, le=1), Finite] = 5e-6
     """Peak learning rate."""
     lr_schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
