@@ -124,10 +124,12 @@ def test_a_stopped_evaluation_goes_on_with_its_next_part_and_meanwhile_the_run_i
     parts = out / "evaluations" / "chain_sum.after.multi_round.sampled.jsonl.parts"
     child = begin()
     child.until(lambda: lines(parts) == 2)  # its settings and the first part
+    child.send(signal.SIGSTOP)  # or it is done before the other one has looked
     other = resume(log="other.log")
     assert other.wait() == 2
     assert f"is in use by process {child.pid}; wait until it ends" in other.printed()
     child.send(signal.SIGTERM)
+    child.send(signal.SIGCONT)
     assert child.wait() == 130
     kept = parts.read_text()
     going_on = resume()
