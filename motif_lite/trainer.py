@@ -7,7 +7,6 @@ Imports TRL, so it is imported only after the policy has been loaded, see `train
 """
 
 import errno
-import gc
 import os
 import shutil
 from typing import Any
@@ -18,7 +17,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from motif_lite.errors import RunError, TrainingError
-from motif_lite.policies.local import is_out_of_memory
+from motif_lite.policies.local import free_memory_of, is_out_of_memory
 from motif_lite.progress import Observer
 from motif_lite.run_dir import RunDirectory
 
@@ -114,10 +113,7 @@ class Trainer(GRPOTrainer):
             f"out of memory in the update: going on with {self._width} openings at a time; "
             f"training.micro_batch_size = {self._width} would start there"
         )
-        error.__traceback__ = None  # its frames hold the tensors
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        free_memory_of(error)
 
     def _make_earlier_gradients_anew(self, model: Any) -> None:
         """What went wrong may have left half a gradient: begin the step's update from its first micro-batch."""

@@ -229,10 +229,7 @@ class LocalPolicy:
             "out of memory with %d replies at once: going on with %d; rollout.max_width = %d would start there",
             width, self.max_width, self.max_width,
         )  # fmt: skip
-        error.__traceback__ = None  # its frames hold the tensors
-        gc.collect()
-        if self.device_type == "cuda":
-            torch.cuda.empty_cache()
+        free_memory_of(error)
 
 
 @contextmanager
@@ -257,6 +254,14 @@ def generation_mode(model: torch.nn.Module) -> Iterator[None]:
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an allocation failed: on a GPU it has a class of its own, on a CPU only words."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def free_memory_of(error: RuntimeError) -> None:
+    """Let go of the tensors that an allocation failed beside: the frames of its traceback hold them."""
+    error.__traceback__ = None
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def explain_loading(model_name: str, error: Exception) -> str:
