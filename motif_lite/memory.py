@@ -124,9 +124,23 @@ def later_prompt(recipe: Recipe) -> int:
 
 
 def openings_at_once(recipe: Recipe) -> int:
-    """Openings that are written together: all of a step by Unsloth's `generate`, by the engine as many as may be."""
+    """Openings that are written together: all of a step, or as many as may be."""
     rows = recipe.openings_per_step
-    return rows if recipe.model.backend == "unsloth" else min(rows, decided(recipe.rollout.max_width))
+    return min(rows, decided(recipe.rollout.max_width)) if bounds_openings(recipe) else rows
+
+
+def bounds_openings(recipe: Recipe) -> bool:
+    """Whether ``rollout.max_width`` holds for openings, too: not where TRL asks Unsloth's `generate` for them."""
+    return recipe.model.backend != "unsloth" or recipe.training.credit != "opening"
+
+
+def longest_trained(recipe: Recipe) -> tuple[int, int]:
+    """Tokens of the longest prompt and of the longest reply that are trained; all rows of an update are as long."""
+    rollout = recipe.rollout
+    if recipe.training.credit == "opening":
+        return rollout.max_prompt_tokens, rollout.openings.max_tokens
+    prompt = max(rollout.max_prompt_tokens, later_prompt(recipe))
+    return prompt, max(rollout.openings.max_tokens, rollout.futures.max_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +195,7 @@ class _Counting:
     def futures(self) -> Items:
         """A later round of all futures, or of as many as go together."""
         rollout = self.recipe.rollout
-        rows = min(decided(rollout.max_width), self.recipe.openings_per_step * rollout.num_futures)
+        rows = min(decided(rollout.max_width), self.recipe.openings_per_step * self.recipe.futures_per_opening)
         unlike = rows if rollout.num_rounds > 2 else min(rows, self.recipe.openings_per_step)
         return self._generation(rows, unlike, later_prompt(self.recipe), rollout.futures)
 
@@ -284,9 +298,9 @@ class _Counting:
 
         With checkpointing a block is computed anew after the logits have gone: the larger of the two counts.
         """
-        shape, training, rollout = self.shape, self.recipe.training, self.recipe.rollout
+        shape, training = self.shape, self.recipe.training
         micro_batch = decided(training.micro_batch_size)
-        tokens = micro_batch * (rollout.max_prompt_tokens + rollout.openings.max_tokens)
+        tokens = micro_batch * sum(longest_trained(self.recipe))
         gradients = {"gradients": self.lora_weights * _LORA_BYTES}
         block = tokens * self._block_per_token()
         logits = self._logits(micro_batch)
@@ -318,11 +332,11 @@ class _Counting:
         (measured). Unsloth computes them in chunks of 16 bits, turned to 32, and keeps the latter of all chunks for
         the backward pass; where `logit_chunks` is given it keeps nothing and computes each chunk twice.
         """
-        size, opening = self.shape.vocab_size, self.recipe.rollout.openings.max_tokens
+        size, (_, reply) = self.shape.vocab_size, longest_trained(self.recipe)
         if not self.is_unsloth:
-            return 4 * 4 * micro_batch * opening * size
+            return 4 * 4 * micro_batch * reply * size
         chunks = self.recipe.training.logit_chunks
         if chunks is None:
-            return (4 * micro_batch * opening + (2 + 4) * (opening // _UNSLOTH_LOGIT_CHUNKS)) * size
+            return (4 * micro_batch * reply + (2 + 4) * (reply // _UNSLOTH_LOGIT_CHUNKS)) * size
         # At first Unsloth checks its packed rows against one whole row.
-        return max((2 + 4 + 4) * (opening // chunks), (2 + 4) * opening) * size
+        return max((2 + 4 + 4) * (reply // chunks), (2 + 4) * reply) * size

@@ -191,7 +191,7 @@ def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
         return trial
 
     if width == "auto":
-        openings = set() if recipe.model.backend == "unsloth" else {"openings"}
+        openings = {"openings"} if memory.bounds_openings(recipe) else set()
         trial = with_largest("rollout.max_width", _widths(recipe), {"futures", "evaluation"} | openings)
     if micro_batch == "auto":
         trial = with_largest("training.micro_batch_size", _micro_batches(recipe), {"update"})
@@ -199,14 +199,14 @@ def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
 
 
 def _micro_batches(recipe: Recipe) -> list[int]:
-    """Sizes that divide the openings of a step, the largest first."""
-    rows = recipe.openings_per_step
+    """Sizes that divide the rows of a step, the largest first."""
+    rows = recipe.trained_per_step
     return [size for size in range(rows, 0, -1) if rows % size == 0]
 
 
 def _widths(recipe: Recipe) -> list[int]:
     """Powers of two up to what training and evaluation can use, the largest first."""
-    futures = recipe.openings_per_step * recipe.rollout.num_futures
+    futures = recipe.openings_per_step * recipe.futures_per_opening
     samples = max(1, recipe.evaluation.num_samples)
     problems = [(source.num_problems or _WIDEST) * samples for source in recipe.evaluation.benchmarks.values()]
     useful = min(_WIDEST, max([futures, *problems]))
@@ -218,7 +218,7 @@ def _num_tokens(recipe: Recipe) -> dict[str, int]:
     later = rollout.num_rounds - 1 if rollout.strategy == "multi_round" else 0
     return {
         "openings": rows * rollout.openings.max_tokens,
-        "futures": rows * rollout.num_futures * later * rollout.futures.max_tokens,
+        "futures": rows * recipe.futures_per_opening * later * rollout.futures.max_tokens,
     }
 
 
@@ -241,12 +241,12 @@ def _seconds(recipe: Recipe, shape: ModelShape, device: DeviceType) -> dict[str,
     one_call = call(at_once, rollout.max_prompt_tokens, rollout.openings.max_tokens)
     seconds = {"openings": math.ceil(rows / at_once) * one_call, "futures": 0.0}
     if rollout.strategy == "multi_round":
-        all_rows = rows * rollout.num_futures
+        all_rows = rows * recipe.futures_per_opening
         width = min(decided(rollout.max_width), all_rows)
         one_call = call(width, memory.later_prompt(recipe), rollout.futures.max_tokens)
         seconds["futures"] = (rollout.num_rounds - 1) * math.ceil(all_rows / width) * one_call
     passes = 4 if training.gradient_checkpointing else 3  # forward, backward twice as much, and forward again
-    tokens = rows * (rollout.max_prompt_tokens + rollout.openings.max_tokens)
+    tokens = recipe.trained_per_step * sum(memory.longest_trained(recipe))
     seconds["update"] = passes * tokens * flop_seconds
     return seconds
 

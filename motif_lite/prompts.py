@@ -27,7 +27,14 @@ so far, what is settled, and what to do next.
 {format}
 
 When the user says that the round is the final ({ordinal}) one, finish the solution and give the final answer \
-inside the answer tags, enclosed in \\boxed{{}}. Only the boxed answer of the final round is graded."""
+inside the answer tags, enclosed in \\boxed{{}}. {graded}"""
+
+_FINAL_ROUND = "Only the boxed answer of the final round is graded."
+
+_EARLY_FINISH = (
+    "If you are sure of it before, give it in the same way: a boxed answer inside the answer tags ends the work and is "
+    "graded."
+)
 
 _SINGLE_ROUND = """\
 You are a careful problem solver. Think about the user's question, then answer it.
@@ -45,12 +52,19 @@ def ordinal(number: int) -> str:
     return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
-def system_prompt(num_rounds: int) -> str:
-    """The default system prompt of a run with this many rounds."""
+def system_prompt(num_rounds: int, *, early_finish: bool = False) -> str:
+    """The default system prompt of a run with this many rounds.
+
+    Args:
+        early_finish: A final answer in an earlier round ends the work.
+    """
     if num_rounds == 1:
         return _SINGLE_ROUND.format(format=_FORMAT.format(answer="your final answer"))
     return _MULTI_ROUND.format(
-        num_rounds=num_rounds, ordinal=ordinal(num_rounds), format=_FORMAT.format(answer="your progress")
+        num_rounds=num_rounds,
+        ordinal=ordinal(num_rounds),
+        format=_FORMAT.format(answer="your progress"),
+        graded=_EARLY_FINISH if early_finish else _FINAL_ROUND,
     )
 
 

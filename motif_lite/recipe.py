@@ -141,11 +141,13 @@ class RolloutSection(_Section):
     num_openings: Annotated[int, Field(ge=2, le=1024)] = 8
     """Openings m per problem: the group that advantages are relative to."""
     num_futures: Annotated[int, Field(ge=1, le=1024)] = 4
-    """Futures k sampled per opening; its reward is their mean."""
+    """Futures k sampled per opening; its reward is their mean. Credit `chain` takes one, whatever stands here."""
     allocation: Literal["fixed", "adaptive"] = "fixed"
     """`fixed`: k futures of every opening, as in the paper. `adaptive`: openings of a group that pass on the same \
 progress share their futures, and the group's m*k go where they settle its advantages; a group of one progress, which \
 has no signal, keeps to one each."""
+    early_finish: bool = False
+    """A reply with a boxed answer inside `<answer>` ends its trajectory, whatever rounds are left."""
     max_prompt_tokens: PositiveInt = 1024
     """Problems whose first prompt is longer are dropped, with a message."""
     system_prompt: str | None = None
@@ -163,12 +165,17 @@ the openings of a step are one call of TRL in any case: problems_per_step * num_
 class TrainingSection(_Section):
     """GRPO, as TRL's GRPOTrainer performs it."""
 
+    credit: Literal["opening", "chain", "tree"] = "opening"
+    """Who is trained on what. `opening`, the paper's: first rounds only, each with the mean over its k futures. \
+`chain`: every round of m chains, with the chain's advantage. `tree`: openings as in the paper, and their futures as \
+well, each against the others of its opening."""
     max_steps: PositiveInt = 300
     """Optimiser steps."""
     problems_per_step: PositiveInt = 1
     """Problems (groups of m openings) per optimiser step."""
     micro_batch_size: Auto | PositiveInt = "auto"
-    """Openings per forward and backward pass; must divide problems_per_step * num_openings. `auto` is the largest \
+    """Openings, or with another credit rounds, per forward and backward pass; must divide those of a step: \
+problems_per_step * num_openings, times n with credit `chain`, times 1 + k (n - 1) with `tree`. `auto` is the largest \
 that the memory plan has room for. Only `bnpo`, which averages over the tokens of such a pass, depends on it."""
     learning_rate: Annotated[float, Field(gt=0, le=1), Finite] = 5e-6
     """Peak learning rate."""
@@ -187,9 +194,11 @@ that the memory plan has room for. Only `bnpo`, which averages over the tokens o
     max_grad_norm: Annotated[float, Field(gt=0, le=1e6), Finite] = 0.1
     """Gradients are clipped to this norm."""
     loss_type: Literal["bnpo", "dr_grpo", "dapo", "grpo"] = "bnpo"
-    """How token losses are averaged; `bnpo`, the reference's, over all tokens of the batch."""
+    """How token losses are averaged; `bnpo`, the reference's, over all tokens of the batch. Credit `chain` and `tree` \
+have a rule of their own: every opening with its futures counts alike, however long they are."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    """What advantages are divided by: the standard deviation of the group, of the batch, or nothing."""
+    """What advantages are divided by: the standard deviation of the group, of the batch, or nothing. (With credit \
+`tree` that of all the problem's futures, or all of the batch's.)"""
     beta: Annotated[float, Field(ge=0, le=1000), Finite] = 0.0
     """Weight of the KL penalty to the base model; 0 is off."""
     epsilon: Annotated[float, Field(gt=0, lt=1), Finite] = 0.2
@@ -260,17 +269,37 @@ class Recipe(_Section):
         """Openings of all problems of a step: one call of TRL, and one optimiser step."""
         return self.training.problems_per_step * self.rollout.num_openings
 
+    @property
+    def futures_per_opening(self) -> int:
+        """Futures that are sampled of each opening."""
+        return 1 if self.training.credit == "chain" else self.rollout.num_futures
+
+    @property
+    def trained_per_opening(self) -> int:
+        """Rounds that are trained for each opening, itself included, where no trajectory ends early."""
+        later = self.futures_per_opening * (self.rollout.num_rounds - 1)
+        return 1 if self.training.credit == "opening" else 1 + later
+
+    @property
+    def trained_per_step(self) -> int:
+        """Rounds that are trained in one optimiser step, at most: the rows of its update."""
+        return self.openings_per_step * self.trained_per_opening
+
     @model_validator(mode="after")
     def _keys_agree(self) -> Self:
         """Rules between sections; all that are broken are reported together."""
         rollout, training, context = self.rollout, self.training, self.model.max_seq_length
-        rows = self.openings_per_step
+        rows = self.trained_per_step
         broken = []
         if training.micro_batch_size != "auto" and rows % training.micro_batch_size:
+            what = "openings" if training.credit == "opening" else "rounds"
             broken.append(
-                f"training.micro_batch_size = {training.micro_batch_size} does not divide the {rows} openings of a "
-                f"step (problems_per_step * num_openings)"
+                f"training.micro_batch_size = {training.micro_batch_size} does not divide the {rows} {what} of a "
+                f"step (problems_per_step * num_openings"
+                + (")" if training.credit == "opening" else f" * {self.trained_per_opening} rounds for each opening)")
             )
+        if training.credit != "opening":
+            broken += self._broken_by_training_later_rounds()
         if self.model.backend != "unsloth":
             for key, given in (
                 ("model.fast_inference", self.model.fast_inference),
@@ -313,6 +342,31 @@ class Recipe(_Section):
         if broken:
             raise ValueError("; ".join(broken))
         return self
+
+    def _broken_by_training_later_rounds(self) -> list[str]:
+        rollout, credit = self.rollout, f'training.credit = "{self.training.credit}"'
+        remedy = 'or set training.credit = "opening"'
+        broken = []
+        if rollout.strategy == "single_round":
+            broken.append(
+                f'{credit} trains later rounds, and rollout.strategy = "single_round" has none; take multi_round, '
+                f"{remedy}"
+            )
+        if rollout.allocation == "adaptive":
+            broken.append(
+                f'{credit} trains futures, so openings cannot share them; set rollout.allocation = "fixed", {remedy}'
+            )
+        if rollout.futures.temperature != rollout.openings.temperature:
+            broken.append(
+                f"{credit} trains all rounds at one temperature; set rollout.futures.temperature to that of "
+                f"rollout.openings, {rollout.openings.temperature:g}, {remedy}"
+            )
+        if self.training.credit == "tree" and rollout.num_futures == 1:
+            broken.append(
+                f"{credit} compares futures with each other, and rollout.num_futures = 1; raise num_futures, or set "
+                f'training.credit = "chain"'
+            )
+        return broken
 
 
 def load(path: Path, overrides: Sequence[str], tables: Tables) -> Recipe:

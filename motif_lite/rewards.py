@@ -16,11 +16,15 @@ ELSEWHERE = 1.0
 
 def answer_score(gold: str, final_reply: str) -> float:
     """2 if the last boxed answer is right and stands inside ``<answer>``, 1 if it is right elsewhere, else 0."""
-    boxed = last_boxed(final_reply)
-    if boxed is None or not is_correct(gold, final_reply):
+    if not is_correct(gold, final_reply):
         return 0.0
-    inside = answer_start(final_reply) <= boxed.start and boxed.end <= answer_end(final_reply)
-    return INSIDE_ANSWER if inside else ELSEWHERE
+    return INSIDE_ANSWER if has_final_answer(final_reply) else ELSEWHERE
+
+
+def has_final_answer(reply: str) -> bool:
+    """Whether the last boxed answer stands inside ``<answer>``."""
+    boxed = last_boxed(reply)
+    return boxed is not None and answer_start(reply) <= boxed.start and boxed.end <= answer_end(reply)
 
 
 def is_solved(trajectory: Trajectory) -> bool:

@@ -13,6 +13,7 @@ from typing import Protocol
 from motif_lite import allocation, prompts, replies
 from motif_lite.policies import Policy
 from motif_lite.recipe import RolloutSection
+from motif_lite.rewards import has_final_answer
 from motif_lite.types import Conversation, OnProgress, Opening, Problem, Sampling, Trajectory, Turn
 
 
@@ -97,11 +98,13 @@ class MultiRound:
     Attributes:
         group_size: So many openings in a row are a group, whose futures go where they are needed and are shared by
             openings that pass on the same progress (`allocation`); None: equally many for each, and its own.
+        early_finish: A final answer ends its trajectory, whatever rounds are left.
     """
 
     system_prompt: str
     num_rounds: int
     group_size: int | None = None
+    early_finish: bool = False
 
     def first_messages(self, problem: Problem) -> Conversation:
         """System prompt and question: round 1 has no progress to show."""
@@ -118,32 +121,40 @@ class MultiRound:
         start: int = 0,
         on_round: OnRound | None = None,
     ) -> Rollouts:
-        """Advance all futures of all openings together, round by round."""
+        """Advance all futures of all openings together, round by round; one that has ended is kept as it is."""
         first = [Trajectory(problem, (turn,)) for problem, turn in openings]
         group_size = self.group_size if num_futures > 1 else None  # one each, as in evaluation, is one each
         counts = [num_futures] * len(first)
         if group_size is not None:
             second = [self._next_prompt(policy, path, 2, sampling)[0] for path in first]
             counts = _allotted(second, num_futures, group_size)
+        counts = [1 if self._has_ended(path) else count for path, count in zip(first, counts, strict=True)]
         places = [(opening, future) for opening, count in enumerate(counts) for future in range(count)]
         paths, num_cut = [first[opening] for opening, _ in places], 0
         for round_number in range(2, self.num_rounds + 1):
-            fitted = [self._next_prompt(policy, path, round_number, sampling) for path in paths]
+            open_ = [number for number, path in enumerate(paths) if not self._has_ended(path)]
+            if not open_:
+                break
+            fitted = [self._next_prompt(policy, paths[number], round_number, sampling) for number in open_]
             num_cut += sum(was_cut for _, was_cut in fitted)
             rendered = [prompt for prompt, _ in fitted]
-            on_progress = on_round(round_number, self.num_rounds, len(paths)) if on_round else None
-            seeds = [derive_seed(seed, "round", round_number, start + opening, future) for opening, future in places]
-            written = policy.generate(rendered, sampling, seeds=seeds, on_progress=on_progress)
-            paths = [
-                Trajectory(path.problem, (*path.turns, Turn(prompt, reply)))
-                for path, prompt, reply in zip(paths, rendered, written, strict=True)
+            on_progress = on_round(round_number, self.num_rounds, len(open_)) if on_round else None
+            seeds = [
+                derive_seed(seed, "round", round_number, start + opening, future)
+                for opening, future in (places[number] for number in open_)
             ]
+            written = policy.generate(rendered, sampling, seeds=seeds, on_progress=on_progress)
+            for number, prompt, reply in zip(open_, rendered, written, strict=True):
+                paths[number] = Trajectory(paths[number].problem, (*paths[number].turns, Turn(prompt, reply)))
         rest = iter(paths)
         done = [
             Opening(problem, turn, tuple(islice(rest, count)))
             for (problem, turn), count in zip(openings, counts, strict=True)
         ]
         return Rollouts(tuple(done if group_size is None else _sharing(done, group_size)), num_cut)
+
+    def _has_ended(self, path: Trajectory) -> bool:
+        return self.early_finish and has_final_answer(path.final.text)
 
     def _next_prompt(self, policy: Policy, path: Trajectory, round_number: int, sampling: Sampling) -> tuple[str, bool]:
         """The rendered prompt of a round, and whether the progress had to be cut to fit the context."""
@@ -173,8 +184,14 @@ def _allotted(second_prompts: Sequence[str], num_futures: int, group_size: int) 
 
 
 def _sharing(openings: Sequence[Opening], group_size: int) -> list[Opening]:
-    """Lend each opening the futures of those in its group whose second prompt is the same, letter by letter."""
-    keys = [(index // group_size, opening.futures[0].turns[1].prompt) for index, opening in enumerate(openings)]
+    """Lend each opening the futures of those in its group whose second prompt is the same, letter by letter.
+
+    An opening that has ended in its first round has none to lend.
+    """
+    keys = [
+        (index // group_size, opening.futures[0].turns[1].prompt if len(opening.futures[0].turns) > 1 else index)
+        for index, opening in enumerate(openings)
+    ]
     return [
         replace(opening, shared=tuple(
             future
@@ -184,6 +201,28 @@ def _sharing(openings: Sequence[Opening], group_size: int) -> list[Opening]:
         ))
         for opening, key in zip(openings, keys, strict=True)
     ]  # fmt: skip
+
+
+def write_openings(
+    policy: Policy,
+    strategy: Strategy,
+    problems: Sequence[Problem],
+    sampling: Sampling,
+    *,
+    seed: int,
+    start: int = 0,
+    on_round: OnRound | None = None,
+) -> list[tuple[Problem, Turn]]:
+    """One opening per problem; those of equal problems are fastest next to each other.
+
+    Args:
+        start: Number of the first one, see `Strategy.continue_openings`.
+    """
+    rendered = [policy.render(strategy.first_messages(problem)) for problem in problems]
+    on_progress = on_round(1, strategy.num_rounds, len(problems)) if on_round else None
+    seeds = [derive_seed(seed, "round", 1, opening) for opening in range(start, start + len(rendered))]
+    written = policy.generate(rendered, sampling, seeds=seeds, on_progress=on_progress)
+    return [(problem, Turn(prompt, reply)) for problem, prompt, reply in zip(problems, rendered, written, strict=True)]
 
 
 def think(
@@ -202,11 +241,7 @@ def think(
     Args:
         start: Number of the first problem; what is thought is the same in one call for all and in several for parts.
     """
-    rendered = [policy.render(strategy.first_messages(problem)) for problem in problems]
-    on_progress = on_round(1, strategy.num_rounds, len(problems)) if on_round else None
-    seeds = [derive_seed(seed, "round", 1, opening) for opening in range(start, start + len(rendered))]
-    written = policy.generate(rendered, openings, seeds=seeds, on_progress=on_progress)
-    first = [(problem, Turn(prompt, reply)) for problem, prompt, reply in zip(problems, rendered, written, strict=True)]
+    first = write_openings(policy, strategy, problems, openings, seed=seed, start=start, on_round=on_round)
     rollouts = strategy.continue_openings(policy, first, 1, futures, seed=seed, start=start, on_round=on_round)
     return [opening.futures[0] for opening in rollouts.openings]
 
@@ -219,8 +254,13 @@ def _single_round(section: RolloutSection) -> Strategy:
 def _multi_round(section: RolloutSection) -> Strategy:
     prompt = section.system_prompt
     if prompt is None:
-        prompt = prompts.system_prompt(section.num_rounds)
-    return MultiRound(prompt, section.num_rounds, section.num_openings if section.allocation == "adaptive" else None)
+        prompt = prompts.system_prompt(section.num_rounds, early_finish=section.early_finish)
+    return MultiRound(
+        prompt,
+        section.num_rounds,
+        section.num_openings if section.allocation == "adaptive" else None,
+        section.early_finish,
+    )
 
 
 STRATEGIES: dict[str, Callable[[RolloutSection], Strategy]] = {

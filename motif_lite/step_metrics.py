@@ -15,11 +15,12 @@ from typing import Any
 
 from motif_lite import statistics
 from motif_lite.answers import is_beyond_judging, is_correct
+from motif_lite.credit import TrainedRound
 from motif_lite.recipe import Recipe
 from motif_lite.replies import has_soft_format, progress
 from motif_lite.rewards import is_solved
 from motif_lite.rollout import Rollouts
-from motif_lite.types import Opening, Reply, Trajectory
+from motif_lite.types import Opening, Reply, Trajectory, Turn
 
 StepsDone = Callable[[str, str], int | None]
 
@@ -36,10 +37,12 @@ def summarize(
     planned_bytes: Mapping[str, int],
     trainer_logs: Mapping[str, Any],
     steps_done: StepsDone | None,
+    trained: Sequence[TrainedRound] = (),
 ) -> dict[str, Any]:
     """One line of metrics.jsonl.
 
     Args:
+        trained: Rounds that the step trained, where those are not just the openings.
         rewards: By name, one per opening.
         seconds: By phase.
         peak_bytes: By phase, where it could be measured.
@@ -53,6 +56,7 @@ def summarize(
     totals = total_rewards(recipe, rewards)
     accuracy_by_round = _accuracy_by_round(rollouts.openings)
     tokens = {"openings": _num_tokens(openings), "futures": _num_tokens(later)}
+    updated = [each.turn.reply for each in trained] if trained else openings
     metrics: dict[str, Any] = {
         "step": step,
         "reward": fmean(totals),
@@ -70,40 +74,55 @@ def summarize(
             "openings": tokens["openings"] / len(openings),
             "futures": tokens["futures"] / max(1, len(later)),
         },
+        "prompts": {"openings": len(openings), "futures": len(later), "update": len(updated)},
         "tokens": tokens,
+        "trained_tokens": _num_tokens(updated),
         "seconds": dict(seconds),
         "tokens_per_second": {phase: tokens[phase] / seconds[phase] for phase in tokens if seconds.get(phase)},
         "peak_memory_bytes": dict(peak_bytes),
         "planned_memory_bytes": dict(planned_bytes),
     }
+    if trained:
+        metrics["rewards_by_round"] = _rewards_by_round(trained)
+        metrics["groups_without_signal"] = _share_without_advantage(trained, recipe.rollout.num_openings)
     if steps_done is not None:
         metrics["round_correct"] = round_correct(rollouts.openings, steps_done)
     return metrics | {key: trainer_logs[key] for key in _TRAINER_KEYS if key in trainer_logs}
 
 
 def lines(
-    step: int, recipe: Recipe, rollouts: Rollouts, rewards: Mapping[str, list[float]]
+    step: int,
+    recipe: Recipe,
+    rollouts: Rollouts,
+    rewards: Mapping[str, list[float]],
+    trained: Sequence[TrainedRound] = (),
 ) -> Iterator[dict[str, Any]]:
     """Lines of rollouts.jsonl, one per opening.
+
+    Where ``trained`` names more than the openings, each reply has its own rewards, advantage and weight.
 
     ``accuracy`` and its ``interval`` are over ``futures_used``: the opening's own, which follow, and those that it
     shares, which stand on the lines of the openings that they were sampled for. A single round has none of the three.
     """
+    credited = {(each.opening, each.future, each.index): _credit(each) for each in trained}
     for index, opening in enumerate(rollouts.openings):
         yield {
             "step": step,
             "problem": opening.problem.id,
             "question": opening.problem.question,
             "gold": opening.problem.gold,
-            "opening": _turn(opening.turn.prompt, opening.turn.reply),
+            "opening": _turn(opening.turn) | credited.get((index, None, 0), {}),
             "rewards": {name: values[index] for name, values in rewards.items()},
-            **_value(opening, recipe.evaluation.confidence),
+            **({} if recipe.rollout.strategy == "single_round" else _value(opening, recipe.evaluation.confidence)),
             "futures": [
                 {
-                    "rounds": [_turn(turn.prompt, turn.reply) for turn in future.turns[1:]],
+                    "rounds": [
+                        _turn(turn) | credited.get((index, number, later), {})
+                        for later, turn in enumerate(future.turns[1:], start=1)
+                    ],
                     "correct": is_solved(future),
                 }
-                for future in opening.futures
+                for number, future in enumerate(opening.futures)
             ],
         }
 
@@ -111,14 +130,18 @@ def lines(
 def total_rewards(recipe: Recipe, rewards: Mapping[str, list[float]]) -> list[float]:
     """The weighted sum that advantages are computed from, per opening."""
     return [
-        sum(recipe.rewards[name] * value for name, value in zip(rewards, values, strict=True))
-        for values in zip(*rewards.values(), strict=True)
+        total_reward(recipe, dict(zip(rewards, values, strict=True))) for values in zip(*rewards.values(), strict=True)
     ]
+
+
+def total_reward(recipe: Recipe, rewards: Mapping[str, float]) -> float:
+    """The weighted sum of one opening's rewards, or of one round's."""
+    return sum(recipe.rewards[name] * value for name, value in rewards.items())
 
 
 def round_correct(openings: Sequence[Opening], steps_done: StepsDone) -> list[float | None]:
     """By round, the share that comes out right among those that went in right; None where none went in."""
-    num_rounds = len(openings[0].futures[0].turns)
+    num_rounds = _num_rounds(openings)
     went_in, came_out = [0.0] * num_rounds, [0.0] * num_rounds
     for opening in openings:
         for future in opening.futures:
@@ -135,13 +158,19 @@ def _is_true(trajectory: Trajectory, reply: Reply, steps_done: StepsDone) -> boo
     return is_correct(problem.gold, reply.text) or steps_done(problem.question, progress(reply.text)) is not None
 
 
+def _num_rounds(openings: Sequence[Opening]) -> int:
+    """Of the longest trajectory: others may have ended early."""
+    return max(len(future.turns) for opening in openings for future in opening.futures)
+
+
 def _accuracy_by_round(openings: Sequence[Opening]) -> list[float]:
+    """Trajectories that have ended keep the answer that they ended with."""
     return [
         fmean(
-            fmean(is_correct(opening.problem.gold, future.turns[index].reply.text) for future in opening.futures)
+            fmean(is_correct(opening.problem.gold, future.turns[:end][-1].reply.text) for future in opening.futures)
             for opening in openings
         )
-        for index in range(len(openings[0].futures[0].turns))
+        for end in range(1, _num_rounds(openings) + 1)
     ]
 
 
@@ -155,8 +184,6 @@ def _num_beyond_judging(rollouts: Rollouts) -> int:
 
 
 def _value(opening: Opening, confidence: float) -> dict[str, Any]:
-    if len(opening.futures[0].turns) == 1:
-        return {}  # the opening is all there is to know
     solved = {str(index): [is_solved(future)] for index, future in enumerate(opening.evidence)}
     return {
         "futures_used": len(solved),
@@ -184,5 +211,29 @@ def _num_tokens(replies: list[Reply]) -> int:
     return sum(reply.num_tokens for reply in replies)
 
 
-def _turn(prompt: str, reply: Reply) -> dict[str, Any]:
-    return {"prompt": prompt, "reply": reply.text, "tokens": reply.num_tokens, "finish": reply.finish}
+def _turn(turn: Turn) -> dict[str, Any]:
+    reply = turn.reply
+    return {"prompt": turn.prompt, "reply": reply.text, "tokens": reply.num_tokens, "finish": reply.finish}
+
+
+def _credit(trained: TrainedRound) -> dict[str, Any]:
+    return {"rewards": trained.rewards, "advantage": trained.advantage, "weight": trained.weight}
+
+
+def _rewards_by_round(trained: Sequence[TrainedRound]) -> dict[str, list[float]]:
+    """By name, the mean over the rounds that were trained: of first ones, of second ones, and so on."""
+    by_round: dict[int, list[TrainedRound]] = {}
+    for each in sorted(trained, key=lambda each: each.index):
+        by_round.setdefault(each.index, []).append(each)
+    return {
+        name: [fmean(each.rewards[name] for each in those) for those in by_round.values()]
+        for name in trained[0].rewards
+    }
+
+
+def _share_without_advantage(trained: Sequence[TrainedRound], group: int) -> float:
+    strongest: dict[int, float] = {}
+    for each in trained:
+        number = each.opening // group
+        strongest[number] = max(strongest.get(number, 0.0), abs(each.advantage))
+    return fmean(value < 1e-6 for value in strongest.values())

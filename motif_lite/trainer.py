@@ -1,7 +1,8 @@
-"""TRL's trainer, or what Unsloth makes of it, with two differences: how it saves, and what it does out of memory.
+"""TRL's trainer, or what Unsloth makes of it, with differences in saving, out of memory, and in whom it credits.
 
-A checkpoint counts once it is sealed (`sealing`). An update that does not fit into memory is made anew in smaller
-pieces, with the same gradient: only sums of numbers are made in another order.
+Where later rounds are trained, they come with advantages of their own (`training_step`). A checkpoint counts once it is
+sealed (`sealing`). An update that does not fit into memory is made anew in smaller pieces, with the same gradient: only
+sums of numbers are made in another order.
 
 Imports TRL, so it is imported only after the policy has been loaded, see `training`.
 """
@@ -20,6 +21,7 @@ from motif_lite.errors import RunError, TrainingError
 from motif_lite.policies.local import free_memory_of, is_out_of_memory
 from motif_lite.progress import Observer
 from motif_lite.run_dir import RunDirectory
+from motif_lite.training_step import RoundsStep
 
 _UNSAFE = "training_args.bin"
 """A pickle of whole objects that transformers writes into checkpoints; nothing reads it."""
@@ -35,16 +37,35 @@ class Trainer(GRPOTrainer):
         run: Where checkpoints belong.
         keep_checkpoints: How many of them stay.
         observer: Told when memory runs out.
+        rounds: What is trained beside openings; None where TRL samples openings and trains nothing else.
         options: For TRL.
     """
 
-    def __init__(self, run: RunDirectory, keep_checkpoints: int, observer: Observer, **options: Any) -> None:
+    def __init__(
+        self, run: RunDirectory, keep_checkpoints: int, observer: Observer, rounds: RoundsStep | None, **options: Any
+    ) -> None:
+        if rounds is not None:
+            options["rollout_func"] = self._roll_out
         super().__init__(**options)
+        self._rounds = rounds
         self._run, self._keep_checkpoints, self._observer = run, keep_checkpoints, observer
         self._width = self.args.per_device_train_batch_size
         """Openings in one piece of an update."""
         self._again = False
         """A micro-batch is being made anew: its rollouts are there already."""
+
+    def _roll_out(self, prompts: Any, trainer: Any) -> dict[str, Any]:
+        """TRL's ``rollout_func``: prompts are first rounds', and do not tell which problem they are of."""
+        assert self._rounds is not None
+        return self._rounds.roll_out(self._problem_ids, self.state.global_step)
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        """Rows for several updates; later rounds bring advantages of their own, not relative to TRL's groups."""
+        self._problem_ids = [row["problem_id"] for row in inputs]
+        scored = super()._generate_and_score_completions(inputs)
+        if self._rounds is not None:
+            scored["advantages"] = scored["advantages"].new_tensor(self._rounds.advantages)
+        return scored
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch forward and backward, in smaller pieces after running out of memory.

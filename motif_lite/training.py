@@ -1,8 +1,6 @@
-"""A recipe to GRPO: TRL trains the openings, and our reward callables roll them out into futures.
+"""A recipe to GRPO: what TRL's trainer is told, and what is written down after each of its steps.
 
-This is the paper's credit: only first rounds are trained, each rewarded with the mean over its k futures, which
-are sampled from the policy as it stands at that step. TRL calls every reward in turn with the same completions;
-the first call of a step rolls the futures out, the others read what it found.
+What happens within a step, rollouts and rewards, is in `training_step`.
 
 TRL is imported at the top, so this module is itself imported only after the policy has been loaded: Unsloth
 replaces TRL's trainer when it is imported.
@@ -21,17 +19,16 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from trl import GRPOConfig
 
 from motif_lite import step_metrics
-from motif_lite.errors import MotifError, TrainingError
-from motif_lite.memory import Estimate
-from motif_lite.metering import PhaseMeter
+from motif_lite.errors import TrainingError
+from motif_lite.memory import Estimate, longest_trained
 from motif_lite.policies import TrainablePolicy
 from motif_lite.progress import Observer
 from motif_lite.recipe import Recipe, decided
-from motif_lite.rewards import REWARDS
-from motif_lite.rollout import Rollouts, Strategy, derive_seed
+from motif_lite.rollout import Strategy
 from motif_lite.run_dir import RunDirectory
 from motif_lite.trainer import Trainer
-from motif_lite.types import Conversation, Opening, Problem, Turn
+from motif_lite.training_step import OpeningStep, RoundsStep, TrainingStep
+from motif_lite.types import Problem
 
 _log = logging.getLogger(__name__)
 
@@ -71,11 +68,13 @@ def train(
     _in_order(policy.model)
     folder, step_reached = run.newest_checkpoint() or (None, 0)
     run.forget_after(step_reached)
-    step = TrainingStep(recipe, policy, strategy, problems, observer, planned, steps_done)
+    kind = OpeningStep if recipe.training.credit == "opening" else RoundsStep
+    step = kind(recipe, policy, strategy, problems, observer, planned, steps_done)
     trainer = Trainer(
         run,
         recipe.training.keep_checkpoints,
         observer,
+        rounds=step if isinstance(step, RoundsStep) else None,
         model=policy.model,
         processing_class=policy.tokenizer,
         reward_funcs=step.reward_callables(),
@@ -107,7 +106,7 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> dict[
     """Every field that matters is set: defaults differ between TRL versions, and Unsloth replaces many."""
     rollout, training = recipe.rollout, recipe.training
     micro_batch_size = decided(training.micro_batch_size)
-    accumulation = recipe.openings_per_step // micro_batch_size
+    accumulation = recipe.trained_per_step // micro_batch_size
     on_cpu = policy.device_type == "cpu"
     half = _half_precision(on_cpu, recipe.model.dtype)
     return dict(  # noqa: C408  # the keyword arguments of a call
@@ -121,13 +120,13 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> dict[
         per_device_train_batch_size=micro_batch_size,
         gradient_accumulation_steps=accumulation,
         steps_per_generation=accumulation,
-        num_generations=rollout.num_openings,
+        num_generations=rollout.num_openings * recipe.trained_per_opening,
         num_iterations=1,
         shuffle_dataset=True,
         dataloader_num_workers=0,
         remove_unused_columns=False,
-        # openings
-        max_completion_length=rollout.openings.max_tokens,
+        # openings, and where later rounds are trained the longest of all
+        max_completion_length=longest_trained(recipe)[1],
         temperature=rollout.openings.temperature,
         top_p=rollout.openings.top_p,
         top_k=rollout.openings.top_k,
@@ -135,7 +134,7 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> dict[
         repetition_penalty=1.0,
         use_vllm=False,
         # loss
-        loss_type=training.loss_type,
+        loss_type=training.loss_type if training.credit == "opening" else "dapo",  # weights are in the advantages
         beta=training.beta,
         epsilon=training.epsilon,
         epsilon_high=training.epsilon,
@@ -170,100 +169,6 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> dict[
     )
 
 
-class TrainingStep:
-    """One step's rollouts, rewards and measurements, gathered while TRL performs it."""
-
-    def __init__(
-        self,
-        recipe: Recipe,
-        policy: TrainablePolicy,
-        strategy: Strategy,
-        problems: Sequence[Problem],
-        observer: Observer,
-        planned: Estimate | None,
-        steps_done: Callable[[str, str], int | None] | None,
-    ) -> None:
-        self.recipe, self.policy, self.strategy, self.observer = recipe, policy, strategy, observer
-        self.planned_bytes = planned.measurable(policy.device_type) if planned else {}
-        self.steps_done = steps_done
-        self.meter = PhaseMeter(policy.device_type)
-        self.rollouts = Rollouts(())
-        self.rewards: dict[str, list[float]] = {}
-        self._problems = {problem.id: problem for problem in problems}
-        self._completions: object = None
-
-    def reward_callables(self) -> list["RewardCallable"]:
-        """One callable per reward of the recipe, in its order, for TRL."""
-        return [RewardCallable(name, self) for name in self.recipe.rewards]
-
-    def roll_out(
-        self, prompts: list[Conversation], completion_ids: list[list[int]], problem_ids: list[str], step: int
-    ) -> None:
-        """Continue the openings that TRL has sampled to the last round, and score them."""
-        self.meter.start("futures")
-        stop = self.recipe.rollout.openings.stop
-        openings = [
-            (self._problems[name], Turn(self.policy.render(prompt), self.policy.read_reply(ids, stop)))
-            for name, prompt, ids in zip(problem_ids, prompts, completion_ids, strict=True)
-        ]
-        self.rollouts = self.strategy.continue_openings(
-            self.policy,
-            openings,
-            self.recipe.rollout.num_futures,
-            self.recipe.rollout.futures,
-            seed=derive_seed(self.recipe.seed, "futures", step),
-            on_round=self._on_round,
-        )
-        self.observer.phase("grading", f"{len(openings)} openings")
-        self.rewards = {
-            name: [_reward(name, opening, step + 1) for opening in self.rollouts.openings]
-            for name in self.recipe.rewards
-        }
-        self.observer.phase("update", f"{len(openings)} openings")
-        self.meter.start("update")
-
-    def column(
-        self,
-        reward: str,
-        prompts: list[Conversation],
-        completions: object,
-        completion_ids: list[list[int]],
-        problem_id: list[str],
-        step: int,
-    ) -> list[float]:
-        """One reward of every opening; the first call with new completions rolls them out."""
-        if completions is not self._completions:
-            self.roll_out(prompts, completion_ids, problem_id, step)
-            self._completions = completions
-        return self.rewards[reward]
-
-    def _on_round(self, round_number: int, num_rounds: int, width: int) -> Callable[[int, int], None]:
-        self.observer.phase("futures", f"round {round_number} of {num_rounds}, {width} replies")
-        return self.observer.advance
-
-
-class RewardCallable:
-    """What TRL calls for one reward; its name is the reward's."""
-
-    def __init__(self, name: str, step: TrainingStep) -> None:
-        self.__name__ = name
-        self._step = step
-
-    def __call__(
-        self,
-        prompts: list[Conversation],
-        completions: object,
-        completion_ids: list[list[int]],
-        problem_id: list[str],
-        trainer_state: TrainerState,
-        **_: Any,
-    ) -> list[float]:
-        """One reward per completion."""
-        return self._step.column(
-            self.__name__, prompts, completions, completion_ids, problem_id, trainer_state.global_step
-        )
-
-
 class _StepCallback(TrainerCallback):
     """Times the phases that TRL owns, and writes each finished step down."""
 
@@ -276,8 +181,7 @@ class _StepCallback(TrainerCallback):
         """Of every step so far, whether its update was skipped."""
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        width = self.recipe.openings_per_step
-        self.observer.phase("openings", f"round 1 of {self.step.strategy.num_rounds}, {width} replies")
+        self.step.on_round(1, self.step.strategy.num_rounds, self.recipe.openings_per_step)
         self.step.meter.start("openings")
 
     def on_pre_optimizer_step(
@@ -304,11 +208,11 @@ class _StepCallback(TrainerCallback):
         seconds, peak_bytes = self.step.meter.take()
         metrics = step_metrics.summarize(
             state.global_step, self.recipe, self.step.rollouts, self.step.rewards, seconds, peak_bytes,
-            self.step.planned_bytes, _numbers(logs, self.skipped[-1]), self.step.steps_done,
+            self.step.planned_bytes, _numbers(logs, self.skipped[-1]), self.step.steps_done, self.step.trained,
         )  # fmt: skip
         metrics["update_skipped"] = self.skipped[-1]
         self.run.append_rollouts(
-            step_metrics.lines(state.global_step, self.recipe, self.step.rollouts, self.step.rewards)
+            step_metrics.lines(state.global_step, self.recipe, self.step.rollouts, self.step.rewards, self.step.trained)
         )
         self.run.append_metrics(metrics)
         self.observer.step(metrics, self.recipe.training.max_steps)
@@ -322,27 +226,6 @@ class _StepCallback(TrainerCallback):
                 f"their rollouts are in {self.run.root / 'rollouts.jsonl'}. Start a new run with a lower "
                 f"training.learning_rate, or with model.dtype = 'float32'"
             )
-
-
-def _reward(name: str, opening: Opening, step: int) -> float:
-    """One reward of one opening.
-
-    Raises:
-        TrainingError: The reward raises, or what it gives is not a number.
-    """
-    try:
-        value = float(REWARDS[name](opening))
-        if not math.isfinite(value):
-            raise ValueError(f"it gave {value}")
-        return value
-    except MotifError:
-        raise
-    except Exception as error:  # a reward is the user's own code
-        _log.info("reward %s on the opening %r", name, opening.turn.reply.text, exc_info=True)
-        raise TrainingError(
-            f"reward {name}: failed in step {step} on an opening of problem {opening.problem.id} "
-            f"({type(error).__name__}: {error}); run.log has the opening; mend the reward, then go on with --resume"
-        ) from error
 
 
 def _numbers(logs: dict[str, Any], skipped: bool) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_greedy_replies_equal_those_of_generate_on_each_prompt_alone(policy: Loc
 
 
 def _generated_alone(policy: LocalPolicy, prompt: str) -> list[int]:
-    tokens = torch.tensor([policy._encode(prompt)])
+    tokens = torch.tensor([policy.encode(prompt)])
     config = GenerationConfig(
         max_new_tokens=GREEDY.max_tokens, eos_token_id=policy.stop_ids, pad_token_id=policy.tokenizer.pad_token_id
     )
@@ -87,7 +87,7 @@ def test_log_probabilities_are_those_of_a_plain_forward_pass(policy: LocalPolicy
     policy.max_width = 4
     policy.model.eval()
     for prompt, reply in zip(prompts, write(policy, prompts, sampling), strict=True):
-        start = policy._encode(prompt)
+        start = policy.encode(prompt)
         with torch.no_grad():
             logits = policy.model(input_ids=torch.tensor([[*start, *reply.token_ids]])).logits[0]
         plain = logits.log_softmax(-1)[len(start) - 1 : -1].gather(-1, torch.tensor(reply.token_ids)[:, None])[:, 0]

@@ -72,6 +72,9 @@ class TrainablePolicy(Policy, Protocol):
     def plain(self, conversation: Conversation) -> Conversation:
         """The conversation as `render` writes it, for who applies the chat template on his own."""
 
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text, as `generate` reads it."""
+
     def read_reply(self, ids: list[int], stop: Sequence[str] = ()) -> Reply:
         """Generated token ids as a reply; what follows the first end of turn is left out.
 

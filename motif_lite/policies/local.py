@@ -69,7 +69,7 @@ class LocalPolicy:
         question = "a question"
         for is_missing, complaint in (
             (not self.stop_ids, "its tokenizer has no token that ends a turn; is the folder complete?"),
-            (not self._encode(question), "its tokenizer reads no text; is tokenizer.json missing?"),
+            (not self.encode(question), "its tokenizer reads no text; is tokenizer.json missing?"),
             (question not in self.render([{"role": "user", "content": question}]), "its chat template leaves out what "
              "the user says; mend the template"),
         ):  # fmt: skip
@@ -94,11 +94,11 @@ class LocalPolicy:
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of a rendered text."""
-        return len(self._encode(text))
+        return len(self.encode(text))
 
     def keep_end(self, text: str, max_tokens: int) -> str:
         """The end of a text, of at most so many tokens."""
-        kept: str = self.tokenizer.decode(self._encode(text)[-max_tokens:] if max_tokens > 0 else [])
+        kept: str = self.tokenizer.decode(self.encode(text)[-max_tokens:] if max_tokens > 0 else [])
         return kept
 
     def generate(
@@ -118,7 +118,7 @@ class LocalPolicy:
             ModelError: There is not enough memory for one sequence.
         """
         requests = [
-            Request(index, self._encode(prompt), seed)
+            Request(index, self.encode(prompt), seed)
             for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
         ]
         return [self._reply(written) for written in self._write(requests, sampling, on_progress)]
@@ -190,7 +190,8 @@ class LocalPolicy:
     def _generation_mode(self) -> AbstractContextManager[None]:
         return generation_mode(self.model)
 
-    def _encode(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text, as `generate` reads it."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 

@@ -253,7 +253,7 @@ def test_replies_of_an_engine_are_read_as_all_others(policy: LocalPolicy, monkey
 
     class Engine:
         def sequences(self, requests: list[Request], sampling: Sampling) -> Iterator[tuple[int, Written]]:
-            assert [request.ids for request in requests] == [policy._encode(text) for text in texts]
+            assert [request.ids for request in requests] == [policy.encode(text) for text in texts]
             yield 1, Written(letters, [-1.0, -2.0], "length")
             yield 0, Written([*letters, end], [-1.0, -2.0, -3.0], "stop")
 
