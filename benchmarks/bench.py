@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motif_lite import pipeline, planning, policies, shapes
+from motif_lite import pipeline, planning, policies, sealing, shapes
 from motif_lite import recipe as recipes
 from motif_lite.planning import Plan
 from motif_lite.run_dir import RunDirectory, holds_run
@@ -33,6 +33,12 @@ Watch = Callable[["subprocess.Popen[bytes]"], None]
 
 class CheckError(Exception):
     """A row could not be measured."""
+
+
+def _is_trained(run: RunDirectory, max_steps: int) -> bool:
+    """Whether a run was trained for so many steps and left its adapter whole."""
+    step = sealing.step_of(run.adapter)
+    return step is not None and step >= max_steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,21 +154,21 @@ class Bench:
             CheckError: It fails.
         """
         run = RunDirectory(self.out / "runs" / name)
-        if run.is_trained(max_steps):
+        if _is_trained(run, max_steps):
             return run
         if holds_run(run.root):
             self._resumed_mark(name).touch()
             self._run(name, ["--resume", "--out", str(run.root)])
         else:
             self._begin(run, [*changes, f"training.max_steps={max_steps}"])
-        if not run.is_trained(max_steps):
+        if not _is_trained(run, max_steps):
             raise CheckError(f"the run ended, but {run.root} is not complete")
         return run
 
     def train_in_one_go(self, name: str, *changes: str, max_steps: int) -> RunDirectory:
         """A run that was never interrupted; one that was is thrown away."""
         run = RunDirectory(self.out / "runs" / name)
-        if not run.is_trained(max_steps):
+        if not _is_trained(run, max_steps):
             shutil.rmtree(run.root, ignore_errors=True)
         return self.train(name, *changes, max_steps=max_steps)
 

@@ -378,7 +378,10 @@ class _Silence:
     def advance(self, done: int, total: int) -> None:
         pass
 
-    def step(self, metrics: Figures, num_steps: int) -> None:
+    def step(self, metrics: Figures) -> None:
+        pass
+
+    def mark(self, mark: Figures) -> None:
         pass
 
     def opening(self, opening: Opening, score: float) -> None:
@@ -420,20 +423,23 @@ def lora_is_live(bench: Bench) -> Finding:
 
 def _train_and_look(bench: Bench, loaded: Loaded) -> _LookingStrategy:
     from motif_lite import training
+    from motif_lite.evaluation import Marks
 
     recipe = _two_short_steps(loaded.plan.recipe, bench.settings.futures)
     strategy = _LookingStrategy(STRATEGIES["multi_round"](recipe.rollout), recipe.rollout.futures.max_tokens)
     run = RunDirectory(bench.out / "runs" / "lora")
     shutil.rmtree(run.root, ignore_errors=True)
     run.root.mkdir(parents=True)
+    silence = _Silence()
     training.train(
         recipe,
         loaded.policy,
         strategy,
         data.load(recipe.data.as_source(), role="train", seed=recipe.seed)[:64],
         run,
-        _Silence(),
+        silence,
         planned=loaded.plan.estimate,
+        marks=Marks(recipe, loaded.policy, [], run, silence),
         steps_done=None,
         stop_requested=lambda: False,
     )

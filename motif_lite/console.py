@@ -54,7 +54,7 @@ class RunConsole:
         self._phase, self._detail, self._phase_started = "starting", "", time.monotonic()
         self._done, self._total = 0, 0
         self._metrics: dict[str, Any] = {}
-        self._num_steps = 0
+        self._marks: list[dict[str, Any]] = []
         self._step_seconds: deque[float] = deque(maxlen=10)
         self._rewards: deque[float] = deque(maxlen=_HISTORY)
         self._accuracies: deque[float] = deque(maxlen=_HISTORY)
@@ -91,14 +91,14 @@ class RunConsole:
         if not self._live and time.monotonic() - self._spoke > _SILENCE_SECONDS:
             self._say(f"  {self._phase}: {self._detail}: {percent(done / total)}")
 
-    def step(self, metrics: dict[str, Any], num_steps: int) -> None:
+    def step(self, metrics: dict[str, Any]) -> None:
         """A training step is over."""
-        self._metrics, self._num_steps = metrics, num_steps
+        self._metrics = metrics
         self._step_seconds.append(sum(metrics["seconds"].values()))
         self._rewards.append(metrics["reward"])
         self._accuracies.append(metrics["accuracy"])
         if not self._live:
-            self._say(step_line(metrics, num_steps))
+            self._say(step_line(metrics))
 
     def opening(self, opening: Opening, score: float) -> None:
         """A sample to show."""
@@ -108,6 +108,12 @@ class RunConsole:
         """A measurement is done."""
         text = f"{benchmark} {when}, {strategy}, {decoding}: {share(result)}"
         self._say(f"  {text}")
+
+    def mark(self, mark: dict[str, Any]) -> None:
+        """Held-out problems were measured along the way."""
+        self._marks.append(mark)
+        if not self._live:
+            self._say(f"  {mark_line(mark)}")
 
     def note(self, text: str) -> None:
         """Say something once."""
@@ -151,16 +157,16 @@ class RunConsole:
         return row
 
     def _step_progress(self) -> RenderableType:
-        step = self._metrics["step"]
+        step, num_steps = self._metrics["step"], expected_steps(self._metrics)
         seconds = sum(self._step_seconds) / len(self._step_seconds)
         row = Table.grid(padding=(0, 1), expand=True)
         row.add_column(width=1)
         row.add_column(ratio=3)
         row.add_column(ratio=1)
         row.add_column(width=12, justify="right")
-        label = Text.assemble(("step", "bold"), f"  {step} of {self._num_steps}, {seconds:.1f} s each")
-        left = duration(seconds * (self._num_steps - step))
-        row.add_row("", label, ProgressBar(total=self._num_steps, completed=step), Text(f"{left} left", style="dim"))
+        label = Text.assemble(("step", "bold"), f"  {step} of {num_steps}, {seconds:.1f} s each")
+        left = duration(seconds * (num_steps - step))
+        row.add_row("", label, ProgressBar(total=num_steps, completed=step), Text(f"{left} left", style="dim"))
         return row
 
     def _figures(self) -> RenderableType:
@@ -171,7 +177,12 @@ class RunConsole:
             table.add_column(no_wrap=True)
         table.add_row("reward", f"{metrics['reward']:.2f}", Text(sparkline(self._rewards, width), style="green"))
         table.add_row("accuracy", percent(metrics["accuracy"]), Text(sparkline(self._accuracies, width), style="green"))
+        if self._marks:
+            shown = Text(sparkline([mark["accuracy"] for mark in self._marks], width), style="green")
+            table.add_row("held out", percent(self._marks[-1]["accuracy"]), shown)
         facts = _facts(metrics)
+        if self._marks:
+            facts.append(("last held out", mark_line(self._marks[-1]).partition(": ")[2]))
         per_row = 2 if self._console.width >= 100 else 1
         grid = Table.grid(padding=(0, 3, 0, 0))
         for start in range(0, len(facts), per_row):
@@ -201,12 +212,27 @@ def print_text(console: Console, text: str) -> None:
     console.print(Text(printable(text)), soft_wrap=True)
 
 
-def step_line(metrics: dict[str, Any], num_steps: int) -> str:
+def expected_steps(metrics: dict[str, Any]) -> int:
+    """Steps of the whole run: of its limit, or as many as will spend its budget if all are like those so far."""
+    expected: int = round(metrics["step"] / metrics["share_done"])
+    return expected
+
+
+def mark_line(mark: dict[str, Any]) -> str:
+    """A measurement along the way on one line."""
+    low, high = mark["interval"]
+    return (
+        f"held out, step {mark['step']}: {100 * mark['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] after "
+        f"{mark['tokens']:,} tokens, {duration(mark['seconds'])}"
+    )
+
+
+def step_line(metrics: dict[str, Any]) -> str:
     """One step on one line."""
     facts = ", ".join(f"{name} {value}" for name, value in _facts(metrics))
     return (
-        f"step {metrics['step']}/{num_steps}: reward {metrics['reward']:.2f}, accuracy {percent(metrics['accuracy'])}, "
-        f"{facts}"
+        f"step {metrics['step']}/{expected_steps(metrics)}: reward {metrics['reward']:.2f}, "
+        f"accuracy {percent(metrics['accuracy'])}, {facts}"
     )
 
 

@@ -25,7 +25,7 @@ from motif_lite.types import Problem
 
 logger = logging.getLogger(__name__)
 
-Role = Literal["train", "test"]
+Role = Literal["train", "validation", "test"]
 Row = Mapping[str, Any]
 
 _QUESTION_COLUMNS = ("question", "problem", "prompt")
@@ -85,7 +85,10 @@ def check(source: SourceSection, *, role: Role) -> None:
         raise DataError("chain_sum: is generated and has no columns; leave out question_column and answer_column")
     if known is not None:
         if role not in known.splits:
-            raise DataError(f"{source.source}: is for evaluation only; train on gsm8k, chain_sum or a file of your own")
+            raise DataError(
+                f"{source.source}: is for the final evaluation only; train on, and measure along the way, gsm8k, "
+                f"chain_sum or a file of your own"
+            )
         return
     try:
         path = Path(source.source).expanduser()
@@ -98,6 +101,19 @@ def check(source: SourceSection, *, role: Role) -> None:
         )
     if path.suffix.lower() not in _READERS:
         raise DataError(f"{path}: cannot tell its kind from {path.suffix!r}; use one of {', '.join(_READERS)}")
+
+
+def without(problems: list[Problem], held_out: list[Problem], *, source: str) -> list[Problem]:
+    """Leave out what is held out, by its question.
+
+    Raises:
+        DataError: Nothing is left.
+    """
+    questions = {problem.question for problem in held_out}
+    kept = [problem for problem in problems if problem.question not in questions]
+    if not kept:
+        raise DataError(f"{source}: all of its problems are in evaluation.validation; lower num_problems there")
+    return kept
 
 
 def steps_done(source: str) -> Callable[[str, str], int | None] | None:
@@ -290,8 +306,10 @@ _READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
 }
 
 DATASETS: dict[str, Dataset] = {
-    "gsm8k": Dataset({"train": "train", "test": "test"}, hub=("openai/gsm8k", "main")),
+    "gsm8k": Dataset({"train": "train", "validation": "train", "test": "test"}, hub=("openai/gsm8k", "main")),
     "math500": Dataset({"test": "test"}, hub=("HuggingFaceH4/MATH-500", "default")),
     "aime24": Dataset({"test": "train"}, hub=("HuggingFaceH4/aime_2024", "default")),
-    "chain_sum": Dataset({"train": "train", "test": "test"}, steps_done=chain_sum.steps_done),
+    "chain_sum": Dataset(
+        {"train": "train", "validation": "validation", "test": "test"}, steps_done=chain_sum.steps_done
+    ),
 }

@@ -5,12 +5,15 @@ temperature differs. Every graded reply is kept, so that runs can be compared pr
 is made in parts, each kept as it is done: one that was interrupted goes on with the part that is missing.
 """
 
-import time
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from motif_lite import statistics
+from motif_lite.budget import Spent, share_done
+from motif_lite.metering import PhaseMeter
 from motif_lite.policies import Policy
 from motif_lite.progress import Observer
 from motif_lite.recipe import Recipe, decided
@@ -47,15 +50,73 @@ def evaluate(
         if decoding in entry and evaluation["settings"].get(path.stem) == settings:
             continue
         parts = Parts(run, path, settings | {"width": decided(recipe.rollout.max_width)})
-        _think(recipe, policy, benchmarks[benchmark], benchmark, strategy, decoding, parts, observer)
-        graded = parts.graded
-        run.write_graded(path, graded)
-        entry[decoding] = _summary(graded, parts.seconds, recipe.evaluation.confidence)
+        problems = list(benchmarks[benchmark]) * (recipe.evaluation.num_samples if decoding == "sampled" else 1)
+        for part in _parts(recipe, policy, problems, benchmark, strategy, decoding, len(parts.graded), observer):
+            parts.add(part)
+        run.write_graded(path, parts.graded)
+        entry[decoding] = _summary(parts.graded, recipe.evaluation.confidence) | {
+            "seconds": parts.seconds,
+            "peak_memory_bytes": parts.peak_bytes,
+        }
         evaluation["settings"][path.stem] = settings
         evaluation["comparisons"] = _comparisons(evaluation, run, recipe.evaluation.confidence)
         run.write_evaluation(evaluation)
         parts.forget()
         observer.result(benchmark, when, strategy, decoding, entry[decoding])
+
+
+class Marks:
+    """Measurements along the way, on problems that are neither trained on nor in a benchmark.
+
+    Each is a line of validation.jsonl: how far the run had come, the accuracy with its interval, and what measuring it
+    took. Random streams are the same at every mark, so that marks differ by the policy alone.
+
+    Args:
+        problems: Held-out ones; none where the recipe asks for no marks.
+    """
+
+    def __init__(
+        self, recipe: Recipe, policy: Policy, problems: Sequence[Problem], run: RunDirectory, observer: Observer
+    ) -> None:
+        self._recipe, self._policy, self._problems = recipe, policy, problems
+        self._run, self._observer = run, observer
+
+    def begin(self) -> None:
+        """Measure the policy before its first step."""
+        if self._problems and not self._run.marks():
+            self._measure(Spent())
+
+    def measure_if_due(self, spent: Spent) -> None:
+        """Measure the policy where a step has led past another mark."""
+        section = self._recipe.evaluation.validation
+        if section is None:
+            return
+        marks = self._run.marks()
+        earlier = Spent(marks[-1]["step"], marks[-1]["tokens"], marks[-1]["seconds"])
+        before, now = (math.floor(section.num_marks * self._share(each)) for each in (earlier, spent))
+        if now > before:
+            self._measure(spent)
+
+    def _share(self, spent: Spent) -> float:
+        return share_done(self._recipe.training, spent)
+
+    def _measure(self, spent: Spent) -> None:
+        section = self._recipe.evaluation
+        decoding = "sampled" if section.num_samples else "greedy"
+        strategy = self._recipe.rollout.strategy
+        parts = list(
+            _parts(self._recipe, self._policy, self._problems, "validation", strategy, decoding, 0, self._observer)
+        )
+        mark = {
+            "step": spent.steps,
+            "tokens": spent.tokens,
+            "seconds": spent.seconds,
+            **_summary([line for part in parts for line in part.graded], section.confidence),
+            "evaluation_seconds": sum(part.seconds for part in parts),
+            "peak_memory_bytes": max(part.peak_bytes for part in parts),
+        }
+        self._run.append_mark(mark)
+        self._observer.mark(mark)
 
 
 def is_complete(recipe: Recipe, run: RunDirectory) -> bool:
@@ -68,6 +129,15 @@ def is_complete(recipe: Recipe, run: RunDirectory) -> bool:
         for when in times
         for benchmark, strategy, decoding in _measurements(recipe)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Some graded replies of a measurement, with what they took."""
+
+    graded: list[dict[str, Any]]
+    seconds: float
+    peak_bytes: int
 
 
 class Parts:
@@ -95,9 +165,14 @@ class Parts:
         """What they took, interruptions aside."""
         return float(sum(part["seconds"] for part in self._lines[1:]))
 
-    def add(self, graded: list[dict[str, Any]], seconds: float) -> None:
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that any of them took."""
+        return max((part["peak_memory_bytes"] for part in self._lines[1:]), default=0)
+
+    def add(self, part: Part) -> None:
         """Keep a part."""
-        self._lines.append({"seconds": seconds, "graded": graded})
+        self._lines.append({"seconds": part.seconds, "peak_memory_bytes": part.peak_bytes, "graded": part.graded})
         self._run.append_graded(self._path, self._lines[-1])
 
     def forget(self) -> None:
@@ -134,39 +209,40 @@ def _entry(evaluation: Evaluation, benchmark: str, when: str, strategy: str) -> 
     return result
 
 
-def _think(
+def _parts(
     recipe: Recipe,
     policy: Policy,
     problems: Sequence[Problem],
     benchmark: str,
     strategy: str,
     decoding: str,
-    parts: Parts,
+    done: int,
     observer: Observer,
-) -> None:
-    """Think through and grade what ``parts`` does not have yet."""
+) -> Iterator[Part]:
+    """Think through and grade all problems after the first ``done``, which were thought through before."""
     section = recipe.evaluation
-    repeated = list(problems) * (section.num_samples if decoding == "sampled" else 1)
     temperature, top_p = (section.temperature, section.top_p) if decoding == "sampled" else (0.0, 1.0)
     openings, futures = (
         Sampling(max_tokens=limits.max_tokens, stop=limits.stop, temperature=temperature, top_p=top_p)
         for limits in (recipe.rollout.openings, recipe.rollout.futures)
     )
     size = _CALLS_PER_PART * decided(recipe.rollout.max_width)
-    for start in range(len(parts.graded), len(repeated), size):
-        started = time.monotonic()
+    meter = PhaseMeter(policy.device_type)
+    for start in range(done, len(problems), size):
+        meter.start("evaluation")
         trajectories = think(
             policy,
             STRATEGIES[strategy](recipe.rollout),
-            repeated[start : start + size],
+            problems[start : start + size],
             openings,
             futures,
             seed=derive_seed(recipe.seed, "evaluation", benchmark, strategy, decoding),
             start=start,
-            on_round=_announce(observer, _what(benchmark, strategy, decoding, start, size, len(repeated))),
+            on_round=_announce(observer, _what(benchmark, strategy, decoding, start, size, len(problems))),
         )
         graded = [_graded(trajectory) for trajectory in trajectories]
-        parts.add(graded, time.monotonic() - started)
+        seconds, peaks = meter.take()
+        yield Part(graded, seconds["evaluation"], peaks.get("evaluation", 0))
 
 
 def _what(benchmark: str, strategy: str, decoding: str, start: int, size: int, total: int) -> str:
@@ -194,7 +270,7 @@ def _graded(trajectory: Trajectory) -> dict[str, Any]:
     }
 
 
-def _summary(graded: list[dict[str, Any]], seconds: float, confidence: float) -> dict[str, Any]:
+def _summary(graded: list[dict[str, Any]], confidence: float) -> dict[str, Any]:
     outcomes = _outcomes(graded)
     return {
         "num_problems": len(outcomes),
@@ -202,8 +278,8 @@ def _summary(graded: list[dict[str, Any]], seconds: float, confidence: float) ->
         "num_correct": sum(line["correct"] for line in graded),
         "accuracy": statistics.accuracy(outcomes),
         "interval": list(statistics.interval(outcomes, confidence)),
+        "prompts": sum(len(line["replies"]) for line in graded),
         "generated_tokens": sum(line["tokens"] for line in graded),
-        "seconds": seconds,
     }
 
 

@@ -11,7 +11,7 @@ found by measuring, its comment says so. docs/measurements.md compares estimates
 from dataclasses import dataclass
 from typing import Literal
 
-from motif_lite.recipe import NOTICE_TOKENS, Recipe, decided
+from motif_lite.recipe import NOTICE_TOKENS, Recipe, SourceSection, decided
 from motif_lite.shapes import ModelShape
 from motif_lite.types import Sampling
 
@@ -108,8 +108,8 @@ def estimate(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: boo
         if recipe.rollout.strategy == "multi_round":
             phases["futures"] = counting.futures()
         phases["update"] = counting.update()
-    if recipe.evaluation.benchmarks and (recipe.evaluation.before or recipe.evaluation.after or not trains):
-        phases["evaluation"] = counting.evaluation()
+    if evaluated := _evaluated(recipe, trains=trains):
+        phases["evaluation"] = counting.evaluation(evaluated)
     return Estimate({phase: resident | items for phase, items in phases.items()}, resident["libraries"])
 
 
@@ -141,6 +141,14 @@ def longest_trained(recipe: Recipe) -> tuple[int, int]:
         return rollout.max_prompt_tokens, rollout.openings.max_tokens
     prompt = max(rollout.max_prompt_tokens, later_prompt(recipe))
     return prompt, max(rollout.openings.max_tokens, rollout.futures.max_tokens)
+
+
+def _evaluated(recipe: Recipe, *, trains: bool) -> list[SourceSection]:
+    """What is measured, along the way or at either end."""
+    section = recipe.evaluation
+    validation = [section.validation] if section.validation and trains else []
+    at_the_ends = section.benchmarks.values() if section.before or section.after or not trains else ()
+    return [*validation, *at_the_ends]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,15 +207,15 @@ class _Counting:
         unlike = rows if rollout.num_rounds > 2 else min(rows, self.recipe.openings_per_step)
         return self._generation(rows, unlike, later_prompt(self.recipe), rollout.futures)
 
-    def evaluation(self) -> Items:
-        """The hungriest call: first or later round, of the largest benchmark."""
+    def evaluation(self, sources: list[SourceSection]) -> Items:
+        """The hungriest call: first or later round, of the largest benchmark, or of what is measured along the way."""
         rollout, section = self.recipe.rollout, self.recipe.evaluation
         width = decided(rollout.max_width)
-        problems = max(source.num_problems or width for source in section.benchmarks.values())
+        problems = max(source.num_problems or width for source in sources)
         rows = min(width, problems * max(1, section.num_samples))
         drawn = {"temperature": section.temperature if section.num_samples else 0.0, "top_p": section.top_p}
         calls = [self._generation(rows, rows, rollout.max_prompt_tokens, rollout.openings.model_copy(update=drawn))]
-        if "multi_round" in section.strategies:
+        if "multi_round" in (*section.strategies, rollout.strategy):
             later = rollout.futures.model_copy(update=drawn)
             calls.append(self._generation(rows, rows, later_prompt(self.recipe), later))
         return max(calls, key=lambda items: sum(items.values()))

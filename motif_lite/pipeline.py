@@ -90,7 +90,7 @@ class Job:
             _quiet_libraries()
             backend = policies.backend(self.recipe.model.backend)  # says at once where there is no GPU for it
             backend.require(self.recipe)
-            problems, benchmarks = _read(self.recipe, observer)  # a bad row is found before a model is downloaded
+            problems = _read(self.recipe, observer)  # a bad row is found before a model is downloaded
             model_name = _model_name(self.recipe, observer)
             recipe, planned = _planned(self, model_name, observer)
             observer.phase("loading", recipe.model.name)
@@ -100,9 +100,9 @@ class Job:
             run = self._run_directory(recipe)
             with _log_file(run):
                 if self.evaluate_only:
-                    _measure(recipe, policy, benchmarks, run, observer)
+                    _measure(recipe, policy, problems.benchmarks, run, observer)
                 else:
-                    _train_and_evaluate(recipe, policy, problems, benchmarks, run, observer, planned, stop)
+                    _train_and_evaluate(recipe, policy, problems, run, observer, planned, stop)
                 _report(recipe, run, observer)
 
     def how_to_go_on(self) -> str:
@@ -132,6 +132,8 @@ def check(path: Path | None, changes: Sequence[str]) -> Recipe:
         raise RecipeError("which recipe? Give --recipe FILE; recipes/tiny_cpu.toml runs on any machine")
     recipe = recipes.load(path, changes, TABLES)
     data.check(recipe.data.as_source(), role="train")
+    if recipe.evaluation.validation is not None:
+        data.check(recipe.evaluation.validation, role="validation")
     for source in recipe.evaluation.benchmarks.values():
         data.check(source, role="test")
     return recipe
@@ -253,11 +255,13 @@ def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:
     from motif_lite import evaluation
 
     run = RunDirectory(root)
-    finished = run.is_trained(recipe.training.max_steps) and evaluation.is_complete(recipe, run) and run.report.exists()
+    finished = run.is_trained(recipe.training) and evaluation.is_complete(recipe, run) and run.report.exists()
     if finished:
+        limits = {key: getattr(recipe.training, key) for key in ("max_steps", "until_tokens", "until_seconds")}
+        larger = ", ".join(f"training.{key} (now {value:,})" for key, value in limits.items() if value is not None)
         observer.note(
-            f"this run is finished: {recipe.training.max_steps} steps are trained and all is measured; "
-            f"--set training.max_steps=N with a larger N trains on"
+            f"this run is finished: {run.spent().steps} steps are trained and all is measured; --set with a larger "
+            f"{larger} trains on"
         )
     return finished
 
@@ -266,19 +270,36 @@ Benchmarks = dict[str, list[Problem]]
 """Problems by the name of the benchmark."""
 
 
-def _read(recipe: Recipe, observer: Observer) -> tuple[list[Problem], Benchmarks]:
-    """All problems that the recipe names: to train on, and by benchmark."""
+@dataclass(frozen=True, slots=True)
+class Problems:
+    """All problems that a recipe names.
+
+    Attributes:
+        held_out: Measured along the way.
+    """
+
+    train: list[Problem]
+    held_out: list[Problem]
+    benchmarks: Benchmarks
+
+
+def _read(recipe: Recipe, observer: Observer) -> Problems:
     observer.phase("reading", "problems")
-    problems = data.load(recipe.data.as_source(), role="train", seed=recipe.seed)
-    sources = recipe.evaluation.benchmarks.items()
-    return problems, {name: data.load(source, role="test", seed=recipe.seed) for name, source in sources}
+    section, held_out = recipe.evaluation, list[Problem]()
+    train = data.load(recipe.data.as_source(), role="train", seed=recipe.seed)
+    if section.validation is not None:
+        held_out = data.load(section.validation, role="validation", seed=recipe.seed)
+        train = data.without(train, held_out, source=recipe.data.train)
+    sources = section.benchmarks.items()
+    return Problems(
+        train, held_out, {name: data.load(source, role="test", seed=recipe.seed) for name, source in sources}
+    )
 
 
 def _train_and_evaluate(
     recipe: Recipe,
     policy: "TrainablePolicy",
-    problems: list[Problem],
-    benchmarks: Benchmarks,
+    problems: Problems,
     run: RunDirectory,
     observer: Observer,
     planned: Estimate | None,
@@ -286,16 +307,17 @@ def _train_and_evaluate(
 ) -> None:
     """All stages of a run that are not done yet."""
     from motif_lite import training
-    from motif_lite.evaluation import evaluate, forget
+    from motif_lite.evaluation import Marks, evaluate, forget
 
     run.write_resolved(recipe)
     strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
-    fitting = _fitting(recipe, policy, strategy, problems, recipe.data.train)
+    fitting = _fitting(recipe, policy, strategy, problems.train, recipe.data.train)
     data.require_enough(fitting, recipe.training.problems_per_step, source=recipe.data.train)
-    benchmarks = _fitting_benchmarks(recipe, policy, benchmarks)
+    benchmarks = _fitting_benchmarks(recipe, policy, problems.benchmarks)
+    held_out = _fitting(recipe, policy, strategy, problems.held_out, "evaluation.validation")
     if recipe.evaluation.before:
         evaluate(recipe, policy, benchmarks, "before", run, observer)  # the fresh adapter changes nothing yet
-    if run.is_trained(recipe.training.max_steps):
+    if run.is_trained(recipe.training):
         policy.load_adapter(run.adapter)
     else:
         forget("after", run)  # a finished run that goes on has figures of its shorter self
@@ -309,6 +331,7 @@ def _train_and_evaluate(
                 run,
                 observer,
                 planned=planned,
+                marks=Marks(recipe, policy, held_out, run, observer),
                 steps_done=steps_done,
                 stop_requested=stop.after_step,
             )
@@ -342,6 +365,9 @@ def _fitting_benchmarks(recipe: Recipe, policy: "TrainablePolicy", benchmarks: B
 def _fitting(
     recipe: Recipe, policy: "TrainablePolicy", strategy: Strategy, problems: list[Problem], source: str
 ) -> list[Problem]:
+    if not problems:
+        return []
+
     def num_tokens(problem: Problem) -> int:
         return policy.count_tokens(policy.render(strategy.first_messages(problem)))
 

@@ -14,14 +14,17 @@ class Observer(Protocol):
     def advance(self, done: int, total: int) -> None:
         """So much of the phase is done."""
 
-    def step(self, metrics: dict[str, Any], num_steps: int) -> None:
-        """A training step is over; its line of metrics.jsonl, and the steps in all."""
+    def step(self, metrics: dict[str, Any]) -> None:
+        """A training step is over; its line of metrics.jsonl."""
 
     def opening(self, opening: Opening, score: float) -> None:
         """A sample of what the policy writes, with its future accuracy reward."""
 
     def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: dict[str, Any]) -> None:
         """An entry of evaluation.json has been measured."""
+
+    def mark(self, mark: dict[str, Any]) -> None:
+        """Held-out problems have been measured along the way; its line of validation.jsonl."""
 
     def note(self, text: str) -> None:
         """Something worth a line."""

@@ -120,6 +120,13 @@ class SourceSection(_ColumnsSection):
 or Parquet file."""
 
 
+class ValidationSection(SourceSection):
+    """Held-out problems that are measured along the way, one sample each: never those of a benchmark."""
+
+    num_marks: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Measurements over the run, at equal shares of its budget, and one before the first step."""
+
+
 class DataSection(_ColumnsSection):
     """The training problems."""
 
@@ -170,7 +177,12 @@ class TrainingSection(_Section):
 `chain`: every round of m chains, with the chain's advantage. `tree`: openings as in the paper, and their futures as \
 well, each against the others of its opening."""
     max_steps: PositiveInt = 300
-    """Optimiser steps."""
+    """Optimiser steps, at most."""
+    until_tokens: Annotated[int, Field(ge=1, le=10**12)] | None = None
+    """End once so many tokens have been generated in training, openings and futures; the learning rate's schedule \
+then runs over these tokens."""
+    until_seconds: Annotated[float, Field(gt=0, le=1e9), Finite] | None = None
+    """End once training has taken so many seconds, evaluation apart; a run that ends so cannot be repeated exactly."""
     problems_per_step: PositiveInt = 1
     """Problems (groups of m openings) per optimiser step."""
     micro_batch_size: Auto | PositiveInt = "auto"
@@ -234,6 +246,9 @@ class EvaluationSection(_Section):
     """Nucleus of the samples, in every round."""
     confidence: Annotated[float, Field(gt=0, lt=1), Finite] = 0.95
     """Coverage of the intervals."""
+    validation: ValidationSection | None = None
+    """A table `[evaluation.validation]` with the keys below: problems that are measured along the way as `rollout` \
+thinks them through, sampled where num_samples is on and greedy otherwise. Training leaves them out."""
     benchmarks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)], SourceSection] = {}
     """A table per benchmark, `[evaluation.benchmarks.NAME]`, with the keys below."""
 
@@ -437,6 +452,8 @@ def key_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[t
             yield path, section, name
             if name == "benchmarks":
                 yield from key_paths(SourceSection, f"{path}.NAME.")
+            if name == "validation":
+                yield from key_paths(ValidationSection, f"{path}.")
 
 
 def differing_keys(one: Recipe, other: Recipe) -> list[str]:

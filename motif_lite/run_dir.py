@@ -5,7 +5,9 @@ resolved.json      the recipe as understood       rollouts.jsonl   every opening
 checkpoints/       what --resume continues from   evaluation.json  accuracies with intervals
 adapter/           the trained LoRA (PEFT)        evaluations/     every graded reply, a file per measurement
 report.html        figures for people             run.log          what libraries had to say
-lock               held while a process works     unfinished/      what is being written, and not yet trusted
+validation.jsonl   a line per measurement along   accounting.json  tokens, seconds and memory by phase
+                   the way                        unfinished/      what is being written, and not yet trusted
+lock               held while a process works
 
 A run may end at any instruction and at any byte. So files are either appended to, a line that was cut off being
 dropped by the next reader, or written under another name and renamed. Only the process that holds the lock writes.
@@ -23,20 +25,27 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from motif_lite import sealing
+from motif_lite import budget, sealing
+from motif_lite.budget import Spent
 from motif_lite.errors import RunError
-from motif_lite.recipe import Recipe, Tables, apply_override, changed, differing_keys, validate
+from motif_lite.recipe import Recipe, Tables, TrainingSection, apply_override, changed, differing_keys, validate
 
 CHANGEABLE = (
-    "training.max_steps", "training.save_every", "training.keep_checkpoints", "evaluation.",
-    "model.memory_gib", "model.gpu_memory_utilization", "rollout.max_width", "training.micro_batch_size",
-    "training.gradient_checkpointing", "training.logit_chunks",
+    "training.max_steps", "training.until_tokens", "training.until_seconds", "training.save_every",
+    "training.keep_checkpoints", "evaluation.", "model.memory_gib", "model.gpu_memory_utilization",
+    "rollout.max_width", "training.micro_batch_size", "training.gradient_checkpointing", "training.logit_chunks",
 )  # fmt: skip
 """Keys that may differ when a run is resumed: how long it goes on, what is measured, and what memory allows."""
 
+_FIXED = "evaluation.validation"
+"""But not what is measured along the way: its figures stand beside each other, and training leaves its problems out."""
+
 _ROUNDING = "sums are made in another order, so what follows is equal but for rounding"
+_OTHER_LENGTH = "the learning rate from here on is that of a run of the new length"
 INEXACT = {
-    "training.max_steps": "the learning rate from here on is that of a run of the new length",
+    "training.max_steps": _OTHER_LENGTH,
+    "training.until_tokens": _OTHER_LENGTH,
+    "training.until_seconds": _OTHER_LENGTH,
     "rollout.max_width": _ROUNDING,
     "training.micro_batch_size": f"{_ROUNDING}, and bnpo averages over the tokens of a micro-batch",
     "training.gradient_checkpointing": _ROUNDING,
@@ -49,6 +58,9 @@ Evaluation = dict[str, Any]
 
 _LEFT_BY_A_FALSE_START = {"lock", "recipe.toml", "recipe.toml.unfinished", "checkpoints", "resolved.json.unfinished"}
 """What a process may leave behind that ended before it had begun a run."""
+
+_STEPWISE = ("metrics.jsonl", "rollouts.jsonl", "validation.jsonl")
+"""Files with lines of steps, in order."""
 
 _log = logging.getLogger(__name__)
 
@@ -148,6 +160,10 @@ class RunDirectory:
         """Add a step's line to metrics.jsonl."""
         _append(self.root / "metrics.jsonl", [metrics])
 
+    def append_mark(self, mark: Mapping[str, Any]) -> None:
+        """Add a measurement along the way to validation.jsonl."""
+        _append(self.root / "validation.jsonl", [mark])
+
     def append_rollouts(self, rollouts: Iterable[Mapping[str, Any]]) -> None:
         """Add a step's openings to rollouts.jsonl."""
         _append(self.root / "rollouts.jsonl", rollouts)
@@ -155,6 +171,10 @@ class RunDirectory:
     def metrics(self) -> list[dict[str, Any]]:
         """All lines of metrics.jsonl so far."""
         return _read_lines(self.root / "metrics.jsonl")
+
+    def marks(self) -> list[dict[str, Any]]:
+        """All lines of validation.jsonl so far."""
+        return _read_lines(self.root / "validation.jsonl")
 
     def rollouts(self) -> list[dict[str, Any]]:
         """All lines of rollouts.jsonl so far."""
@@ -166,7 +186,7 @@ class RunDirectory:
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that will be done again, and a last line that was cut off in mid-write."""
-        for name in ("metrics.jsonl", "rollouts.jsonl"):
+        for name in _STEPWISE:
             path = self.root / name
             if path.exists():
                 kept = sum(size for line, size in _each_sized_line(path) if line["step"] <= step)
@@ -177,7 +197,7 @@ class RunDirectory:
 
         Those of later steps go, too: they were damaged, or the run would not be at this step.
         """
-        for name in ("metrics.jsonl", "rollouts.jsonl"):  # a checkpoint never stands without the lines before it
+        for name in _STEPWISE:  # a checkpoint never stands without the lines before it
             if (self.root / name).exists():
                 sealing.flush(self.root / name)
         sealing.seal(self.unfinished / f"checkpoint-{step}", self.checkpoints / f"checkpoint-{step}", step=step)
@@ -227,10 +247,14 @@ class RunDirectory:
         """Remove what was being written when a process ended."""
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
-    def is_trained(self, max_steps: int) -> bool:
-        """Whether training got to its last step and left its adapter."""
+    def spent(self, up_to: int | None = None) -> Spent:
+        """What training has taken, up to and with a step."""
+        return budget.spent(line for line in self.metrics() if up_to is None or line["step"] <= up_to)
+
+    def is_trained(self, training: TrainingSection) -> bool:
+        """Whether training got to the end of its budget and left its adapter."""
         step = sealing.step_of(self.adapter)
-        return step is not None and step >= max_steps
+        return step is not None and budget.share_done(training, self.spent(step)) == 1
 
     def _checkpoints(self) -> dict[int, Path]:
         """Checkpoints by step, the newest first."""
@@ -257,6 +281,10 @@ class RunDirectory:
     def write_evaluation(self, evaluation: Evaluation) -> None:
         """Replace evaluation.json."""
         _write_whole(self.root / "evaluation.json", [json.dumps(evaluation, indent=2), "\n"])
+
+    def write_accounting(self, accounting: Mapping[str, Any]) -> None:
+        """Replace accounting.json."""
+        _write_whole(self.root / "accounting.json", [json.dumps(accounting, indent=2), "\n"])
 
     def write_report(self, page: str) -> None:
         """Replace report.html."""
@@ -312,7 +340,11 @@ def check_resumable(run: RunDirectory, recipe: Recipe, tables: Tables) -> None:
     Raises:
         RunError: Keys differ that may not; all are named.
     """
-    different = [key for key in differing_keys(run.resolved(tables), recipe) if not key.startswith(CHANGEABLE)]
+    different = [
+        key
+        for key in differing_keys(run.resolved(tables), recipe)
+        if key.startswith(_FIXED) or not key.startswith(CHANGEABLE)
+    ]
     if different:
         raise RunError(
             f"{run.root}: was started with other settings of {', '.join(different)}; set them back, or start a new "

@@ -51,11 +51,10 @@ def summarize(
         steps_done: Reads progress notes, where the data set can.
     """
     openings = [opening.turn.reply for opening in rollouts.openings]
-    futures = [future for opening in rollouts.openings for future in opening.futures]
-    later = [turn.reply for future in futures for turn in future.turns[1:]]
+    later = _later(rollouts.openings)
     totals = total_rewards(recipe, rewards)
     accuracy_by_round = _accuracy_by_round(rollouts.openings)
-    tokens = {"openings": _num_tokens(openings), "futures": _num_tokens(later)}
+    tokens = generated_tokens(rollouts.openings)
     updated = [each.turn.reply for each in trained] if trained else openings
     metrics: dict[str, Any] = {
         "step": step,
@@ -68,13 +67,13 @@ def summarize(
         "broken_form": 1 - fmean(has_soft_format(reply.text) for reply in openings),
         "cut_off": {"openings": _share_cut_off(openings), "futures": _share_cut_off(later)},
         "progress_cut": rollouts.num_cut,
-        "futures_per_opening": len(futures) / len(openings),
+        "futures_per_opening": fmean(len(opening.futures) for opening in rollouts.openings),
         "distinct_progress": _distinct_progress(rollouts.openings, recipe.rollout.num_openings),
         "mean_tokens": {
             "openings": tokens["openings"] / len(openings),
             "futures": tokens["futures"] / max(1, len(later)),
         },
-        "prompts": {"openings": len(openings), "futures": len(later), "update": len(updated)},
+        "prompts": {"openings": len(openings), "futures": len(later)},
         "tokens": tokens,
         "trained_tokens": _num_tokens(updated),
         "seconds": dict(seconds),
@@ -125,6 +124,19 @@ def lines(
                 for number, future in enumerate(opening.futures)
             ],
         }
+
+
+def generated_tokens(openings: Sequence[Opening]) -> dict[str, int]:
+    """Tokens by phase."""
+    return {
+        "openings": _num_tokens([opening.turn.reply for opening in openings]),
+        "futures": _num_tokens(_later(openings)),
+    }
+
+
+def _later(openings: Sequence[Opening]) -> list[Reply]:
+    """The replies of all rounds but the first."""
+    return [turn.reply for opening in openings for future in opening.futures for turn in future.turns[1:]]
 
 
 def total_rewards(recipe: Recipe, rewards: Mapping[str, list[float]]) -> list[float]:

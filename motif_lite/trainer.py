@@ -10,10 +10,12 @@ Imports TRL, so it is imported only after the policy has been loaded, see `train
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch.optim.lr_scheduler import LambdaLR
 from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
@@ -38,12 +40,21 @@ class Trainer(GRPOTrainer):
         keep_checkpoints: How many of them stay.
         observer: Told when memory runs out.
         rounds: What is trained beside openings; None where TRL samples openings and trains nothing else.
+        learning_rate_factor: By the number of steps done; None where the schedule is one over steps.
         options: For TRL.
     """
 
     def __init__(
-        self, run: RunDirectory, keep_checkpoints: int, observer: Observer, rounds: RoundsStep | None, **options: Any
+        self,
+        run: RunDirectory,
+        keep_checkpoints: int,
+        observer: Observer,
+        *,
+        rounds: RoundsStep | None,
+        learning_rate_factor: Callable[[int], float] | None,
+        **options: Any,
     ) -> None:
+        self._learning_rate_factor = learning_rate_factor
         if rounds is not None:
             options["rollout_func"] = self._roll_out
         super().__init__(**options)
@@ -66,6 +77,13 @@ class Trainer(GRPOTrainer):
         if self._rounds is not None:
             scored["advantages"] = scored["advantages"].new_tensor(self._rounds.advantages)
         return scored
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """TRL's own, or one over a budget that is not one of steps."""
+        factor = self._learning_rate_factor
+        if factor is not None:
+            self.lr_scheduler: Any = LambdaLR(optimizer or self.optimizer, lambda step: factor(step))
+        return super().create_scheduler(num_training_steps, optimizer)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         """One micro-batch forward and backward, in smaller pieces after running out of memory.

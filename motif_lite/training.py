@@ -18,8 +18,9 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 from trl import GRPOConfig
 
-from motif_lite import step_metrics
+from motif_lite import budget, step_metrics
 from motif_lite.errors import TrainingError
+from motif_lite.evaluation import Marks
 from motif_lite.memory import Estimate, longest_trained
 from motif_lite.policies import TrainablePolicy
 from motif_lite.progress import Observer
@@ -47,12 +48,14 @@ def train(
     observer: Observer,
     *,
     planned: Estimate | None,
+    marks: Marks,
     steps_done: Callable[[str, str], int | None] | None,
     stop_requested: StopRequested,
 ) -> bool:
     """Train from the run's newest checkpoint, or from the start, and save the adapter.
 
     Args:
+        marks: Measures along the way.
         planned: Memory by phase, to stand beside what is measured; None where there is no plan.
         steps_done: Reads progress notes, where the data set can (see `data.Dataset`).
         stop_requested: Asked after every step; a stop saves a checkpoint first.
@@ -70,6 +73,7 @@ def train(
     run.forget_after(step_reached)
     kind = OpeningStep if recipe.training.credit == "opening" else RoundsStep
     step = kind(recipe, policy, strategy, problems, observer, planned, steps_done)
+    callback = _StepCallback(recipe, step, run, observer, marks, stop_requested)
     trainer = Trainer(
         run,
         recipe.training.keep_checkpoints,
@@ -80,17 +84,19 @@ def train(
         reward_funcs=step.reward_callables(),
         args=grpo_config(recipe, policy, run.unfinished),
         train_dataset=_rows(policy, strategy, problems),
-        callbacks=[_StepCallback(recipe, step, run, observer, stop_requested)],
+        callbacks=[callback],
+        learning_rate_factor=callback.learning_rate_factor if _has_budget(recipe) else None,
     )
     _log.info("training with %s; %s", type(trainer).__base__, _versions())
     for console_of_its_own in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(console_of_its_own)
-    if folder is not None and step_reached >= recipe.training.max_steps:
+    if folder is not None and callback.is_done:
         policy.load_adapter(folder)  # the process before ended between the last checkpoint and the adapter
     else:
+        marks.begin()
         trainer.train(resume_from_checkpoint=str(folder) if folder else None)
         step_reached = trainer.state.global_step
-    if step_reached < recipe.training.max_steps:
+    if not callback.is_done:
         return False
     run.save_adapter(step_reached, policy.save_adapter)
     run.clear_unfinished()
@@ -173,12 +179,36 @@ class _StepCallback(TrainerCallback):
     """Times the phases that TRL owns, and writes each finished step down."""
 
     def __init__(
-        self, recipe: Recipe, step: TrainingStep, run: RunDirectory, observer: Observer, stop_requested: StopRequested
+        self,
+        recipe: Recipe,
+        step: TrainingStep,
+        run: RunDirectory,
+        observer: Observer,
+        marks: Marks,
+        stop_requested: StopRequested,
     ) -> None:
-        self.recipe, self.step, self.run, self.observer = recipe, step, run, observer
+        self.recipe, self.step, self.run, self.observer, self.marks = recipe, step, run, observer, marks
         self.stop_requested = stop_requested
+        self.spent = run.spent()
         self.skipped = [bool(line.get("update_skipped")) for line in run.metrics()]
         """Of every step so far, whether its update was skipped."""
+
+    @property
+    def share_done(self) -> float:
+        """Of the run's budget, from 0 to 1."""
+        return budget.share_done(self.recipe.training, self.spent)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the budget is spent."""
+        return self.share_done == 1
+
+    def learning_rate_factor(self, step: int) -> float:
+        """The schedule over a budget; asked right after an update, before the step is written down."""
+        training, so_far = self.recipe.training, self.spent
+        if step > so_far.steps:
+            so_far = so_far.and_step(self.step.tokens, self.step.meter.seconds)
+        return budget.learning_rate_factor(training, budget.share_done(training, so_far))
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.step.on_round(1, self.step.strategy.num_rounds, self.recipe.openings_per_step)
@@ -196,7 +226,8 @@ class _StepCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.step.meter.stop()
-        if self.stop_requested():
+        self.spent = self.spent.and_step(self.step.tokens, self.step.meter.seconds)
+        if self.is_done or self.stop_requested():
             control.should_save = True
             control.should_training_stop = True
 
@@ -211,15 +242,17 @@ class _StepCallback(TrainerCallback):
             self.step.planned_bytes, _numbers(logs, self.skipped[-1]), self.step.steps_done, self.step.trained,
         )  # fmt: skip
         metrics["update_skipped"] = self.skipped[-1]
+        metrics["share_done"] = self.share_done
         self.run.append_rollouts(
             step_metrics.lines(state.global_step, self.recipe, self.step.rollouts, self.step.rewards, self.step.trained)
         )
         self.run.append_metrics(metrics)
-        self.observer.step(metrics, self.recipe.training.max_steps)
+        self.observer.step(metrics)
         shown = state.global_step % len(self.step.rollouts.openings)
         self.observer.opening(
             self.step.rollouts.openings[shown], step_metrics.total_rewards(self.recipe, self.step.rewards)[shown]
         )
+        self.marks.measure_if_due(self.spent)
         if all(self.skipped[-MOST_SKIPPED:]) and len(self.skipped) >= MOST_SKIPPED:
             raise TrainingError(
                 f"the gradient was not a number in {MOST_SKIPPED} steps in a row, up to step {state.global_step}; "
@@ -233,6 +266,11 @@ def _numbers(logs: dict[str, Any], skipped: bool) -> dict[str, Any]:
     logs = {key: value for key, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
     # transformers puts an average in place of a loss that is not a number
     return logs | ({"loss": None, "grad_norm": None} if skipped else {})
+
+
+def _has_budget(recipe: Recipe) -> bool:
+    """Whether something else than the number of steps may end the run."""
+    return recipe.training.until_tokens is not None or recipe.training.until_seconds is not None
 
 
 def _in_order(model: Any) -> None:

@@ -56,6 +56,11 @@ class TrainingStep:
         """Where more than the openings is trained: all that is."""
         self._problems = {problem.id: problem for problem in problems}
 
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Generated in this step, by phase."""
+        return step_metrics.generated_tokens(self.rollouts.openings)
+
     def reward_callables(self) -> list["RewardCallable"]:
         """One callable per reward of the recipe, in its order, for TRL."""
         return [RewardCallable(name, self) for name in self.recipe.rewards]

@@ -34,6 +34,8 @@ class ScriptedPolicy:
         context_tokens: As in the protocol.
     """
 
+    device_type = "cpu"
+
     def __init__(self, script: Script, context_tokens: int = 1_000_000) -> None:
         self.script = script
         self.context_tokens = context_tokens
@@ -90,8 +92,11 @@ class RecordingObserver:
     def advance(self, done: int, total: int) -> None:
         self.events.append(("advance", (done, total)))
 
-    def step(self, metrics: dict[str, Any], num_steps: int) -> None:
-        self.events.append(("step", (metrics, num_steps)))
+    def step(self, metrics: dict[str, Any]) -> None:
+        self.events.append(("step", (metrics,)))
+
+    def mark(self, mark: dict[str, Any]) -> None:
+        self.events.append(("mark", (mark,)))
 
     def opening(self, opening: Opening, score: float) -> None:
         self.events.append(("opening", (opening, score)))

@@ -28,9 +28,9 @@ RECIPE = pipeline.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml",
 HOSTILE = "[red]bold[/] [link=http://x]y[/link] \x1b[2J\x1b]0;title\x07 a\rb\x08\x9b31m \u202e \ud800 wide: 数学数学"
 
 
-def metrics(step: int, reward: float = 1.25) -> dict[str, Any]:
+def metrics(step: int, reward: float = 1.25, share_done: float = 1.0) -> dict[str, Any]:
     return {
-        "step": step, "reward": reward, "accuracy": 0.5, "accuracy_by_round": [0.1, 0.3, 0.5],
+        "step": step, "share_done": share_done, "reward": reward, "accuracy": 0.5, "accuracy_by_round": [0.1, 0.3, 0.5],
         "round_correct": [0.9, None, 0.8], "groups_without_signal": 0.25, "broken_form": 0.5,
         "cut_off": {"openings": 0.1, "futures": 0.2}, "seconds": {"openings": 60.0, "futures": 90.5, "update": 30.0},
         "peak_memory_bytes": {"openings": 3 * 2**30, "update": 5 * 2**30},
@@ -63,7 +63,7 @@ def busy(width: int, reply: str = "a reply", height: int = 40) -> RunConsole:
     screen = Console(file=io.StringIO(), width=width, height=height, force_terminal=True)
     watch = RunConsole(screen, "tiny_cpu", "tiny, seed 1, " + "runs/a-rather-long-folder/" * 5)
     for step in range(1, 81):
-        watch.step(metrics(step, reward=step / 80), 300)
+        watch.step(metrics(step, reward=step / 80, share_done=step / 300))
     watch.opening(opening(reply, [reply, reply], of=problem(reply, reply[:1000])), 1.25)
     watch.phase("futures", "round 2 of 3, 256 replies " + "and more " * 20)
     watch.advance(30, 64)
@@ -78,7 +78,7 @@ def test_without_a_terminal_there_is_a_line_per_step_and_per_result() -> None:
             for phase in ("openings", "futures", "update"):
                 watch.phase(phase, "detail")
                 watch.advance(1, 2)
-            watch.step(metrics(step), 2)
+            watch.step(metrics(step, share_done=step / 2))
             watch.opening(opening("secret reply"), 1.0)
         watch.result("chain_sum", "after", "multi_round", "greedy", entry(0.6))
         watch.note("mind this")
@@ -128,7 +128,7 @@ def test_the_live_view_writes_no_control_codes_of_a_reply_to_the_terminal() -> N
     file = io.StringIO()
     screen = Console(file=file, width=80, height=40, force_terminal=True)
     with RunConsole(screen, "t", "s") as watch:
-        watch.step(metrics(1), 3)
+        watch.step(metrics(1))
         watch.opening(opening(HOSTILE, of=problem(HOSTILE, HOSTILE)), 1.0)
         assert watch._live is not None
         watch._live.refresh()

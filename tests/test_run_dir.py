@@ -38,7 +38,7 @@ def test_a_new_run_keeps_the_recipe_as_given_and_as_understood(run: RunDirectory
     assert run.metrics() == run.rollouts() == []
     assert run.evaluation()["benchmarks"] == {}
     assert run.newest_checkpoint() is None
-    assert not run.is_trained(1)
+    assert not run.is_trained(recipe().training)
 
 
 def test_a_folder_in_use_is_never_overwritten(run: RunDirectory, tmp_path: Path) -> None:
@@ -158,13 +158,20 @@ def test_a_run_is_trained_when_the_adapter_of_its_last_step_lies_there_whole(run
         folder.mkdir()
         (folder / "adapter_model.safetensors").write_text("weights")
 
-    assert not run.is_trained(5)
+    five = recipe("training.max_steps=5").training
+    for step in range(1, 8):  # two lines more than the adapter knows of
+        run.append_metrics({"step": step, "tokens": {"openings": 10, "futures": 30}, "seconds": {"update": 1.0}})
+    assert not run.is_trained(five)
     run.save_adapter(5, save)
     run.require_whole_adapter()
-    assert run.is_trained(5)
-    assert not run.is_trained(6)
+    assert run.is_trained(five)
+    assert not run.is_trained(recipe("training.max_steps=6").training)
+    assert run.is_trained(recipe("training.until_tokens=200").training)
+    assert not run.is_trained(recipe("training.until_tokens=201").training)
+    assert run.is_trained(recipe("training.until_seconds=5.0").training)
+    assert not run.is_trained(recipe("training.until_seconds=5.5").training)
     (run.adapter / "adapter_model.safetensors").write_text("WEIGHTS")
-    assert not run.is_trained(5)
+    assert not run.is_trained(five)
     with pytest.raises(RunError, match=r"adapter_model\.safetensors is not what was written; --resume writes it again"):
         run.require_whole_adapter()
 

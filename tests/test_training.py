@@ -36,7 +36,10 @@ class Training:
 
     def train(self, stop_after: int | None = None) -> bool:
         from motif_lite import training
+        from motif_lite.evaluation import Marks
 
+        section = self.recipe.evaluation.validation
+        held_out = data.load(section, role="validation", seed=self.recipe.seed) if section else []
         return training.train(
             self.recipe,
             self.policy,
@@ -45,6 +48,7 @@ class Training:
             self.run,
             self.observer,
             planned=memory.estimate(self.recipe, shapes.TINY, Machine("cpu", 8.0, "a test's")),
+            marks=Marks(self.recipe, self.policy, held_out, self.run, self.observer),
             steps_done=data.steps_done(self.recipe.data.train),
             stop_requested=lambda: stop_after is not None and len(self.run.metrics()) + 1 >= stop_after,
         )
@@ -442,9 +446,9 @@ def watch_adapter(training: Training) -> list[tuple[int, dict[str, torch.Tensor]
     seen: list[tuple[int, dict[str, torch.Tensor]]] = []
     step = training.observer.step
 
-    def remember(metrics: dict[str, Any], num_steps: int) -> None:
+    def remember(metrics: dict[str, Any]) -> None:
         seen.append((metrics["step"], training.adapter()))
-        step(metrics, num_steps)
+        step(metrics)
 
     training.observer.step = remember  # type: ignore[method-assign]
     return seen

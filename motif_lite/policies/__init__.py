@@ -26,6 +26,8 @@ class Policy(Protocol):
 
     context_tokens: int
     """Most tokens of a prompt and its reply together."""
+    device_type: str
+    """``cuda`` or ``cpu``."""
 
     def render(self, conversation: Conversation) -> str:
         """The prompt text of a conversation, chat template applied, ready for the reply.
@@ -64,8 +66,6 @@ class TrainablePolicy(Policy, Protocol):
     model: Any
     """The PEFT model."""
     tokenizer: Any
-    device_type: str
-    """``cuda`` or ``cpu``."""
     trainer_options: Mapping[str, Any]
     """What GRPOConfig is told for this backend alone."""
 

@@ -232,7 +232,7 @@ def screen_of(reply: str) -> str:
     terminal = Console(file=file, width=100, height=50, force_terminal=True, color_system="truecolor")
     with RunConsole(terminal, f"recipe {reply[:20]}", reply[:40]) as watch:
         watch.phase("futures", reply[:50])
-        watch.step(metrics(1), 3)
+        watch.step(metrics(1))
         watch.opening(hostile_opening(reply), 1.0)
         watch.note(reply)
         assert watch._live is not None
