@@ -55,6 +55,8 @@ def _kind(annotation: Any) -> str:
         return " or ".join(_kind(part) for part in parts)
     if get_origin(annotation) is Annotated:
         return _kind(get_args(annotation)[0])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "table"
     text = str(annotation)
     for name, kind in {"Literal": "one of", "dict": "table", "list": "list", "bool": "true or false"}.items():
         if name in text:

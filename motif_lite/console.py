@@ -322,9 +322,10 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
     tokens = " + ".join(f"{name} {count:,}" for name, count in plan.num_tokens.items())
     phases = " + ".join(f"{name} {duration(value)}" for name, value in seconds.items())
     whole = f"{duration(step * training.max_steps)} for {training.max_steps} steps"
+    trained = "openings" if training.credit == "opening" else "rounds"
     return [
         ("fits" if plan.fits else "too big", f"{peak} of {usable} GiB usable ({plan.machine.memory_gib:.3g} less 5 %)"),
-        ("width", f"futures {rollout.max_width} at a time, update {training.micro_batch_size} openings at a time"),
+        ("width", f"futures {rollout.max_width} at a time, update {training.micro_batch_size} {trained} at a time"),
         ("tokens", f"at most {sum(plan.num_tokens.values()):,} a step: {tokens}"),
         ("time", f"about {duration(step)} a step, {whole}, evaluation apart"),
         ("", phases),

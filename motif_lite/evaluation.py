@@ -13,7 +13,6 @@ from typing import Any
 
 from motif_lite import statistics
 from motif_lite.budget import Spent, share_done
-from motif_lite.metering import PhaseMeter
 from motif_lite.policies import Policy
 from motif_lite.progress import Observer
 from motif_lite.recipe import Recipe, decided
@@ -220,6 +219,8 @@ def _parts(
     observer: Observer,
 ) -> Iterator[Part]:
     """Think through and grade all problems after the first ``done``, which were thought through before."""
+    from motif_lite.metering import PhaseMeter
+
     section = recipe.evaluation
     temperature, top_p = (section.temperature, section.top_p) if decoding == "sampled" else (0.0, 1.0)
     openings, futures = (

@@ -444,6 +444,7 @@ def _with(section: Model, path: list[str], value: Any) -> Model:
 
 def key_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
     """Every key of the recipe as (dotted path, section it belongs to, field name), in order."""
+    tables: list[tuple[type[BaseModel], str]] = []
     for name, field in section.model_fields.items():
         path = f"{prefix}{name}"
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
@@ -451,9 +452,11 @@ def key_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[t
         else:
             yield path, section, name
             if name == "benchmarks":
-                yield from key_paths(SourceSection, f"{path}.NAME.")
+                tables.append((SourceSection, f"{path}.NAME."))
             if name == "validation":
-                yield from key_paths(ValidationSection, f"{path}.")
+                tables.append((ValidationSection, f"{path}."))
+    for table, path in tables:
+        yield from key_paths(table, path)
 
 
 def differing_keys(one: Recipe, other: Recipe) -> list[str]:

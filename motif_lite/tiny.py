@@ -125,7 +125,7 @@ def _course(num_rounds: int, max_tokens: int) -> _Course:
     num_fitting = sum(len(tokenizer.encode(reply)) + 1 <= max_tokens for reply in replies_by_length)
     if num_fitting == 0:
         raise ModelError(
-            f"the tiny model cannot do one step of chain_sum in {max_tokens} tokens; raise rollout.openings.max_tokens "
+            f"the tiny model cannot do one step of chain_sum in {max_tokens} tokens; raise rollout.futures.max_tokens "
             f"to {len(tokenizer.encode(replies_by_length[0])) + 1} or more"
         )
     return _Course(tokenizer, num_rounds, max_tokens, num_fitting)

@@ -153,7 +153,7 @@ def test_a_source_that_is_neither_a_name_nor_a_file_is_refused(source: str) -> N
 
 @pytest.mark.parametrize("name", ["math500", "aime24"])
 def test_nobody_trains_on_a_benchmark(name: str) -> None:
-    assert "for evaluation only" in complaint(name)
+    assert "for the final evaluation only" in complaint(name)
 
 
 @pytest.mark.parametrize("words", ["no network\nat all", ""])

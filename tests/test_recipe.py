@@ -38,7 +38,16 @@ def mistakes(tmp_path: Path, *changes: str, text: str = MINIMAL) -> str:
 
 def test_the_shipped_recipes() -> None:
     smaller = ["motif_gsm8k_12gb", "motif_gsm8k_16gb", "motif_gsm8k_8gb"]
-    assert [path.stem for path in SHIPPED] == ["grpo_gsm8k", "motif_gsm8k", *smaller, "tiny_cpu", "tiny_cpu_grpo"]
+    shipped = [
+        "grpo_gsm8k",
+        "motif_chain_gsm8k",
+        "motif_gsm8k",
+        *smaller,
+        "tiny_cpu",
+        "tiny_cpu_chain",
+        "tiny_cpu_grpo",
+    ]
+    assert [path.stem for path in SHIPPED] == shipped
 
 
 @pytest.mark.parametrize("gib", [8, 12, 16])

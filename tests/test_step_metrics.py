@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from motif_lite import chain_sum, pipeline, step_metrics
-from motif_lite.recipe import Recipe
+from motif_lite.recipe import Recipe, changed
 from motif_lite.rollout import Rollouts
 from motif_lite.types import Opening
 from tests.fakes import GOOD_FORM, opening, problem, reply, trajectory
@@ -87,7 +87,8 @@ def test_a_single_round_has_no_futures_to_count() -> None:
     assert line["accuracy_by_round"] == [0.5]
     assert line["mean_tokens"]["futures"] == 0
     assert line["cut_off"]["futures"] == 0.0
-    assert "interval" not in next(step_metrics.lines(1, TWO, alone, {}))
+    single = changed(TWO, {"rollout.strategy": "single_round"})
+    assert "interval" not in next(step_metrics.lines(1, single, alone, {}))
 
 
 def test_a_round_counts_as_kept_true_only_if_it_began_true() -> None:
