@@ -16,24 +16,53 @@ running sum, ``d=2``:
     </answer>
 
 Whoever stops too early in a round cannot finish in the last; whoever writes too much is cut off and passes
-on nothing of use. Guessing is right one time in ten.
+on nothing of use. Guessing is right one time in ten; in ``chain_sum_26``, whose sums are modulo 26 and written as
+letters, one time in 26, and its chains take four rounds.
 """
 
 import random
-from string import ascii_lowercase
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import ascii_lowercase, ascii_uppercase
 
 from motif_lite.types import Problem
 
-MODULUS = 10
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """How hard it is.
+
+    Attributes:
+        symbols: A sign for each sum, of one token; as many as the modulus.
+        lengths: Digits of the shortest and of the longest chain.
+    """
+
+    symbols: str
+    lengths: tuple[int, int]
+
+    def sum_of(self, digits: Sequence[int]) -> str:
+        """The sum modulo the number of symbols, as its symbol."""
+        return self.symbols[sum(digits) % len(self.symbols)]
 
 
-def problems(num_problems: int, *, seed: int, split: str, min_digits: int = 13, max_digits: int = 14) -> list[Problem]:
-    """Draw problems at random; the same seed and split always give the same list."""
-    rng = random.Random(f"chain_sum/{seed}/{split}")
+TASKS = {
+    "chain_sum": Task("0123456789", (13, 14)),
+    "chain_sum_26": Task(ascii_uppercase, (18, 19)),
+}
+EASY = TASKS["chain_sum"]
+
+
+def problems(num_problems: int, *, seed: int, split: str, name: str = "chain_sum") -> list[Problem]:
+    """Draw problems at random; the same seed and split always give the same list.
+
+    Args:
+        name: Of the task.
+    """
+    task, rng = TASKS[name], random.Random(f"{name}/{seed}/{split}")
     drawn = []
     for index in range(num_problems):
-        digits = [rng.randrange(10) for _ in range(rng.randint(min_digits, max_digits))]
-        drawn.append(Problem(f"chain_sum/{split}/{seed}/{index}", question(digits), str(sum(digits) % MODULUS)))
+        digits = [rng.randrange(10) for _ in range(rng.randint(*task.lengths))]
+        drawn.append(Problem(f"{name}/{split}/{seed}/{index}", question(digits), task.sum_of(digits)))
     return drawn
 
 
@@ -47,21 +76,20 @@ def digits_of(question: str) -> list[int]:
     return [int(digit) for digit in question.removesuffix("=")[1::2]]
 
 
-def reply(digits: list[int], start: int, stop: int) -> str:
+def reply(digits: list[int], start: int, stop: int, task: Task = EASY) -> str:
     """A perfect round that does the steps ``start`` to ``stop - 1``, in the strict format.
 
     It begins with the sum so far, so that every line adds to the one above it: a small model learns one way to
     add, not another for the first line of a round. It ends with the boxed sum if ``stop`` reaches the end of the
     chain, and with progress otherwise.
     """
-    lines = [f"{ascii_lowercase[i]}{digits[i]}{sum(digits[: i + 1]) % MODULUS}\n" for i in range(start, stop)]
-    total = sum(digits[:stop]) % MODULUS
+    lines = [f"{ascii_lowercase[i]}{digits[i]}{task.sum_of(digits[: i + 1])}\n" for i in range(start, stop)]
+    total = task.sum_of(digits[:stop])
     left = f"\\boxed{{{total}}}" if stop == len(digits) else f"{ascii_lowercase[stop - 1]}={total}"
-    carried = sum(digits[:start]) % MODULUS
-    return f"<reasoning>\n={carried}\n{''.join(lines)}</reasoning>\n<answer>\n{left}\n</answer>"
+    return f"<reasoning>\n={task.sum_of(digits[:start])}\n{''.join(lines)}</reasoning>\n<answer>\n{left}\n</answer>"
 
 
-def steps_done(question: str, progress: str) -> int | None:
+def steps_done(question: str, progress: str, task: Task = EASY) -> int | None:
     """How many steps a progress note stands for; None if it is not a true statement about the question.
 
     Takes any text as progress. Used to tell in which round a trajectory went wrong.
@@ -71,4 +99,4 @@ def steps_done(question: str, progress: str) -> int | None:
     if len(progress) != 3 or progress[1] != "=" or progress[0] not in ascii_lowercase[: len(digits)]:
         return None
     steps = ascii_lowercase.index(progress[0]) + 1
-    return steps if progress[2] == str(sum(digits[:steps]) % MODULUS) else None
+    return steps if progress[2] == task.sum_of(digits[:steps]) else None

@@ -61,8 +61,9 @@ def load(source: SourceSection, *, role: Role, seed: int) -> list[Problem]:
     Raises:
         DataError: The source is unknown or unreadable, has no problems, or a row of it is malformed.
     """
-    if source.source == "chain_sum":
-        return chain_sum.problems(source.num_problems or _CHAIN_SUM_PROBLEMS, seed=seed, split=role)
+    if source.source in chain_sum.TASKS:
+        number = source.num_problems or _CHAIN_SUM_PROBLEMS
+        return chain_sum.problems(number, seed=seed, split=role, name=source.source)
     check(source, role=role)
     name, rows = source.source, _rows(source.source, role)
     if source.source not in DATASETS:
@@ -81,8 +82,10 @@ def check(source: SourceSection, *, role: Role) -> None:
         DataError: It is neither a known name that may play this role nor a file of a known kind.
     """
     known = DATASETS.get(source.source)
-    if source.source == "chain_sum" and (source.question_column or source.answer_column):
-        raise DataError("chain_sum: is generated and has no columns; leave out question_column and answer_column")
+    if source.source in chain_sum.TASKS and (source.question_column or source.answer_column):
+        raise DataError(
+            f"{source.source}: is generated and has no columns; leave out question_column and answer_column"
+        )
     if known is not None:
         if role not in known.splits:
             raise DataError(
@@ -309,7 +312,11 @@ DATASETS: dict[str, Dataset] = {
     "gsm8k": Dataset({"train": "train", "validation": "train", "test": "test"}, hub=("openai/gsm8k", "main")),
     "math500": Dataset({"test": "test"}, hub=("HuggingFaceH4/MATH-500", "default")),
     "aime24": Dataset({"test": "train"}, hub=("HuggingFaceH4/aime_2024", "default")),
-    "chain_sum": Dataset(
-        {"train": "train", "validation": "validation", "test": "test"}, steps_done=chain_sum.steps_done
-    ),
+    **{
+        name: Dataset(
+            {"train": "train", "validation": "validation", "test": "test"},
+            steps_done=partial(chain_sum.steps_done, task=task),
+        )
+        for name, task in chain_sum.TASKS.items()
+    },
 }

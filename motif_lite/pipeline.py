@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motif_lite import data, planning, policies, shapes, stopping
+from motif_lite import chain_sum, data, planning, policies, shapes, stopping
 from motif_lite import recipe as recipes
 from motif_lite.errors import ModelError, RecipeError, RunError
 from motif_lite.memory import Estimate
@@ -201,6 +201,7 @@ def _model_name(recipe: Recipe, observer: Observer) -> str:
             num_rounds=recipe.rollout.num_rounds,
             max_tokens=recipe.rollout.futures.max_tokens,
             cache_folder=cache_folder(),
+            task=recipe.data.train if recipe.data.train in chain_sum.TASKS else "chain_sum",
             on_progress=observer.advance,
         )
         name = str(folder)

@@ -49,9 +49,6 @@ _ALL_DIGITS = 0.4
 _SHORT_CHAINS = 0.4
 """Share of the warm start over which a quarter of the chains are short enough for one round."""
 
-_LONGEST = 14
-"""Digits of the longest chain demonstrated, as in `chain_sum.problems`."""
-
 _NUM_ATTEMPTS = 3
 _NUM_CHECKED = 300
 _ACCEPTED = (0.2, 0.6)
@@ -73,19 +70,39 @@ class _Course:
     """What the demonstrations and the check have in common.
 
     Attributes:
+        task: Name of the kind of `chain_sum`.
         tokenizer: Decides how much of a reply fits into a round.
         num_rounds: Rounds of a run.
         max_tokens: Reply limit of a round.
         num_fitting: The most steps whose reply fits into a round, end of turn included.
     """
 
+    task: str
     tokenizer: PreTrainedTokenizerFast
     num_rounds: int
     max_tokens: int
     num_fitting: int
 
+    @property
+    def rules(self) -> chain_sum.Task:
+        """Of the task."""
+        return chain_sum.TASKS[self.task]
 
-def prepare(*, seed: int, num_rounds: int, max_tokens: int, cache_folder: Path, on_progress: OnProgress) -> Path:
+    @property
+    def longest(self) -> int:
+        """Digits of the longest chain demonstrated, as in `chain_sum.problems`."""
+        return self.rules.lengths[1]
+
+
+def prepare(
+    *,
+    seed: int,
+    num_rounds: int,
+    max_tokens: int,
+    cache_folder: Path,
+    on_progress: OnProgress,
+    task: str = "chain_sum",
+) -> Path:
     """Build and warm-start the tiny model, or find it in the cache.
 
     Args:
@@ -93,6 +110,7 @@ def prepare(*, seed: int, num_rounds: int, max_tokens: int, cache_folder: Path, 
         num_rounds: Rounds of the runs to imitate.
         max_tokens: Reply limit of a round.
         cache_folder: Where finished models are kept, one folder for each set of arguments.
+        task: Which kind of `chain_sum` it is for.
         on_progress: Told the training steps done and in all; a second attempt counts from the start again.
 
     Returns:
@@ -101,7 +119,7 @@ def prepare(*, seed: int, num_rounds: int, max_tokens: int, cache_folder: Path, 
     Raises:
         ModelError: No attempt reached the accuracy that reinforcement learning can start from.
     """
-    key = json.dumps([_VERSION, seed, num_rounds, max_tokens])
+    key = json.dumps([_VERSION, seed, num_rounds, max_tokens] + [task] * (task != "chain_sum"))
     folder = cache_folder / f"tiny-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if folder.exists():
         return folder
@@ -111,24 +129,25 @@ def prepare(*, seed: int, num_rounds: int, max_tokens: int, cache_folder: Path, 
         raise ModelError(
             f"{cache_folder}: cannot be made ({error.strerror}); let MOTIF_LITE_CACHE name another"
         ) from None
-    course = _course(num_rounds, max_tokens)
+    course = _course(task, num_rounds, max_tokens)
     with torch.random.fork_rng(devices=[]):
         model = _warm_started(course, seed, on_progress)
     _save(model, course.tokenizer, folder)
     return folder
 
 
-def _course(num_rounds: int, max_tokens: int) -> _Course:
+def _course(task: str, num_rounds: int, max_tokens: int) -> _Course:
     """Build the tokenizer and measure with it how many steps fit into a round."""
     tokenizer = make_tokenizer(num_rounds)
-    replies_by_length = [chain_sum.reply([0] * _LONGEST, 0, stop) for stop in range(1, _LONGEST)]
+    longest = chain_sum.TASKS[task].lengths[1]
+    replies_by_length = [chain_sum.reply([0] * longest, 0, stop) for stop in range(1, longest)]
     num_fitting = sum(len(tokenizer.encode(reply)) + 1 <= max_tokens for reply in replies_by_length)
     if num_fitting == 0:
         raise ModelError(
             f"the tiny model cannot do one step of chain_sum in {max_tokens} tokens; raise rollout.futures.max_tokens "
             f"to {len(tokenizer.encode(replies_by_length[0])) + 1} or more"
         )
-    return _Course(tokenizer, num_rounds, max_tokens, num_fitting)
+    return _Course(task, tokenizer, num_rounds, max_tokens, num_fitting)
 
 
 def _warm_started(course: _Course, seed: int, on_progress: OnProgress) -> Qwen2ForCausalLM:
@@ -219,7 +238,7 @@ def _learning_rate_factor(step: int) -> float:
 
 def _demonstrations(course: _Course, rng: random.Random, done: float) -> Iterator[tuple[Conversation, str]]:
     """Rounds to imitate, without end; ``done`` is the share of the warm start that is over."""
-    longest = min(_LONGEST, 3 + round((_LONGEST - 3) * done / _LONG_CHAINS))
+    longest = min(course.longest, 3 + round((course.longest - 3) * done / _LONG_CHAINS))
     while True:
         is_long = done > _SHORT_CHAINS or rng.random() < 0.75
         num_digits = rng.randint(max(1, longest - 2), longest) if is_long else rng.randint(1, min(longest, 5))
@@ -237,11 +256,12 @@ def _demonstrated_run(course: _Course, rng: random.Random, chain: list[int]) -> 
     question, start = chain_sum.question(chain), 0
     user = question
     for round_number in range(1, course.num_rounds + 1):
-        reply = chain_sum.reply(chain, start, min(len(chain), start + _num_steps(course, rng, round_number)))
+        stop = min(len(chain), start + _num_steps(course, rng, round_number))
+        reply = chain_sum.reply(chain, start, stop, course.rules)
         yield conversation("", user), reply
         seen = course.tokenizer.decode(course.tokenizer.encode(reply)[: course.max_tokens])
         note = replies.progress(seen)
-        start = len(chain) if "\\boxed{" in note else chain_sum.steps_done(question, note) or 0
+        start = len(chain) if "\\boxed{" in note else chain_sum.steps_done(question, note, course.rules) or 0
         user = question + progress_notice(round_number, course.num_rounds, note)
 
 
@@ -272,7 +292,7 @@ def _rendered(tokenizer: PreTrainedTokenizerFast, messages: Conversation) -> str
 def _sampled_accuracy(model: Qwen2ForCausalLM, course: _Course, seed: int) -> float:
     """Share of held-out problems solved in all rounds at temperature 1, thought through and graded as in a run."""
     policy = LocalPolicy(model, course.tokenizer, context_tokens=_CONTEXT_TOKENS, max_width=_NUM_CHECKED)
-    problems = chain_sum.problems(_NUM_CHECKED, seed=seed, split="warm start")
+    problems = chain_sum.problems(_NUM_CHECKED, seed=seed, split="warm start", name=course.task)
     sampling = Sampling(max_tokens=course.max_tokens)
     paths = think(policy, MultiRound("", course.num_rounds), problems, sampling, sampling, seed=seed)
     return sum(map(is_solved, paths)) / len(paths)

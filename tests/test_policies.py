@@ -1,6 +1,7 @@
 """The transformers backend for real: what is generated is right, live, and leaves no trace."""
 
 import json
+import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,8 +41,9 @@ def load(folder: Path, recipe: Recipe) -> LocalPolicy:
 
 
 def rendered(policy: LocalPolicy, num_prompts: int, min_digits: int = 1, max_digits: int = 12) -> list[str]:
-    problems = chain_sum.problems(num_prompts, seed=5, split="test", min_digits=min_digits, max_digits=max_digits)
-    return [policy.render([{"role": "user", "content": problem.question}]) for problem in problems]
+    rng = random.Random(5)
+    chains = [[rng.randrange(10) for _ in range(rng.randint(min_digits, max_digits))] for _ in range(num_prompts)]
+    return [policy.render([{"role": "user", "content": chain_sum.question(chain)}]) for chain in chains]
 
 
 def disturb_adapter(policy: LocalPolicy, scale: float = 0.5) -> None:

@@ -1,0 +1,150 @@
+"""Advantages worked out by hand, on trajectories that are written here."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from motif_lite.credit import CREDITS, Scale, TrainedRound, trained_rounds
+from motif_lite.rewards import REWARDS
+from motif_lite.types import Opening, Reply, Trajectory, Turn
+from tests.fakes import GOOD_FORM, problem
+
+RIGHT, WRONG = GOOD_FORM.format("\\boxed{2}"), GOOD_FORM.format("\\boxed{3}")
+NOTE = GOOD_FORM.format("so far")
+
+
+def path(*texts: str, tokens: Sequence[int] = ()) -> Trajectory:
+    lengths = tokens or [10] * len(texts)
+    replies = [Reply(text, length, "stop") for text, length in zip(texts, lengths, strict=True)]
+    return Trajectory(problem(), tuple(Turn(f"prompt {i}", reply) for i, reply in enumerate(replies, start=1)))
+
+
+def opening(*futures: Trajectory) -> Opening:
+    return Opening(problem(), futures[0].turns[0], futures)
+
+
+def credited(
+    credit: str, openings: Sequence[Opening], *rewards: str, group_size: int | None = None, scale: Scale = "none"
+) -> dict[tuple[int, int | None, int], TrainedRound]:
+    names = rewards or ("future_accuracy",)
+    found = trained_rounds(
+        CREDITS[credit],
+        openings,
+        group_size or len(openings),
+        lambda each: {name: REWARDS[name](each) for name in names},
+        lambda values: sum(values.values()),
+        scale,
+    )
+    return {(each.opening, each.future, each.index): each for each in found}
+
+
+def advantages(*arguments: object, **named: object) -> dict[tuple[int, int | None, int], float]:
+    return {place: each.advantage for place, each in credited(*arguments, **named).items()}  # type: ignore[arg-type]
+
+
+CHAINS = [opening(path(NOTE, NOTE, RIGHT)), opening(path(NOTE, NOTE, WRONG)), opening(path(NOTE, NOTE, WRONG)),
+          opening(path(NOTE, NOTE, RIGHT))]  # fmt: skip
+
+
+def test_every_round_of_a_chain_has_the_chains_advantage() -> None:
+    # 2, 0, 0, 2 points: the mean is 1
+    found = advantages("chain", CHAINS)
+    assert found == {
+        (number, 0 if index else None, index): value
+        for number, value in enumerate([1.0, -1.0, -1.0, 1.0])
+        for index in range(3)
+    }
+
+
+def test_a_chains_advantage_is_divided_by_the_deviation_of_its_group() -> None:
+    # squared differences 1 each: their sum over 4 - 1 is 4/3
+    found = advantages("chain", CHAINS, scale="group")
+    assert found[0, None, 0] == found[0, 0, 2] == pytest.approx(1 / ((4 / 3) ** 0.5 + 1e-4))
+
+
+def test_a_round_of_a_chain_answers_for_its_own_form() -> None:
+    """Tag counts 0.5 for good form, 0 without: the second round of the first chain alone is without."""
+    formless = [opening(path(NOTE, "so far", RIGHT)), opening(path(NOTE, NOTE, RIGHT))]
+    found = advantages("chain", formless, "future_accuracy", "tag_count")
+    assert found == {
+        (0, None, 0): 0.0, (0, 0, 1): -0.25, (0, 0, 2): 0.0, (1, None, 0): 0.0, (1, 0, 1): 0.25, (1, 0, 2): 0.0,
+    }  # fmt: skip
+
+
+TREE = [
+    opening(path(NOTE, NOTE, RIGHT), path(NOTE, NOTE, WRONG)),
+    opening(path(NOTE, NOTE, WRONG), path(NOTE, NOTE, WRONG)),
+]
+
+
+def test_in_a_tree_openings_compete_with_openings_and_futures_with_those_of_their_opening() -> None:
+    # futures earn 2, 0 and 0, 0; openings so 1 and 0
+    assert advantages("tree", TREE) == {
+        (0, None, 0): 0.5, (1, None, 0): -0.5,
+        (0, 0, 1): 1.0, (0, 0, 2): 1.0, (0, 1, 1): -1.0, (0, 1, 2): -1.0,
+        (1, 0, 1): 0.0, (1, 0, 2): 0.0, (1, 1, 1): 0.0, (1, 1, 2): 0.0,
+    }  # fmt: skip
+
+
+def test_a_tree_has_one_scale_for_openings_and_futures() -> None:
+    # of the four futures 2, 0, 0, 0: mean 0.5, squared differences 2.25 + 3 * 0.25 = 3, over 4 - 1 is 1
+    found = advantages("tree", TREE, scale="group")
+    assert found[0, None, 0] == pytest.approx(0.5 / 1.0001)
+    assert found[0, 0, 1] == pytest.approx(1.0 / 1.0001)
+
+
+def test_along_a_trajectory_a_trees_advantages_add_up_to_the_trajectorys_own() -> None:
+    found = advantages("tree", TREE)
+    for number, scores in enumerate([(2.0, 0.0), (0.0, 0.0)]):
+        for future, score in enumerate(scores):
+            assert found[number, None, 0] + found[number, future, 2] == pytest.approx(score - 0.5)
+
+
+def test_groups_are_judged_apart_and_scaled_together_by_the_batch() -> None:
+    groups = [CHAINS[0], CHAINS[1], *[opening(path(NOTE, NOTE, RIGHT))] * 2]
+    apart = advantages("chain", groups, group_size=2)
+    assert [apart[number, None, 0] for number in range(4)] == [1.0, -1.0, 0.0, 0.0]
+    # 2, 0, 2, 2: mean 1.5, squared differences 3 * 0.25 + 2.25 = 3, over 4 - 1 is 1
+    together = advantages("chain", groups, group_size=2, scale="batch")
+    assert together[0, None, 0] == pytest.approx(1.0 / 1.0001)
+    assert together[2, None, 0] == 0.0
+
+
+def test_a_chain_that_ended_early_is_still_compared_with_and_trains_no_round_that_it_did_not_have() -> None:
+    found = advantages("chain", [opening(path(RIGHT)), opening(path(NOTE, NOTE, WRONG))])
+    assert found == {(0, None, 0): 1.0, (1, None, 0): -1.0, (1, 0, 1): -1.0, (1, 0, 2): -1.0}
+
+
+def test_a_group_that_agrees_has_no_signal() -> None:
+    for credit in CREDITS:
+        assert set(advantages(credit, [TREE[1], TREE[1]], scale="group").values()) == {0.0}
+
+
+@pytest.mark.parametrize("credit", ["chain", "tree"])
+def test_every_opening_weighs_alike_however_long_it_is(credit: str) -> None:
+    width = 1 if credit == "chain" else 2
+    short = [path(NOTE, NOTE, RIGHT, tokens=(5, 5, 2)), path(NOTE, NOTE, RIGHT, tokens=(5, 3, 4))]
+    long = [path(NOTE, NOTE, WRONG, tokens=(90, 200, 1)), path(NOTE, NOTE, WRONG, tokens=(90, 30, 40))]
+    ended = [path(RIGHT, tokens=(7,))]
+    openings = [opening(*short[:width]), opening(*long[:width]), opening(*ended)]
+    found = credited(credit, openings)
+    weights = [
+        sum(each.weight * each.turn.reply.num_tokens for (number, _, _), each in found.items() if number == wanted)
+        for wanted in range(3)
+    ]
+    assert weights == [pytest.approx(weights[0])] * 3
+    assert sum(weights) == pytest.approx(sum(each.turn.reply.num_tokens for each in found.values()))
+
+
+def test_a_round_keeps_the_prompt_that_was_used_in_it() -> None:
+    for credit in CREDITS:
+        for (_, _, index), each in credited(credit, TREE[:1] * 2 if credit == "tree" else CHAINS).items():
+            assert each.turn.prompt == f"prompt {index + 1}"
+
+
+def test_rewards_are_those_of_the_round_itself() -> None:
+    broken = replace(CHAINS[0], futures=(path(NOTE, "no form", RIGHT),))
+    found = credited("chain", [broken, CHAINS[1]], "future_accuracy", "tag_count")
+    assert found[0, 0, 1].rewards == {"future_accuracy": 2.0, "tag_count": 0.0}
+    assert found[0, 0, 2].rewards == {"future_accuracy": 2.0, "tag_count": 0.5}

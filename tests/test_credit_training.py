@@ -1,0 +1,225 @@
+"""Training with each credit for real: what TRL is given to train, and what it makes of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pytest
+import torch
+
+from motif_lite.recipe import Recipe
+from tests.test_training import Training
+
+MakeRecipe = Callable[..., Recipe]
+
+SHORT = [{"question": "a1b2=", "answer": "3"}, {"question": "a0b4c5d3e1f7g2h9i3=", "answer": "4"}] * 8
+"""Chains for one round and for two."""
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What the trainer makes of each step's rollouts, before it is cut into micro-batches."""
+    from motif_lite.trainer import Trainer
+
+    seen: list[dict[str, Any]] = []
+    score = Trainer._generate_and_score_completions
+
+    def watched(self: Trainer, inputs: Any) -> Any:
+        seen.append(score(self, inputs))
+        return seen[-1]
+
+    monkeypatch.setattr(Trainer, "_generate_and_score_completions", watched)
+    return seen
+
+
+def one_step(make: MakeRecipe, folder: Path, out: Path, *changes: str) -> Training:
+    training = Training(make("training.max_steps=1", *changes), folder, out)
+    assert training.train()
+    return training
+
+
+def rows(step: dict[str, Any]) -> list[tuple[list[int], list[int], float]]:
+    """Prompt, completion and advantage of every row, without padding."""
+    return [
+        (prompt[there.bool()].tolist(), reply[written.bool()].tolist(), advantage)
+        for prompt, there, reply, written, advantage in zip(
+            step["prompt_ids"], step["prompt_mask"], step["completion_ids"], step["completion_mask"],
+            step["advantages"].tolist(), strict=True,
+        )
+    ]  # fmt: skip
+
+
+def turns(training: Training) -> list[dict[str, Any]]:
+    """Every round in rollouts.jsonl that was trained."""
+    lines = training.run.rollouts()
+    found = [turn for line in lines for turn in (line["opening"], *later(line)) if "advantage" in turn]
+    assert found
+    return found
+
+
+def later(line: dict[str, Any]) -> list[dict[str, Any]]:
+    return [turn for future in line["futures"] for turn in future["rounds"]]
+
+
+def test_the_papers_advantages_are_those_of_the_openings_rewards(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, scored: list[dict[str, Any]]
+) -> None:
+    training = one_step(tiny_recipe, tiny_folder, tmp_path)
+    rewards = [sum(line["rewards"].values()) for line in training.run.rollouts()]
+    assert len(rewards) == 8
+    expected = []
+    for group in (rewards[:4], rewards[4:]):
+        expected += [(reward - fmean(group)) / (stdev(group) + 1e-4) for reward in group]
+    assert scored[0]["advantages"].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(("credit", "num_rounds"), [("chain", 24), ("tree", 40)])
+def test_what_is_trained_are_the_rounds_as_they_were_written(
+    credit: str,
+    num_rounds: int,
+    tiny_recipe: MakeRecipe,
+    tiny_folder: Path,
+    tmp_path: Path,
+    scored: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Prompt by prompt and token by token: what the policy read and wrote in each round is what gets its advantage."""
+    from motif_lite.policies.local import LocalPolicy
+
+    written: list[tuple[list[int], list[int]]] = []
+    generate = LocalPolicy.generate
+
+    def watched(self: LocalPolicy, prompts: Any, *arguments: Any, **named: Any) -> Any:
+        replies = generate(self, prompts, *arguments, **named)
+        written.extend(
+            (self.encode(prompt), list(reply.token_ids)) for prompt, reply in zip(prompts, replies, strict=True)
+        )
+        return replies
+
+    monkeypatch.setattr(LocalPolicy, "generate", watched)
+    training = one_step(tiny_recipe, tiny_folder, tmp_path, f'training.credit="{credit}"')
+    trained = rows(scored[0])
+    assert len(trained) == num_rounds
+    assert sorted((prompt, reply) for prompt, reply, _ in trained) == sorted(written)
+    kept = [
+        (training.policy.encode(turn["prompt"]), turn["tokens"], turn["advantage"] * turn["weight"])
+        for turn in turns(training)
+    ]
+    found = [(prompt, len(reply), advantage) for prompt, reply, advantage in trained]
+    for ours, theirs in zip(sorted(kept), sorted(found), strict=True):
+        assert ours[:2] == theirs[:2]
+        assert ours[2] == pytest.approx(theirs[2], rel=1e-5, abs=1e-6)
+    assert any(advantage for _, _, advantage in found)
+    metrics = training.run.metrics()[0]
+    assert metrics["trained_tokens"] == sum(len(reply) for _, reply, _ in trained)
+    assert len(metrics["rewards_by_round"]["tag_count"]) == 3
+
+
+@pytest.mark.parametrize("credit", ["chain", "tree"])
+def test_the_gradient_weighs_openings_alike_and_tokens_by_their_advantage(
+    credit: str, tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Against the sum written out: of each trained round, its advantage times the gradient of its log-probability."""
+    changes = (f'training.credit="{credit}"', "training.micro_batch_size=4")
+    training = one_step(tiny_recipe, tiny_folder, tmp_path / "run", *changes)
+    fresh = Training(tiny_recipe(*changes), tiny_folder, tmp_path / "fresh")
+    policy, loss = fresh.policy, torch.zeros(())
+    for line in training.run.rollouts():
+        paths = [[line["opening"], *future["rounds"]] for future in line["futures"]]
+        for path in paths:
+            num_tokens = sum(turn["tokens"] for turn in path)
+            for turn in path:
+                prompt = policy.encode(turn["prompt"])
+                ids = reply_ids(policy, turn)
+                logits = policy.model(input_ids=torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
+                chosen = torch.log_softmax(logits, -1)[range(len(ids)), ids].sum()
+                loss = loss - turn["advantage"] * chosen / num_tokens / len(paths)
+    (loss / len(training.run.rollouts())).backward()  # type: ignore[no-untyped-call]
+    gradients = [weight.grad for weight in policy.model.parameters() if weight.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    assert training.run.metrics()[0]["grad_norm"] == pytest.approx(float(norm), rel=1e-3)
+
+
+def reply_ids(policy: Any, turn: dict[str, Any]) -> list[int]:
+    ids: list[int] = policy.encode(turn["reply"])
+    ids += [policy.stop_ids[0]] * (turn["finish"] == "stop")
+    assert len(ids) == turn["tokens"]
+    return ids
+
+
+@pytest.mark.parametrize("credit", ["chain", "tree"])
+def test_a_run_stopped_and_resumed_equals_one_that_was_not(
+    credit: str, tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(
+        f'training.credit="{credit}"', "training.max_steps=100", "training.until_tokens=2600",
+        'evaluation.validation={source="chain_sum", num_problems=8, num_marks=3}',
+    )  # fmt: skip
+    whole = Training(recipe, tiny_folder, tmp_path / "whole")
+    assert whole.train()
+    first = Training(recipe, tiny_folder, tmp_path / "stopped")
+    assert not first.train(stop_after=1)
+    torch.manual_seed(12345)
+    second = Training(recipe, tiny_folder, tmp_path / "stopped")
+    assert second.train()
+    second.require_same_as(whole)
+    assert [timeless(mark) for mark in second.run.marks()] == [timeless(mark) for mark in whole.run.marks()]
+
+
+def timeless(mark: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in mark.items() if "seconds" not in name and "memory" not in name}
+
+
+def test_a_run_ends_with_its_tokens_and_measures_along_the_way(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    recipe = tiny_recipe(
+        "training.max_steps=100", "training.until_tokens=4000",
+        'evaluation.validation={source="chain_sum", num_problems=8, num_marks=2}',
+    )  # fmt: skip
+    training = Training(recipe, tiny_folder, tmp_path)
+    assert training.train()
+    metrics, marks = training.run.metrics(), training.run.marks()
+    spent = [sum(line["tokens"].values()) for line in metrics]
+    assert sum(spent[:-1]) < 4000 <= sum(spent)
+    assert [line["share_done"] for line in metrics][-1] == 1.0
+    rates = [line["learning_rate"] for line in metrics]
+    assert rates[0] == 0.0  # warm-up begins there
+    assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
+    assert marks[0]["step"] == 0
+    assert marks[0]["tokens"] == 0
+    assert marks[-1]["step"] == len(metrics)
+    assert marks[-1]["tokens"] == sum(spent)
+    assert [mark["num_problems"] for mark in marks] == [8] * len(marks)
+    assert len(training.observer.named("mark")) == len(marks)
+    assert training.run.is_trained(recipe.training)
+
+
+def test_trajectories_that_end_early_train_the_rounds_they_had(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, scored: list[dict[str, Any]]
+) -> None:
+    file = tmp_path / "short.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in SHORT))
+    training = one_step(
+        tiny_recipe, tiny_folder, tmp_path / "run", 'training.credit="chain"', "rollout.early_finish=true",
+        f'data.train="{file}"', "data.num_problems=16", "training.problems_per_step=4",
+    )  # fmt: skip
+    lengths = [1 + len(line["futures"][0]["rounds"]) for line in training.run.rollouts()]
+    assert 1 in lengths
+    assert sum(lengths) < 16 * 3
+    for line in training.run.rollouts():
+        *earlier, _ = [line["opening"], *later(line)]
+        assert not any(boxed_inside(turn["reply"]) for turn in earlier)
+    trained = rows(scored[0])
+    assert len(trained) == 16 * 3
+    unused = trained[sum(lengths) :]
+    assert all(advantage == 0 and len(reply) == 1 for _, reply, advantage in unused)
+    assert training.run.metrics()[0]["trained_tokens"] == sum(len(reply) for _, reply, _ in trained) - len(unused)
+
+
+def boxed_inside(reply: str) -> bool:
+    from motif_lite.rewards import has_final_answer
+
+    return has_final_answer(reply)
