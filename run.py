@@ -1,12 +1,14 @@
 """motif_lite on the command line: arguments to one call, errors to exit codes.
 
+Without the name of a command it is `main`: a recipe's run. The other commands stand below it.
+
 0: done. 2: something that the user can mend, said in a message. 130: interrupted, and resumable.
 """
 
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, TextIO, cast
@@ -14,11 +16,13 @@ from typing import Annotated, Any, TextIO, cast
 import typer
 from rich.console import Console
 
-from motif_lite import console, pipeline
+from motif_lite import console, pipeline, scoring
 from motif_lite.errors import MotifError, RecipeError
 from motif_lite.run_dir import RunDirectory
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    subcommand_metavar="[COMMAND ...]", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 
 RecipeFile = Annotated[
     Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe to run, e.g. recipes/tiny_cpu.toml.")
@@ -42,10 +46,37 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --ou
 EvaluateOnly = Annotated[
     bool, typer.Option("--evaluate-only", help="Only evaluate: the run in --out, or the recipe's bare model.")
 ]
+Openings = Annotated[
+    Path,
+    typer.Option(
+        "--openings",
+        metavar="FILE",
+        help="A line of JSON per problem: question, answer, and a list of openings.",
+    ),
+]
+Futures = Annotated[
+    int | None,
+    typer.Option(
+        "--futures",
+        metavar="N",
+        min=1,
+        max=10_000,
+        help=f"Futures per opening; by default the recipe's num_futures, but {scoring.LEAST_FUTURES} at least.",
+    ),
+]
+Adapter = Annotated[
+    Path | None,
+    typer.Option("--adapter", metavar="DIR", help="Score under a trained adapter, e.g. runs/NAME/adapter."),
+]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores to this file, too.")]
 
 
-@app.command(help="Train a model to think in rounds (MOTIF), evaluate it before and after, and write a report.")
+@app.callback(
+    invoke_without_command=True,
+    help="Train a model to think in rounds (MOTIF), evaluate it before and after, and write a report.",
+)
 def main(
+    context: typer.Context,
     recipe: RecipeFile = None,
     changes: Changes = None,
     out: Out = None,
@@ -55,11 +86,13 @@ def main(
     resume: Resume = False,
     evaluate_only: EvaluateOnly = False,
 ) -> None:
-    """Make the call that is meant; errors become exit codes here, for Typer would swallow Ctrl-C."""
-    errors = Console(stderr=True, highlight=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        if check:
+    """Make the call that is meant, unless a command was named."""
+    with exit_codes():
+        if context.invoked_subcommand:
+            if any(context.params.values()):
+                name = context.invoked_subcommand
+                raise RecipeError(f"the options of {name} stand behind its name: python run.py {name} ...")
+        elif check:
             print(console.recipe_toml(pipeline.check(recipe, changes or [])), end="")
         elif plan:
             if out or resume or evaluate_only:
@@ -72,6 +105,37 @@ def main(
             raise RecipeError("--vram goes with --plan; a run is kept within --set model.memory_gib=...")
         else:
             perform(pipeline.job(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only))
+
+
+@app.command(help="Score hand-written openings by their futures, as training would.")
+def score(
+    openings: Openings,
+    recipe: RecipeFile = None,
+    changes: Changes = None,
+    futures: Futures = None,
+    adapter: Adapter = None,
+    json: Json = None,
+) -> None:
+    """Print the openings of each problem, the best first."""
+    with exit_codes():
+        if json is not None:
+            scoring.require_writable(json, recipe, openings)
+        job = scoring.job(recipe, changes or [], openings, num_futures=futures, adapter=adapter)
+        about = f"{job.recipe.model.name}, seed {job.recipe.seed}, {adapter or 'no adapter'}"
+        with watched(job.name, about, job.how_to_go_on) as (terminal, live):
+            scores = job.perform(live)
+        console.print_scores(terminal, job, scores)
+        if json is not None:
+            scoring.write(json, scores, job)
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Errors become exit codes here, for Typer would swallow Ctrl-C."""
+    errors = Console(stderr=True, highlight=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
     except MotifError as error:
         console.print_text(errors, f"error: {error}")
         raise typer.Exit(2) from None
@@ -81,16 +145,23 @@ def main(
 
 
 def perform(job: pipeline.Job) -> None:
-    """See a job through on the terminal."""
-    terminal = Console(file=sys.stdout, highlight=False)  # this very stream: what libraries print is diverted
+    """See a run through on the terminal."""
     about = f"{job.recipe.model.name}, seed {job.recipe.seed}, {job.root}"
-    try:
-        with console.RunConsole(terminal, job.name, about) as live:
-            job.perform(live)
-    except KeyboardInterrupt:
-        console.print_text(Console(stderr=True, highlight=False), job.how_to_go_on())
-        raise
+    with watched(job.name, about, job.how_to_go_on) as (terminal, live):
+        job.perform(live)
     console.print_closing(terminal, job.recipe, RunDirectory(job.root))
+
+
+@contextmanager
+def watched(title: str, subtitle: str, how_to_go_on: Callable[[], str]) -> Iterator[tuple[Console, console.RunConsole]]:
+    """The terminal, with a live view on it; who interrupts is told how to go on."""
+    terminal = Console(file=sys.stdout, highlight=False)  # this very stream: what libraries print is diverted
+    try:
+        with console.RunConsole(terminal, title, subtitle) as live:
+            yield terminal, live
+    except KeyboardInterrupt:
+        console.print_text(Console(stderr=True, highlight=False), how_to_go_on())
+        raise
 
 
 class _Lasting:

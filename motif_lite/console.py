@@ -6,7 +6,7 @@ made visible, so that a reply cannot drive the terminal.
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,7 +25,8 @@ from motif_lite.memory import GIB
 from motif_lite.planning import SPEEDS, Plan
 from motif_lite.recipe import Recipe
 from motif_lite.run_dir import RunDirectory
-from motif_lite.types import Opening
+from motif_lite.scoring import Answer, Scored, ScoreJob, Scores
+from motif_lite.types import Opening, Problem
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _HISTORY = 60
@@ -34,6 +35,9 @@ _SILENCE_SECONDS = 30
 
 _HEIGHT_FOR_SAMPLE = 21
 """Lines that the live view takes at 80 columns with a sample of one line per round."""
+
+_ANSWERS_SHOWN, _ANSWER_WIDTH = 4, 38
+"""Of an opening's futures; the width leaves 20 characters of an answer."""
 
 _STEP_PHASES = {"openings", "futures", "grading", "update"}
 
@@ -238,7 +242,7 @@ def step_line(metrics: dict[str, Any]) -> str:
 
 def result_table(recipe: Recipe, evaluation: dict[str, Any], benchmark: str) -> Table:
     """Before and after with intervals, and what the paired comparison says, for one benchmark."""
-    title = f"{benchmark}: accuracy in percent with {100 * recipe.evaluation.confidence:g} % intervals"
+    title = f"{benchmark}: accuracy in percent with {_confidence(recipe)} intervals"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("thinking", no_wrap=True)
     for column in ("before", "after", "gain (paired)"):
@@ -293,6 +297,54 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
             print_text(console, f"{name:<9} {path}")
     again = f"python run.py --evaluate-only --out {run.root} --set evaluation.num_samples=4"
     print_text(console, f"{'next':<9} {again}")
+
+
+def print_scores(console: Console, job: ScoreJob, scores: Scores) -> None:
+    """The openings of each problem, the best first, and how to read the figures."""
+    for problem, ranked in scores.ranked().items():
+        console.print(_score_table(problem, ranked))
+    weighted = [f"{weight:g} x {name}" for name, weight in job.recipe.rewards.items() if weight != 1]
+    lines = [
+        ("ranked by", "total, which training compares" + (f"; it counts {', '.join(weighted)}" if weighted else "")),
+        ("accuracy", f"of {scores.num_futures} futures each, in percent with {_confidence(job.recipe)} intervals"),
+        ("answers", "below each opening: the last boxed ones of its futures, and how many gave them"),
+        ("cost", f"{scores.num_tokens:,} tokens, {scores.seconds:.0f} s"),
+    ]
+    for name, text in lines:
+        print_text(console, f"{name:<9} {text}")
+
+
+def _score_table(problem: Problem, ranked: Sequence[Scored]) -> Table:
+    question, gold = excerpt(problem.question, 1, 60), excerpt(problem.gold, 1, 40)
+    title = Text.assemble((printable(problem.id), "bold"), "  ", question, "  right answer ", gold)
+    table = Table(title=title, title_justify="left", title_style="", box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("", justify="right", no_wrap=True)
+    table.add_column("opening", min_width=20)
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    for name in ranked[0].rewards:
+        table.add_column(name.replace("_", " "), justify="right", max_width=8)
+    table.add_column("total", justify="right", no_wrap=True, style="bold")
+    totals = [scored.total for scored in ranked]
+    for scored in ranked:
+        low, high = scored.interval
+        accuracy = f"{100 * scored.accuracy:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+        rewards = [f"{value:.2f}" for value in scored.rewards.values()]
+        label = Text.assemble(printable(scored.written.label), "\n", (_answers(scored.answers), "dim"))
+        rank = 1 + totals.index(scored.total)  # equal totals share it
+        table.add_row(str(rank), label, accuracy, *rewards, f"{scored.total:.2f}")
+    return table
+
+
+def _answers(answers: Sequence[Answer]) -> str:
+    """Such as ``7 right x30, 3 x1, no box x1``."""
+    shown = [_answer(answer) for answer in answers[:_ANSWERS_SHOWN]]
+    rest = sum(answer.count for answer in answers[_ANSWERS_SHOWN:])
+    return ", ".join([*shown, f"others x{rest}"] if rest else shown)
+
+
+def _answer(answer: Answer) -> str:
+    text = "no box" if answer.text is None else excerpt(answer.text, 1, _ANSWER_WIDTH).plain
+    return f"{text}{' right' if answer.is_right else ''} x{answer.count}"
 
 
 def print_plan(console: Console, plan: Plan) -> None:
@@ -396,6 +448,10 @@ def _facts(metrics: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _by_round(values: Iterable[float | None]) -> str:
     return " / ".join("-" if value is None else f"{100 * value:.0f}" for value in values) + " %"
+
+
+def _confidence(recipe: Recipe) -> str:
+    return f"{100 * recipe.evaluation.confidence:g} %"
 
 
 def _cell(evaluation: dict[str, Any], benchmark: str, when: str, strategy: str, decoding: str) -> str:

@@ -64,15 +64,24 @@ def load(source: SourceSection, *, role: Role, seed: int) -> list[Problem]:
     if source.source in chain_sum.TASKS:
         number = source.num_problems or _CHAIN_SUM_PROBLEMS
         return chain_sum.problems(number, seed=seed, split=role, name=source.source)
-    check(source, role=role)
-    name, rows = source.source, _rows(source.source, role)
-    if source.source not in DATASETS:
-        name = Path(source.source).stem
-    problems = [_problem(row, f"{name}/{number}", source, number) for number, row in enumerate(rows, start=1)]
-    if not problems:
-        raise DataError(f"{source.source}: holds no problems; give a file with a row per problem")
+    problems = [problem for problem, _ in with_rows(source, role=role)]
     _warn_of_contradictions(problems, source.source)
     return _subset(problems, source, seed)
+
+
+def with_rows(source: SourceSection, *, role: Role) -> list[tuple[Problem, Row]]:
+    """All problems of a source that is not generated, each with the row that it stands in.
+
+    Raises:
+        DataError: As `load`.
+    """
+    check(source, role=role)
+    name = source.source if source.source in DATASETS else Path(source.source).stem
+    rows = enumerate(_rows(source.source, role), start=1)
+    found = [(_problem(row, f"{name}/{number}", source, number), row) for number, row in rows]
+    if not found:
+        raise DataError(f"{source.source}: holds no problems; give a file with a row per problem")
+    return found
 
 
 def check(source: SourceSection, *, role: Role) -> None:

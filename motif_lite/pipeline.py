@@ -11,7 +11,7 @@ import io
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,7 +41,7 @@ from motif_lite.stopping import Stop
 from motif_lite.types import Problem
 
 if TYPE_CHECKING:
-    from motif_lite.policies import TrainablePolicy
+    from motif_lite.policies import Backend, TrainablePolicy
 
 TABLES: recipes.Tables = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}
 
@@ -77,24 +77,16 @@ class Job:
             MotifError: Something is the user's to mend.
             Interrupted: The user stopped it.
         """
-        with (
-            redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer),
-            stopping.signals(observer.note, self.how_to_go_on) as stop, _full_disks_named(self), ExitStack() as held,
-        ):  # fmt: skip
+        with conducted(observer, self.root, self.how_to_go_on) as stop, ExitStack() as held:
             if self.existing:
                 held.enter_context(RunDirectory(self.root).locked())
                 if not self.evaluate_only and _is_finished(self.recipe, self.root, observer):
                     return
             if not self.evaluate_only:
                 _note_what_is_not_exact(self, observer)
-            _quiet_libraries()
-            backend = policies.backend(self.recipe.model.backend)  # says at once where there is no GPU for it
-            backend.require(self.recipe)
+            backend = required_backend(self.recipe)
             problems = _read(self.recipe, observer)  # a bad row is found before a model is downloaded
-            model_name = _model_name(self.recipe, observer)
-            recipe, planned = _planned(self, model_name, observer)
-            observer.phase("loading", recipe.model.name)
-            policy = backend.load(recipe, model_name)
+            recipe, planned, policy = load_policy(backend, self.recipe, observer, trains=not self.evaluate_only)
             if not self.existing:
                 held.enter_context(RunDirectory(self.root).locked())
             run = self._run_directory(recipe)
@@ -189,6 +181,48 @@ def _existing_job(path: Path | None, changes: Sequence[str], root: Path, *, eval
     return Job(root.name, recipe, root, existing=True, evaluate_only=evaluate_only)
 
 
+@contextmanager
+def conducted(observer: Observer, folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[Stop]:
+    """What everything that loads a model happens in: signals, a silent screen, warnings shown, full disks named.
+
+    Args:
+        folder: Where it writes.
+        how_to_go_on: What to tell somebody whom an interruption or a full disk has stopped.
+    """
+    with (
+        redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer),
+        stopping.signals(observer.note, how_to_go_on) as stop, _full_disks_named(folder, how_to_go_on),
+    ):  # fmt: skip
+        yield stop
+
+
+def required_backend(recipe: Recipe) -> "Backend":
+    """The recipe's backend, imported with all that it needs.
+
+    Raises:
+        MissingHardwareError: This machine has no GPU for it, or lacks a package.
+    """
+    _quiet_libraries()
+    backend = policies.backend(recipe.model.backend)
+    backend.require(recipe)
+    return backend
+
+
+def load_policy(
+    backend: "Backend", recipe: Recipe, observer: Observer, *, trains: bool
+) -> tuple[Recipe, Estimate | None, "TrainablePolicy"]:
+    """The recipe with all that the memory plan decides, what it needs where that can be known, and its policy.
+
+    Raises:
+        RecipeError: It does not fit the GPU.
+        ModelError: The model cannot be loaded.
+    """
+    model_name = _model_name(recipe, observer)
+    recipe, planned = _planned(recipe, model_name, observer, trains=trains)
+    observer.phase("loading", recipe.model.name)
+    return recipe, planned, backend.load(recipe, model_name)
+
+
 def _model_name(recipe: Recipe, observer: Observer) -> str:
     """The model's hub name or folder; the tiny one is built first if it is asked for."""
     name = os.path.expanduser(recipe.model.name)  # noqa: PTH111  # a hub name is not a path
@@ -208,8 +242,8 @@ def _model_name(recipe: Recipe, observer: Observer) -> str:
     return name
 
 
-def _planned(job: Job, model_name: str, observer: Observer) -> tuple[Recipe, Estimate | None]:
-    """The job's recipe with all that the memory plan decides, and what it needs, where that can be known.
+def _planned(recipe: Recipe, model_name: str, observer: Observer, *, trains: bool) -> tuple[Recipe, Estimate | None]:
+    """The recipe with all that the memory plan decides, and what it needs, where that can be known.
 
     Raises:
         RecipeError: It does not fit the GPU.
@@ -218,7 +252,6 @@ def _planned(job: Job, model_name: str, observer: Observer) -> tuple[Recipe, Est
     from motif_lite import metering
 
     observer.phase("planning", "memory")
-    recipe = job.recipe
     machine = planning.machine_for(recipe, metering.gpu(), supposing=False)
     metering.keep_within(machine)
     try:
@@ -228,7 +261,7 @@ def _planned(job: Job, model_name: str, observer: Observer) -> tuple[Recipe, Est
             raise ModelError(f"{error}; without it, set rollout.max_width and training.micro_batch_size") from None
         observer.note(f"note: no memory plan ({error})")
         return recipe, None
-    plan = planning.make(recipe, shape, machine, trains=not job.evaluate_only)
+    plan = planning.make(recipe, shape, machine, trains=trains)
     if not plan.fits:
         complaint = f"{plan.shortage}; {plan.remedy}"
         if machine.device == "cuda":
@@ -383,7 +416,7 @@ def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
 
 
 @contextmanager
-def _full_disks_named(job: Job) -> Iterator[None]:
+def _full_disks_named(folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[None]:
     """A disk that takes no more is the user's to mend, wherever it is noticed."""
     try:
         yield
@@ -391,8 +424,8 @@ def _full_disks_named(job: Job) -> Iterator[None]:
         if error.errno not in _CANNOT_WRITE:
             raise
         raise RunError(
-            f"{error.filename or job.root}: cannot be written ({error.strerror}); make room; what was saved before is "
-            f"whole; {job.how_to_go_on()}"
+            f"{error.filename or folder}: cannot be written ({error.strerror}); make room; what was saved before is "
+            f"whole; {how_to_go_on()}"
         ) from None
 
 

@@ -12,7 +12,8 @@ import torch
 
 from motif_lite import chain_sum, policies
 from motif_lite.errors import MissingHardwareError, ModelError
-from motif_lite.policies.local import ADAPTER_FILE, LocalPolicy
+from motif_lite.policies import ADAPTER_FILE
+from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe import Recipe
 from motif_lite.rollout import STRATEGIES
 from motif_lite.types import Sampling, Turn

@@ -20,6 +20,9 @@ BACKENDS: dict[str, str] = {
     "transformers": "motif_lite.policies.transformers_policy:TransformersPolicy",
 }
 
+ADAPTER_FILE = "adapter_model.safetensors"
+"""What PEFT calls an adapter's weights."""
+
 
 class Policy(Protocol):
     """Writes replies to prompts."""

@@ -17,13 +17,11 @@ import torch
 from transformers import GenerationConfig
 
 from motif_lite.errors import ModelError
-from motif_lite.policies import engine, wide
+from motif_lite.policies import ADAPTER_FILE, engine, wide
 from motif_lite.policies.engine import Engine
 from motif_lite.policies.marks import Marks
 from motif_lite.policies.sampler import Endings, Request, Written
 from motif_lite.types import Conversation, OnProgress, Reply, Sampling
-
-ADAPTER_FILE = "adapter_model.safetensors"
 
 _log = logging.getLogger(__name__)
 
