@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -17,6 +17,9 @@ from rich.console import Console
 from motif_lite import console, pipeline
 from motif_lite.errors import MotifError, RecipeError
 from motif_lite.run_dir import RunDirectory
+
+if TYPE_CHECKING:
+    from motif_lite import study
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -44,8 +47,20 @@ EvaluateOnly = Annotated[
 ]
 
 
-@app.command(help="Train a model to think in rounds (MOTIF), evaluate it before and after, and write a report.")
+StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The study, e.g. studies/tiny_credit.toml.")]
+StudyOut = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Where runs and results go; by default the folder beside FILE."),
+]
+StudyCheck = Annotated[bool, typer.Option("--check", help="Read and validate it with all its recipes, and stop.")]
+
+
+@app.callback(
+    invoke_without_command=True,
+    help="Train a model to think in rounds (MOTIF), evaluate it before and after, and write a report.",
+)
 def main(
+    context: typer.Context,
     recipe: RecipeFile = None,
     changes: Changes = None,
     out: Out = None,
@@ -56,9 +71,9 @@ def main(
     evaluate_only: EvaluateOnly = False,
 ) -> None:
     """Make the call that is meant; errors become exit codes here, for Typer would swallow Ctrl-C."""
-    errors = Console(stderr=True, highlight=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    if context.invoked_subcommand is not None:
+        return
+    with exit_codes():
         if check:
             print(console.recipe_toml(pipeline.check(recipe, changes or [])), end="")
         elif plan:
@@ -72,12 +87,50 @@ def main(
             raise RecipeError("--vram goes with --plan; a run is kept within --set model.memory_gib=...")
         else:
             perform(pipeline.job(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only))
+
+
+@app.command("study", help="Compare variants over seeds, fairly: runs, table, figures; the same command goes on.")
+def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = False) -> None:
+    """Validate a study and see it through."""
+    from motif_lite import study_console
+    from motif_lite.study import load
+
+    with exit_codes():
+        plan = load(file, out)
+        if check:
+            study_console.print_plan(Console(highlight=False), plan)
+        else:
+            perform_study(plan)
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Turn errors into messages and exit codes."""
+    errors = Console(stderr=True, highlight=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
     except MotifError as error:
         console.print_text(errors, f"error: {error}")
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
         console.print_text(errors, "interrupted")
         raise typer.Exit(130) from None
+
+
+def perform_study(plan: "study.Plan") -> None:
+    """See a study through on the terminal; it goes on when the terminal goes away."""
+    from motif_lite import study_console, study_report, study_runs
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    terminal = Console(file=sys.stdout, highlight=False)
+    try:
+        with study_console.StudyConsole(terminal, plan.study.title, str(plan.out)) as live:
+            study_runs.perform(plan, Path(__file__).resolve(), live, lambda: study_report.write(plan))
+    except KeyboardInterrupt:
+        console.print_text(Console(stderr=True, highlight=False), "to go on: the same command; what is done is kept")
+        raise
+    study_console.print_closing(terminal, plan, study_report.write(plan))
 
 
 def perform(job: pipeline.Job) -> None:

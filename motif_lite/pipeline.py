@@ -197,7 +197,7 @@ def _model_name(recipe: Recipe, observer: Observer) -> str:
         folder = tiny.prepare(
             seed=recipe.seed,
             num_rounds=recipe.rollout.num_rounds,
-            max_tokens=recipe.rollout.openings.max_tokens,
+            max_tokens=recipe.rollout.futures.max_tokens,  # one model for openings of any length
             cache_folder=cache_folder(),
             on_progress=observer.advance,
         )

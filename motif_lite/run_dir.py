@@ -77,7 +77,7 @@ class RunDirectory:
         run = cls(root)
         try:
             root.mkdir(parents=True, exist_ok=True)
-            _write_whole(root / "recipe.toml", [recipe_text])
+            write_whole(root / "recipe.toml", [recipe_text])
             if trains:
                 run.checkpoints.mkdir(exist_ok=True)
             run.write_resolved(recipe)
@@ -142,7 +142,7 @@ class RunDirectory:
 
     def write_resolved(self, recipe: Recipe) -> None:
         """Keep the recipe as understood, every default filled in."""
-        _write_whole(self.root / "resolved.json", [json.dumps(recipe.model_dump(), indent=2), "\n"])
+        write_whole(self.root / "resolved.json", [json.dumps(recipe.model_dump(), indent=2), "\n"])
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
         """Add a step's line to metrics.jsonl."""
@@ -256,11 +256,11 @@ class RunDirectory:
 
     def write_evaluation(self, evaluation: Evaluation) -> None:
         """Replace evaluation.json."""
-        _write_whole(self.root / "evaluation.json", [json.dumps(evaluation, indent=2), "\n"])
+        write_whole(self.root / "evaluation.json", [json.dumps(evaluation, indent=2), "\n"])
 
     def write_report(self, page: str) -> None:
         """Replace report.html."""
-        _write_whole(self.report, [page])
+        write_whole(self.report, [page])
 
     def graded_path(self, benchmark: str, when: str, strategy: str, decoding: str) -> Path:
         """Where the graded replies of one measurement lie."""
@@ -269,7 +269,7 @@ class RunDirectory:
     def write_graded(self, path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
         """Keep the graded replies of one measurement."""
         path.parent.mkdir(exist_ok=True)
-        _write_whole(path, map(_line, lines))
+        write_whole(path, map(_line, lines))
 
     def append_graded(self, path: Path, line: Mapping[str, Any]) -> None:
         """Add to what `write_graded` has written."""
@@ -404,7 +404,7 @@ def _each_sized_line(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
                         raise RunError(f"{path}: line {number} is damaged ({error}); remove it") from None
 
 
-def _write_whole(path: Path, parts: Iterable[str]) -> None:
+def write_whole(path: Path, parts: Iterable[str]) -> None:
     """Write under another name, wait for the disk, then rename: a reader never sees half a file."""
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("w", encoding="utf-8") as file:
