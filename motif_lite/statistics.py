@@ -10,7 +10,7 @@ between seeds (`over_seeds`); what two runs are worth on the problems that both 
 """
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, variance
+from statistics import fmean, stdev, variance
 
 Outcomes = Mapping[str, Sequence[bool]]
 """By problem id, whether each of its samples was right."""
@@ -91,13 +91,14 @@ def over_seeds(values: Sequence[float], confidence: float) -> dict[str, object]:
     Returns:
         ``{"mean", "interval": [low, high] or None, "p_value" or None, "num_seeds"}``; a mean of None without values.
     """
-    from scipy.stats import ttest_1samp
-
     found: dict[str, object] = {"mean": fmean(values) if values else None, "interval": None, "p_value": None}
     if len(values) >= 2 and max(values) - min(values) > 1e-12:
-        test = ttest_1samp(values, 0.0)
-        low, high = test.confidence_interval(confidence)
-        found |= {"interval": [float(low), float(high)], "p_value": float(test.pvalue)}
+        from scipy.special import stdtr, stdtrit  # scipy.stats spends a hundred times as long on it
+
+        mean, error, freedom = fmean(values), stdev(values) / len(values) ** 0.5, len(values) - 1
+        reach = error * float(stdtrit(freedom, (1 + confidence) / 2))
+        p_value = 2 * float(stdtr(freedom, -abs(mean) / error))
+        found |= {"interval": [mean - reach, mean + reach], "p_value": p_value}
     return found | {"num_seeds": len(values)}
 
 

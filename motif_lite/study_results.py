@@ -5,6 +5,7 @@ is what depends on the clock and on the machine. Both can be made of a study tha
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from statistics import fmean
 from typing import Any
@@ -217,8 +218,11 @@ def _sources(plan: Plan) -> Json:
 
 
 def _versions() -> dict[str, str]:
-    installed = {each.metadata["Name"].lower() for each in metadata.distributions() if each.metadata["Name"]}
-    return {name: metadata.version(name) for name in _PACKAGES if name in installed}
+    found = {}
+    for name in _PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
 
 
 def _sum_by_phase(metrics: Sequence[Json], key: str) -> dict[str, Any]:

@@ -8,6 +8,9 @@ from motif_lite.study_results import Json
 
 _NOTHING = "-"
 
+_ALIKE = 0.05
+"""Share by which training tokens may differ and still count as equal: a run ends with the step that spends the last."""
+
 
 def table(found: Json) -> str:
     """table.md: accuracies, comparisons, what they allow to say, and how to repeat it."""
@@ -51,13 +54,26 @@ def cost_table(found: Json) -> str:
 def sentences(found: Json) -> list[str]:
     """What each comparison allows to say, in words."""
     reference = _label(found, found["reference"])
-    said = []
+    said = [_unequal(found)] if _unequal(found) else []
     for name, comparison in found["comparisons"].items():
         label = _label(found, name)
         said.append(_verdict(label, reference, comparison["over_seeds"], found["confidence"]))
         if end := comparison["to_the_references_end"]:
             said.append(_sooner(label, reference, end))
     return said
+
+
+def _unequal(found: Json) -> str:
+    """A warning where budgets are not equal, by more than the last step of a run can account for."""
+    tokens = {
+        v["label"]: v["means"]["tokens"] for v in found["variants"].values() if v["trains"] and v["means"]["tokens"]
+    }
+    most = max(tokens.values(), default=0)
+    least = min(tokens.values(), default=0)
+    if least >= (1 - _ALIKE) * most:
+        return ""
+    ends = " to ".join(f"{count:,.0f} ({next(n for n in tokens if tokens[n] == count)})" for count in (least, most))
+    return f"Budgets differ: from {ends} tokens generated in training. Final accuracies are not at equal tokens."
 
 
 def _verdict(label: str, reference: str, test: Json, confidence: float) -> str:
