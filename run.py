@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -19,6 +19,9 @@ from rich.console import Console
 from motif_lite import console, pipeline, scoring
 from motif_lite.errors import MotifError, RecipeError
 from motif_lite.run_dir import RunDirectory
+
+if TYPE_CHECKING:
+    from motif_lite import study
 
 app = typer.Typer(
     subcommand_metavar="[COMMAND ...]", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -69,6 +72,14 @@ Adapter = Annotated[
     typer.Option("--adapter", metavar="DIR", help="Score under a trained adapter, e.g. runs/NAME/adapter."),
 ]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores to this file, too.")]
+
+
+StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The study, e.g. studies/tiny_credit.toml.")]
+StudyOut = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Where runs and results go; by default the folder beside FILE."),
+]
+StudyCheck = Annotated[bool, typer.Option("--check", help="Read and validate it with all its recipes, and stop.")]
 
 
 @app.callback(
@@ -129,6 +140,20 @@ def score(
             scoring.write(json, scores, job)
 
 
+@app.command("study", help="Compare variants over seeds, fairly: runs, table, figures; the same command goes on.")
+def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = False) -> None:
+    """Validate a study and see it through."""
+    from motif_lite import study_console
+    from motif_lite.study import load
+
+    with exit_codes():
+        plan = load(file, out)
+        if check:
+            study_console.print_plan(Console(highlight=False), plan)
+        else:
+            perform_study(plan)
+
+
 @contextmanager
 def exit_codes() -> Iterator[None]:
     """Errors become exit codes here, for Typer would swallow Ctrl-C."""
@@ -142,6 +167,21 @@ def exit_codes() -> Iterator[None]:
     except KeyboardInterrupt:
         console.print_text(errors, "interrupted")
         raise typer.Exit(130) from None
+
+
+def perform_study(plan: "study.Plan") -> None:
+    """See a study through on the terminal; it goes on when the terminal goes away."""
+    from motif_lite import study_console, study_report, study_runs
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    terminal = Console(file=sys.stdout, highlight=False)
+    try:
+        with study_console.StudyConsole(terminal, plan.study.title, str(plan.out)) as live:
+            study_runs.perform(plan, Path(__file__).resolve(), live, lambda: study_report.write(plan))
+    except KeyboardInterrupt:
+        console.print_text(Console(stderr=True, highlight=False), "to go on: the same command; what is done is kept")
+        raise
+    study_console.print_closing(terminal, plan, study_report.write(plan))
 
 
 def perform(job: pipeline.Job) -> None:

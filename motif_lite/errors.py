@@ -2,6 +2,7 @@
 
     MotifError                  one line: what failed, where, and the remedy
     ├── RecipeError             the recipe file, a key in it, or a --set
+    ├── StudyError              the study file, a recipe that follows from it, or one of its runs
     ├── DataError               a data set, a file of problems, or one row of it
     ├── ModelError              a model or adapter that cannot be loaded, run or saved
     ├── RunError                a run directory that cannot be used, resumed or evaluated
@@ -20,6 +21,10 @@ class MotifError(Exception):
 
 class RecipeError(MotifError):
     """The recipe is unreadable, or one or more of its keys are wrong; all are named in one message."""
+
+
+class StudyError(MotifError):
+    """A study file is unreadable or wrong, or one of its runs has failed or belongs to another study."""
 
 
 class DataError(MotifError):

@@ -233,7 +233,7 @@ def _model_name(recipe: Recipe, observer: Observer) -> str:
         folder = tiny.prepare(
             seed=recipe.seed,
             num_rounds=recipe.rollout.num_rounds,
-            max_tokens=recipe.rollout.futures.max_tokens,
+            max_tokens=recipe.rollout.futures.max_tokens,  # one model for openings of any length
             cache_folder=cache_folder(),
             task=recipe.data.train if recipe.data.train in chain_sum.TASKS else "chain_sum",
             on_progress=observer.advance,

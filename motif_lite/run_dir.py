@@ -284,7 +284,7 @@ class RunDirectory:
 
     def write_accounting(self, accounting: Mapping[str, Any]) -> None:
         """Replace accounting.json."""
-        _write_whole(self.root / "accounting.json", [json.dumps(accounting, indent=2), "\n"])
+        write_whole(self.root / "accounting.json", [json.dumps(accounting, indent=2), "\n"])
 
     def write_report(self, page: str) -> None:
         """Replace report.html."""

@@ -4,13 +4,19 @@ Samples of one problem are alike, so n samples of 400 problems are not 400 n ind
 Wilson's on the *effective* number of samples, the one whose binomial variance equals the variance measured
 between problems (Korn and Graubard's idea for surveys); with one sample per problem this is Wilson's interval
 itself. Comparisons are paired by problem.
+
+A run is one draw of everything that hangs on its seed. What a *method* is worth, other seeds included, is judged
+between seeds (`over_seeds`); what two runs are worth on the problems that both were given, by problem.
 """
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, variance
+from statistics import fmean, stdev, variance
 
 Outcomes = Mapping[str, Sequence[bool]]
 """By problem id, whether each of its samples was right."""
+
+_DRAWS = 10_000
+"""Of the bootstrap."""
 
 
 def accuracy(outcomes: Outcomes) -> float:
@@ -73,3 +79,73 @@ def paired_difference(before: Outcomes, after: Outcomes, confidence: float) -> d
         "p_value": float(test.pvalue),
         "num_problems": len(gains),
     }
+
+
+def over_seeds(values: Sequence[float], confidence: float) -> dict[str, object]:
+    """Mean of one figure per seed, with a t interval over seeds and the p-value of its being zero.
+
+    Seeds are the independent units here: the interval says what another seed may bring, which more test problems
+    cannot. Where all seeds agree to the last digit, or there is only one, there is no spread to judge by, and neither
+    an interval nor a p-value.
+
+    Returns:
+        ``{"mean", "interval": [low, high] or None, "p_value" or None, "num_seeds"}``; a mean of None without values.
+    """
+    found: dict[str, object] = {"mean": fmean(values) if values else None, "interval": None, "p_value": None}
+    if len(values) >= 2 and max(values) - min(values) > 1e-12:
+        from scipy.special import stdtr, stdtrit  # scipy.stats spends a hundred times as long on it
+
+        mean, error, freedom = fmean(values), stdev(values) / len(values) ** 0.5, len(values) - 1
+        reach = error * float(stdtrit(freedom, (1 + confidence) / 2))
+        p_value = 2 * float(stdtr(freedom, -abs(mean) / error))
+        found |= {"interval": [mean - reach, mean + reach], "p_value": p_value}
+    return found | {"num_seeds": len(values)}
+
+
+def stratified_difference(strata: Sequence[tuple[Outcomes, Outcomes]], confidence: float) -> dict[str, object]:
+    """Gain on the problems that both have, for the very runs that were made: pairs of outcomes, one per seed.
+
+    The difference is the mean over seeds of the mean gain per problem. Its interval is a percentile bootstrap that
+    draws problems within each seed (10,000 draws of a fixed random stream). The p-value is the exact sign test of the
+    problems won against those lost, all seeds together; with one sample per problem this is McNemar's exact test.
+    Neither says what other seeds would bring: for that see `over_seeds`.
+
+    Returns:
+        ``{"difference", "interval": [low, high], "p_value", "num_problems", "num_better", "num_worse"}``, or nothing
+        where no problem is shared.
+    """
+    import numpy
+    from scipy.stats import binomtest
+
+    gains = [
+        [fmean(after[problem]) - fmean(before[problem]) for problem in before if problem in after]
+        for before, after in strata
+    ]
+    gains = [each for each in gains if each]
+    if not gains:
+        return {}
+    rng, draws = numpy.random.default_rng(0), numpy.zeros(_DRAWS)
+    for each in gains:
+        values, counts = numpy.unique(each, return_counts=True)
+        draws += rng.multinomial(len(each), counts / len(each), size=_DRAWS) @ values / len(each) / len(gains)
+    low, high = numpy.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
+    better, worse = (sum(sign * gain > 0 for each in gains for gain in each) for sign in (1, -1))
+    return {
+        "difference": fmean(map(fmean, gains)),
+        "interval": [float(low), float(high)],
+        "p_value": float(binomtest(better, better + worse).pvalue) if better + worse else 1.0,
+        "num_problems": sum(map(len, gains)),
+        "num_better": better,
+        "num_worse": worse,
+    }
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """Holm's step-down correction for as many comparisons as there are p-values; None stays None."""
+    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    corrected: list[float | None] = [None] * len(p_values)
+    highest = 0.0
+    for rank, (p, place) in enumerate(known):
+        highest = max(highest, min(1.0, p * (len(known) - rank)))
+        corrected[place] = highest
+    return corrected

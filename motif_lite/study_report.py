@@ -1,0 +1,51 @@
+"""What a study leaves: table.md, table.json and plot.svg, and apart from them what depends on the clock.
+
+table.md, table.json and plot.svg are the same bytes whenever they are made of the same runs: they hold no time, no
+date and no path. cost.md, cost.json and seconds.svg hold the seconds and the memory.
+"""
+
+import fcntl
+import json
+from pathlib import Path
+
+from motif_lite import study_plot, study_results, study_table
+from motif_lite.errors import StudyError
+from motif_lite.run_dir import write_whole
+from motif_lite.study import Plan
+from motif_lite.study_results import Json
+
+TABLE, PLOT = "table.md", "plot.svg"
+
+
+def write(plan: Plan) -> Json:
+    """Make all results anew of the runs that are done.
+
+    Returns:
+        The content of table.json.
+
+    Raises:
+        StudyError: They cannot be written.
+    """
+    try:
+        plan.out.mkdir(parents=True, exist_ok=True)
+        with (plan.out / "lock").open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another process may be at the same study, and just here, too
+            found, cost = study_results.results(plan), study_results.costs(plan)
+            _write(plan.out, found, cost)
+    except OSError as error:
+        where = error.filename or plan.out
+        raise StudyError(f"{where}: cannot be written ({error.strerror}); make room, or choose another --out") from None
+    return found
+
+
+def _write(out: Path, found: Json, cost: Json) -> None:
+    pages = {
+        "table.json": json.dumps(found, indent=1) + "\n",
+        "cost.json": json.dumps(cost, indent=1) + "\n",
+        PLOT: study_plot.by_tokens(found),
+        "seconds.svg": study_plot.by_seconds(found, cost),
+        "cost.md": study_table.cost_table(cost),
+        TABLE: study_table.table(found),
+    }
+    for name, page in pages.items():
+        write_whole(out / name, [page])

@@ -1,0 +1,235 @@
+"""What a study has found, from the directories of its runs: plain figures, ready for JSON, tables and plots.
+
+`results` depends on what was computed alone, so it is the same on every machine and after every interruption; `costs`
+is what depends on the clock and on the machine. Both can be made of a study that is not finished.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from importlib import metadata
+from statistics import fmean
+from typing import Any
+
+from motif_lite import __version__, curves, statistics, study_runs
+from motif_lite.curves import Curve
+from motif_lite.run_dir import RunDirectory
+from motif_lite.statistics import Outcomes
+from motif_lite.study import Plan, Run
+
+Json = dict[str, Any]
+
+_PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth")
+"""Those whose version may change a figure, where they are installed."""
+
+HALF = 0.5
+"""The share of the reference's cost at which a variant is held against the reference's end."""
+
+
+def results(plan: Plan) -> Json:
+    """All that does not depend on the clock; the content of table.json."""
+    study, runs = plan.study, finished_runs(plan)
+    variants = {variant: _variant(plan, variant, runs[variant]) for variant in study.variants}
+    return {
+        "study": f"{plan.path.resolve().parent.name}/{plan.path.name}",
+        **study.model_dump(include={"title", "question", "reference", "benchmark", "decoding", "confidence", "seeds"}),
+        "num_runs_done": plan.num_runs - study_runs.num_left(plan),
+        "num_runs": plan.num_runs,
+        "set": study.set,
+        "sources": _sources(plan),
+        "versions": {"motif_lite": __version__} | _versions(),
+        "variants": variants,
+        "comparisons": _comparisons(plan, variants, runs),
+    }
+
+
+def costs(plan: Plan) -> Json:
+    """Seconds and memory; the content of cost.json."""
+    runs = finished_runs(plan)
+    variants = {variant: _cost(plan, variant, runs[variant]) for variant in plan.study.variants}
+    reference = {seed: seed_cost["marks"] for seed, seed_cost in variants[plan.study.reference]["seeds"].items()}
+    for variant in variants.values():
+        own = {seed: seed_cost["marks"] for seed, seed_cost in variant["seeds"].items()}
+        variant["to_the_references_end"] = catching_up(own, reference, plan.study.confidence)
+    return {"title": plan.study.title, "reference": plan.study.reference, "variants": variants}
+
+
+def finished_runs(plan: Plan) -> dict[str, dict[int, Run]]:
+    """The runs that count and are done, by variant and seed."""
+    known = {
+        variant: {seed: study_runs.known_run(plan, variant, seed) for seed in plan.study.seeds}
+        for variant in plan.study.variants
+    }
+    return {
+        variant: {seed: run for seed, run in by_seed.items() if run and study_runs.is_done(plan, run)}
+        for variant, by_seed in known.items()
+    }
+
+
+def catching_up(own: Mapping[Any, Curve], reference: Mapping[Any, Curve], confidence: float) -> Json:
+    """How soon a variant is where the reference ends, on validation problems.
+
+    Args:
+        own: The variant's curves by seed, in tokens or seconds.
+        reference: The reference's.
+        confidence: Coverage of the interval.
+
+    Returns:
+        ``at_half``: accuracy at half of what the reference spends less the reference's at its end, each seed with its
+        own reference, over seeds (`statistics.over_seeds`). ``share``: of the reference's mean cost, what it takes the
+        variant's mean curve to be where the reference's mean curve ends; None if it never is. Nothing without curves.
+    """
+    seeds = [seed for seed in own if own[seed] and reference.get(seed)]
+    if not seeds:
+        return {}
+    ends = {seed: reference[seed][-1] for seed in seeds}
+    gains = [curves.at(own[seed], HALF * ends[seed][0]) - ends[seed][1] for seed in seeds]
+    goal, whole = (fmean(end[place] for end in ends.values()) for place in (1, 0))
+    reached = curves.first_reach(curves.mean([own[seed] for seed in seeds]), goal)
+    return {
+        "at_half": statistics.over_seeds(gains, confidence),
+        "share": None if reached is None or not whole else reached / whole,
+        "goal": goal,
+    }
+
+
+def _variant(plan: Plan, name: str, runs: Mapping[int, Run]) -> Json:
+    variant, tune = plan.study.variants[name], plan.study.tune
+    seeds = {str(seed): _seed(plan, run) for seed, run in runs.items()}
+    found: Json = {
+        "label": variant.label or name,
+        "recipe": plan.recipe_of(name).name,
+        "set": variant.set,
+        "trains": variant.train,
+        "strategy": plan.strategies[name],
+        "tuned": None,
+        "accuracy": statistics.over_seeds([seed["accuracy"] for seed in seeds.values()], plan.study.confidence),
+        "means": {
+            key: _mean([seed[key] for seed in seeds.values()])
+            for key in ("tokens", "trained_tokens", "steps", "answer_tokens")
+        },
+        "curve": curves.mean(marked) if (marked := [seed["marks"] for seed in seeds.values() if seed["marks"]]) else [],
+        "seeds": seeds,
+    }
+    del found["accuracy"]["p_value"]  # of the accuracy's being zero, which nobody asks
+    if tune and plan.is_tuned(name) and study_runs.is_picked(plan, name):
+        tried = study_runs.candidates(plan, name)
+        found["tuned"] = {
+            "key": tune.key,
+            "value": study_runs.picked(plan, name),
+            "seeds": tune.seeds,
+            "candidates": [{"value": value, "accuracy": accuracy} for value, accuracy in tried],
+        }
+    return found
+
+
+def _seed(plan: Plan, run: Run) -> Json:
+    """One run: what it reached, and at what cost in tokens."""
+    directory, measured = RunDirectory(run.root), study_runs.result(plan, run)
+    metrics = directory.metrics()
+    return {
+        **{key: measured[key] for key in ("accuracy", "interval", "num_problems", "num_samples", "num_correct")},
+        "answer_tokens": measured["generated_tokens"] / measured["num_samples"],
+        "steps": metrics[-1]["step"] if metrics else 0,
+        "prompts": _sum_by_phase(metrics, "prompts"),
+        "tokens": sum(_sum_by_phase(metrics, "tokens").values()),
+        "trained_tokens": None if any("trained_tokens" not in line for line in metrics)
+        else sum(line["trained_tokens"] for line in metrics),
+        "marks": [[mark["tokens"], mark["accuracy"]] for mark in study_runs.validation(run)],
+    }  # fmt: skip
+
+
+def _cost(plan: Plan, name: str, runs: Mapping[int, Run]) -> Json:
+    seeds = {str(seed): _seed_cost(plan, run) for seed, run in runs.items()}
+    peaks = [seed["peak_memory_bytes"] for seed in seeds.values()]
+    return {
+        "label": plan.study.variants[name].label or name,
+        "means": {
+            key: _mean([seed[key] for seed in seeds.values()])
+            for key in ("training_seconds", "tokens_per_second", "evaluation_seconds")
+        },
+        "peak_memory_bytes": {phase: max(peak.get(phase, 0) for peak in peaks) for peak in peaks for phase in peak},
+        "seeds": seeds,
+    }
+
+
+def _seed_cost(plan: Plan, run: Run) -> Json:
+    directory, marks = RunDirectory(run.root), study_runs.validation(run)
+    metrics = directory.metrics()
+    seconds = _sum_by_phase(metrics, "seconds")
+    training = marks[-1]["seconds"] if marks else sum(seconds.values())
+    tokens = sum(_sum_by_phase(metrics, "tokens").values())
+    peaks = [line.get("peak_memory_bytes", {}) for line in metrics]
+    return {
+        "seconds": seconds,
+        "training_seconds": training,
+        "tokens_per_second": tokens / training if training else None,
+        "evaluation_seconds": study_runs.result(plan, run)["seconds"],
+        "peak_memory_bytes": {phase: max(peak.get(phase, 0) for peak in peaks) for peak in peaks for phase in peak},
+        "marks": [[mark["seconds"], mark["accuracy"]] for mark in marks],
+    }
+
+
+def _comparisons(plan: Plan, variants: Mapping[str, Json], runs: Mapping[str, Mapping[int, Run]]) -> Json:
+    """Every other variant against the reference, with Holm's correction over all of them."""
+    study = plan.study
+    others = [name for name in study.variants if name != study.reference]
+    outcomes = {name: {str(seed): _outcomes(plan, run) for seed, run in runs[name].items()} for name in runs}
+    reference, found = variants[study.reference]["seeds"], {}
+    for name in others:
+        own = variants[name]["seeds"]
+        shared = [seed for seed in own if seed in reference]
+        gains = [own[seed]["accuracy"] - reference[seed]["accuracy"] for seed in shared]
+        pairs = [(outcomes[study.reference][seed], outcomes[name][seed]) for seed in shared]
+        marks, goal = ({seed: of[seed]["marks"] for seed in of} for of in (own, reference))
+        found[name] = {
+            "over_seeds": statistics.over_seeds(gains, study.confidence),
+            "same_problems": statistics.stratified_difference(pairs, study.confidence),
+            "to_the_references_end": catching_up(marks, goal, study.confidence) if variants[name]["trains"] else {},
+        }
+    for test in ("over_seeds", "same_problems"):
+        corrected = statistics.holm([comparison[test].get("p_value") for comparison in found.values()])
+        for comparison, p_value in zip(found.values(), corrected, strict=True):
+            comparison[test]["p_value_holm"] = p_value
+    return found
+
+
+def _outcomes(plan: Plan, run: Run) -> Outcomes:
+    """By problem, whether each sample was right; the question is in the key, for other data may have the same ids."""
+    outcomes: dict[str, list[bool]] = {}
+    for line in RunDirectory(run.root).read_graded(study_runs.measured_path(plan, run)):
+        outcomes.setdefault(f"{line['problem']}\n{line['question']}", []).append(line["correct"])
+    return outcomes
+
+
+def _sources(plan: Plan) -> Json:
+    """Where problems come from, by what they are used for, as the reference's recipe has it."""
+    study = plan.study
+    value = study.tune.values[0] if study.tune and plan.is_tuned(study.reference) else None
+    recipe = plan.final_run(study.reference, study.seeds[0], value).resolved()
+    evaluation = recipe.evaluation
+    validation = getattr(evaluation, "validation", None)
+    return {
+        "train": recipe.data.as_source().model_dump(exclude_none=True),
+        "validation": validation.model_dump(exclude_none=True) if validation else None,
+        "test": evaluation.benchmarks[study.benchmark].model_dump(exclude_none=True),
+        "samples_per_problem": evaluation.num_samples if study.decoding == "sampled" else 1,
+        "temperature": evaluation.temperature if study.decoding == "sampled" else 0.0,
+    }
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _PACKAGES:
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def _sum_by_phase(metrics: Sequence[Json], key: str) -> dict[str, Any]:
+    phases = dict.fromkeys(phase for line in metrics for phase in line.get(key, {}))
+    return {phase: sum(line.get(key, {}).get(phase, 0) for line in metrics) for phase in phases}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known and len(known) == len(values) else None

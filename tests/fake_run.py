@@ -1,0 +1,51 @@
+"""Stands in for run.py in tests of studies: leaves what a run leaves, without a model.
+
+The file named in MOTIF_FAKE_RUN tells it what happens: a line per call is appended to ``calls``; ``fails`` names a
+word in the run directory's path that makes it fail with its content as the message; ``waits`` one that makes it stand
+still until it is stopped.
+"""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+from motif_lite import pipeline
+from motif_lite.run_dir import RunDirectory, holds_run
+
+words = sys.argv[1:]
+told = json.loads(os.environ["MOTIF_FAKE_RUN"])
+root = Path(words[words.index("--out") + 1])
+changes = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
+with Path(told["calls"]).open("a") as calls:
+    calls.write(
+        json.dumps({"root": str(root), "modes": [w for w in ("--resume", "--evaluate-only") if w in words]}) + "\n"
+    )
+
+run = RunDirectory(root)
+with run.locked():
+    trains = "--evaluate-only" not in words
+    if not holds_run(root):
+        recipe = pipeline.check(Path(words[words.index("--recipe") + 1]), changes)
+        run = RunDirectory.create(root, recipe, "", trains=trains)
+    print("begun", flush=True)
+    if told.get("waits", "nothing") in str(root):
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            sys.exit(130)
+    if told.get("fails", "nothing") in str(root):
+        print(told["message"], file=sys.stderr)
+        sys.exit(told["code"])
+    when = "before" if "--evaluate-only" in words else "after"
+    path = run.graded_path("chain_sum", when, "multi_round", "sampled")
+    run.write_graded(path, [{"problem": "1", "question": "a1=", "correct": True, "tokens": 3}])
+    result = {
+        "num_problems": 1, "num_samples": 1, "num_correct": 1, "accuracy": 1.0, "interval": [0, 1],
+        "generated_tokens": 3, "seconds": 1.0,
+    }  # fmt: skip
+    run.write_evaluation({"benchmarks": {"chain_sum": {when: {"multi_round": {"sampled": result}}}}})
+    if trains:
+        run.adapter.mkdir(exist_ok=True)
+    run.write_report("")

@@ -1,0 +1,72 @@
+"""A study on disk for tests: its file, and runs that were never made but look as if they had been."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from motif_lite.run_dir import RunDirectory
+from motif_lite.study import Plan, Run, Study
+
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "recipes" / "tiny_cpu.toml"
+
+SETTINGS: dict[str, Any] = {
+    "title": "A | study",
+    "question": "Which is better?",
+    "base": str(TINY),
+    "seeds": [1, 2],
+    "reference": "plain",
+    "benchmark": "chain_sum",
+    "variants": {"base": {"train": False}, "plain": {}, "wide": {"set": ["rollout.num_futures=8"], "label": "k = 8"}},
+}
+
+
+def plan(folder: Path, **changes: Any) -> Plan:
+    """A plan without the checks of `study.load`, so that tests need not name keys that they have no use for."""
+    study = Study.model_validate(SETTINGS | changes)
+    strategies = {name: variant.strategy or "multi_round" for name, variant in study.variants.items()}
+    return Plan(study, folder / "test.toml", folder / "test", strategies)
+
+
+def pretend(
+    plan: Plan,
+    run: Run,
+    correct: Sequence[bool] = (True, False),
+    marks: Sequence[tuple[int, float]] = (),
+    *,
+    tokens: int = 1000,
+) -> RunDirectory:
+    """Write what a finished run leaves: graded test replies, marks of (tokens, validation accuracy), and metrics."""
+    run.root.mkdir(parents=True, exist_ok=True)
+    directory = RunDirectory.create(run.root, run.resolved(), "", trains=run.trains)
+    if run.trains:
+        directory.adapter.mkdir()
+        directory.append_metrics({
+            "step": 1, "prompts": {"openings": 8}, "tokens": {"openings": tokens // 4, "futures": 3 * tokens // 4},
+            "trained_tokens": tokens // 4, "seconds": {"openings": 1.5, "update": 0.5},
+            "peak_memory_bytes": {"update": 2**30},
+        })  # fmt: skip
+    with (run.root / "validation.jsonl").open("w") as file:
+        for step, (spent, accuracy) in enumerate(marks):
+            line = {"step": step, "tokens": spent, "seconds": spent / 100, "accuracy": accuracy}
+            file.write(json.dumps(line) + "\n")
+    if run.candidate is None:
+        _measured(plan, run, directory, correct)
+    directory.write_report("")
+    return directory
+
+
+def _measured(plan: Plan, run: Run, directory: RunDirectory, correct: Sequence[bool]) -> None:
+    when, strategy = "after" if run.trains else "before", plan.strategies[run.variant]
+    graded = [
+        {"problem": f"{run.seed}/{number}", "question": "a1=", "correct": right, "tokens": 30}
+        for number, right in enumerate(correct)
+    ]
+    directory.write_graded(directory.graded_path("chain_sum", when, strategy, "sampled"), graded)
+    right, number = sum(correct), len(correct)
+    result = {
+        "num_problems": number, "num_samples": number, "num_correct": right, "accuracy": right / number,
+        "interval": [0.0, 1.0], "generated_tokens": 30 * number, "seconds": 1.25,
+    }  # fmt: skip
+    directory.write_evaluation({"benchmarks": {"chain_sum": {when: {strategy: {"sampled": result}}}}})

@@ -1,0 +1,410 @@
+"""Studies: their files, which runs follow from them, and that the same command always goes on with them."""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import tomllib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from motif_lite import study, study_runs
+from motif_lite.errors import StudyError
+from motif_lite.run_dir import RunDirectory
+from motif_lite.study import Plan, Run
+from tests.studies import ROOT, SETTINGS, TINY, plan, pretend
+
+FAKE_RUN = ROOT / "tests" / "fake_run.py"
+
+
+def written(folder: Path, text: str | None = None, **changes: Any) -> Path:
+    path = folder / "test.toml"
+    path.write_text(tomli_w.dumps(SETTINGS | changes) if text is None else text)
+    return path
+
+
+def mistakes(folder: Path, text: str | None = None, **changes: Any) -> list[str]:
+    with pytest.raises(StudyError) as caught:
+        study.load(written(folder, text, **changes))
+    return str(caught.value).splitlines()
+
+
+# ------------------------------------------------------------------------------------------------- the file
+
+
+def test_a_study_has_a_run_for_every_variant_and_seed(tmp_path: Path) -> None:
+    made = study.load(written(tmp_path))
+    assert made.num_runs == 6
+    assert made.out == tmp_path / "test"
+    run = made.final_run("wide", 2, None)
+    assert (run.name, run.root) == ("wide, seed 2", tmp_path / "test" / "runs" / "wide" / "seed-2")
+    recipe = run.resolved()
+    assert (recipe.seed, recipe.rollout.num_futures) == (2, 8)
+    assert (recipe.evaluation.before, recipe.evaluation.after) == (False, True)
+    assert (recipe.evaluation.strategies, recipe.evaluation.greedy) == (["multi_round"], False)
+
+
+def test_a_variant_is_measured_as_it_is_trained_unless_it_says_otherwise(tmp_path: Path) -> None:
+    single = {"set": ['rollout.strategy="single_round"']}
+    made = study.load(
+        written(tmp_path, variants={"plain": {}, "one": single, "two": single | {"strategy": "multi_round"}})
+    )
+    assert made.strategies == {"plain": "multi_round", "one": "single_round", "two": "multi_round"}
+    assert made.final_run("one", 1, None).resolved().evaluation.strategies == ["single_round"]
+
+
+def test_recipes_are_found_beside_the_study(tmp_path: Path) -> None:
+    shutil.copy(TINY, tmp_path / "own.toml")
+    made = study.load(written(tmp_path, variants={"plain": {}, "other": {"recipe": "own.toml"}}))
+    assert made.recipe_of("other") == tmp_path / "own.toml"
+
+
+def test_every_mistake_in_the_file_is_named_at_once(tmp_path: Path) -> None:
+    lines = mistakes(
+        tmp_path, seeds=[], referense="x", decoding="loud", variants={"a b": {}, "plain": {"tune": 1}},
+        tune={"key": "training.learning_rate", "values": [0.1]},
+    )  # fmt: skip
+    assert lines[0] == f"{tmp_path / 'test.toml'}: 6 mistakes in the study"
+    text = "\n".join(lines)
+    for part in (
+        "  seeds: list should have at least 1 item", "  referense: unknown key (did you mean 'reference'?)",
+        "  decoding: input should be 'sampled' or 'greedy' (got 'loud')", "  variants.a b: string should match",
+        "  variants.plain.tune: input should be a valid boolean (got 1)", "  tune.values: list should have at least 2",
+    ):  # fmt: skip
+        assert part in text, text
+
+
+def test_what_does_not_agree_is_named_at_once_too(tmp_path: Path) -> None:
+    tune = {"key": "training.learning_rate", "values": [1e-4, 1e-3], "seeds": [2]}
+    changes = ["training.learning_rate=1.0"]
+    lines = mistakes(tmp_path, reference="plane", seeds=[1, 2, 2], set=["seed=3"], tune=tune,
+                     variants={"plain": {"set": changes}, "Plain": {}})  # fmt: skip
+    assert lines[0].endswith("6 mistakes in the study")
+    assert "  reference: there is no variant 'plane' (did you mean 'plain'?); known: plain, Plain" in lines
+    for part in (
+        "upper and lower case",
+        "named twice",
+        "tune.seeds: 2 would be",
+        "set: seed is the",
+        "is what is tuned",
+    ):
+        assert any(part in line for line in lines), part
+
+
+def test_mistakes_in_recipes_name_the_variants_that_have_them(tmp_path: Path) -> None:
+    bad = {"set": ["training.max_stepz=3"]}
+    lines = mistakes(tmp_path, variants={"plain": {}, "a": bad, "b": bad, "c": {"recipe": "none.toml"}})
+    assert lines[0].endswith("2 mistakes in the recipes of the study")
+    assert lines[1].startswith("  variants a, b: ")
+    assert lines[2] == "      training.max_stepz: unknown key; did you mean training.max_steps?"
+    assert lines[3].startswith(f"  variants c: {tmp_path / 'none.toml'}: there is no such recipe")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"benchmark": "chain_sums"}, "no benchmark 'chain_sums' (did you mean 'chain_sum'?); it has: chain_sum"),
+        ({"set": ["evaluation.num_samples=0", "evaluation.greedy=true"]}, "evaluation.num_samples is 0"),
+        ({"decoding": "greedy", "set": ["evaluation.greedy=false", "evaluation.num_samples=1"]}, "greedy is off"),
+        ({"set": ['evaluation.strategies=["single_round"]']}, "evaluation.strategies lacks 'multi_round'"),
+        ({"tune": {"key": "lora.alpha", "values": [1, 2]}}, "tuning needs held-out problems"),
+        ({"tune": {"key": "lora.alfa", "values": [1, 2]}}, "lora.alfa: unknown key"),
+    ],
+)
+def test_recipes_that_do_not_give_what_the_study_measures(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    assert said in "\n".join(mistakes(tmp_path, **changes))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [("title = ", "is not valid TOML"), ("", "title: must be given"), ("x = 1\x00", "is not valid TOML")],
+)
+def test_a_file_that_is_no_study(tmp_path: Path, text: str, said: str) -> None:
+    assert said in "\n".join(mistakes(tmp_path, text))
+
+
+def test_a_study_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="there is no such study"):
+        study.load(tmp_path / "none.toml")
+    with pytest.raises(StudyError, match="cannot be read"):
+        study.load(tmp_path)
+
+
+def test_a_file_without_its_ending_would_be_its_own_folder(tmp_path: Path) -> None:
+    shutil.move(written(tmp_path), tmp_path / "test")
+    with pytest.raises(StudyError, match=r"name it NAME\.toml"):
+        study.load(tmp_path / "test")
+
+
+def test_candidates_are_folders_of_their_own(tmp_path: Path) -> None:
+    values = [1e-4, "linear", "../up", True]
+    made = plan(tmp_path, tune={"key": "training.lr_schedule", "values": values}, variants={"plain": {}})
+    folders = [run.root.parent.name for run in made.tuning_runs("plain")]
+    assert folders == ["0.0001", "linear", "_up", "true"]
+    assert {run.root.parents[1] for run in made.tuning_runs("plain")} == {made.out / "tuning" / "plain"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.stem)
+def test_the_shipped_studies_are_well_formed(path: Path) -> None:
+    read = study.Study.model_validate(tomllib.loads(path.read_text()))
+    assert (path.parent / read.base).exists()
+    assert any(not variant.train for variant in read.variants.values()), "no gain without a base"
+
+
+# ------------------------------------------------------------------------------------------------- the runs
+
+
+class Seen:
+    """A watcher that remembers."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.lines: list[str] = []
+        self.done: list[str] = []
+        self.waited: list[list[str]] = []
+        self.on_line: Callable[[], None] = lambda: None
+
+    def started(self, name: str, num_done: int, num_runs: int) -> None:
+        self.begun.append(f"{name}: {num_done} of {num_runs}")
+
+    def line(self, text: str) -> None:
+        self.lines.append(text)
+        self.on_line()
+
+    def finished(self, name: str, figure: str) -> None:
+        self.done.append(f"{name}: {figure}")
+
+    def waiting(self, names: list[str]) -> None:
+        self.waited.append(names)
+
+
+Tell = Callable[..., None]
+
+
+@pytest.fixture
+def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tell]:
+    """Tells the fake run.py what is to happen."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setattr(study_runs, "_PATIENCE_SECONDS", 0.1)
+
+    def tell(**what: Any) -> None:
+        monkeypatch.setenv("MOTIF_FAKE_RUN", json.dumps({"calls": str(tmp_path / "calls")} | what))
+
+    tell()
+    yield tell
+
+
+def perform(made: Plan) -> Seen:
+    seen = Seen()
+    study_runs.perform(made, FAKE_RUN, seen, lambda: None)
+    return seen
+
+
+def calls(folder: Path) -> list[str]:
+    """What the fake run.py was called for: ``variant/seed-1 --resume``."""
+    made = [json.loads(line) for line in (folder / "calls").read_text().splitlines()]
+    return [" ".join(["/".join(Path(call["root"]).parts[-2:]), *call["modes"]]) for call in made]
+
+
+def test_all_variants_are_run_on_one_seed_before_the_next(tmp_path: Path, tell: Tell) -> None:
+    made = plan(tmp_path)
+    seen = perform(made)
+    assert calls(tmp_path) == [
+        "base/seed-1 --evaluate-only", "plain/seed-1", "wide/seed-1",
+        "base/seed-2 --evaluate-only", "plain/seed-2", "wide/seed-2",
+    ]  # fmt: skip
+    assert seen.begun[0] == "base, seed 1: 0 of 6"
+    assert seen.begun[-1] == "wide, seed 2: 5 of 6"
+    assert seen.done[0] == "base, seed 1: 100.0 %"
+    assert "begun" in seen.lines
+
+
+def test_what_is_done_is_skipped_and_what_was_begun_is_resumed(tmp_path: Path, tell: Tell) -> None:
+    made = plan(tmp_path, seeds=[1])
+    pretend(made, made.final_run("plain", 1, None))
+    for variant in ("base", "wide"):
+        begun = made.final_run(variant, 1, None)
+        RunDirectory.create(begun.root, begun.resolved(), "", trains=begun.trains)
+    perform(made)
+    assert calls(tmp_path) == ["base/seed-1 --evaluate-only", "wide/seed-1 --resume"]
+    perform(made)
+    assert len(calls(tmp_path)) == 2, "nothing is left to do"
+
+
+def test_a_run_of_another_study_is_never_taken_for_ones_own(tmp_path: Path, tell: Tell) -> None:
+    made = plan(tmp_path, seeds=[1])
+    pretend(made, made.final_run("wide", 1, None))
+    changed = plan(tmp_path, seeds=[1], variants={"plain": {}, "wide": {"set": ["rollout.num_futures=2"]}})
+    with pytest.raises(
+        StudyError, match=r"wide/seed-1: holds a run with other settings of rollout\.num_futures"
+    ) as told:
+        perform(changed)
+    assert "remove that folder to make it anew" in str(told.value)
+    assert not (tmp_path / "calls").exists(), "that is found before anything runs"
+
+
+def test_a_run_that_fails_stops_the_study_with_its_message(tmp_path: Path, tell: Tell) -> None:
+    made = plan(tmp_path, seeds=[1])
+    tell(fails="plain", message="note\nerror: plain.toml: too hot;\n  cool it", code=2)
+    with pytest.raises(StudyError, match=r"^plain, seed 1: plain\.toml: too hot;\n  cool it\n") as told:
+        perform(made)
+    assert str(made.out / "runs" / "plain" / "seed-1") in str(told.value)
+    assert len(calls(tmp_path)) == 2
+    tell()
+    perform(made)
+    assert calls(tmp_path)[2:] == ["plain/seed-1 --resume", "wide/seed-1"]
+
+
+def test_a_crash_is_told_with_its_end(tmp_path: Path, tell: Tell) -> None:
+    tell(fails="base", message="Traceback\nerror: misleading\nZeroDivisionError: division by zero", code=1)
+    with pytest.raises(StudyError, match=r"(?s)base, seed 1: failed\nTraceback.*\nZeroDivisionError: division by zero"):
+        perform(plan(tmp_path))
+
+
+def pid_of(run: Run) -> int:
+    return int((run.root / "lock").read_text())
+
+
+def test_a_run_that_is_killed_is_said_to_be(tmp_path: Path, tell: Tell) -> None:
+    made, seen = plan(tmp_path), Seen()
+    tell(waits="base")
+    seen.on_line = lambda: os.kill(pid_of(made.final_run("base", 1, None)), signal.SIGKILL)
+    with pytest.raises(StudyError, match=r"was ended by signal 9 .* memory"):
+        study_runs.perform(made, FAKE_RUN, seen, lambda: None)
+
+
+def test_ctrl_c_reaches_the_run_once_and_it_is_waited_for(tmp_path: Path, tell: Tell) -> None:
+    made, seen = plan(tmp_path), Seen()
+    tell(waits="base")
+    seen.on_line = lambda: signal.raise_signal(signal.SIGINT) if seen.lines == ["begun"] else None
+    with pytest.raises(KeyboardInterrupt):
+        study_runs.perform(made, FAKE_RUN, seen, lambda: None)
+    assert seen.lines[-1] == "stopping; once more to leave at once"
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid_of(made.final_run("base", 1, None)), 0)
+
+
+def test_a_run_that_another_process_holds_is_left_to_it(tmp_path: Path, tell: Tell) -> None:
+    """Neither a claim of a second study, nor a run that somebody else works at, is touched."""
+    made, seen = plan(tmp_path, seeds=[1]), Seen()
+    claimed, in_use = made.final_run("base", 1, None), made.final_run("plain", 1, None)
+    claimed.root.parent.mkdir(parents=True)
+    in_use.root.mkdir(parents=True)
+    with (
+        claimed.root.with_name("seed-1.claim").open("w") as claim, (in_use.root / "lock").open("w") as lock,
+    ):  # fmt: skip
+        fcntl.flock(claim, fcntl.LOCK_EX)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        thread = threading.Thread(target=study_runs.perform, args=(made, FAKE_RUN, seen, lambda: None))
+        thread.start()
+        while not seen.waited:
+            time.sleep(0.05)
+        assert seen.waited[0] == ["base, seed 1", "plain, seed 1"]
+        assert calls(tmp_path) == ["wide/seed-1"]
+    thread.join(60)
+    assert calls(tmp_path)[1:] == ["base/seed-1 --evaluate-only", "plain/seed-1"]
+
+
+def test_two_processes_share_the_runs(tmp_path: Path, tell: Tell) -> None:
+    made = plan(tmp_path)
+    threads = [threading.Thread(target=perform, args=(made,)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(calls(tmp_path)) == made.num_runs
+
+
+# ------------------------------------------------------------------------------------------------- the whole program
+
+SMALL = [
+    "rollout.num_openings=4", "training.problems_per_step=2", "training.micro_batch_size=8", "training.max_steps=3",
+    "training.save_every=1", "data.num_problems=32", "evaluation.benchmarks.chain_sum.num_problems=20",
+]  # fmt: skip
+KEPT = ("table.md", "table.json", "plot.svg")
+
+
+def program(path: Path, *more: str) -> list[str]:
+    return [sys.executable, str(ROOT / "run.py"), "study", str(path), *more]
+
+
+def run(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[Plan, str]:
+    """A small study on the tiny model of seed 1, with what the program printed."""
+    small = [f'model.name="{tiny_folder}"', *SMALL]
+    variants = {"plain": {"set": ["rollout.num_futures=1"]}, "wide": {"set": ["rollout.num_futures=2"]}}
+    path = written(tmp_path_factory.mktemp("study"), set=small, variants=variants)
+    done = run(program(path))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return study.load(path), done.stdout
+
+
+def test_one_command_runs_a_study_and_says_what_it_shows(finished: tuple[Plan, str]) -> None:
+    made, printed = finished
+    assert "run 1 of 4: plain, seed 1\n" in printed
+    assert "0 runs left" in printed
+    assert "- k = 8 and" not in printed
+    assert "- wide " in printed
+    for name in (*KEPT, "cost.md", "cost.json", "seconds.svg"):
+        assert (made.out / name).exists()
+    found = json.loads((made.out / "table.json").read_text())
+    assert (found["num_runs_done"], found["variants"]["wide"]["seeds"]["2"]["steps"]) == (4, 3)
+    assert found["variants"]["wide"]["means"]["tokens"] > found["variants"]["plain"]["means"]["tokens"] > 0
+
+
+def test_a_study_that_was_killed_goes_on_to_the_same_bytes(finished: tuple[Plan, str]) -> None:
+    made, _ = finished
+    first = {name: (made.out / name).read_bytes() for name in KEPT}
+    again = made.final_run("plain", 2, None)
+    shutil.rmtree(again.root)
+    process = subprocess.Popen(program(made.path), cwd=ROOT, stdout=subprocess.DEVNULL)
+    while not (again.root / "checkpoints" / "checkpoint-1" / "manifest.json").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    os.kill(pid_of(again), signal.SIGKILL)
+    process.wait()
+    done = run(program(made.path))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("run 4 of 4: plain, seed 2\n"), "the others are skipped"
+    assert {name: (made.out / name).read_bytes() for name in KEPT} == first
+
+
+def test_a_check_runs_nothing(finished: tuple[Plan, str], tmp_path: Path) -> None:
+    made, _ = finished
+    done = run(program(made.path, "--check", "--out", str(tmp_path / "out")))
+    assert done.returncode == 0
+    assert "4 runs, measured on chain_sum, sampled" in done.stdout
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_mistake_is_exit_code_2_without_a_traceback(tmp_path: Path) -> None:
+    done = run(program(written(tmp_path, reference="plane")))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"error: {tmp_path / 'test.toml'}: a mistake in the study\n  reference: there is no")
+
+
+def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(tmp_path: Path, tiny_folder: Path) -> None:
+    path = written(tmp_path, set=[f'model.name="{tiny_folder}"', *SMALL])
+    process = subprocess.Popen(program(path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "test" / "runs" / "base" / "seed-1.claim").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(2)
+    process.send_signal(signal.SIGTERM)
+    _, complaint = process.communicate(timeout=60)
+    assert (process.returncode, complaint) == (130, "to go on: the same command; what is done is kept\ninterrupted\n")

@@ -1,0 +1,214 @@
+"""What a study finds in the directories of its runs, and how it says it."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from motif_lite import study_plot, study_report, study_results, study_runs, study_table
+from motif_lite.study import Plan
+from tests.studies import plan, pretend
+
+KEPT = ("table.md", "table.json", "plot.svg")
+VARIANTS = {"base": {"train": False}, "plain": {}, "wide": {"label": "k = 8"}}
+
+
+def right(number: int) -> list[bool]:
+    """Ten test problems, of which so many are right."""
+    return [place < number for place in range(10)]
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Plan:
+    """Three seeds; ``wide`` gains 10, 20 and 30 points on the reference, and is where that ends before half of it."""
+    made = plan(tmp_path, seeds=[1, 2, 3], variants=VARIANTS)
+    for seed in (1, 2, 3):
+        pretend(made, made.final_run("base", seed, None), right(2))
+        pretend(made, made.final_run("plain", seed, None), right(5), [(0, 0.2), (500, 0.3), (1000, 0.5)])
+        pretend(made, made.final_run("wide", seed, None), right(5 + seed), [(0, 0.2), (1000, 0.9 + seed / 100)])
+    return made
+
+
+def test_every_figure_of_a_run_is_read(finished: Plan) -> None:
+    found = study_results.results(finished)
+    assert (found["num_runs_done"], found["num_runs"]) == (9, 9)
+    wide = found["variants"]["wide"]
+    assert (wide["label"], wide["trains"], wide["strategy"], wide["tuned"]) == ("k = 8", True, "multi_round", None)
+    assert wide["accuracy"]["mean"] == pytest.approx(0.7)
+    assert wide["accuracy"]["interval"] == pytest.approx([0.7 - 0.2484, 0.7 + 0.2484], abs=1e-4)
+    assert wide["means"] == {"tokens": 1000, "trained_tokens": 250, "steps": 1, "answer_tokens": 30}
+    assert wide["seeds"]["1"]["prompts"] == {"openings": 8}
+    assert found["variants"]["base"]["means"]["tokens"] == 0
+    assert found["sources"]["test"] == {"source": "chain_sum", "num_problems": 400}
+
+
+def test_a_variant_is_compared_over_seeds_and_on_the_same_problems(finished: Plan) -> None:
+    wide = study_results.results(finished)["comparisons"]["wide"]
+    assert wide["over_seeds"]["mean"] == pytest.approx(0.2)
+    assert wide["over_seeds"]["interval"] == pytest.approx([-0.0484, 0.4484], abs=1e-4)
+    assert wide["over_seeds"]["p_value_holm"] == pytest.approx(0.0742, abs=1e-4), "base has no spread, so no p-value"
+    assert (wide["same_problems"]["num_better"], wide["same_problems"]["num_worse"]) == (6, 0)
+    assert wide["same_problems"]["p_value"] == pytest.approx(2 * 0.5**6)
+    assert wide["same_problems"]["p_value_holm"] == pytest.approx(2 * 0.5**6)
+
+
+def test_how_soon_a_variant_is_where_the_reference_ends(finished: Plan) -> None:
+    wide = study_results.results(finished)["comparisons"]["wide"]["to_the_references_end"]
+    # at 500 of 1000 tokens: (0.2 + 0.91) / 2 = 0.555 and so on, where the reference ends at 0.5
+    assert wide["at_half"]["mean"] == pytest.approx(0.06)
+    assert wide["share"] == pytest.approx(0.3 / 0.72), "the mean curve rises from 0.2 to 0.92"
+    assert study_results.results(finished)["comparisons"]["base"]["to_the_references_end"] == {}
+
+
+def test_a_curve_that_never_gets_there_says_so() -> None:
+    found = study_results.catching_up({1: [(0, 0.1), (10, 0.3)]}, {1: [(0, 0.1), (20, 0.5)]}, 0.95)
+    assert found["share"] is None
+    assert found["at_half"]["mean"] == pytest.approx(-0.2)
+    assert study_results.catching_up({1: []}, {1: []}, 0.95) == {}
+
+
+def test_the_table_has_a_row_per_variant_and_says_what_is_allowed(finished: Plan) -> None:
+    page = study_table.table(study_results.results(finished))
+    assert page.startswith("# A | study\n\nWhich is better?\n")
+    assert "Partial" not in page
+    assert "| k = 8 | 70.0 [45.2, 94.8] | 60.0 | 70.0 | 80.0 | 1,000 | 250 | 1.0 | 30.0 |" in page
+    assert "| k = 8 | +20.0 [-4.8, +44.8] | 0.074 | 0.074 |" in page
+    assert "- base and plain: -30.0 points over 3 seeds, the same on each: no spread to judge by, no claim." in page
+    assert "- k = 8 and plain cannot be told apart: +20.0 [-4.8, +44.8] points over 3 seeds" in page
+    assert "k = 8 is +6.0 [+4.8, +7.2] points from plain's end (above it, the interval excludes zero)" in page
+    assert "at 42 % of the tokens" in page
+
+
+@pytest.mark.parametrize(
+    ("gains", "corrected", "said"),
+    [
+        ([], None, "A and B: not measured yet."),
+        ([0.1], None, "A and B: +10.0 points; one seed: no claim."),
+        ([0.0, 0.0], None, "A and B are equal on each of 2 seeds."),
+        ([0.1, 0.2, 0.3], 0.1, "A and B cannot be told apart: +20.0 [-4.8, +44.8] points over 3 seeds; the interval "
+         "contains zero."),
+        ([0.19, 0.20, 0.21], 0.01, "A is better than B by 20.0 points [17.5, 22.5] over 3 seeds; the interval excludes "
+         "zero (p = 0.010 after Holm's correction)."),
+        ([-0.19, -0.20, -0.21], 0.0001, "A is worse than B by 20.0 points [17.5, 22.5] over 3 seeds; the interval "
+         "excludes zero (p < 0.001 after Holm's correction)."),
+        ([0.19, 0.20, 0.21], 0.2, "A is better than B by 20.0 points [17.5, 22.5] over 3 seeds; the interval excludes "
+         "zero, but of so many comparisons one may do so by chance (p = 0.200 after Holm's correction): a hint, no "
+         "proof."),
+    ],
+)  # fmt: skip
+def test_the_words_claim_no_more_than_the_figures(gains: list[float], corrected: float | None, said: str) -> None:
+    test = study_results.statistics.over_seeds(gains, 0.95) | {"p_value_holm": corrected}
+    found = {
+        "reference": "b", "confidence": 0.95,
+        "variants": {name.lower(): {"label": name, "trains": True, "means": {"tokens": 100}} for name in "AB"},
+        "comparisons": {"a": {"over_seeds": test, "to_the_references_end": {}}},
+    }  # fmt: skip
+    assert study_table.sentences(found) == [said]
+
+
+def test_unequal_budgets_are_said(tmp_path: Path) -> None:
+    made = plan(tmp_path, variants=VARIANTS)
+    pretend(made, made.final_run("plain", 1, None), tokens=1000)
+    pretend(made, made.final_run("wide", 1, None), tokens=2000)
+    assert "- Budgets differ: from 1,000 (plain) to 2,000 (k = 8) tokens generated in training." in study_table.table(
+        study_results.results(made)
+    )
+
+
+def test_partial_results_are_marked_and_compare_the_seeds_that_both_have(finished: Plan) -> None:
+    shutil.rmtree(finished.final_run("wide", 2, None).root)
+    shutil.rmtree(finished.final_run("plain", 3, None).root)
+    found = study_results.results(finished)
+    assert "**Partial: 7 of 9 runs are done.**" in study_table.table(found)
+    assert found["comparisons"]["wide"]["over_seeds"]["num_seeds"] == 1
+    assert "k = 8 and plain: +10.0 points; one seed: no claim." in study_table.table(found)
+
+
+def test_a_study_that_has_not_begun_has_a_table_and_figures(tmp_path: Path) -> None:
+    made = plan(tmp_path)
+    study_report.write(made)
+    assert "Partial: 0 of 6" in (made.out / "table.md").read_text()
+    assert (made.out / "plot.svg").read_text().startswith("<?xml")
+
+
+def test_results_are_the_same_bytes_whenever_and_wherever_they_are_made(finished: Plan, tmp_path: Path) -> None:
+    study_report.write(finished)
+    first = {name: (finished.out / name).read_bytes() for name in KEPT}
+    moved = Plan(
+        finished.study, tmp_path / "elsewhere" / "test.toml", tmp_path / "elsewhere" / "out", finished.strategies
+    )
+    shutil.move(finished.out, moved.out)
+    study_report.write(moved)
+    renamed = {name: page.replace(tmp_path.name.encode(), b"elsewhere") for name, page in first.items()}
+    assert {name: (moved.out / name).read_bytes() for name in KEPT} == renamed, "but for the folder of the study file"
+
+
+def test_seconds_are_kept_out_of_what_is_the_same_everywhere(finished: Plan) -> None:
+    study_report.write(finished)
+    assert '_seconds"' not in (finished.out / "table.json").read_text()
+    assert str(finished.out) not in "".join((finished.out / name).read_text() for name in KEPT)
+    cost = json.loads((finished.out / "cost.json").read_text())["variants"]["wide"]
+    assert cost["means"] == {"training_seconds": 10, "tokens_per_second": 100, "evaluation_seconds": 1.25}
+    assert cost["peak_memory_bytes"] == {"update": 2**30}
+    assert cost["to_the_references_end"]["share"] == pytest.approx(0.3 / 0.72)
+    assert "| k = 8 | 10 | 100 | 1 | 1.00 |" in (finished.out / "cost.md").read_text()
+
+
+def test_the_figure_names_every_variant_with_its_final_accuracy_and_says_what_bands_are(finished: Plan) -> None:
+    drawn = study_plot.by_tokens(study_results.results(finished))
+    assert all(f"<!-- {label} -->" in drawn for label in ("plain: 50.0 %", "k = 8: 70.0 %", "base: 20.0 %"))
+    assert "<!-- (bands: 95 % t interval over seeds) -->" in drawn
+
+
+# ------------------------------------------------------------------------------------------------- tuning
+
+TUNED: dict[str, Any] = {
+    "seeds": [1, 2],
+    "tune": {"key": "training.learning_rate", "values": [1e-4, 5e-4, 1e-3], "seeds": [101, 102]},
+    "variants": VARIANTS | {"fixed": {"tune": False}},
+}
+
+
+def tune(made: Plan, variant: str, *accuracies: tuple[float, float]) -> None:
+    for run, accuracy in zip(made.tuning_runs(variant), [a for pair in accuracies for a in pair], strict=True):
+        pretend(made, run, marks=[(0, 0.99), (100, accuracy)])
+
+
+def test_every_trained_variant_picks_the_value_with_the_best_end_on_validation(tmp_path: Path) -> None:
+    made = plan(tmp_path, **TUNED)
+    tune(made, "plain", (0.5, 0.7), (0.6, 0.6), (0.9, 0.1))
+    assert study_runs.picked(made, "plain") == 1e-4, "of equal means the first"
+    tune(made, "wide", (0.1, 0.1), (0.2, 0.3), (0.2, 0.4))
+    assert study_runs.picked(made, "wide") == 1e-3
+    assert study_runs.known_run(made, "wide", 2) == made.final_run("wide", 2, 1e-3)
+    assert study_runs.picked(made, "fixed") is None
+    run = made.final_run("wide", 2, 1e-3)
+    assert run.resolved().training.learning_rate == 1e-3
+    assert made.final_run("fixed", 2, None).resolved().training.learning_rate == 5e-4
+    pretend(made, run)
+    found = study_results.results(made)
+    assert found["variants"]["wide"]["tuned"]["candidates"][1] == {"value": 5e-4, "accuracy": 0.25}
+    page = study_table.table(found)
+    assert "| k = 8 | 10.0 | 25.0 | 30.0 | 0.001* |" in page, "an asterisk: the end of the list"
+    assert "| k = 8 | 0.001* | 50.0 |" in page
+
+
+def test_the_runs_that_count_wait_until_their_value_is_picked(tmp_path: Path) -> None:
+    made = plan(tmp_path, **TUNED)
+    assert study_runs.known_run(made, "plain", 1) is None
+    assert [run.name for run in study_runs.missing(made)][-4:] == [
+        "base, seed 1", "fixed, seed 1", "base, seed 2", "fixed, seed 2",
+    ]  # fmt: skip
+    assert study_runs.num_left(made) == made.num_runs == 2 * 2 * 3 + 4 * 2
+
+
+def test_tuning_never_looks_at_the_test_problems(tmp_path: Path) -> None:
+    made = plan(tmp_path, **TUNED)
+    recipes = [run.resolved() for run in made.tuning_runs("plain")]
+    assert not any(recipe.evaluation.before or recipe.evaluation.after for recipe in recipes)
+    assert {(recipe.training.learning_rate, recipe.seed) for recipe in recipes} == {
+        (rate, seed) for rate in (1e-4, 5e-4, 1e-3) for seed in (101, 102)
+    }
+    assert made.tuning_runs("base") == made.tuning_runs("fixed") == []
