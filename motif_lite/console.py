@@ -21,6 +21,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from motif_lite import accounting
 from motif_lite.memory import GIB
 from motif_lite.planning import SPEEDS, Plan
 from motif_lite.recipe import Recipe
@@ -291,6 +292,10 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     evaluation = run.evaluation()
     for benchmark in dict.fromkeys(name for name, _, _ in measured(evaluation)):
         console.print(result_table(recipe, evaluation, benchmark))
+    marks = run.marks()
+    for mark in (marks[:1] + marks[-1:]) if len(marks) > 1 else []:
+        print_text(console, mark_line(mark))
+    console.print(cost_table(accounting.of(run)))
     lines = [("report", run.report), ("rollouts", run.root / "rollouts.jsonl"), ("adapter", run.adapter)]
     for name, path in lines:
         if path.exists():
@@ -347,6 +352,24 @@ def _answer(answer: Answer) -> str:
     return f"{text}{' right' if answer.is_right else ''} x{answer.count}"
 
 
+def cost_table(costs: dict[str, Any]) -> Table:
+    """What each phase of a run took, and all of them."""
+    table = Table(title="cost", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
+    table.add_column("", no_wrap=True)
+    for column in ("prompts", "generated", "trained", "seconds", "peak GiB"):
+        table.add_column(column, justify="right", no_wrap=True, min_width=9)
+    for phase, cost in costs.items():
+        table.add_row(
+            phase,
+            f"{cost['prompts']:,}",
+            f"{cost['generated_tokens']:,}",
+            f"{cost['trained_tokens']:,}",
+            f"{cost['seconds']:,.1f}",
+            gib(cost["peak_memory_bytes"]) if cost["peak_memory_bytes"] else "-",
+        )
+    return table
+
+
 def print_plan(console: Console, plan: Plan) -> None:
     """Memory by phase, the widths that follow from it, and what a step costs."""
     phases, recipe = plan.estimate.phases, plan.recipe
@@ -356,10 +379,10 @@ def print_plan(console: Console, plan: Plan) -> None:
         over = plan.estimate.total(phase) > plan.usable_bytes
         table.add_column(phase, justify="right", min_width=10, style="red" if over else "")
     for item in dict.fromkeys(name for items in phases.values() for name in items):
-        cells = (_gib(items[item]) if item in items else "" for items in phases.values())
+        cells = (gib(items[item]) if item in items else "" for items in phases.values())
         table.add_row(item, *cells)
     table.add_section()
-    table.add_row("all", *(_gib(plan.estimate.total(phase)) for phase in phases), style="bold")
+    table.add_row("all", *(gib(plan.estimate.total(phase)) for phase in phases), style="bold")
     supposed = "" if plan.machine.is_here else " (there is none here; --vram names another size)"
     print_text(console, f"{recipe.model.name} on {plan.machine.name}{supposed}")
     console.print(table)
@@ -370,7 +393,7 @@ def print_plan(console: Console, plan: Plan) -> None:
 def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
     rollout, training, seconds = plan.recipe.rollout, plan.recipe.training, plan.seconds
     step = sum(seconds.values())
-    peak, usable = _gib(plan.estimate.peak), _gib(plan.usable_bytes)
+    peak, usable = gib(plan.estimate.peak), gib(plan.usable_bytes)
     tokens = " + ".join(f"{name} {count:,}" for name, count in plan.num_tokens.items())
     phases = " + ".join(f"{name} {duration(value)}" for name, value in seconds.items())
     whole = f"{duration(step * training.max_steps)} for {training.max_steps} steps"
@@ -386,9 +409,10 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
     ]
 
 
-def _gib(num_bytes: int) -> str:
-    gib = num_bytes / GIB
-    return f"{gib:.1f}" if gib >= 0.1 else f"{gib:.2f}"
+def gib(num_bytes: int) -> str:
+    """Bytes as GiB: ``1.3``, or ``0.07`` where that is little."""
+    size = num_bytes / GIB
+    return f"{size:.1f}" if size >= 0.1 else f"{size:.2f}"
 
 
 def recipe_toml(recipe: Recipe) -> str:
@@ -440,7 +464,7 @@ def _facts(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     ]
     planned = metrics.get("planned_memory_bytes", {}).items()  # a run of an earlier version has none
     peaks = metrics.get("peak_memory_bytes", {})
-    memory = ", ".join(f"{_gib(peaks[phase])} of {_gib(size)}" for phase, size in planned if phase in peaks)
+    memory = ", ".join(f"{gib(peaks[phase])} of {gib(size)}" for phase, size in planned if phase in peaks)
     if memory:
         facts.append(("GiB used of planned", memory))
     return facts

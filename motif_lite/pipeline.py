@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motif_lite import chain_sum, data, planning, policies, shapes, stopping
+from motif_lite import accounting, chain_sum, data, planning, policies, shapes, stopping
 from motif_lite import recipe as recipes
 from motif_lite.errors import ModelError, RecipeError, RunError
 from motif_lite.memory import Estimate
@@ -412,6 +412,7 @@ def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
     from motif_lite import report
 
     observer.phase("reporting")
+    run.write_accounting(accounting.of(run))
     report.write(recipe, run)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from motif_lite import __version__
-from motif_lite.console import gain, measured, percent, printable, recipe_toml
-from motif_lite.memory import GIB
+from motif_lite import __version__, accounting
+from motif_lite.console import gain, gib, measured, printable, recipe_toml
 from motif_lite.recipe import Recipe
 from motif_lite.run_dir import RunDirectory
 
@@ -26,16 +26,18 @@ Series = Mapping[str, Sequence[float | None]]
 
 def write(recipe: Recipe, run: RunDirectory) -> None:
     """Write the report of whatever the run has so far."""
-    metrics = run.metrics()
+    metrics, marks = run.metrics(), run.marks()
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
+    environment.filters["gib"] = gib
     page = environment.get_template("report.html.j2").render(
         title=printable(run.root.name),
         version=__version__,
         recipe_toml=printable(recipe_toml(recipe)),
         confidence=recipe.evaluation.confidence,
         rows=_rows(run.evaluation()),
-        plots=_plots(metrics) if metrics else [],
-        totals=_totals(metrics),
+        plots=[*_curves(marks), *(_plots(metrics) if metrics else [])],
+        costs=accounting.of(run),
+        planned=metrics[-1]["planned_memory_bytes"] if metrics else {},
         samples=_samples(run, metrics),
     )
     run.write_report(page)
@@ -84,43 +86,50 @@ def _lists(metrics: Sequence[Mapping[str, Any]], key: str) -> dict[str, list[flo
     return {f"round {index + 1}": [line[key][index] for line in metrics] for index in range(len(metrics[0][key]))}
 
 
+def _curves(marks: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Accuracy on held-out problems against what training took, with intervals."""
+    if len(marks) < 2:
+        return []
+    axes = [("generated tokens", "tokens"), ("seconds of training", "seconds")]
+    return [(f"Held-out accuracy by {label}", _curve([m[key] for m in marks], marks, label)) for label, key in axes]
+
+
+def _curve(taken: Sequence[float], marks: Sequence[Mapping[str, Any]], label: str) -> str:
+    figure, axes = _canvas()
+    low, high = zip(*(mark["interval"] for mark in marks), strict=True)
+    axes.fill_between(taken, low, high, color=_COLOURS[0], alpha=0.2, linewidth=0)
+    axes.plot(taken, [mark["accuracy"] for mark in marks], color=_COLOURS[0], linewidth=1.5, marker=".")
+    axes.set_xlabel(label)
+    axes.set_ylabel("accuracy")
+    axes.xaxis.set_major_formatter(EngFormatter())
+    return _drawn(figure)
+
+
 def _svg(steps: Sequence[int], series: Series, unit: str) -> str:
-    figure = Figure(figsize=(5.6, 2.8))
-    axes = figure.subplots()
+    figure, axes = _canvas()
     for colour, (name, values) in zip(cycle(_COLOURS), series.items(), strict=False):
         points = [float("nan") if value is None else value for value in values]
         axes.plot(steps, points, label=name, color=colour, linewidth=1.5, marker="." if len(steps) < 40 else "")
     axes.set_xlabel("step")
     axes.set_ylabel(unit)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25)
     if len(series) > 1:
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _drawn(figure)
+
+
+def _canvas() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(5.6, 2.8))
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.25)
+    return figure, axes
+
+
+def _drawn(figure: Figure) -> str:
     drawn = io.StringIO()
     figure.savefig(drawn, format="svg", bbox_inches="tight", metadata={"Date": None})
     return drawn.getvalue()[drawn.getvalue().index("<svg") :]
-
-
-def _totals(metrics: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
-    """What training cost, as name and text."""
-    if not metrics:
-        return []
-    seconds = {name: sum(line["seconds"].get(name, 0.0) for line in metrics) for name in metrics[0]["seconds"]}
-    tokens = {name: sum(line["tokens"][name] for line in metrics) for name in metrics[0]["tokens"]}
-    peaks = {
-        name: max(line["peak_memory_bytes"].get(name, 0) for line in metrics)
-        for name in metrics[0]["peak_memory_bytes"]
-    }
-    whole = sum(seconds.values()) or 1.0
-    facts = [("steps", f"{metrics[-1]['step']}")]
-    facts += [(f"{name}: tokens", f"{count:,}") for name, count in tokens.items()]
-    facts += [(f"{name}: time", f"{value:,.0f} s ({percent(value / whole)})") for name, value in seconds.items()]
-    planned = metrics[-1].get("planned_memory_bytes", {})
-    for name, peak in peaks.items():
-        beside = f", {planned[name] / GIB:.2f} planned" if name in planned else ""
-        facts.append((f"{name}: peak memory", f"{peak / GIB:.2f} GiB{beside}"))
-    return facts
 
 
 def _samples(run: RunDirectory, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

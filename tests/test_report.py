@@ -3,6 +3,7 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,8 +77,28 @@ def test_the_report_of_a_whole_run_has_the_accuracies_the_plots_the_cost_and_the
     assert page.tags.count("svg") == 6
     samples = "400 \N{MULTIPLICATION SIGN} 1"
     for part in ("60.0 %", "[55.0, 65.0]", "+50.0 [+40.0, +60.0]", "12,345", samples, "not measured",
-                 "1.00 GiB, 1.00 planned", "a plain reply", "[rollout.openings]"):  # fmt: skip
+                 "<td>1.0</td><td>1.0</td>", "a plain reply", "[rollout.openings]"):  # fmt: skip
         assert part in text
+
+
+def mark(step: int, accuracy: float) -> dict[str, Any]:
+    return {
+        "step": step, "tokens": 1000 * step, "seconds": 4.0 * step, "num_problems": 50, "num_samples": 50,
+        "num_correct": round(50 * accuracy), "accuracy": accuracy, "interval": [accuracy - 0.1, accuracy + 0.1],
+        "prompts": 150, "generated_tokens": 5000, "evaluation_seconds": 1.5, "peak_memory_bytes": 2**31,
+    }  # fmt: skip
+
+
+def test_accuracy_along_the_way_is_drawn_against_tokens_and_seconds_and_its_cost_counted(run: RunDirectory) -> None:
+    train(run, "a reply")
+    for step, accuracy in enumerate((0.3, 0.5, 0.7)):
+        run.append_mark(mark(step, accuracy))
+    text = written(run)
+    page = Page(text)
+    assert page.tags.count("svg") == 6 + 2
+    assert "Held-out accuracy by generated tokens" in text
+    assert "Held-out accuracy by seconds of training" in text
+    assert "<td>validation</td><td>450</td><td>15,000</td>" in text
 
 
 def test_what_a_model_wrote_is_text_and_nothing_else(run: RunDirectory) -> None:

@@ -129,7 +129,7 @@ def test_the_same_problems_are_paired_within_each_seed() -> None:
     assert (found["num_better"], found["num_worse"], found["num_problems"]) == (2, 1, 5)
     assert found["p_value"] == pytest.approx(1.0)  # of three that differ, two to one: every outcome is as extreme
     low, high = found["interval"]  # type: ignore[misc]
-    assert -0.5 <= low < found["difference"] < high <= 0.5  # type: ignore[operator]
+    assert -0.5 <= low < found["difference"] < high <= 0.5  # type: ignore[has-type]
 
 
 def test_mcnemars_exact_p_value() -> None:
