@@ -1,0 +1,63 @@
+"""Later rounds are trained by Unsloth's trainer, too: rows of different prompts, with our advantages."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from motif_lite import pipeline
+from motif_lite.run_dir import RunDirectory
+from tests.fakes import RecordingObserver
+from tests.unsloth.conftest import ROOT
+
+
+@contextmanager
+def watching() -> Iterator[list[Any]]:
+    """What the trainer makes of each step's rollouts, before it is cut into micro-batches."""
+    from motif_lite.trainer import Trainer
+
+    seen: list[Any] = []
+    score = Trainer._generate_and_score_completions
+
+    def watched(self: Trainer, inputs: Any) -> Any:
+        seen.append(score(self, inputs))
+        return seen[-1]
+
+    Trainer._generate_and_score_completions = watched  # type: ignore[method-assign]
+    try:
+        yield seen
+    finally:
+        Trainer._generate_and_score_completions = score  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(("credit", "num_rounds"), [("chain", 4), ("tree", 6)])
+def test_all_rounds_are_trained_with_their_advantages_in_micro_batches_of_any_size(
+    credit: str, num_rounds: int, changes: list[str], tmp_path: Path
+) -> None:
+    runs = []
+    for size in (1, num_rounds):
+        settings = [
+            *changes, f'training.credit="{credit}"', f"training.micro_batch_size={size}",
+            'training.scale_rewards="batch"', "evaluation.before=false", "evaluation.after=false",
+        ]  # fmt: skip
+        with watching() as seen:
+            pipeline.job(ROOT / "recipes" / "tiny_cpu.toml", settings, tmp_path / str(size)).perform(
+                RecordingObserver()
+            )
+        run = RunDirectory(tmp_path / str(size))
+        trained = [
+            turn["advantage"] * turn["weight"]
+            for line in run.rollouts()
+            for turn in (line["opening"], *(turn for future in line["futures"] for turn in future["rounds"]))
+        ]
+        assert len(trained) == num_rounds
+        assert any(trained)
+        [scored] = seen
+        assert sorted(scored["advantages"].tolist()) == pytest.approx(sorted(trained), rel=1e-5)
+        runs.append(run)
+    [narrow], [wide] = (run.metrics() for run in runs)
+    assert runs[0].rollouts() == runs[1].rollouts()
+    assert narrow["grad_norm"] == pytest.approx(wide["grad_norm"], rel=1e-4)
+    assert narrow["grad_norm"] > 0
