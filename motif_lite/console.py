@@ -312,7 +312,7 @@ def print_scores(console: Console, job: ScoreJob, scores: Scores) -> None:
     lines = [
         ("ranked by", "total, which training compares" + (f"; it counts {', '.join(weighted)}" if weighted else "")),
         ("accuracy", f"of {scores.num_futures} futures each, in percent with {_confidence(job.recipe)} intervals"),
-        ("answers", "below each opening: the last boxed ones of its futures, and how many gave them"),
+        ("answers", "below each opening: what its futures boxed last, and how many did"),
         ("cost", f"{scores.num_tokens:,} tokens, {scores.seconds:.0f} s"),
     ]
     for name, text in lines:

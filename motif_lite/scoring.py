@@ -18,6 +18,7 @@ from motif_lite import data, pipeline, sealing, statistics, step_metrics
 from motif_lite.answers import is_correct, last_boxed
 from motif_lite.data import Row
 from motif_lite.errors import DataError, ModelError, MotifError, RecipeError, RunError
+from motif_lite.paths import cache_folder
 from motif_lite.policies import ADAPTER_FILE, Policy
 from motif_lite.progress import Observer
 from motif_lite.recipe import Recipe, changed, differing_keys
@@ -122,7 +123,7 @@ class ScoreJob:
             MotifError: Something is the user's to mend.
             Interrupted: The user stopped it.
         """
-        with pipeline.conducted(observer, Path(), self.how_to_go_on):
+        with pipeline.conducted(observer, cache_folder(), self.how_to_go_on):
             backend = pipeline.required_backend(self.recipe)
             recipe, _, policy = pipeline.load_policy(backend, self.recipe, observer, trains=False)
             if self.adapter is not None:
