@@ -156,6 +156,10 @@ class RunDirectory:
         """All lines of metrics.jsonl so far."""
         return _read_lines(self.root / "metrics.jsonl")
 
+    def validation(self) -> list[dict[str, Any]]:
+        """All lines of validation.jsonl so far; none where nothing is held out."""
+        return _read_lines(self.root / "validation.jsonl")
+
     def rollouts(self) -> list[dict[str, Any]]:
         """All lines of rollouts.jsonl so far."""
         return _read_lines(self.root / "rollouts.jsonl")
