@@ -21,6 +21,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from motif_lite import diagnosis
 from motif_lite.memory import GIB
 from motif_lite.planning import SPEEDS, Plan
 from motif_lite.recipe import Recipe
@@ -261,6 +262,8 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     evaluation = run.evaluation()
     for benchmark in dict.fromkeys(name for name, _, _ in measured(evaluation)):
         console.print(result_table(recipe, evaluation, benchmark))
+    for finding in diagnosis.diagnose(recipe, run.metrics(), run.validation()):
+        print_text(console, str(finding))
     lines = [("report", run.report), ("rollouts", run.root / "rollouts.jsonl"), ("adapter", run.adapter)]
     for name, path in lines:
         if path.exists():

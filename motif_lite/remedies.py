@@ -55,7 +55,10 @@ def more_signal(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool)
     if accuracy >= 0.9:
         return f"these problems are easy: harder ones (data.train), or an end here, --set training.max_steps={step}"
     if accuracy <= 0.1:
-        return f"the problems are too hard: a new run with easier ones (data.train), or with {more}"
+        return (
+            f"where rollouts.jsonl shows sense, the problems are too hard: a new run with easier ones (data.train), or "
+            f"with {more}; where it shows none, one with {_slower(recipe)}"
+        )
     temperature = min(5.0, recipe.rollout.openings.temperature + 0.2)
     return f"a new run with openings that differ more, --set rollout.openings.temperature={temperature:.2g}, or {more}"
 

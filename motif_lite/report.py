@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from motif_lite import __version__
+from motif_lite import __version__, diagnosis
 from motif_lite.console import gain, measured, percent, printable, recipe_toml
 from motif_lite.memory import GIB
 from motif_lite.recipe import Recipe
@@ -37,6 +37,7 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
         plots=_plots(metrics) if metrics else [],
         totals=_totals(metrics),
         samples=_samples(run, metrics),
+        warnings=diagnosis.diagnose(recipe, metrics, run.validation()),
     )
     run.write_report(page)
 

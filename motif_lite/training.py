@@ -20,7 +20,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 from trl import GRPOConfig
 
-from motif_lite import step_metrics
+from motif_lite import diagnosis, step_metrics
 from motif_lite.errors import MotifError, TrainingError
 from motif_lite.memory import Estimate
 from motif_lite.metering import PhaseMeter
@@ -272,8 +272,10 @@ class _StepCallback(TrainerCallback):
     ) -> None:
         self.recipe, self.step, self.run, self.observer = recipe, step, run, observer
         self.stop_requested = stop_requested
-        self.skipped = [bool(line.get("update_skipped")) for line in run.metrics()]
+        self.metrics = run.metrics()
+        self.skipped = [bool(line.get("update_skipped")) for line in self.metrics]
         """Of every step so far, whether its update was skipped."""
+        self.told = {finding.name for finding in diagnosis.diagnose(recipe, self.metrics, run.validation())}
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         width = self.recipe.openings_per_step
@@ -316,12 +318,21 @@ class _StepCallback(TrainerCallback):
         self.observer.opening(
             self.step.rollouts.openings[shown], step_metrics.total_rewards(self.recipe, self.step.rewards)[shown]
         )
+        self.metrics.append(metrics)
+        self._warn()
         if all(self.skipped[-MOST_SKIPPED:]) and len(self.skipped) >= MOST_SKIPPED:
             raise TrainingError(
                 f"the gradient was not a number in {MOST_SKIPPED} steps in a row, up to step {state.global_step}; "
                 f"their rollouts are in {self.run.root / 'rollouts.jsonl'}. Start a new run with a lower "
                 f"training.learning_rate, or with model.dtype = 'float32'"
             )
+
+    def _warn(self) -> None:
+        """Say what goes wrong, each thing once in the whole run, however often it is resumed."""
+        for finding in diagnosis.at_last_step(self.recipe, self.metrics, self.run.validation()):
+            if finding.name not in self.told:
+                self.told.add(finding.name)
+                self.observer.note(str(finding))
 
 
 def _reward(name: str, opening: Opening, step: int) -> float:

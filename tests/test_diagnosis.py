@@ -131,7 +131,11 @@ def test_accuracy_that_falls_is_told_with_the_steps_at_which_it_was_best() -> No
 
 @pytest.mark.parametrize(
     ("accuracy", "advice"),
-    [(0.97, "training.max_steps=6"), (0.02, "num_openings=16"), (0.5, "rollout.openings.temperature=1.2")],
+    [
+        (0.97, "training.max_steps=6"),
+        (0.02, "easier ones (data.train), or with --set rollout.num_openings=16"),
+        (0.5, "rollout.openings.temperature=1.2"),
+    ],
 )
 def test_groups_without_signal_are_told_with_a_remedy_for_their_difficulty(accuracy: float, advice: str) -> None:
     shares = [0.0] * 2 + [1.0] * 10
