@@ -13,8 +13,8 @@ newest window alone, and `SIGMAS` are enough.
 sound. Of 1000 simulated runs each of a policy that does not change, with problems of very different difficulty, 4 got
 a warning in 300 steps of one problem, 8 in 60 steps of eight, and 8 in 20 steps of eight, all warnings together
 (tests/test_diagnosis.py repeats 200). What changes for the better gives none: only the harmful direction is looked at.
-The price is delay: what happens within a few steps is told some five steps later, with one problem per step 10 to 20, and what happens
-before there is one whole window of good steps may not be told at all.
+The price is delay: what happens within a few steps is told some five steps later, with one problem per step 10 to 20,
+and what happens before there is one whole window of good steps may not be told at all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
