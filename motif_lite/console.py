@@ -21,7 +21,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from motif_lite import accounting
+from motif_lite import accounting, diagnosis
 from motif_lite.memory import GIB
 from motif_lite.planning import SPEEDS, Plan
 from motif_lite.recipe import Recipe
@@ -296,6 +296,8 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     for mark in (marks[:1] + marks[-1:]) if len(marks) > 1 else []:
         print_text(console, mark_line(mark))
     console.print(cost_table(accounting.of(run)))
+    for finding in diagnosis.diagnose(recipe, run.metrics(), run.marks()):
+        print_text(console, str(finding))
     lines = [("report", run.report), ("rollouts", run.root / "rollouts.jsonl"), ("adapter", run.adapter)]
     for name, path in lines:
         if path.exists():

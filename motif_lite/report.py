@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from motif_lite import __version__, accounting
+from motif_lite import __version__, accounting, diagnosis
 from motif_lite.console import gain, gib, measured, printable, recipe_toml
 from motif_lite.recipe import Recipe
 from motif_lite.run_dir import RunDirectory
@@ -39,6 +39,7 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
         costs=accounting.of(run),
         planned=metrics[-1]["planned_memory_bytes"] if metrics else {},
         samples=_samples(run, metrics),
+        warnings=diagnosis.diagnose(recipe, metrics, run.marks()),
     )
     run.write_report(page)
 

@@ -7,10 +7,17 @@ in both, however many futures each has.
 
 ``distinct_progress`` is the number of distinct texts that a group's openings pass on, divided by their number: below
 one, openings have the same value, and adaptive futures are shared (`allocation`).
+
+``answers_kept`` is ``round_correct`` of the later rounds for any data set, where only right answers count as true:
+of rounds begun from the right boxed answer, the share that ends with it.
+
+``reward_noise`` holds two variances of ``future_accuracy``, means over groups: ``between_openings``, that of a group's
+openings, and ``sampling``, the part of it that the sampling of their futures explains; see the function of that name.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from statistics import fmean, pstdev
+from statistics import fmean, pstdev, variance
 from typing import Any
 
 from motif_lite import statistics
@@ -18,7 +25,7 @@ from motif_lite.answers import is_beyond_judging, is_correct
 from motif_lite.credit import TrainedRound
 from motif_lite.recipe import Recipe
 from motif_lite.replies import has_soft_format, progress
-from motif_lite.rewards import is_solved
+from motif_lite.rewards import answer_score, is_solved
 from motif_lite.rollout import Rollouts
 from motif_lite.types import Opening, Reply, Trajectory, Turn
 
@@ -62,6 +69,7 @@ def summarize(
         "rewards": {name: fmean(values) for name, values in rewards.items()},
         "accuracy": accuracy_by_round[-1],
         "accuracy_by_round": accuracy_by_round,
+        "answers_kept": round_correct(rollouts.openings, lambda *_: None)[1:],
         "groups_without_signal": _share_without_spread(totals, recipe.rollout.num_openings),
         "grader_failures": _num_beyond_judging(rollouts),
         "broken_form": 1 - fmean(has_soft_format(reply.text) for reply in openings),
@@ -69,6 +77,7 @@ def summarize(
         "progress_cut": rollouts.num_cut,
         "futures_per_opening": fmean(len(opening.futures) for opening in rollouts.openings),
         "distinct_progress": _distinct_progress(rollouts.openings, recipe.rollout.num_openings),
+        "reward_noise": reward_noise(rollouts.openings, recipe.rollout.num_openings),
         "mean_tokens": {
             "openings": tokens["openings"] / len(openings),
             "futures": tokens["futures"] / max(1, len(later)),
@@ -163,6 +172,44 @@ def round_correct(openings: Sequence[Opening], steps_done: StepsDone) -> list[fl
                     break
                 came_out[index] += 1 / len(opening.futures)
     return [right / all_ if all_ else None for right, all_ in zip(came_out, went_in, strict=True)]
+
+
+def reward_noise(openings: Sequence[Opening], group: int) -> dict[str, float] | None:
+    """How much of the variance between the openings of a group is noise, from groups with two futures of each or more.
+
+    Openings whose values are the means of the same futures (`allocation`) differ by nothing. With m openings, m_c of
+    which share n_c futures with scores of sample variance v_c, noise alone would give a sample variance between them of
+
+        sum over c of  v_c / n_c * m_c * (m - m_c) / (m * (m - 1))
+
+    on average; where nothing is shared that is the mean of v_c / n_c. Both parts are unbiased.
+
+    Returns:
+        ``{"between_openings", "sampling"}``; None where no group has enough futures, e.g. with one of each.
+    """
+    groups = [openings[start : start + group] for start in range(0, len(openings), group)]
+    known = [each for each in groups if len(each) > 1 and all(len(opening.evidence) > 1 for opening in each)]
+    if not known:
+        return None
+    return {
+        "between_openings": fmean(variance(fmean(_scores(opening)) for opening in each) for each in known),
+        "sampling": fmean(map(_sampling_variance, known)),
+    }
+
+
+def _sampling_variance(group: Sequence[Opening]) -> float:
+    size = len(group)
+    evidence = [frozenset(map(id, opening.evidence)) for opening in group]
+    scores = dict(zip(evidence, map(_scores, group), strict=True))
+    parts = (
+        variance(scores[each]) / len(scores[each]) * sharing * (size - sharing)
+        for each, sharing in Counter(evidence).items()
+    )
+    return sum(parts) / (size * (size - 1))
+
+
+def _scores(opening: Opening) -> list[float]:
+    return [answer_score(opening.problem.gold, future.final.text) for future in opening.evidence]
 
 
 def _is_true(trajectory: Trajectory, reply: Reply, steps_done: StepsDone) -> bool:

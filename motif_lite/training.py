@@ -18,7 +18,7 @@ import torch
 from transformers import PrinterCallback, ProgressCallback, TrainerCallback, TrainerControl, TrainerState
 from trl import GRPOConfig
 
-from motif_lite import budget, step_metrics
+from motif_lite import budget, diagnosis, step_metrics
 from motif_lite.errors import TrainingError
 from motif_lite.evaluation import Marks
 from motif_lite.memory import Estimate, longest_trained
@@ -189,9 +189,11 @@ class _StepCallback(TrainerCallback):
     ) -> None:
         self.recipe, self.step, self.run, self.observer, self.marks = recipe, step, run, observer, marks
         self.stop_requested = stop_requested
-        self.spent = run.spent()
-        self.skipped = [bool(line.get("update_skipped")) for line in run.metrics()]
+        self.metrics = run.metrics()
+        self.spent = budget.spent(self.metrics)
+        self.skipped = [bool(line.get("update_skipped")) for line in self.metrics]
         """Of every step so far, whether its update was skipped."""
+        self.told = {finding.name for finding in diagnosis.diagnose(recipe, self.metrics, run.marks())}
 
     @property
     def share_done(self) -> float:
@@ -252,13 +254,22 @@ class _StepCallback(TrainerCallback):
         self.observer.opening(
             self.step.rollouts.openings[shown], step_metrics.total_rewards(self.recipe, self.step.rewards)[shown]
         )
+        self.metrics.append(metrics)
         self.marks.measure_if_due(self.spent)
+        self._warn()
         if all(self.skipped[-MOST_SKIPPED:]) and len(self.skipped) >= MOST_SKIPPED:
             raise TrainingError(
                 f"the gradient was not a number in {MOST_SKIPPED} steps in a row, up to step {state.global_step}; "
                 f"their rollouts are in {self.run.root / 'rollouts.jsonl'}. Start a new run with a lower "
                 f"training.learning_rate, or with model.dtype = 'float32'"
             )
+
+    def _warn(self) -> None:
+        """Say what goes wrong, each thing once in the whole run, however often it is resumed."""
+        for finding in diagnosis.at_last_step(self.recipe, self.metrics, self.run.marks()):
+            if finding.name not in self.told:
+                self.told.add(finding.name)
+                self.observer.note(str(finding))
 
 
 def _numbers(logs: dict[str, Any], skipped: bool) -> dict[str, Any]:

@@ -162,6 +162,17 @@ def test_the_closing_says_where_everything_lies_and_what_to_run_next(tmp_path: P
     assert "chain_sum: accuracy in percent with 95 % intervals" in file.getvalue()
 
 
+def test_the_closing_lists_the_warnings(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", RECIPE, "")
+    for step in range(1, 16):
+        run.append_metrics(metrics(step) | {"broken_form": 0.02 if step < 9 else 0.8})
+    file = io.StringIO()
+    print_closing(Console(file=file, width=80), RECIPE, run)
+    [warning] = [line for line in file.getvalue().splitlines() if line.startswith("warning")]
+    assert "replies lose their form" in warning
+    assert "--set training.learning_rate=0.00017" in warning
+
+
 def test_a_recipe_is_printed_as_toml_without_empty_keys() -> None:
     assert "[rollout.openings]" in recipe_toml(RECIPE)
     assert "None" not in recipe_toml(RECIPE)

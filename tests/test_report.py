@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from motif_lite import pipeline, report, step_metrics
+from motif_lite import diagnosis, pipeline, report, step_metrics
 from motif_lite.rollout import Rollouts
 from motif_lite.run_dir import RunDirectory
 from tests.fakes import GOOD_FORM, opening, problem
@@ -136,3 +136,24 @@ def test_it_can_be_written_with_whatever_the_run_has_so_far(run: RunDirectory, s
     assert ("Nothing has been measured" in text) is not evaluated
     assert ("<svg" in text) is (steps > 0)
     assert "<b>run</b>" not in text
+
+
+def test_warnings_stand_in_the_report_and_where_there_are_none_it_says_so(run: RunDirectory) -> None:
+    train(run, "a plain reply", steps=11)
+    assert "None: replies kept their form" in written(run)
+    for step in range(12, 24):
+        run.append_metrics(run.metrics()[-1] | {"step": step, "cut_off": {"openings": 0.9, "futures": 0.0}})
+    text = written(run)
+    assert "<b>first rounds are cut off</b>: those that reach their token limit rose from 0 %" in text
+    assert "--set rollout.openings.max_tokens=70" in text
+    assert "None: replies kept" not in text
+    assert Page(text).open == []
+
+
+def test_what_the_recipe_says_is_text_in_a_remedy_too(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    train(run, "a plain reply")
+    finding = diagnosis.Finding("<b>name</b>", 1, "<i>text</i>", "--set a='\"<script>\"'")
+    monkeypatch.setattr(diagnosis, "diagnose", lambda *_: [finding])
+    page = Page(written(run))
+    assert not {"i", "script"} & set(page.tags)
+    assert page.tags.count("b") == 1, "ours"

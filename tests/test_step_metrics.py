@@ -1,8 +1,10 @@
 """A step's figures, worked out by hand from scripted rollouts."""
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -157,3 +159,52 @@ def test_rollouts_are_written_with_prompts_replies_rewards_and_verdicts() -> Non
     assert lines[0]["interval"] == pytest.approx([0.0945, 0.9055], abs=1e-4), "Wilson's of one in two"
     assert [turn["finish"] for turn in lines[0]["futures"][1]["rounds"]] == ["length", "stop"]
     assert (lines[0]["step"], lines[0]["problem"], lines[0]["gold"]) == (7, "test/1", "2")
+
+
+def test_answers_kept_are_the_right_ones_that_a_later_round_does_not_give_up() -> None:
+    line = summarize({"tag_count": [0.0, 0.0]})
+    assert line["answers_kept"] == [None, None], "no first round has the answer"
+    keeps = Rollouts((opening(RIGHT, [RIGHT, WRONG], [WRONG, RIGHT]), opening(RIGHT, [RIGHT, RIGHT], [RIGHT, RIGHT])))
+    line = step_metrics.summarize(1, TWO, keeps, {"tag_count": [0.0, 0.0]}, {}, {}, {}, {}, None)
+    assert line["answers_kept"] == [3 / 4, pytest.approx(2 / 3)]
+
+
+def test_reward_noise_sets_the_spread_of_the_futures_beside_that_of_the_openings() -> None:
+    sure, unsure = opening(WRONG, [WRONG], [WRONG]), opening(WRONG, [RIGHT], [WRONG])
+    noise = step_metrics.reward_noise([sure, unsure, sure, sure], 2)
+    # scores 0, 0 against 2, 0, whose mean is 1 and whose variance is 2, and a group of no spread at all
+    assert noise == pytest.approx({"between_openings": 0.5 / 2, "sampling": (0 + 2 / 2) / 2 / 2})
+
+
+def test_openings_that_share_their_futures_differ_by_no_noise() -> None:
+    first, second = opening(WRONG, [RIGHT], [WRONG]), opening(WRONG, [RIGHT], [RIGHT])
+    shared = [replace(first, shared=second.futures), replace(second, shared=first.futures)]
+    other = opening(WRONG, [RIGHT], [WRONG])
+    assert step_metrics.reward_noise(shared, 2) == {"between_openings": 0.0, "sampling": 0.0}
+    noise = step_metrics.reward_noise([*shared, other], 3)
+    # means 1.5, 1.5 and 1; variances 1 of four scores for two openings, 2 of two for one
+    assert noise == pytest.approx({"between_openings": 1 / 12, "sampling": (1 / 4 * 2 + 2 / 2 * 2) / 6})
+
+
+def test_one_future_of_each_shows_no_noise() -> None:
+    assert step_metrics.reward_noise([opening(WRONG, [RIGHT]), opening(WRONG, [WRONG])], 2) is None
+    assert step_metrics.reward_noise([opening(WRONG), opening(RIGHT)], 2) is None
+
+
+def test_groups_in_which_an_opening_has_one_future_are_left_out() -> None:
+    whole = [opening(WRONG, [RIGHT], [WRONG]), opening(WRONG, [WRONG], [WRONG])]
+    lacking = [opening(WRONG, [RIGHT]), opening(WRONG, [WRONG], [WRONG])]
+    assert step_metrics.reward_noise([*lacking, *whole], 2) == step_metrics.reward_noise(whole, 2)
+
+
+def test_openings_that_are_all_alike_differ_by_the_noise_alone_and_it_is_estimated_without_bias() -> None:
+    chance = random.Random(5)
+    noises = [
+        step_metrics.reward_noise(
+            [opening(WRONG, *([RIGHT if chance.random() < 0.7 else WRONG] for _ in range(4))) for _ in range(8)], 8
+        )
+        for _ in range(300)
+    ]
+    truth = 4 * 0.7 * 0.3 / 4  # of the mean of four scores that are 2 or 0
+    for part in ("between_openings", "sampling"):
+        assert fmean(noise[part] for noise in noises if noise) == pytest.approx(truth, rel=0.1)

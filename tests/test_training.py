@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from motif_lite import data, memory, policies, shapes
+from motif_lite import data, diagnosis, memory, policies, shapes
 from motif_lite.errors import TrainingError
 from motif_lite.memory import Machine
 from motif_lite.policies.local import LocalPolicy
@@ -186,6 +186,26 @@ def test_lines_of_steps_after_the_checkpoint_are_written_once(
     assert training.train()
     assert [line["step"] for line in training.run.metrics()] == [1, 2]
     assert not any("lost" in line for line in training.run.metrics())
+
+
+def test_a_policy_that_collapses_is_told_once_with_a_remedy_and_not_again_after_a_resume(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    changes = (
+        "training.learning_rate=0.1", "training.max_steps=10", "training.problems_per_step=5", "rollout.num_futures=1",
+        "training.micro_batch_size=20", 'training.lr_schedule="constant_with_warmup"',
+    )  # fmt: skip
+    first = Training(tiny_recipe(*changes), tiny_folder, tmp_path)
+    assert not first.train(stop_after=9)
+    warnings = [note for note in first.observer.notes if note.startswith("warning at step")]
+    assert any("groups without signal" in warning for warning in warnings), "nothing it writes earns anything"
+    assert all("--set training.learning_rate=0.033" in warning for warning in warnings)
+    second = Training(tiny_recipe(*changes), tiny_folder, tmp_path)
+    assert second.train()
+    repeated = {warning.split(":")[1] for warning in warnings} & {note.split(":")[1] for note in second.observer.notes}
+    assert repeated == set()
+    told = [*warnings, *(note for note in second.observer.notes if note.startswith("warning"))]
+    assert told == [str(finding) for finding in diagnosis.diagnose(first.recipe, first.run.metrics(), [])]
 
 
 def test_single_round_training_generates_no_futures(tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,323 @@
+"""Warnings from made-up metrics: given for what they name, hardly ever by chance, with remedies that are recipes."""
+
+import random
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from statistics import fmean, variance
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from motif_lite import diagnosis, pipeline, remedies, statistics
+from motif_lite.recipe import Recipe
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+TINY = pipeline.check(RECIPES / "tiny_cpu.toml", [])
+GSM8K = pipeline.check(RECIPES / "motif_gsm8k.toml", [])
+
+Metrics = list[dict[str, Any]]
+
+FORM = "replies lose their form"
+CUT_FIRST, CUT_LATER = "first rounds are cut off", "later rounds are cut off"
+DRIFT, FALL, NO_SIGNAL = "later rounds drift", "accuracy falls", "groups without signal"
+NOISE = "reward noise is larger than the differences between openings"
+HELD_OUT = "held-out accuracy does not rise with the reward"
+
+
+def steps(number: int = 20, **columns: Sequence[Any] | Callable[[int], Any]) -> Metrics:
+    """Metrics of a run in which nothing changes but for a little noise, and what the columns say, by step."""
+    wobble = random.Random(1)
+    lines = []
+    for index in range(number):
+        accuracy = 0.6 + wobble.uniform(-0.05, 0.05)
+        line: dict[str, Any] = {
+            "step": index + 1, "reward": 1.5 + 2 * accuracy, "accuracy": accuracy,
+            "accuracy_by_round": [0.4, 0.5, accuracy], "answers_kept": [0.95, 0.95], "groups_without_signal": 0.25,
+            "broken_form": wobble.uniform(0, 0.05), "cut_off": {"openings": wobble.uniform(0, 0.05), "futures": 0.0},
+            "reward_noise": {"between_openings": 0.5 + wobble.uniform(-0.1, 0.1), "sampling": 0.1},
+        }  # fmt: skip
+        lines.append(
+            line | {key: column(index) if callable(column) else column[index] for key, column in columns.items()}
+        )
+    return lines
+
+
+def mark(step: int, num_correct: int, num_problems: int = 200) -> dict[str, Any]:
+    outcomes = {str(index): [index < num_correct] for index in range(num_problems)}
+    interval = list(statistics.interval(outcomes, 0.95))
+    return {"step": step, "accuracy": num_correct / num_problems, "interval": interval, "num_problems": num_problems}
+
+
+def late(before: float, after: float, since: int = 10) -> Callable[[int], float]:
+    """One value with a wobble, and another one from some step on."""
+    return lambda index: (after if index >= since else before) + 0.01 * (index % 3)
+
+
+def names(metrics: Metrics, validation: Metrics | None = None, recipe: Recipe = TINY) -> list[str]:
+    return [finding.name for finding in diagnosis.diagnose(recipe, metrics, validation or [])]
+
+
+def only(metrics: Metrics, validation: Metrics | None = None, recipe: Recipe = TINY) -> diagnosis.Finding:
+    [finding] = diagnosis.diagnose(recipe, metrics, validation or [])
+    return finding
+
+
+def test_a_run_in_which_nothing_changes_gives_no_warning() -> None:
+    assert names(steps()) == names(steps(300), recipe=GSM8K) == names([]) == []
+
+
+def test_replies_that_lose_their_form_are_told_with_the_figures_when_it_is_sure() -> None:
+    finding = only(steps(broken_form=late(0.02, 0.5)))
+    assert finding.name == FORM
+    assert 12 <= finding.step <= 15
+    assert re.search(r"rose from 3 % \(steps \d+ to \d+\) to \d\d % \(steps \d+ to \d+\)", finding.text)
+    assert "--set training.learning_rate=0.00017" in finding.remedy
+    assert "--set rewards.strict_format=2" in finding.remedy
+
+
+def test_form_that_is_learned_or_changes_a_little_is_no_loss() -> None:
+    assert names(steps(broken_form=late(0.5, 0.02))) == names(steps(broken_form=late(0.02, 0.08))) == []
+
+
+def test_form_is_lost_against_what_it_was_at_its_best() -> None:
+    rates = [0.5] * 8 + [0.02] * 8 + [0.5] * 8
+    assert only(steps(24, broken_form=rates)).name == FORM
+
+
+@pytest.mark.parametrize(("phase", "name"), [("openings", CUT_FIRST), ("futures", CUT_LATER)])
+def test_replies_that_come_to_be_cut_off_are_told_by_round(phase: str, name: str) -> None:
+    cut = late(0.02, 0.4)
+    finding = only(steps(cut_off=lambda index: {"openings": 0.0, "futures": 0.0, phase: cut(index)}))
+    assert finding.name == name
+    assert f"--set rollout.{phase}.max_tokens=70" in finding.remedy
+
+
+def test_later_rounds_that_break_true_progress_drift_while_first_rounds_stay_good() -> None:
+    falls = late(0.95, 0.5)
+    finding = only(steps(round_correct=lambda index: [0.97, 0.99, falls(index)], accuracy=late(0.7, 0.4)))
+    assert finding.name == DRIFT
+    assert "rounds 3 given true progress" in finding.text
+    assert "first rounds that reach it: 97 % then, 97 % now" in finding.text
+    assert "--set training.learning_rate=0.00017" in finding.remedy
+
+
+def test_where_progress_cannot_be_checked_drift_is_seen_in_answers_that_are_given_up() -> None:
+    falls = late(0.95, 0.5, since=60)
+    finding = only(steps(150, answers_kept=lambda index: [falls(index), 0.95]), recipe=GSM8K)
+    assert finding.name == DRIFT
+    assert "rounds 2 given the right answer" in finding.text
+    assert "40 % then, 40 % now" in finding.text
+
+
+def test_when_first_rounds_go_down_as_well_it_is_not_the_later_ones_that_drift() -> None:
+    falls = late(0.95, 0.5)
+    found = names(steps(round_correct=lambda index: [falls(index), falls(index), 0.9], accuracy=late(0.7, 0.3)))
+    assert found == [FALL]
+
+
+def test_rounds_that_nobody_entered_right_have_no_share_and_no_drift() -> None:
+    assert names(steps(round_correct=lambda index: [0.0, None, None])) == []
+
+
+def test_accuracy_that_falls_is_told_with_the_steps_at_which_it_was_best() -> None:
+    accuracy = [0.4] * 5 + [0.7] * 5 + [0.2] * 10
+    finding = only(steps(accuracy=accuracy, answers_kept=lambda _: [None, None]))
+    assert finding.name == FALL
+    assert "fell from 70 % (steps 6 to 10)" in finding.text
+    assert "--set training.max_steps=10" in finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "advice"),
+    [
+        (0.97, "training.max_steps=6"),
+        (0.02, "easier ones (data.train), or with --set rollout.num_openings=16"),
+        (0.5, "rollout.openings.temperature=1.2"),
+    ],
+)
+def test_groups_without_signal_are_told_with_a_remedy_for_their_difficulty(accuracy: float, advice: str) -> None:
+    shares = [0.0] * 2 + [1.0] * 10
+    finding = only(steps(12, groups_without_signal=shares, accuracy=lambda _: accuracy))
+    assert (finding.name, finding.step) == (NO_SIGNAL, 6)
+    assert f"{100 * accuracy:.0f} % of the answers were right" in finding.text
+    assert advice in finding.remedy
+
+
+def test_groups_without_signal_after_a_collapse_are_not_blamed_on_the_problems() -> None:
+    found = diagnosis.diagnose(TINY, steps(accuracy=late(0.7, 0.0), groups_without_signal=late(0.0, 0.9)), [])
+    signal = next(finding for finding in found if finding.name == NO_SIGNAL)
+    assert "do not wait for it to come back" in signal.remedy
+
+
+def test_half_of_the_groups_without_signal_are_not_most() -> None:
+    assert names(steps(groups_without_signal=lambda index: 0.5 + 0.125 * (index % 3))) == []
+
+
+def test_reward_noise_above_the_differences_is_told() -> None:
+    finding = only(steps(reward_noise=lambda index: {"between_openings": 0.2 + 0.02 * (index % 2), "sampling": 0.19}))
+    assert finding.name == NOISE
+    assert "by a variance of 0.2" in finding.text
+    assert "would by 0.190" in finding.text
+    for change in ("num_futures=8", 'allocation="adaptive"\'', 'scale_rewards="none"\''):
+        assert change in finding.remedy
+
+
+def test_without_two_futures_nothing_is_said_about_noise() -> None:
+    assert names(steps(reward_noise=lambda _: None)) == []
+
+
+def rising(number: int = 60) -> Metrics:
+    """The reward rises by one, training accuracy by 20 points."""
+    wobble = random.Random(2)
+    return steps(
+        number,
+        reward=lambda index: 2 + index / number + wobble.uniform(-0.05, 0.05),
+        accuracy=lambda index: 0.5 + 0.2 * index / number + wobble.uniform(-0.05, 0.05),
+    )
+
+
+def test_a_reward_that_rises_alone_is_told_at_the_second_mark_that_shows_it() -> None:
+    marks = [mark(0, 100), mark(20, 97), mark(40, 96), mark(60, 95)]
+    finding = only(rising(), marks)
+    assert (finding.name, finding.step) == (HELD_OUT, 60)
+    assert "was 50 % [43, 57], is 48 % [41, 54]" in finding.text
+    assert names(rising(), marks[:3]) == [], "one mark says little"
+
+
+def test_held_out_accuracy_may_stand_still_where_the_reward_does() -> None:
+    assert names(steps(60), [mark(step, 100) for step in range(0, 61, 10)]) == []
+
+
+@pytest.mark.parametrize("gained", [10, 20, 40])
+def test_a_held_out_gain_that_cannot_be_excluded_is_no_warning(gained: int) -> None:
+    assert names(rising(), [mark(step, 100 + gained * step // 60) for step in range(0, 61, 10)]) == []
+
+
+def test_few_held_out_problems_show_nothing() -> None:
+    assert names(rising(), [mark(step, 10, 20) for step in range(0, 61, 10)]) == []
+
+
+def test_held_out_accuracy_that_rose_first_and_fell_then_is_told_with_its_best_step() -> None:
+    finding = only(rising(), [mark(0, 80), mark(10, 120), mark(40, 70), mark(60, 70)])
+    assert finding.name == HELD_OUT
+    assert "--set training.max_steps=10" in finding.remedy
+
+
+def test_a_run_sees_step_by_step_what_the_files_show_in_the_end() -> None:
+    metrics = steps(broken_form=late(0.02, 0.5), accuracy=late(0.7, 0.2), groups_without_signal=late(0.0, 0.9))
+    told: dict[str, diagnosis.Finding] = {}
+    for number in range(1, len(metrics) + 1):
+        for finding in diagnosis.at_last_step(TINY, metrics[:number], []):
+            told.setdefault(finding.name, finding)
+    assert list(told.values()) == diagnosis.diagnose(TINY, metrics, [])
+    assert len(told) == 3
+
+
+def test_metrics_of_an_earlier_version_are_read_as_well() -> None:
+    new = ("answers_kept", "reward_noise")
+    old = [{key: value for key, value in line.items() if key not in new} for line in steps(broken_form=late(0.0, 0.6))]
+    assert names(old) == [FORM]
+
+
+ALL_REMEDIES: list[Callable[[Recipe], str]] = [
+    remedies.more_form,
+    lambda recipe: remedies.fewer_cut_off(recipe, "openings"),
+    lambda recipe: remedies.fewer_cut_off(recipe, "futures"),
+    lambda recipe: remedies.steadier_later_rounds(recipe, 7),
+    *(
+        lambda recipe, share=share, fell=fell: remedies.more_signal(recipe, 7, share, has_fallen=fell)
+        for share in (0.0, 0.5, 1.0)
+        for fell in (False, True)
+    ),
+    remedies.less_noise,
+    lambda recipe: remedies.better_on_new_problems(recipe, 0),
+    lambda recipe: remedies.better_on_new_problems(recipe, 7),
+]
+
+
+@pytest.mark.parametrize("name", ["tiny_cpu.toml", "motif_gsm8k.toml"])
+@pytest.mark.parametrize("remedy", ALL_REMEDIES)
+def test_every_change_that_a_remedy_names_makes_a_valid_recipe(name: str, remedy: Callable[[Recipe], str]) -> None:
+    text = remedy(pipeline.check(RECIPES / name, []))
+    changes = [quoted or bare for quoted, bare in re.findall(r"--set (?:'([^']*)'|([^\s,;]+))", text)]
+    assert changes
+    pipeline.check(RECIPES / name, changes)
+
+
+def test_drift_is_mended_first_of_all_by_training_every_round() -> None:
+    training = SimpleNamespace(credit="opening", learning_rate=3e-4)
+    text = remedies.steadier_later_rounds(SimpleNamespace(training=training), 7)  # type: ignore[arg-type]
+    assert text.startswith("a new run that trains every round: --set 'training.credit=\"chain\"'")
+    training.credit = "chain"
+    assert "credit" not in remedies.steadier_later_rounds(SimpleNamespace(training=training), 7)  # type: ignore[arg-type]
+
+
+def draw(chance: random.Random, mean: float, correlation: float) -> float:
+    """The success rate of one problem: beta, so that replies to it have this intraclass correlation."""
+    size = (1 - correlation) / correlation
+    return chance.betavariate(mean * size, (1 - mean) * size)
+
+
+def share(chance: random.Random, rate: float, number: int) -> float:
+    return sum(chance.random() < rate for _ in range(number)) / number
+
+
+def stationary(chance: random.Random, number: int, problems: int) -> Metrics:
+    """Steps of a policy that does not change: m = 8, k = 4, problems of very different difficulty.
+
+    Openings of a problem differ in earnest: their values have a standard deviation of about 0.25.
+    """
+    lines: Metrics = []
+    for step in range(1, number + 1):
+        groups = [_group(chance, draw(chance, 0.6, 0.4)) for _ in range(problems)]
+        rewards = [[fmean(futures) for futures in group] for group in groups]
+        accuracy, form = fmean(map(fmean, rewards)), share(chance, draw(chance, 0.1, 0.3), 8 * problems)
+        lines.append({
+            "step": step, "reward": 2 * accuracy + 1.5 * (1 - form), "accuracy": accuracy,
+            "accuracy_by_round": [0.7 * accuracy, 0.9 * accuracy, accuracy],
+            "answers_kept": [share(chance, draw(chance, 0.9, 0.3), 20), share(chance, draw(chance, 0.9, 0.3), 20)],
+            "groups_without_signal": fmean(len(set(values)) == 1 for values in rewards),
+            "broken_form": form,
+            "cut_off": {"openings": share(chance, draw(chance, 0.05, 0.7), 8 * problems), "futures": form / 2},
+            "reward_noise": {
+                "between_openings": fmean(variance(values) for values in rewards),
+                "sampling": fmean(fmean(variance(futures) / 4 for futures in group) for group in groups),
+            },
+        })  # fmt: skip
+    return lines
+
+
+def _group(chance: random.Random, difficulty: float) -> list[list[int]]:
+    values = [draw(chance, min(0.95, max(0.05, difficulty)), 0.5) for _ in range(8)]
+    return [[chance.random() < value for _ in range(4)] for value in values]
+
+
+@pytest.mark.parametrize(("recipe", "number", "problems"), [(GSM8K, 300, 1), (TINY, 60, 8)])
+def test_of_200_runs_of_a_policy_that_does_not_change_hardly_any_gives_a_warning(
+    recipe: Recipe, number: int, problems: int
+) -> None:
+    chance = random.Random(7)
+    every = number // 12
+    alarms = 0
+    for _ in range(200):
+        marks = [mark(step, sum(chance.random() < 0.6 for _ in range(100)), 100) for step in range(0, number, every)]
+        alarms += bool(names(stationary(chance, number, problems), marks, recipe))
+    assert alarms <= 6, "of all eight warnings together, 3 in 100 runs at most"
+
+
+def test_noise_below_the_differences_is_hardly_ever_told_and_noise_alone_nearly_always() -> None:
+    chance = random.Random(3)
+
+    def noise(spread: bool) -> dict[str, float]:
+        rate = draw(chance, 0.6, 0.4)
+        values = _group(chance, rate) if spread else [[chance.random() < rate for _ in range(4)] for _ in range(8)]
+        return {"between_openings": variance(map(fmean, values)), "sampling": fmean(variance(v) / 4 for v in values)}
+
+    told = [
+        sum(NOISE in names(steps(150, reward_noise=lambda _: noise(spread)), recipe=GSM8K) for _ in range(50))  # noqa: B023
+        for spread in (True, False)
+    ]
+    assert told[0] == 0
+    assert told[1] >= 45
