@@ -4,11 +4,16 @@
 the form rewards look at the opening alone. Scales are the reference's (``motif.py``).
 """
 
+import logging
+import math
 from collections.abc import Callable
 
 from motif_lite.answers import is_correct, last_boxed
+from motif_lite.errors import MotifError, TrainingError
 from motif_lite.replies import answer_end, answer_start, has_soft_format, has_strict_format, tag_points
 from motif_lite.types import Opening, Trajectory
+
+_log = logging.getLogger(__name__)
 
 INSIDE_ANSWER = 2.0
 ELSEWHERE = 1.0
@@ -59,3 +64,25 @@ REWARDS: dict[str, Callable[[Opening], float]] = {
     "soft_format": soft_format,
     "strict_format": strict_format,
 }
+
+
+def earned(name: str, opening: Opening, *, where: str, remedy: str) -> float:
+    """One reward of one opening; rewards may be the user's own code.
+
+    Args:
+        where: This was asked, for the message where it fails.
+        remedy: What to do then.
+
+    Raises:
+        TrainingError: The reward raises, or what it gives is not a number.
+    """
+    try:
+        value = float(REWARDS[name](opening))
+        if not math.isfinite(value):
+            raise ValueError(f"it gave {value}")
+        return value
+    except MotifError:
+        raise
+    except Exception as error:
+        _log.info("reward %s on the opening %r", name, opening.turn.reply.text, exc_info=True)
+        raise TrainingError(f"reward {name}: failed {where} ({type(error).__name__}: {error}); {remedy}") from error

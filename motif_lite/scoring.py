@@ -6,7 +6,6 @@ prompts or the policy are at fault, and it costs a minute to know instead of a n
 """
 
 import json
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -17,12 +16,12 @@ from typing import Any
 from motif_lite import data, pipeline, sealing, statistics, step_metrics
 from motif_lite.answers import is_correct, last_boxed
 from motif_lite.data import Row
-from motif_lite.errors import DataError, ModelError, MotifError, RecipeError, RunError
+from motif_lite.errors import DataError, ModelError, RecipeError, RunError
 from motif_lite.paths import cache_folder
 from motif_lite.policies import ADAPTER_FILE, Policy
 from motif_lite.progress import Observer
 from motif_lite.recipe import Recipe, changed, differing_keys
-from motif_lite.rewards import REWARDS, is_solved
+from motif_lite.rewards import earned, is_solved
 from motif_lite.rollout import STRATEGIES, Strategy, derive_seed
 from motif_lite.run_dir import RunDirectory, holds_run, write_whole
 from motif_lite.types import OnProgress, Opening, Problem, Reply, Turn
@@ -342,31 +341,20 @@ def _tell_of_long_ones(recipe: Recipe, written: Sequence[Written], turns: Sequen
 
 
 def _scored(recipe: Recipe, written: Written, opening: Opening) -> Scored:
-    rewards = {name: _reward(name, written, opening) for name in recipe.rewards}
+    remedy = "mend the reward, or leave it out of the recipe"
+    rewards = {
+        name: earned(name, opening, where=f"on {written.problem.id}, {written.label}", remedy=remedy)
+        for name in recipe.rewards
+    }
     outcomes = {str(index): [is_solved(future)] for index, future in enumerate(opening.futures)}
     return Scored(
         written=written,
         accuracy=statistics.accuracy(outcomes),
         interval=statistics.interval(outcomes, recipe.evaluation.confidence),
         rewards=rewards,
-        total=step_metrics.total_rewards(recipe, {name: [value] for name, value in rewards.items()})[0],
+        total=step_metrics.total_reward(recipe, rewards),
         answers=_answers(opening),
     )
-
-
-def _reward(name: str, written: Written, opening: Opening) -> float:
-    try:
-        value = float(REWARDS[name](opening))
-        if not math.isfinite(value):
-            raise ValueError(f"it gave {value}")
-        return value
-    except MotifError:
-        raise
-    except Exception as error:  # a reward is the user's own code
-        raise RecipeError(
-            f"rewards.{name}: failed on {written.problem.id}, {written.label} ({type(error).__name__}: {error}); mend "
-            f"the reward, or leave it out of the recipe"
-        ) from error
 
 
 def _answers(opening: Opening) -> tuple[Answer, ...]:

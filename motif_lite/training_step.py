@@ -9,8 +9,6 @@ all replies as rows, each with the prompt that was really used (its experimental
 take the place of its own (`trainer`).
 """
 
-import logging
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -19,17 +17,14 @@ from transformers import TrainerState
 
 from motif_lite import step_metrics
 from motif_lite.credit import CREDITS, TrainedRound, trained_rounds
-from motif_lite.errors import MotifError, TrainingError
 from motif_lite.memory import Estimate
 from motif_lite.metering import PhaseMeter
 from motif_lite.policies import TrainablePolicy
 from motif_lite.progress import Observer
 from motif_lite.recipe import Recipe
-from motif_lite.rewards import REWARDS
+from motif_lite.rewards import earned
 from motif_lite.rollout import Rollouts, Strategy, derive_seed, write_openings
 from motif_lite.types import Conversation, OnProgress, Opening, Problem, Turn
-
-_log = logging.getLogger(__name__)
 
 
 class TrainingStep:
@@ -89,10 +84,8 @@ class TrainingStep:
             on_round=self.on_round,
         )
         self.observer.phase("grading", f"{len(openings)} openings")
-        self.rewards = {
-            name: [_reward(name, opening, step + 1) for opening in self.rollouts.openings]
-            for name in self.recipe.rewards
-        }
+        rewards = [_rewards(self.recipe, opening, step=step + 1) for opening in self.rollouts.openings]
+        self.rewards = {name: [each[name] for each in rewards] for name in self.recipe.rewards}
 
     def _update(self, what: str) -> None:
         self.observer.phase("update", what)
@@ -218,25 +211,17 @@ class RewardCallable:
 
 
 def _rewards(recipe: Recipe, opening: Opening, *, step: int) -> dict[str, float]:
-    return {name: _reward(name, opening, step) for name in recipe.rewards}
-
-
-def _reward(name: str, opening: Opening, step: int) -> float:
-    """One reward of one opening.
+    """The rewards of an opening, or of a later round seen as one, by name.
 
     Raises:
-        TrainingError: The reward raises, or what it gives is not a number.
+        TrainingError: A reward raises, or what it gives is not a number.
     """
-    try:
-        value = float(REWARDS[name](opening))
-        if not math.isfinite(value):
-            raise ValueError(f"it gave {value}")
-        return value
-    except MotifError:
-        raise
-    except Exception as error:  # a reward is the user's own code
-        _log.info("reward %s on the opening %r", name, opening.turn.reply.text, exc_info=True)
-        raise TrainingError(
-            f"reward {name}: failed in step {step} on an opening of problem {opening.problem.id} "
-            f"({type(error).__name__}: {error}); run.log has the opening; mend the reward, then go on with --resume"
-        ) from error
+    return {
+        name: earned(
+            name,
+            opening,
+            where=f"in step {step} on an opening of problem {opening.problem.id}",
+            remedy="run.log has the opening; mend the reward, then go on with --resume",
+        )
+        for name in recipe.rewards
+    }

@@ -18,7 +18,7 @@ from typer.testing import CliRunner, Result
 import run
 from motif_lite import pipeline, scoring, statistics
 from motif_lite.console import print_scores
-from motif_lite.errors import DataError, ModelError, RecipeError
+from motif_lite.errors import DataError, ModelError, TrainingError
 from motif_lite.recipe import Recipe, changed
 from motif_lite.rewards import REWARDS
 from motif_lite.scoring import Answer, ScoreJob, Scores, Written
@@ -118,7 +118,7 @@ def test_a_reward_that_fails_is_named_with_the_opening(value: Any, monkeypatch: 
         return value
 
     monkeypatch.setitem(REWARDS, "tag_count", reward)
-    with pytest.raises(RecipeError, match=r"rewards\.tag_count: failed on p/1, an opening"):
+    with pytest.raises(TrainingError, match=r"reward tag_count: failed on p/1, an opening"):
         score(ScriptedPolicy(believing), written("2"))
 
 
