@@ -80,24 +80,21 @@ class Marks:
         self._recipe, self._policy, self._problems = recipe, policy, problems
         self._run, self._observer = run, observer
 
-    def begin(self) -> None:
-        """Measure the policy before its first step."""
-        if self._problems and not self._run.marks():
-            self._measure(Spent())
+    def is_due(self, spent: Spent) -> bool:
+        """Whether the run has come past another mark since the last one that was measured."""
+        section, marks = self._recipe.evaluation.validation, self._run.marks()
+        if section is None or not marks:
+            return section is not None
+        last = Spent(marks[-1]["step"], marks[-1]["tokens"], marks[-1]["seconds"])
+        before, now = (
+            math.floor(section.num_marks * share_done(self._recipe.training, each)) for each in (last, spent)
+        )
+        return now > before
 
     def measure_if_due(self, spent: Spent) -> None:
-        """Measure the policy where a step has led past another mark."""
-        section = self._recipe.evaluation.validation
-        if section is None:
-            return
-        marks = self._run.marks()
-        earlier = Spent(marks[-1]["step"], marks[-1]["tokens"], marks[-1]["seconds"])
-        before, now = (math.floor(section.num_marks * self._share(each)) for each in (earlier, spent))
-        if now > before:
+        """Measure the policy before its first step, and wherever a mark is due."""
+        if self.is_due(spent):
             self._measure(spent)
-
-    def _share(self, spent: Spent) -> float:
-        return share_done(self._recipe.training, spent)
 
     def _measure(self, spent: Spent) -> None:
         section = self._recipe.evaluation

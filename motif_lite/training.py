@@ -92,8 +92,8 @@ def train(
         trainer.remove_callback(console_of_its_own)
     if folder is not None and callback.is_done:
         policy.load_adapter(folder)  # the process before ended between the last checkpoint and the adapter
+        callback.finish()
     else:
-        marks.begin()
         trainer.train(resume_from_checkpoint=str(folder) if folder else None)
         step_reached = trainer.state.global_step
     if not callback.is_done:
@@ -213,6 +213,7 @@ class _StepCallback(TrainerCallback):
         return budget.learning_rate_factor(training, budget.share_done(training, so_far))
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.marks.measure_if_due(self.spent)  # only now, when the step before has been saved
         self.step.on_round(1, self.step.strategy.num_rounds, self.recipe.openings_per_step)
         self.step.meter.start("openings")
 
@@ -229,9 +230,18 @@ class _StepCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.step.meter.stop()
         self.spent = self.spent.and_step(self.step.tokens, self.step.meter.seconds)
-        if self.is_done or self.stop_requested():
-            control.should_save = True
-            control.should_training_stop = True
+        stops = self.is_done or self.stop_requested()
+        control.should_training_stop = control.should_training_stop or stops
+        control.should_save = control.should_save or stops or self.marks.is_due(self.spent)
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.is_done:
+            self.finish()
+
+    def finish(self) -> None:
+        """Measure the last mark."""
+        self.marks.measure_if_due(self.spent)
+        self._warn()
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
@@ -255,7 +265,6 @@ class _StepCallback(TrainerCallback):
             self.step.rollouts.openings[shown], step_metrics.total_rewards(self.recipe, self.step.rewards)[shown]
         )
         self.metrics.append(metrics)
-        self.marks.measure_if_due(self.spent)
         self._warn()
         if all(self.skipped[-MOST_SKIPPED:]) and len(self.skipped) >= MOST_SKIPPED:
             raise TrainingError(
