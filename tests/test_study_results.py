@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from motif_lite import study_plot, study_report, study_results, study_runs, study_table
+from motif_lite import statistics, study_plot, study_report, study_results, study_runs, study_table
 from motif_lite.study import Plan
 from tests.studies import plan, pretend
 
@@ -99,7 +99,7 @@ def test_the_table_has_a_row_per_variant_and_says_what_is_allowed(finished: Plan
     ],
 )  # fmt: skip
 def test_the_words_claim_no_more_than_the_figures(gains: list[float], corrected: float | None, said: str) -> None:
-    test = study_results.statistics.over_seeds(gains, 0.95) | {"p_value_holm": corrected}
+    test = statistics.over_seeds(gains, 0.95) | {"p_value_holm": corrected}
     found = {
         "reference": "b", "confidence": 0.95,
         "variants": {name.lower(): {"label": name, "trains": True, "means": {"tokens": 100}} for name in "AB"},
