@@ -13,11 +13,12 @@ import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import tomli_w
 
-from motif_lite import study, study_runs
+from motif_lite import pipeline, study, study_runs, tiny
 from motif_lite.errors import StudyError
 from motif_lite.run_dir import RunDirectory
 from motif_lite.study import Plan, Run
@@ -158,6 +159,21 @@ def test_the_shipped_studies_are_well_formed(path: Path) -> None:
     read = study.Study.model_validate(tomllib.loads(path.read_text()))
     assert (path.parent / read.base).exists()
     assert any(not variant.train for variant in read.variants.values()), "no gain without a base"
+
+
+def test_longer_openings_begin_with_the_same_tiny_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """GRPO with the tokens of all rounds in one is compared with MOTIF on one model, not on one of its own."""
+    asked: list[dict[str, Any]] = []
+
+    def prepare(**how: Any) -> Path:
+        asked.append(how)
+        return tmp_path
+
+    monkeypatch.setattr(tiny, "prepare", prepare)
+    for changes in ([], ['rollout.strategy="single_round"', "rollout.openings.max_tokens=105"]):
+        pipeline._model_name(pipeline.check(TINY, changes), Mock())
+    assert asked[0].pop("on_progress") and asked[1].pop("on_progress")
+    assert asked[0] == asked[1]
 
 
 # ------------------------------------------------------------------------------------------------- the runs
