@@ -19,7 +19,7 @@ from motif_lite.errors import MotifError, RecipeError
 from motif_lite.run_dir import RunDirectory
 
 if TYPE_CHECKING:
-    from motif_lite import study
+    from motif_lite.study_plan import Plan as StudyPlan
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -93,7 +93,7 @@ def main(
 def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = False) -> None:
     """Validate a study and see it through."""
     from motif_lite import study_console
-    from motif_lite.study import load
+    from motif_lite.study_plan import load
 
     with exit_codes():
         plan = load(file, out)
@@ -118,7 +118,7 @@ def exit_codes() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def perform_study(plan: "study.Plan") -> None:
+def perform_study(plan: "StudyPlan") -> None:
     """See a study through on the terminal; it goes on when the terminal goes away."""
     from motif_lite import study_console, study_report, study_runs
 

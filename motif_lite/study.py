@@ -1,18 +1,13 @@
-"""A study: recipes with changes, times seeds, so that they can be compared fairly; read from TOML and checked at once.
+"""A study's file: recipes with changes, times seeds, so that they can be compared fairly; TOML, checked at once.
 
-``load`` reads the file and validates it together with every recipe that follows from it, before anything runs. A
-`Study` says which runs there are: for each variant one per seed, and, where a key is tuned, one per candidate value
-and tuning seed before them. Tuning sees the validation problems only; the test problems of the benchmark are measured
-once, at the end of the runs that count.
-
-`study_runs` performs the runs, `study_results` reads what they left, `study_table` and `study_plot` show it.
+`study_plan` says which runs follow from it, `study_runs` performs them, `study_results` reads what they left,
+`study_table` and `study_plot` show it, and `study_report` writes it down.
 """
 
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -20,9 +15,7 @@ import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from motif_lite import pipeline
-from motif_lite.errors import MotifError, StudyError
-from motif_lite.recipe import Recipe
+from motif_lite.errors import StudyError
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
@@ -54,7 +47,7 @@ class Tuning(_Section):
     def _candidates_differ(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: one of them is named twice; leave one out")
-        if len({_folder_name(value) for value in self.values}) < len(self.values):
+        if len({folder_name(value) for value in self.values}) < len(self.values):
             raise ValueError("values: two of them have the same name as a folder; leave one out")
         return self
 
@@ -107,7 +100,7 @@ class Study(_Section):
         broken = []
         if self.reference not in self.variants:
             broken.append(
-                f"reference: there is no variant {self.reference!r}{_nearest(self.reference, self.variants)}; known: "
+                f"reference: there is no variant {self.reference!r}{nearest(self.reference, self.variants)}; known: "
                 f"{', '.join(self.variants)}"
             )
         if len({name.lower() for name in self.variants}) < len(self.variants):
@@ -117,189 +110,40 @@ class Study(_Section):
         if self.tune and set(self.tune.seeds) & set(self.seeds):
             both = ", ".join(map(str, sorted(set(self.tune.seeds) & set(self.seeds))))
             broken.append(f"tune.seeds: {both} would be tuned on and count as a result; take other seeds for tuning")
-        for name, changes in [("set", self.set), *((f"variants.{n}.set", v.set) for n, v in self.variants.items())]:
-            broken += [f"{name}: {reason}" for change in changes if (reason := self._belongs_to_the_study(change))]
+        broken += self._not_to_be_set("set", self.set, self.tune)
+        for name, variant in self.variants.items():
+            is_tuned = variant.train and variant.tune
+            broken += self._not_to_be_set(f"variants.{name}.set", variant.set, self.tune if is_tuned else None)
         if broken:
             raise ValueError("\n".join(broken))
         return self
 
-    def _belongs_to_the_study(self, change: str) -> str:
-        """Why a change is not a variant's to make; empty if it is."""
-        key = change.partition("=")[0].strip()
-        if key == "seed":
-            return "seed is the study's; name it in seeds"
-        if self.tune and key == self.tune.key:
-            return f"{key} is what is tuned; name its value in tune.values, or set tune = false and use another recipe"
-        return ""
+    @staticmethod
+    def _not_to_be_set(where: str, changes: Sequence[str], tune: Tuning | None) -> Iterator[str]:
+        """Changes that are not a variant's to make, as complaints."""
+        for change in changes:
+            key = change.partition("=")[0].strip()
+            if key == "seed":
+                yield f"{where}: seed is the study's; name it in seeds"
+            if tune and key == tune.key:
+                yield f"{where}: {key} is what is tuned; name the value in tune.values, or give it tune = false"
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """One run of a study: what `run.py` is asked for.
-
-    Attributes:
-        seed: Its recipe's seed.
-        root: Its run directory.
-        recipe: The recipe file.
-        changes: For ``--set``.
-        trains: Else the bare model is measured.
-        candidate: The value of the tuned key, in a tuning run.
-    """
-
-    variant: str
-    seed: int
-    root: Path
-    recipe: Path
-    changes: tuple[str, ...]
-    trains: bool
-    candidate: Value | None = None
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        tuning = f"tuning {self.variant}, {self.candidate}" if self.candidate is not None else self.variant
-        return f"{tuning}, seed {self.seed}"
-
-    def resolved(self) -> Recipe:
-        """Its recipe, validated."""
-        return pipeline.check(self.recipe, self.changes)
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """A study with its place: which runs there are, and where each goes.
-
-    Attributes:
-        strategies: By variant, how it thinks when it is measured.
-    """
-
-    study: Study
-    path: Path
-    out: Path
-    strategies: Mapping[str, str]
-
-    def is_tuned(self, variant: str) -> bool:
-        """Whether a variant picks a value of the tuned key."""
-        return self.study.tune is not None and self.study.variants[variant].train and self.study.variants[variant].tune
-
-    def tuning_runs(self, variant: str) -> list[Run]:
-        """The runs that a variant's value is picked by; none where it is not tuned."""
-        tune = self.study.tune
-        if tune is None or not self.is_tuned(variant):
-            return []
-        unmeasured = ("evaluation.before=false", "evaluation.after=false")  # the test problems are not looked at
-        return [
-            Run(
-                variant, seed, self.out / "tuning" / variant / _folder_name(value) / f"seed-{seed}",
-                self.recipe_of(variant), (*self._changes(variant, value), *unmeasured, f"seed={seed}"), True, value,
-            )
-            for value in tune.values for seed in tune.seeds
-        ]  # fmt: skip
-
-    def final_run(self, variant: str, seed: int, value: Value | None) -> Run:
-        """The run that counts, with the value that was picked if the variant is tuned."""
-        return Run(
-            variant, seed, self.out / "runs" / variant / f"seed-{seed}", self.recipe_of(variant),
-            (*self._changes(variant, value), f"seed={seed}"), self.study.variants[variant].train,
-        )  # fmt: skip
-
-    def recipe_of(self, variant: str) -> Path:
-        """A variant's recipe file."""
-        return _recipe_of(self.study, self.path, variant)
-
-    @property
-    def num_runs(self) -> int:
-        """All runs, those of tuning included."""
-        variants = self.study.variants
-        return len(variants) * len(self.study.seeds) + sum(len(self.tuning_runs(name)) for name in variants)
-
-    def _changes(self, variant: str, value: Value | None) -> tuple[str, ...]:
-        """The study's own come first, so that a file can have more measured than what its table needs."""
-        measured = [
-            f'evaluation.strategies=["{self.strategies[variant]}"]',
-            f"evaluation.greedy={'true' if self.study.decoding == 'greedy' else 'false'}",
-        ]
-        if self.study.decoding == "greedy":
-            measured.append("evaluation.num_samples=0")
-        if self.study.variants[variant].train:
-            measured += ["evaluation.before=false", "evaluation.after=true"]  # before is a variant: train = false
-        tuned = [] if value is None or self.study.tune is None else [f"{self.study.tune.key}={_toml(value)}"]
-        return (*measured, *_own_changes(self.study, variant), *tuned)
-
-
-def load(path: Path, out: Path | None = None) -> Plan:
-    """Read a study and validate it with all recipes that follow from it.
-
-    Args:
-        path: The TOML file.
-        out: Where its runs and results go; by default the folder beside it that has its name.
+def read(path: Path) -> Study:
+    """Read a study file; its recipes are not looked at.
 
     Raises:
-        StudyError: Something in it is wrong; all that is, is named.
+        StudyError: It cannot be read, or something in it is wrong; all that is, is named.
     """
-    study, out = _validated(_read(path), path), out or path.with_suffix("")
-    if out == path:
-        raise StudyError(f"{path}: name it NAME.toml, or say with --out where its results go")
-    mistakes: dict[str, list[str]] = {}
-    strategies: dict[str, str] = {}
-    for variant in study.variants:
-        try:
-            strategies[variant] = _strategy(study, path, variant)
-        except MotifError as error:
-            mistakes.setdefault(str(error), []).append(variant)
-    plan = Plan(study, path, out, strategies)
-    for variant in strategies:
-        for mistake in _mistakes(plan, variant):
-            mistakes.setdefault(mistake, []).append(variant)
-    if mistakes:
-        lines = [f"  variants {', '.join(names)}: {_indented(mistake)}" for mistake, names in mistakes.items()]
-        raise StudyError("\n".join([f"{path}: {_counted(lines)} in the recipes of the study", *lines]))
-    return plan
+    settings = _settings(path)
+    try:
+        return Study.model_validate(settings)
+    except ValidationError as error:
+        lines = list(dict.fromkeys(f"  {line}" for detail in error.errors() for line in _explained(detail)))
+        raise StudyError("\n".join([f"{path}: {counted(lines)} in the study", *lines])) from None
 
 
-def _recipe_of(study: Study, path: Path, variant: str) -> Path:
-    return path.parent / (study.variants[variant].recipe or study.base)
-
-
-def _own_changes(study: Study, variant: str) -> tuple[str, ...]:
-    return (*study.set, *study.variants[variant].set)
-
-
-def _strategy(study: Study, path: Path, variant: str) -> str:
-    recipe = pipeline.check(_recipe_of(study, path, variant), _own_changes(study, variant))
-    return study.variants[variant].strategy or recipe.rollout.strategy
-
-
-def _mistakes(plan: Plan, variant: str) -> list[str]:
-    """What is wrong with a variant's recipes, each once."""
-    tune, found = plan.study.tune, dict[str, None]()
-    values = tune.values if tune and plan.is_tuned(variant) else [None]
-    counting = [plan.final_run(variant, plan.study.seeds[0], value) for value in values]
-    for run in [*plan.tuning_runs(variant), *counting]:
-        try:
-            found |= dict.fromkeys(_cannot_be_measured(plan, variant, run.resolved()))
-        except MotifError as error:
-            found[str(error)] = None
-    return list(found)
-
-
-def _cannot_be_measured(plan: Plan, variant: str, recipe: Recipe) -> Iterator[str]:
-    """Why a valid recipe does not give what the study's table needs."""
-    study, evaluation = plan.study, recipe.evaluation
-    if study.benchmark not in evaluation.benchmarks:
-        known = ", ".join(evaluation.benchmarks) or "none"
-        yield f"no benchmark {study.benchmark!r}{_nearest(study.benchmark, evaluation.benchmarks)}; it has: {known}"
-    if plan.strategies[variant] not in evaluation.strategies:
-        yield f"evaluation.strategies lacks {plan.strategies[variant]!r}, which the study measures; leave it out of set"
-    if study.decoding == "greedy" and not evaluation.greedy:
-        yield "evaluation.greedy is off, and the study measures greedy decoding; leave it out of set"
-    if study.decoding == "sampled" and not evaluation.num_samples:
-        yield "evaluation.num_samples is 0, and the study measures samples; set it, or decoding = 'greedy'"
-    if plan.is_tuned(variant) and getattr(evaluation, "validation", None) is None:
-        yield "tuning needs held-out problems: set evaluation.validation, or leave out [tune]"
-
-
-def _read(path: Path) -> dict[str, Any]:
+def _settings(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE + 1)
@@ -316,20 +160,12 @@ def _read(path: Path) -> dict[str, Any]:
         raise StudyError(f"{path}: is not valid TOML: {error}") from None
 
 
-def _validated(settings: dict[str, Any], path: Path) -> Study:
-    try:
-        return Study.model_validate(settings)
-    except ValidationError as error:
-        lines = list(dict.fromkeys(f"  {line}" for detail in error.errors() for line in _explained(detail)))
-        raise StudyError("\n".join([f"{path}: {_counted(lines)} in the study", *lines])) from None
-
-
 def _explained(detail: ErrorDetails) -> list[str]:
     """A pydantic error as lines ``key: what is wrong, and the remedy``."""
     path = ".".join(str(part) for part in detail["loc"] if not _BRANCH.fullmatch(str(part)))
     match detail["type"]:
         case "extra_forbidden":
-            return [f"{path}: unknown key{_nearest(path.rpartition('.')[2], _keys()) or '; remove it'}"]
+            return [f"{path}: unknown key{nearest(path.rpartition('.')[2], _keys()) or '; remove it'}"]
         case "missing":
             return [f"{path}: must be given"]
         case "value_error":
@@ -344,23 +180,22 @@ def _keys() -> list[str]:
     return [name for section in (Study, Tuning, Variant) for name in section.model_fields]
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``(did you mean ...?)`` where something known is spelled alike."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def _counted(lines: Sequence[str]) -> str:
+def counted(lines: Sequence[str]) -> str:
+    """``a mistake`` or ``3 mistakes``."""
     return f"{len(lines)} mistakes" if len(lines) > 1 else "a mistake"
 
 
-def _indented(text: str) -> str:
-    return text.replace("\n", "\n    ")
-
-
-def _toml(value: Value) -> str:
+def toml(value: Value) -> str:
+    """A candidate as ``--set`` takes it."""
     return tomli_w.dumps({"value": value}).removeprefix("value = ").strip()
 
 
-def _folder_name(value: Value) -> str:
+def folder_name(value: Value) -> str:
     """A candidate as the name of a folder: ``0.0005``."""
-    return re.sub(r"[^A-Za-z0-9.+-]", "_", _toml(value).strip('"')).lstrip(".") or "_"
+    return re.sub(r"[^A-Za-z0-9.+-]", "_", toml(value).strip('"')).lstrip(".") or "_"

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from motif_lite import study_report, study_table
 from motif_lite.console import duration, print_text, printable
-from motif_lite.study import Plan
+from motif_lite.study_plan import Plan
 from motif_lite.study_results import Json
 
 _SILENCE_SECONDS = 30

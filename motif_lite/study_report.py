@@ -11,7 +11,7 @@ from pathlib import Path
 from motif_lite import study_plot, study_results, study_table
 from motif_lite.errors import StudyError
 from motif_lite.run_dir import write_whole
-from motif_lite.study import Plan
+from motif_lite.study_plan import Plan
 from motif_lite.study_results import Json
 
 TABLE, PLOT = "table.md", "plot.svg"

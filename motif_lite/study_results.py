@@ -14,7 +14,7 @@ from motif_lite import __version__, curves, statistics, study_runs
 from motif_lite.curves import Curve
 from motif_lite.run_dir import RunDirectory
 from motif_lite.statistics import Outcomes
-from motif_lite.study import Plan, Run
+from motif_lite.study_plan import Plan, Run
 
 Json = dict[str, Any]
 

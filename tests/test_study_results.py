@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from motif_lite import statistics, study_plot, study_report, study_results, study_runs, study_table
-from motif_lite.study import Plan
+from motif_lite.study_plan import Plan
 from tests.studies import plan, pretend
 
 KEPT = ("table.md", "table.json", "plot.svg")
