@@ -21,7 +21,7 @@ from motif_lite.errors import MotifError, RecipeError
 from motif_lite.run_dir import RunDirectory
 
 if TYPE_CHECKING:
-    from motif_lite import study
+    from motif_lite.study.plan import Plan as StudyPlan
 
 app = typer.Typer(
     subcommand_metavar="[COMMAND ...]", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -143,8 +143,8 @@ def score(
 @app.command("study", help="Compare variants over seeds, fairly: runs, table, figures; the same command goes on.")
 def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = False) -> None:
     """Validate a study and see it through."""
-    from motif_lite import study_console
-    from motif_lite.study import load
+    from motif_lite.study import console as study_console
+    from motif_lite.study.plan import load
 
     with exit_codes():
         plan = load(file, out)
@@ -169,9 +169,11 @@ def exit_codes() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def perform_study(plan: "study.Plan") -> None:
+def perform_study(plan: "StudyPlan") -> None:
     """See a study through on the terminal; it goes on when the terminal goes away."""
-    from motif_lite import study_console, study_report, study_runs
+    from motif_lite.study import console as study_console
+    from motif_lite.study import report as study_report
+    from motif_lite.study import runs as study_runs
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     terminal = Console(file=sys.stdout, highlight=False)

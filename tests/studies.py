@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from motif_lite.run_dir import RunDirectory
-from motif_lite.study import Plan, Run, Study
+from motif_lite.study.file import Study
+from motif_lite.study.plan import Plan, Run
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "recipes" / "tiny_cpu.toml"
@@ -23,7 +24,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def plan(folder: Path, **changes: Any) -> Plan:
-    """A plan without the checks of `study.load`, so that tests need not name keys that they have no use for."""
+    """A plan without the checks of `study_plan.load`, so that tests need not name keys that they have no use for."""
     study = Study.model_validate(SETTINGS | changes)
     strategies = {name: variant.strategy or "multi_round" for name, variant in study.variants.items()}
     return Plan(study, folder / "test.toml", folder / "test", strategies)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from motif_lite import curves
+from motif_lite.study import curves
 
 RISE = [(0.0, 0.2), (100.0, 0.6), (200.0, 0.5)]
 

@@ -9,18 +9,20 @@ import subprocess
 import sys
 import threading
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import tomli_w
 
-from motif_lite import study, study_runs
+from motif_lite import pipeline, tiny
 from motif_lite.errors import StudyError
 from motif_lite.run_dir import RunDirectory
-from motif_lite.study import Plan, Run
+from motif_lite.study import plan as study_plan
+from motif_lite.study import runs as study_runs
+from motif_lite.study.plan import Plan, Run
 from tests.studies import ROOT, SETTINGS, TINY, plan, pretend
 
 FAKE_RUN = ROOT / "tests" / "fake_run.py"
@@ -34,7 +36,7 @@ def written(folder: Path, text: str | None = None, **changes: Any) -> Path:
 
 def mistakes(folder: Path, text: str | None = None, **changes: Any) -> list[str]:
     with pytest.raises(StudyError) as caught:
-        study.load(written(folder, text, **changes))
+        study_plan.load(written(folder, text, **changes))
     return str(caught.value).splitlines()
 
 
@@ -42,7 +44,7 @@ def mistakes(folder: Path, text: str | None = None, **changes: Any) -> list[str]
 
 
 def test_a_study_has_a_run_for_every_variant_and_seed(tmp_path: Path) -> None:
-    made = study.load(written(tmp_path))
+    made = study_plan.load(written(tmp_path))
     assert made.num_runs == 6
     assert made.out == tmp_path / "test"
     run = made.final_run("wide", 2, None)
@@ -55,7 +57,7 @@ def test_a_study_has_a_run_for_every_variant_and_seed(tmp_path: Path) -> None:
 
 def test_a_variant_is_measured_as_it_is_trained_unless_it_says_otherwise(tmp_path: Path) -> None:
     single = {"set": ['rollout.strategy="single_round"']}
-    made = study.load(
+    made = study_plan.load(
         written(tmp_path, variants={"plain": {}, "one": single, "two": single | {"strategy": "multi_round"}})
     )
     assert made.strategies == {"plain": "multi_round", "one": "single_round", "two": "multi_round"}
@@ -64,7 +66,7 @@ def test_a_variant_is_measured_as_it_is_trained_unless_it_says_otherwise(tmp_pat
 
 def test_recipes_are_found_beside_the_study(tmp_path: Path) -> None:
     shutil.copy(TINY, tmp_path / "own.toml")
-    made = study.load(written(tmp_path, variants={"plain": {}, "other": {"recipe": "own.toml"}}))
+    made = study_plan.load(written(tmp_path, variants={"plain": {}, "other": {"recipe": "own.toml"}}))
     assert made.recipe_of("other") == tmp_path / "own.toml"
 
 
@@ -98,6 +100,13 @@ def test_what_does_not_agree_is_named_at_once_too(tmp_path: Path) -> None:
         "is what is tuned",
     ):
         assert any(part in line for line in lines), part
+
+
+def test_a_variant_that_is_not_tuned_may_name_its_own_value(tmp_path: Path) -> None:
+    tune = {"key": "training.learning_rate", "values": [1e-4, 1e-3]}
+    own = {"tune": False, "set": ["training.learning_rate=2e-3"]}
+    made = plan(tmp_path, tune=tune, variants={"plain": {}, "own": own})
+    assert made.final_run("own", 1, None).resolved().training.learning_rate == 2e-3
 
 
 def test_mistakes_in_recipes_name_the_variants_that_have_them(tmp_path: Path) -> None:
@@ -134,15 +143,15 @@ def test_a_file_that_is_no_study(tmp_path: Path, text: str, said: str) -> None:
 
 def test_a_study_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="there is no such study"):
-        study.load(tmp_path / "none.toml")
+        study_plan.load(tmp_path / "none.toml")
     with pytest.raises(StudyError, match="cannot be read"):
-        study.load(tmp_path)
+        study_plan.load(tmp_path)
 
 
 def test_a_file_without_its_ending_would_be_its_own_folder(tmp_path: Path) -> None:
     shutil.move(written(tmp_path), tmp_path / "test")
     with pytest.raises(StudyError, match=r"name it NAME\.toml"):
-        study.load(tmp_path / "test")
+        study_plan.load(tmp_path / "test")
 
 
 def test_candidates_are_folders_of_their_own(tmp_path: Path) -> None:
@@ -154,10 +163,24 @@ def test_candidates_are_folders_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.stem)
-def test_the_shipped_studies_are_well_formed(path: Path) -> None:
-    read = study.Study.model_validate(tomllib.loads(path.read_text()))
-    assert (path.parent / read.base).exists()
+def test_the_shipped_studies_are_valid_with_all_their_recipes(path: Path) -> None:
+    read = study_plan.load(path).study
     assert any(not variant.train for variant in read.variants.values()), "no gain without a base"
+
+
+def test_longer_openings_begin_with_the_same_tiny_model(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """GRPO with the tokens of all rounds in one is compared with MOTIF on one model, not on one of its own."""
+    asked: list[dict[str, Any]] = []
+
+    def prepare(**how: Any) -> Path:
+        asked.append(how)
+        return tmp_path
+
+    monkeypatch.setattr(tiny, "prepare", prepare)
+    for changes in ([], ['rollout.strategy="single_round"', "rollout.openings.max_tokens=105"]):
+        pipeline._model_name(pipeline.check(TINY, changes), Mock())
+    assert asked[0].pop("on_progress") and asked[1].pop("on_progress")
+    assert asked[0] == asked[1]
 
 
 # ------------------------------------------------------------------------------------------------- the runs
@@ -350,7 +373,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tup
     done = run(program(path))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
-    return study.load(path), done.stdout
+    return study_plan.load(path), done.stdout
 
 
 def test_one_command_runs_a_study_and_says_what_it_shows(finished: tuple[Plan, str]) -> None:

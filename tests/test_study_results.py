@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 
-from motif_lite import statistics, study_plot, study_report, study_results, study_runs, study_table
-from motif_lite.study import Plan
+from motif_lite import statistics
+from motif_lite.study import plot as study_plot
+from motif_lite.study import report as study_report
+from motif_lite.study import results as study_results
+from motif_lite.study import runs as study_runs
+from motif_lite.study import table as study_table
+from motif_lite.study.plan import Plan
 from tests.studies import plan, pretend
 
 KEPT = ("table.md", "table.json", "plot.svg")

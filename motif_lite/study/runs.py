@@ -22,7 +22,8 @@ from motif_lite.errors import RunError, StudyError
 from motif_lite.pipeline import TABLES
 from motif_lite.recipe import differing_keys
 from motif_lite.run_dir import RunDirectory, holds_run, with_decisions_of
-from motif_lite.study import Plan, Run, Value
+from motif_lite.study.file import Value
+from motif_lite.study.plan import Plan, Run
 
 _PATIENCE_SECONDS = 2.0
 """Between two looks at what other processes do."""

@@ -14,10 +14,11 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from motif_lite import study_report, study_table
 from motif_lite.console import duration, print_text, printable
-from motif_lite.study import Plan
-from motif_lite.study_results import Json
+from motif_lite.study import report as study_report
+from motif_lite.study import table as study_table
+from motif_lite.study.plan import Plan
+from motif_lite.study.results import Json
 
 _SILENCE_SECONDS = 30
 """Where there is no terminal, what a run says is passed on this often."""
@@ -83,7 +84,7 @@ class StudyConsole:
 
     def waiting(self, names: Sequence[str]) -> None:
         """All that is left is in the hands of other processes."""
-        what = f"waiting for {len(names)} runs of other processes: {', '.join(names)}"
+        what = f"waiting for {_runs(len(names))} of other processes: {', '.join(names)}"
         if what != self._name:
             self._name, self._line, self._began = what, "", time.monotonic()
             if not self._live:
@@ -91,10 +92,10 @@ class StudyConsole:
 
     def _left(self) -> str:
         """An estimate from the runs that this process has finished; others may be faster."""
-        if not self._seconds:
-            return f"{self._num_runs - self._num_done} runs left"
         left = self._num_runs - self._num_done
-        return f"{left} runs left, about {duration(left * sum(self._seconds) / len(self._seconds))}"
+        if not self._seconds:
+            return f"{_runs(left)} left"
+        return f"{_runs(left)} left, about {duration(left * sum(self._seconds) / len(self._seconds))}"
 
     def _say(self, text: str) -> None:
         self._spoke = time.monotonic()
@@ -114,9 +115,9 @@ class StudyConsole:
     def _progress(self) -> RenderableType:
         row = Table.grid(padding=(0, 1), expand=True)
         row.add_column(width=1)
-        row.add_column(ratio=2)
+        row.add_column(ratio=2, no_wrap=True)
         row.add_column(ratio=1)
-        row.add_column(ratio=2, justify="right")
+        row.add_column(ratio=2, no_wrap=True, justify="right")
         label = Text.assemble(("runs", "bold"), f"  {self._num_done} of {self._num_runs} done")
         bar = ProgressBar(total=self._num_runs or None, completed=self._num_done)
         row.add_row("", label, bar, Text(self._left(), style="dim"))
@@ -138,9 +139,15 @@ class StudyConsole:
         if not shown:
             return []
         table = Table.grid(padding=(0, 3, 0, 0))
+        for _ in range(3):
+            table.add_column(no_wrap=True)
         for name, figure, seconds in shown:
             table.add_row(Text(name, style="dim"), figure, Text(duration(seconds), style="dim"))
         return [Text(), table]
+
+
+def _runs(number: int) -> str:
+    return "1 run" if number == 1 else f"{number} runs"
 
 
 def print_plan(console: Console, plan: Plan) -> None:

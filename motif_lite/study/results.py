@@ -10,11 +10,13 @@ from importlib import metadata
 from statistics import fmean
 from typing import Any
 
-from motif_lite import __version__, curves, statistics, study_runs
-from motif_lite.curves import Curve
+from motif_lite import __version__, statistics
 from motif_lite.run_dir import RunDirectory
 from motif_lite.statistics import Outcomes
-from motif_lite.study import Plan, Run
+from motif_lite.study import curves
+from motif_lite.study import runs as study_runs
+from motif_lite.study.curves import Curve
+from motif_lite.study.plan import Plan, Run
 
 Json = dict[str, Any]
 
@@ -207,7 +209,7 @@ def _sources(plan: Plan) -> Json:
     value = study.tune.values[0] if study.tune and plan.is_tuned(study.reference) else None
     recipe = plan.final_run(study.reference, study.seeds[0], value).resolved()
     evaluation = recipe.evaluation
-    validation = getattr(evaluation, "validation", None)
+    validation = evaluation.validation
     return {
         "train": recipe.data.as_source().model_dump(exclude_none=True),
         "validation": validation.model_dump(exclude_none=True) if validation else None,

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from motif_lite.memory import GIB
-from motif_lite.study_results import Json
+from motif_lite.study.results import Json
 
 _NOTHING = "-"
 

@@ -7,9 +7,10 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from motif_lite import curves, statistics
-from motif_lite.curves import Curve
-from motif_lite.study_results import Json
+from motif_lite import statistics
+from motif_lite.study import curves
+from motif_lite.study.curves import Curve
+from motif_lite.study.results import Json
 
 _COLOURS = (
     "#2f6f9f", "#c8553d", "#3f8f5f", "#8a63a8", "#b08a2e", "#4fb3bf", "#d17fa9", "#6b6b6b", "#8fae3a", "#9c5b34",

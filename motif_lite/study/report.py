@@ -8,11 +8,13 @@ import fcntl
 import json
 from pathlib import Path
 
-from motif_lite import study_plot, study_results, study_table
 from motif_lite.errors import StudyError
 from motif_lite.run_dir import write_whole
-from motif_lite.study import Plan
-from motif_lite.study_results import Json
+from motif_lite.study import plot as study_plot
+from motif_lite.study import results as study_results
+from motif_lite.study import table as study_table
+from motif_lite.study.plan import Plan
+from motif_lite.study.results import Json
 
 TABLE, PLOT = "table.md", "plot.svg"
 

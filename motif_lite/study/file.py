@@ -1,0 +1,197 @@
+"""A study's file: recipes with changes, times seeds, so that they can be compared fairly; TOML, checked at once."""
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from motif_lite.errors import StudyError
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
+Text = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00-\x08\x0b-\x1f]*$")]
+Value = bool | int | float | Annotated[str, Field(max_length=100)]
+
+_LARGEST_FILE = 1_000_000
+"""Bytes; so that a device or a data set that was named by mistake is not read to its end."""
+
+_BRANCH = re.compile(r"\[key\]|bool|int|float|constrained-\w+|function-\S+")
+"""What pydantic puts into a key's path without it being part of the key: in a table's key, or in a choice of types."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Tuning(_Section):
+    """One key whose value every trained variant picks for itself, from the same list."""
+
+    key: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$", max_length=200)]
+    """The recipe's key, e.g. `training.learning_rate`."""
+    values: Annotated[list[Value], Field(min_length=2, max_length=50)]
+    """The candidates; of equally good ones the first is taken."""
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=100)] = [101]
+    """Seeds of the tuning runs; others than those of the study."""
+
+    @model_validator(mode="after")
+    def _candidates_differ(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: one of them is named twice; leave one out")
+        if len({folder_name(value) for value in self.values}) < len(self.values):
+            raise ValueError("values: two of them have the same name as a folder; leave one out")
+        return self
+
+
+class Variant(_Section):
+    """One of the things that are compared."""
+
+    recipe: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    """A recipe of its own, relative to the study file; by default the study's `base`."""
+    set: list[str] = []
+    """Changes as for `--set`, after those of the study."""
+    label: Annotated[Text, Field(max_length=60)] | None = None
+    """What tables and figures call it; by default its name."""
+    train: bool = True
+    """`false`: the bare model is measured."""
+    tune: bool = True
+    """`false`: it keeps its recipe's value of the tuned key."""
+    strategy: str | None = None
+    """How it thinks when it is measured; by default its recipe's `rollout.strategy`, as it is trained."""
+
+
+class Study(_Section):
+    """What is compared with what, on which seeds."""
+
+    title: Annotated[Text, Field(max_length=200)]
+    """The heading of its table and figures."""
+    question: Text
+    """What it asks, in words."""
+    base: Annotated[str, Field(min_length=1, max_length=4096)]
+    """The recipe that variants change, relative to the study file."""
+    seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]
+    """One run of every variant for each; a seed decides the problems, too, so variants are paired by it."""
+    set: list[str] = []
+    """Changes for all variants, as for `--set`."""
+    reference: Name
+    """The variant that all others are compared with."""
+    benchmark: Name
+    """The benchmark of the recipe that gives the final figures."""
+    decoding: Literal["sampled", "greedy"] = "sampled"
+    """How its replies are written: at the recipe's `evaluation.temperature`, or greedily."""
+    confidence: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.95
+    """Coverage of the intervals over seeds."""
+    tune: Tuning | None = None
+    """The key to tune, if any."""
+    variants: Annotated[dict[Name, Variant], Field(min_length=1, max_length=100)]
+    """A table for each, `[variants.NAME]`."""
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Self:
+        broken = []
+        if self.reference not in self.variants:
+            broken.append(
+                f"reference: there is no variant {self.reference!r}{nearest(self.reference, self.variants)}; known: "
+                f"{', '.join(self.variants)}"
+            )
+        if len({name.lower() for name in self.variants}) < len(self.variants):
+            broken.append("variants: two names differ in upper and lower case only; rename one")
+        if len(set(self.seeds)) < len(self.seeds):
+            broken.append("seeds: one of them is named twice; leave one out")
+        if self.tune and set(self.tune.seeds) & set(self.seeds):
+            both = ", ".join(map(str, sorted(set(self.tune.seeds) & set(self.seeds))))
+            broken.append(f"tune.seeds: {both} would be tuned on and count as a result; take other seeds for tuning")
+        broken += self._not_to_be_set("set", self.set, self.tune)
+        for name, variant in self.variants.items():
+            is_tuned = variant.train and variant.tune
+            broken += self._not_to_be_set(f"variants.{name}.set", variant.set, self.tune if is_tuned else None)
+        if broken:
+            raise ValueError("\n".join(broken))
+        return self
+
+    @staticmethod
+    def _not_to_be_set(where: str, changes: Sequence[str], tune: Tuning | None) -> Iterator[str]:
+        """Changes that are not a variant's to make, as complaints."""
+        for change in changes:
+            key = change.partition("=")[0].strip()
+            if key == "seed":
+                yield f"{where}: seed is the study's; name it in seeds"
+            if tune and key == tune.key:
+                yield f"{where}: {key} is what is tuned; name the value in tune.values, or give it tune = false"
+
+
+def read(path: Path) -> Study:
+    """Read a study file; its recipes are not looked at.
+
+    Raises:
+        StudyError: It cannot be read, or something in it is wrong; all that is, is named.
+    """
+    settings = _settings(path)
+    try:
+        return Study.model_validate(settings)
+    except ValidationError as error:
+        lines = list(dict.fromkeys(f"  {line}" for detail in error.errors() for line in _explained(detail)))
+        raise StudyError("\n".join([f"{path}: {counted(lines)} in the study", *lines])) from None
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise StudyError(f"{path}: has more than {_LARGEST_FILE:,} bytes, which is no study; check the path")
+        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+    except FileNotFoundError:
+        raise StudyError(f"{path}: there is no such study; shipped ones are in studies/") from None
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{path}: cannot be read as a text file ({error}); save it as UTF-8") from None
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    except (ValueError, RecursionError) as error:  # also numbers of 5000 digits, a null in the name
+        raise StudyError(f"{path}: is not valid TOML: {error}") from None
+
+
+def _explained(detail: ErrorDetails) -> list[str]:
+    """A pydantic error as lines ``key: what is wrong, and the remedy``."""
+    path = ".".join(str(part) for part in detail["loc"] if not _BRANCH.fullmatch(str(part)))
+    match detail["type"]:
+        case "extra_forbidden":
+            return [f"{path}: unknown key{nearest(path.rpartition('.')[2], _keys()) or '; remove it'}"]
+        case "missing":
+            return [f"{path}: must be given"]
+        case "value_error":
+            mistakes = str(detail["ctx"]["error"]).split("\n")
+            return [f"{path}: {mistake}" if path else mistake for mistake in mistakes]
+        case _:
+            given = "" if isinstance(detail["input"], dict | BaseModel) else f" (got {detail['input']!r:.80})"
+            return [f"{path}: {detail['msg'][:1].lower()}{detail['msg'][1:]}{given}"]
+
+
+def _keys() -> list[str]:
+    return [name for section in (Study, Tuning, Variant) for name in section.model_fields]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``(did you mean ...?)`` where something known is spelled alike."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def counted(lines: Sequence[str]) -> str:
+    """``a mistake`` or ``3 mistakes``."""
+    return f"{len(lines)} mistakes" if len(lines) > 1 else "a mistake"
+
+
+def toml(value: Value) -> str:
+    """A candidate as ``--set`` takes it."""
+    return tomli_w.dumps({"value": value}).removeprefix("value = ").strip()
+
+
+def folder_name(value: Value) -> str:
+    """A candidate as the name of a folder: ``0.0005``."""
+    return re.sub(r"[^A-Za-z0-9.+-]", "_", toml(value).strip('"')).lstrip(".") or "_"

@@ -1,0 +1,185 @@
+"""The runs that follow from a study, and whether each of their recipes is fit for it.
+
+For each variant there is one run per seed, and, where a key is tuned, one per candidate value and tuning seed before
+them. Tuning sees the validation problems only; the test problems of the benchmark are measured once, at the end of the
+runs that count. ``load`` validates every recipe before anything runs.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from motif_lite import pipeline
+from motif_lite.errors import MotifError, StudyError
+from motif_lite.recipe import Recipe
+from motif_lite.study.file import Study, Value, counted, folder_name, nearest, read, toml
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a study: what `run.py` is asked for.
+
+    Attributes:
+        seed: Its recipe's seed.
+        root: Its run directory.
+        recipe: The recipe file.
+        changes: For ``--set``.
+        trains: Else the bare model is measured.
+        candidate: The value of the tuned key, in a tuning run.
+    """
+
+    variant: str
+    seed: int
+    root: Path
+    recipe: Path
+    changes: tuple[str, ...]
+    trains: bool
+    candidate: Value | None = None
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        tuning = f"tuning {self.variant}, {self.candidate}" if self.candidate is not None else self.variant
+        return f"{tuning}, seed {self.seed}"
+
+    def resolved(self) -> Recipe:
+        """Its recipe, validated."""
+        return pipeline.check(self.recipe, self.changes)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A study with its place: which runs there are, and where each goes.
+
+    Attributes:
+        strategies: By variant, how it thinks when it is measured.
+    """
+
+    study: Study
+    path: Path
+    out: Path
+    strategies: Mapping[str, str]
+
+    def is_tuned(self, variant: str) -> bool:
+        """Whether a variant picks a value of the tuned key."""
+        return self.study.tune is not None and self.study.variants[variant].train and self.study.variants[variant].tune
+
+    def tuning_runs(self, variant: str) -> list[Run]:
+        """The runs that a variant's value is picked by; none where it is not tuned."""
+        tune = self.study.tune
+        if tune is None or not self.is_tuned(variant):
+            return []
+        unmeasured = ("evaluation.before=false", "evaluation.after=false")  # the test problems are not looked at
+        return [
+            Run(
+                variant, seed, self.out / "tuning" / variant / folder_name(value) / f"seed-{seed}",
+                self.recipe_of(variant), (*self._changes(variant, value), *unmeasured, f"seed={seed}"), True, value,
+            )
+            for value in tune.values for seed in tune.seeds
+        ]  # fmt: skip
+
+    def final_run(self, variant: str, seed: int, value: Value | None) -> Run:
+        """The run that counts, with the value that was picked if the variant is tuned."""
+        return Run(
+            variant, seed, self.out / "runs" / variant / f"seed-{seed}", self.recipe_of(variant),
+            (*self._changes(variant, value), f"seed={seed}"), self.study.variants[variant].train,
+        )  # fmt: skip
+
+    def recipe_of(self, variant: str) -> Path:
+        """A variant's recipe file."""
+        return _recipe_of(self.study, self.path, variant)
+
+    @property
+    def num_runs(self) -> int:
+        """All runs, those of tuning included."""
+        variants = self.study.variants
+        return len(variants) * len(self.study.seeds) + sum(len(self.tuning_runs(name)) for name in variants)
+
+    def _changes(self, variant: str, value: Value | None) -> tuple[str, ...]:
+        """The study's own come first, so that a file can have more measured than what its table needs."""
+        measured = [
+            f'evaluation.strategies=["{self.strategies[variant]}"]',
+            f"evaluation.greedy={'true' if self.study.decoding == 'greedy' else 'false'}",
+        ]
+        if self.study.decoding == "greedy":
+            measured.append("evaluation.num_samples=0")
+        if self.study.variants[variant].train:
+            measured += ["evaluation.before=false", "evaluation.after=true"]  # before is a variant: train = false
+        tuned = [] if value is None or self.study.tune is None else [f"{self.study.tune.key}={toml(value)}"]
+        return (*measured, *_own_changes(self.study, variant), *tuned)
+
+
+def load(path: Path, out: Path | None = None) -> Plan:
+    """Read a study and validate it with all recipes that follow from it.
+
+    Args:
+        path: The TOML file.
+        out: Where its runs and results go; by default the folder beside it that has its name.
+
+    Raises:
+        StudyError: Something in it is wrong; all that is, is named.
+    """
+    study, out = read(path), out or path.with_suffix("")
+    if out == path:
+        raise StudyError(f"{path}: name it NAME.toml, or say with --out where its results go")
+    mistakes: dict[str, list[str]] = {}
+    strategies: dict[str, str] = {}
+    for variant in study.variants:
+        try:
+            strategies[variant] = _strategy(study, path, variant)
+        except MotifError as error:
+            mistakes.setdefault(str(error), []).append(variant)
+    plan = Plan(study, path, out, strategies)
+    for variant in strategies:
+        for mistake in _mistakes(plan, variant):
+            mistakes.setdefault(mistake, []).append(variant)
+    if mistakes:
+        lines = [f"  variants {', '.join(names)}: {_indented(mistake)}" for mistake, names in mistakes.items()]
+        raise StudyError("\n".join([f"{path}: {counted(lines)} in the recipes of the study", *lines]))
+    return plan
+
+
+def _recipe_of(study: Study, path: Path, variant: str) -> Path:
+    return path.parent / (study.variants[variant].recipe or study.base)
+
+
+def _own_changes(study: Study, variant: str) -> tuple[str, ...]:
+    return (*study.set, *study.variants[variant].set)
+
+
+def _strategy(study: Study, path: Path, variant: str) -> str:
+    recipe = pipeline.check(_recipe_of(study, path, variant), _own_changes(study, variant))
+    return study.variants[variant].strategy or recipe.rollout.strategy
+
+
+def _mistakes(plan: Plan, variant: str) -> list[str]:
+    """What is wrong with a variant's recipes, each once."""
+    tune, found = plan.study.tune, dict[str, None]()
+    values = tune.values if tune and plan.is_tuned(variant) else [None]
+    counting = [plan.final_run(variant, plan.study.seeds[0], value) for value in values]
+    for run in [*plan.tuning_runs(variant), *counting]:
+        try:
+            found |= dict.fromkeys(_cannot_be_measured(plan, variant, run.resolved()))
+        except MotifError as error:
+            found[str(error)] = None
+    return list(found)
+
+
+def _cannot_be_measured(plan: Plan, variant: str, recipe: Recipe) -> Iterator[str]:
+    """Why a valid recipe does not give what the study's table needs."""
+    study, evaluation = plan.study, recipe.evaluation
+    if study.benchmark not in evaluation.benchmarks:
+        known = ", ".join(evaluation.benchmarks) or "none"
+        yield f"no benchmark {study.benchmark!r}{nearest(study.benchmark, evaluation.benchmarks)}; it has: {known}"
+    if plan.strategies[variant] not in evaluation.strategies:
+        yield f"evaluation.strategies lacks {plan.strategies[variant]!r}, which the study measures; leave it out of set"
+    if study.decoding == "greedy" and not evaluation.greedy:
+        yield "evaluation.greedy is off, and the study measures greedy decoding; leave it out of set"
+    if study.decoding == "sampled" and not evaluation.num_samples:
+        yield "evaluation.num_samples is 0, and the study measures samples; set it, or decoding = 'greedy'"
+    if plan.is_tuned(variant) and evaluation.validation is None:
+        yield "tuning needs held-out problems: set evaluation.validation, or leave out [tune]"
+
+
+def _indented(text: str) -> str:
+    return text.replace("\n", "\n    ")
