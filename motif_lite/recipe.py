@@ -333,7 +333,8 @@ class Recipe(_Section):
                 f"{rollout.max_prompt_tokens}, the round's notice ({NOTICE_TOKENS}) and a future of "
                 f"rollout.futures.max_tokens = {rollout.futures.max_tokens}"
             )
-        if rollout.openings.stop and self.model.backend == "unsloth" and not self.model.fast_inference:
+        by_trl = self.model.backend == "unsloth" and training.credit == "opening"
+        if rollout.openings.stop and by_trl and not self.model.fast_inference:
             broken.append(
                 "rollout.openings.stop: Unsloth's openings end at an end of turn only; leave it out, or set "
                 "model.fast_inference = true"

@@ -77,6 +77,16 @@ def test_an_adapter_is_folded_into_small_models_in_32_bits_only() -> None:
         assert not any("folded adapter" in items for items in phases(name, *changes).values())
 
 
+def test_where_later_rounds_are_trained_an_update_holds_their_prompts_and_replies() -> None:
+    """The reference's limits: openings 1024 + 1024 tokens, later rounds a prompt of 2048 and a reply of 2048."""
+    opening = phases("motif_gsm8k")["update"]
+    chain = phases("motif_chain_gsm8k")["update"]
+    assert chain["logits"] == 2 * opening["logits"]
+    assert chain["activations"] == pytest.approx(opening["activations"] * (4096 / 2048), rel=1e-6)
+    four, one = (phases(name, *BY_THE_ENGINE)["futures"]["KV cache"] for name in ("motif_gsm8k", "motif_chain_gsm8k"))
+    assert one < four
+
+
 def test_what_a_gpus_driver_takes_is_not_looked_for_in_pytorch() -> None:
     recipe = pipeline.check(ROOT / "recipes" / "motif_gsm8k.toml", ["training.micro_batch_size=1"])
     estimate = memory.estimate(recipe, shapes.of(recipe.model.name), Machine("cuda", 24.0, "a card"))

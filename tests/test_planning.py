@@ -19,6 +19,7 @@ from motif_lite.recipe import Recipe, changed
 ROOT = Path(__file__).parents[1]
 GPU_RECIPES = {
     "motif_gsm8k": 24.0, "motif_gsm8k_16gb": 16.0, "motif_gsm8k_12gb": 12.0, "motif_gsm8k_8gb": 8.0, "grpo_gsm8k": 24.0,
+    "motif_chain_gsm8k": 24.0,
 }  # fmt: skip
 OPEN = ('rollout.max_width="auto"', 'training.micro_batch_size="auto"')
 

@@ -44,6 +44,7 @@ def test_the_shipped_recipes() -> None:
         "motif_gsm8k",
         *smaller,
         "tiny_cpu",
+        "tiny_cpu_26",
         "tiny_cpu_chain",
         "tiny_cpu_grpo",
     ]
@@ -269,12 +270,49 @@ def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: st
             'rollout.strategy = "single_round" has none; take multi_round, or set rollout.allocation = "fixed"',
         ),
         ('evaluation={greedy=false, benchmarks={x={source="chain_sum"}}}', "set one of them"),
+        ('training.credit="chains"', "training.credit: input should be 'opening', 'chain' or 'tree' (got 'chains')"),
+        (
+            'training={credit="chain", micro_batch_size=5}',
+            "micro_batch_size = 5 does not divide the 24 rounds of a step (problems_per_step * num_openings * 3 rounds",
+        ),
+        ('training.credit="chain"', "trains all rounds at one temperature; set rollout.futures.temperature to that of"),
+        ("training.until_tokens=0", "training.until_tokens: input should be greater than or equal to 1"),
+        ("training.until_seconds=inf", "training.until_seconds: input should be a finite number"),
+        ('evaluation.validation={source="chain_sum", marks=3}', "evaluation.validation.marks: unknown key; did you"),
+        ("evaluation.validation={num_marks=3}", "evaluation.validation.source: must be given"),
     ],
 )
 def test_a_mistake_is_explained_with_its_key(tmp_path: Path, change: str, message: str) -> None:
     told = mistakes(tmp_path, change)
     assert message in told
     assert "recipe.toml: " in told.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("num_futures=1", "compares futures with each other, and rollout.num_futures = 1; raise num_futures, or set"),
+        ('strategy="single_round"', 'trains later rounds, and rollout.strategy = "single_round" has none; take multi'),
+        (
+            'allocation="adaptive"',
+            'trains futures, so openings cannot share them; set rollout.allocation = "fixed", or',
+        ),
+    ],
+)
+def test_what_later_rounds_cannot_be_trained_with_is_told_with_the_way_out(
+    tmp_path: Path, change: str, message: str
+) -> None:
+    tree = ('training.credit="tree"', "rollout.futures.temperature=1.0")
+    assert message in mistakes(tmp_path, *tree, f"rollout.{change}")
+
+
+def test_the_rounds_of_a_step_are_counted_by_who_is_trained(tmp_path: Path) -> None:
+    three = ("rollout.num_openings=8", "rollout.num_futures=4", "training.problems_per_step=2")
+    counts = {}
+    for credit in ("opening", "chain", "tree"):
+        recipe = load(tmp_path, MINIMAL, *three, f'training.credit="{credit}"', "rollout.futures.temperature=1.0")
+        counts[credit] = recipe.trained_per_step, recipe.futures_per_opening
+    assert counts == {"opening": (16, 4), "chain": (48, 1), "tree": (16 * 9, 4)}
 
 
 def test_openings_of_unsloth_end_at_a_stop_string_only_with_vllm(tmp_path: Path) -> None:

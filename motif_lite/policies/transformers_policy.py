@@ -82,7 +82,7 @@ class TransformersPolicy(LocalPolicy):
             peft_model.generate = policy.generate_rows
             if recipe.rollout.openings.stop:
                 policy.trainer_options = {"generation_kwargs": {"stop_strings": recipe.rollout.openings.stop}}
-        elif recipe.rollout.openings.stop:
+        elif recipe.rollout.openings.stop and recipe.training.credit == "opening":
             raise ModelError(
                 f"{model_name}: openings of a {peft_model.config.model_type} model end at an end of turn only; leave "
                 f"out rollout.openings.stop"
