@@ -10,6 +10,7 @@ take the place of its own (`trainer`).
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -25,6 +26,22 @@ from motif_lite.recipe import Recipe
 from motif_lite.rewards import earned
 from motif_lite.rollout import Rollouts, Strategy, derive_seed, write_openings
 from motif_lite.types import Conversation, OnProgress, Opening, Problem, Turn
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What TRL hands to a reward callable, row by row.
+
+    Attributes:
+        completions: As text; the same object for all rewards of a step.
+        step: Optimiser steps done before.
+    """
+
+    prompts: list[Conversation]
+    completions: object
+    completion_ids: list[list[int]]
+    problem_ids: list[str]
+    step: int
 
 
 class TrainingStep:
@@ -60,20 +77,12 @@ class TrainingStep:
         """One callable per reward of the recipe, in its order, for TRL."""
         return [RewardCallable(name, self) for name in self.recipe.rewards]
 
-    def column(
-        self,
-        reward: str,
-        prompts: list[Conversation],
-        completions: object,
-        completion_ids: list[list[int]],
-        problem_id: list[str],
-        step: int,
-    ) -> list[float]:
+    def column(self, reward: str, rows: Rows) -> list[float]:
         """One reward of every row that TRL trains."""
         raise NotImplementedError
 
     def _continue(self, openings: list[tuple[Problem, Turn]], step: int) -> None:
-        """Roll the openings out to the last round and reward them."""
+        """Roll the openings out to the last round."""
         self.meter.start("futures")
         self.rollouts = self.strategy.continue_openings(
             self.policy,
@@ -84,8 +93,9 @@ class TrainingStep:
             on_round=self.on_round,
         )
         self.observer.phase("grading", f"{len(openings)} openings")
-        rewards = [_rewards(self.recipe, opening, step=step + 1) for opening in self.rollouts.openings]
-        self.rewards = {name: [each[name] for each in rewards] for name in self.recipe.rewards}
+
+    def _by_name(self, rewards: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+        return {name: [each[name] for each in rewards] for name in self.recipe.rewards}
 
     def _update(self, what: str) -> None:
         self.observer.phase("update", what)
@@ -103,25 +113,19 @@ class OpeningStep(TrainingStep):
 
     _completions: object = None
 
-    def column(
-        self,
-        reward: str,
-        prompts: list[Conversation],
-        completions: object,
-        completion_ids: list[list[int]],
-        problem_id: list[str],
-        step: int,
-    ) -> list[float]:
+    def column(self, reward: str, rows: Rows) -> list[float]:
         """One reward of every opening; the first call with new completions rolls them out."""
-        if completions is not self._completions:
+        if rows.completions is not self._completions:
             stop = self.recipe.rollout.openings.stop
             openings = [
                 (self._problems[name], Turn(self.policy.render(prompt), self.policy.read_reply(ids, stop)))
-                for name, prompt, ids in zip(problem_id, prompts, completion_ids, strict=True)
+                for name, prompt, ids in zip(rows.problem_ids, rows.prompts, rows.completion_ids, strict=True)
             ]
-            self._continue(openings, step)
+            self._continue(openings, rows.step)
+            rewarded = [_rewards(self.recipe, opening, step=rows.step + 1) for opening in self.rollouts.openings]
+            self.rewards = self._by_name(rewarded)
             self._update(f"{len(openings)} openings")
-            self._completions = completions
+            self._completions = rows.completions
         return self.rewards[reward]
 
 
@@ -158,6 +162,7 @@ class RoundsStep(TrainingStep):
             partial(step_metrics.total_reward, self.recipe),
             self.recipe.training.scale_rewards,
         )
+        self.rewards = self._by_name([each.rewards for each in self.trained if each.future is None])
         self._update(f"{len(self.trained)} rounds")
         return self._rows(len(problem_ids))
 
@@ -174,18 +179,10 @@ class RoundsStep(TrainingStep):
             "logprobs": None,
         }
 
-    def column(
-        self,
-        reward: str,
-        prompts: list[Conversation],
-        completions: object,
-        completion_ids: list[list[int]],
-        problem_id: list[str],
-        step: int,
-    ) -> list[float]:
+    def column(self, reward: str, rows: Rows) -> list[float]:
         """One reward of every row, for TRL's own figures; nothing is learned from it."""
         rewards = [each.rewards[reward] for each in self.trained]
-        return rewards + [0.0] * (len(problem_id) - len(rewards))
+        return rewards + [0.0] * (len(rows.problem_ids) - len(rewards))
 
 
 class RewardCallable:
@@ -205,9 +202,8 @@ class RewardCallable:
         **_: Any,
     ) -> list[float]:
         """One reward per completion."""
-        return self._step.column(
-            self.__name__, prompts, completions, completion_ids, problem_id, trainer_state.global_step
-        )
+        rows = Rows(prompts, completions, completion_ids, problem_id, trainer_state.global_step)
+        return self._step.column(self.__name__, rows)
 
 
 def _rewards(recipe: Recipe, opening: Opening, *, step: int) -> dict[str, float]:
