@@ -116,8 +116,8 @@ class SourceSection(_ColumnsSection):
     """Where problems come from."""
 
     source: Annotated[str, Field(min_length=1)]
-    """`gsm8k`, `math500`, `aime24` (downloaded by name), `chain_sum` (generated), or the path of a JSONL, JSON, CSV \
-or Parquet file."""
+    """`gsm8k`, `math500`, `aime24` (downloaded by name), `chain_sum`, `chain_sum_26` (generated), or the path of a JSONL, \
+JSON, CSV or Parquet file."""
 
 
 class ValidationSection(SourceSection):
