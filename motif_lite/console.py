@@ -398,7 +398,7 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
     peak, usable = gib(plan.estimate.peak), gib(plan.usable_bytes)
     tokens = " + ".join(f"{name} {count:,}" for name, count in plan.num_tokens.items())
     phases = " + ".join(f"{name} {duration(value)}" for name, value in seconds.items())
-    whole = f"{duration(step * training.max_steps)} for {training.max_steps} steps"
+    whole = _whole_run(plan, step)
     trained = "openings" if training.credit == "opening" else "rounds"
     return [
         ("fits" if plan.fits else "too big", f"{peak} of {usable} GiB usable ({plan.machine.memory_gib:.3g} less 5 %)"),
@@ -409,6 +409,16 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
         ("assumed", "every prompt and reply as long as the recipe allows;"),
         ("", str(SPEEDS[plan.machine.device])),
     ]
+
+
+def _whole_run(plan: Plan, step_seconds: float) -> str:
+    training, num_tokens = plan.recipe.training, sum(plan.num_tokens.values())
+    steps = training.max_steps
+    if training.until_tokens is not None:
+        steps = min(steps, -(-training.until_tokens // num_tokens))
+    seconds = min(step_seconds * steps, training.until_seconds or float("inf"))
+    at_least = "at least " if training.until_tokens is not None else ""
+    return f"{duration(seconds)} for {at_least}{steps:,} steps"
 
 
 def gib(num_bytes: int) -> str:

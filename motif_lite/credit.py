@@ -11,9 +11,9 @@ the advantages from our rewards (`training`). The two here train later rounds as
 
 A round is rewarded with the recipe's rewards, as an opening is: the accuracy of the futures below it, and its own form.
 Advantages are divided by the deviation of the same rewards over all trajectories of the problem (``scale_rewards =
-"group"``), one number for all of a round's siblings. In a tree this keeps openings and futures on one scale, so that
-the sum above holds: the deviation of k siblings alone would blow up differences of sibling groups that have all but
-settled, the bias that Dr. GRPO (arXiv 2503.20783) describes for easy and hard problems.
+"group"``), one number for all rounds of that index. In a tree this keeps openings and futures on one scale, so that the
+sum above holds for what accuracy contributes: the deviation of k siblings alone would blow up the differences of those
+that have all but settled, the bias that Dr. GRPO (arXiv 2503.20783) describes for easy and hard problems.
 
 Every opening counts equally in the loss, its futures share its weight, and a trajectory's tokens share the
 trajectory's: neither long chains nor chains of more rounds weigh more than others.
@@ -23,7 +23,6 @@ Nothing here samples, grades or trains.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain as chained
 from statistics import fmean, stdev
 from typing import Literal, Protocol
 
@@ -139,7 +138,9 @@ def _by_round(opening: Opening, future: int, rewarded: Rewarded, num_rounds: int
 def _deviation(totals: _Table, index: int, scale: Scale) -> float:
     if scale == "none":
         return 1.0
-    return stdev(future[index] for future in chained.from_iterable(totals)) + _LEAST_DEVIATION
+    most = max(map(len, totals))  # an opening that has ended has one future instead of k, which stands for them
+    rewards = (future[index] for futures in totals for future in futures for _ in range(most // len(futures)))
+    return stdev(rewards) + _LEAST_DEVIATION
 
 
 def _weighted(rounds: Sequence[TrainedRound], openings: Sequence[Opening]) -> list[TrainedRound]:

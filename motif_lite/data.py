@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -55,8 +55,11 @@ class Dataset:
     steps_done: Callable[[str, str], int | None] | None = None
 
 
-def load(source: SourceSection, *, role: Role, seed: int) -> list[Problem]:
+def load(source: SourceSection, *, role: Role, seed: int, held_out: Sequence[Problem] = ()) -> list[Problem]:
     """All problems of a source, or the number asked for, drawn with the seed and kept in order.
+
+    Args:
+        held_out: Their questions are left out before anything is drawn.
 
     Raises:
         DataError: The source is unknown or unreadable, has no problems, or a row of it is malformed.
@@ -64,7 +67,10 @@ def load(source: SourceSection, *, role: Role, seed: int) -> list[Problem]:
     if source.source in chain_sum.TASKS:
         number = source.num_problems or _CHAIN_SUM_PROBLEMS
         return chain_sum.problems(number, seed=seed, split=role, name=source.source)
-    problems = [problem for problem, _ in with_rows(source, role=role)]
+    questions = {problem.question for problem in held_out}
+    problems = [problem for problem, _ in with_rows(source, role=role) if problem.question not in questions]
+    if not problems:
+        raise DataError(f"{source.source}: all of its problems are in evaluation.validation; lower num_problems there")
     _warn_of_contradictions(problems, source.source)
     return _subset(problems, source, seed)
 
@@ -115,17 +121,18 @@ def check(source: SourceSection, *, role: Role) -> None:
         raise DataError(f"{path}: cannot tell its kind from {path.suffix!r}; use one of {', '.join(_READERS)}")
 
 
-def without(problems: list[Problem], held_out: list[Problem], *, source: str) -> list[Problem]:
-    """Leave out what is held out, by its question.
+def require_apart(held_out: Sequence[Problem], test: Sequence[Problem], *, benchmark: str) -> None:
+    """Refuse problems that are measured along the way and at the end: the end would be no test any more.
 
     Raises:
-        DataError: Nothing is left.
+        DataError: Some are.
     """
-    questions = {problem.question for problem in held_out}
-    kept = [problem for problem in problems if problem.question not in questions]
-    if not kept:
-        raise DataError(f"{source}: all of its problems are in evaluation.validation; lower num_problems there")
-    return kept
+    shared = {problem.question for problem in held_out} & {problem.question for problem in test}
+    if shared:
+        raise DataError(
+            f"evaluation.validation: {len(shared)} of its problems are in the benchmark {benchmark}, too; take them "
+            f"from other data, e.g. from the training problems"
+        )
 
 
 def steps_done(source: str) -> Callable[[str, str], int | None] | None:

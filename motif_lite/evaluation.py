@@ -87,7 +87,7 @@ class Marks:
             return section is not None
         last = Spent(marks[-1]["step"], marks[-1]["tokens"], marks[-1]["seconds"])
         before, now = (
-            math.floor(section.num_marks * share_done(self._recipe.training, each)) for each in (last, spent)
+            math.floor(section.num_marks * share_done(self._recipe.training, each) + 1e-9) for each in (last, spent)
         )
         return now > before
 

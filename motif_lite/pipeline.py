@@ -272,7 +272,10 @@ def _planned(recipe: Recipe, model_name: str, observer: Observer, *, trains: boo
 
 def _note_what_is_not_exact(job: Job, observer: Observer) -> None:
     """Name the settings by which a resumed run differs from one that was not interrupted."""
-    if job.recipe.model.fast_inference:
+    training = job.recipe.training
+    if training.until_seconds is not None:
+        observer.note("note: training.until_seconds: the clock ends this run, so it cannot be repeated exactly")
+    if job.recipe.model.fast_inference and training.credit == "opening":
         observer.note(
             "note: model.fast_inference: vLLM keeps no random state, so openings after --resume are others than they "
             "would have been"
@@ -320,14 +323,13 @@ class Problems:
 def _read(recipe: Recipe, observer: Observer) -> Problems:
     observer.phase("reading", "problems")
     section, held_out = recipe.evaluation, list[Problem]()
-    train = data.load(recipe.data.as_source(), role="train", seed=recipe.seed)
     if section.validation is not None:
         held_out = data.load(section.validation, role="validation", seed=recipe.seed)
-        train = data.without(train, held_out, source=recipe.data.train)
-    sources = section.benchmarks.items()
-    return Problems(
-        train, held_out, {name: data.load(source, role="test", seed=recipe.seed) for name, source in sources}
-    )
+    train = data.load(recipe.data.as_source(), role="train", seed=recipe.seed, held_out=held_out)
+    benchmarks = {name: data.load(source, role="test", seed=recipe.seed) for name, source in section.benchmarks.items()}
+    for name, problems in benchmarks.items():
+        data.require_apart(held_out, problems, benchmark=name)
+    return Problems(train, held_out, benchmarks)
 
 
 def _train_and_evaluate(

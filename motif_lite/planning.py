@@ -209,6 +209,8 @@ def _widths(recipe: Recipe) -> list[int]:
     futures = recipe.openings_per_step * recipe.futures_per_opening
     samples = max(1, recipe.evaluation.num_samples)
     problems = [(source.num_problems or _WIDEST) * samples for source in recipe.evaluation.benchmarks.values()]
+    if recipe.evaluation.validation is not None:
+        problems.append(recipe.evaluation.validation.num_problems or _WIDEST)
     useful = min(_WIDEST, max([futures, *problems]))
     return [2**power for power in range(math.ceil(math.log2(useful)), -1, -1)]
 

@@ -116,8 +116,8 @@ class SourceSection(_ColumnsSection):
     """Where problems come from."""
 
     source: Annotated[str, Field(min_length=1)]
-    """`gsm8k`, `math500`, `aime24` (downloaded by name), `chain_sum`, `chain_sum_26` (generated), or the path of a JSONL, \
-JSON, CSV or Parquet file."""
+    """`gsm8k`, `math500`, `aime24` (downloaded by name), `chain_sum`, `chain_sum_26` (generated), or the path of a \
+JSONL, JSON, CSV or Parquet file."""
 
 
 class ValidationSection(SourceSection):
@@ -188,7 +188,8 @@ then runs over these tokens."""
     micro_batch_size: Auto | PositiveInt = "auto"
     """Openings, or with another credit rounds, per forward and backward pass; must divide those of a step: \
 problems_per_step * num_openings, times n with credit `chain`, times 1 + k (n - 1) with `tree`. `auto` is the largest \
-that the memory plan has room for. Only `bnpo`, which averages over the tokens of such a pass, depends on it."""
+that the memory plan has room for. Only `bnpo`, which averages over the tokens of such a pass (of a step with \
+Unsloth), depends on it."""
     learning_rate: Annotated[float, Field(gt=0, le=1), Finite] = 5e-6
     """Peak learning rate."""
     lr_schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
@@ -372,10 +373,20 @@ class Recipe(_Section):
             broken.append(
                 f'{credit} trains futures, so openings cannot share them; set rollout.allocation = "fixed", {remedy}'
             )
-        if rollout.futures.temperature != rollout.openings.temperature:
+        unlike = {
+            key: getattr(rollout.openings, key)
+            for key in ("temperature", "top_p", "top_k", "min_p")
+            if getattr(rollout.openings, key) != getattr(rollout.futures, key)
+        }
+        if unlike:
+            flags = " ".join(f"--set rollout.futures.{key}={value}" for key, value in unlike.items())
             broken.append(
-                f"{credit} trains all rounds at one temperature; set rollout.futures.temperature to that of "
-                f"rollout.openings, {rollout.openings.temperature:g}, {remedy}"
+                f"{credit} trains all rounds with one loss, so they have to be sampled alike; give futures what "
+                f"openings have, {flags}, {remedy}"
+            )
+        if self.training.beta:
+            broken.append(
+                f"{credit} weighs rounds, and the KL penalty of TRL does not; set training.beta = 0, {remedy}"
             )
         if self.training.credit == "tree" and rollout.num_futures == 1:
             broken.append(

@@ -37,7 +37,7 @@ def steadier_later_rounds(recipe: Recipe, good_until: int) -> str:
     """Against later rounds that drift."""
     trained = ""
     if recipe.training.credit == "opening":  # what is not trained drifts with what is
-        trained = "a new run that trains every round: --set 'training.credit=\"chain\"'; or "
+        trained = f"a new run that trains every round: {_chains(recipe)}; or "
     return trained + steadier(recipe, good_until)
 
 
@@ -59,8 +59,10 @@ def more_signal(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool)
             f"where rollouts.jsonl shows sense, the problems are too hard: a new run with easier ones (data.train), or "
             f"with {more}; where it shows none, one with {_slower(recipe)}"
         )
+    phases = ("openings",) if recipe.training.credit == "opening" else ("openings", "futures")  # sampled alike
     temperature = min(5.0, recipe.rollout.openings.temperature + 0.2)
-    return f"a new run with openings that differ more, --set rollout.openings.temperature={temperature:.2g}, or {more}"
+    hotter = " ".join(f"--set rollout.{phase}.temperature={temperature:.2g}" for phase in phases)
+    return f"a new run with openings that differ more, {hotter}, or {more}"
 
 
 def less_noise(recipe: Recipe) -> str:
@@ -77,6 +79,19 @@ def better_on_new_problems(recipe: Recipe, best_step: int) -> str:
     """Against a reward that rises alone."""
     end = f"{_end_at(best_step)}, " if best_step else ""
     return f"a new run with {_slower(recipe)}, {end}or with more problems (data.train, data.num_problems)"
+
+
+def _chains(recipe: Recipe) -> str:
+    """Credit for whole chains, with what it needs: rounds that are sampled alike, futures of each opening's own."""
+    rollout, flags = recipe.rollout, ["--set 'training.credit=\"chain\"'"]
+    for key in ("temperature", "top_p", "top_k", "min_p"):
+        if getattr(rollout.futures, key) != getattr(rollout.openings, key):
+            flags.append(f"--set rollout.futures.{key}={getattr(rollout.openings, key)}")
+    if rollout.allocation != "fixed":
+        flags.append("--set 'rollout.allocation=\"fixed\"'")
+    if recipe.training.beta:
+        flags.append("--set training.beta=0.0")
+    return " ".join(flags)
 
 
 def _slower(recipe: Recipe) -> str:

@@ -37,7 +37,7 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
         rows=_rows(run.evaluation()),
         plots=[*_curves(marks), *(_plots(metrics) if metrics else [])],
         costs=accounting.of(run),
-        planned=metrics[-1]["planned_memory_bytes"] if metrics else {},
+        planned=metrics[-1].get("planned_memory_bytes", {}) if metrics else {},
         samples=_samples(run, metrics),
         warnings=diagnosis.diagnose(recipe, metrics, run.marks()),
     )

@@ -38,7 +38,9 @@ CHANGEABLE = (
 """Keys that may differ when a run is resumed: how long it goes on, what is measured, and what memory allows."""
 
 _FIXED = "evaluation.validation"
-"""But not what is measured along the way: its figures stand beside each other, and training leaves its problems out."""
+"""But not what is measured along the way: training leaves its problems out."""
+_FIXED_WITH_MARKS = ("evaluation.temperature", "evaluation.top_p", "evaluation.confidence")
+"""Nor, where something is, how: its figures stand beside each other."""
 
 _ROUNDING = "sums are made in another order, so what follows is equal but for rounding"
 _OTHER_LENGTH = "the learning rate from here on is that of a run of the new length"
@@ -47,7 +49,7 @@ INEXACT = {
     "training.until_tokens": _OTHER_LENGTH,
     "training.until_seconds": _OTHER_LENGTH,
     "rollout.max_width": _ROUNDING,
-    "training.micro_batch_size": f"{_ROUNDING}, and bnpo averages over the tokens of a micro-batch",
+    "training.micro_batch_size": f"{_ROUNDING}, and without Unsloth bnpo averages over the tokens of a micro-batch",
     "training.gradient_checkpointing": _ROUNDING,
     "training.logit_chunks": _ROUNDING,
 }
@@ -340,11 +342,13 @@ def check_resumable(run: RunDirectory, recipe: Recipe, tables: Tables) -> None:
     Raises:
         RunError: Keys differ that may not; all are named.
     """
+    earlier = run.resolved(tables)
+    fixed = (_FIXED, *_FIXED_WITH_MARKS) if earlier.evaluation.validation else (_FIXED,)
     different = [
-        key
-        for key in differing_keys(run.resolved(tables), recipe)
-        if key.startswith(_FIXED) or not key.startswith(CHANGEABLE)
+        key for key in differing_keys(earlier, recipe) if key.startswith(fixed) or not key.startswith(CHANGEABLE)
     ]
+    if earlier.evaluation.validation and bool(earlier.evaluation.num_samples) != bool(recipe.evaluation.num_samples):
+        different.append("evaluation.num_samples (it decides whether marks are sampled)")
     if different:
         raise RunError(
             f"{run.root}: was started with other settings of {', '.join(different)}; set them back, or start a new "

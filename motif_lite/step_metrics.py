@@ -60,7 +60,8 @@ def summarize(
     openings = [opening.turn.reply for opening in rollouts.openings]
     later = _later(rollouts.openings)
     totals = total_rewards(recipe, rewards)
-    accuracy_by_round = _accuracy_by_round(rollouts.openings)
+    num_rounds = recipe.rollout.num_rounds if recipe.rollout.strategy == "multi_round" else 1
+    accuracy_by_round = _accuracy_by_round(rollouts.openings, num_rounds)
     tokens = generated_tokens(rollouts.openings)
     updated = [each.turn.reply for each in trained] if trained else openings
     metrics: dict[str, Any] = {
@@ -69,7 +70,7 @@ def summarize(
         "rewards": {name: fmean(values) for name, values in rewards.items()},
         "accuracy": accuracy_by_round[-1],
         "accuracy_by_round": accuracy_by_round,
-        "answers_kept": round_correct(rollouts.openings, lambda *_: None)[1:],
+        "answers_kept": round_correct(rollouts.openings, lambda *_: None, num_rounds)[1:],
         "groups_without_signal": _share_without_spread(totals, recipe.rollout.num_openings),
         "grader_failures": _num_beyond_judging(rollouts),
         "broken_form": 1 - fmean(has_soft_format(reply.text) for reply in openings),
@@ -94,7 +95,7 @@ def summarize(
         metrics["rewards_by_round"] = _rewards_by_round(trained)
         metrics["groups_without_signal"] = _share_without_advantage(trained, recipe.rollout.num_openings)
     if steps_done is not None:
-        metrics["round_correct"] = round_correct(rollouts.openings, steps_done)
+        metrics["round_correct"] = round_correct(rollouts.openings, steps_done, num_rounds)
     return metrics | {key: trainer_logs[key] for key in _TRAINER_KEYS if key in trainer_logs}
 
 
@@ -160,9 +161,8 @@ def total_reward(recipe: Recipe, rewards: Mapping[str, float]) -> float:
     return sum(recipe.rewards[name] * value for name, value in rewards.items())
 
 
-def round_correct(openings: Sequence[Opening], steps_done: StepsDone) -> list[float | None]:
+def round_correct(openings: Sequence[Opening], steps_done: StepsDone, num_rounds: int) -> list[float | None]:
     """By round, the share that comes out right among those that went in right; None where none went in."""
-    num_rounds = _num_rounds(openings)
     went_in, came_out = [0.0] * num_rounds, [0.0] * num_rounds
     for opening in openings:
         for future in opening.futures:
@@ -188,13 +188,23 @@ def reward_noise(openings: Sequence[Opening], group: int) -> dict[str, float] | 
         ``{"between_openings", "sampling"}``; None where no group has enough futures, e.g. with one of each.
     """
     groups = [openings[start : start + group] for start in range(0, len(openings), group)]
-    known = [each for each in groups if len(each) > 1 and all(len(opening.evidence) > 1 for opening in each)]
+    known = [each for each in groups if _is_sampled(each) and all(map(_has_known_noise, each))]
     if not known:
         return None
     return {
         "between_openings": fmean(variance(fmean(_scores(opening)) for opening in each) for each in known),
         "sampling": fmean(map(_sampling_variance, known)),
     }
+
+
+def _is_sampled(group: Sequence[Opening]) -> bool:
+    """Whether there is sampling noise between the openings of a group at all."""
+    return len(group) > 1 and any(len(opening.evidence) > 1 for opening in group)
+
+
+def _has_known_noise(opening: Opening) -> bool:
+    """Whether its futures tell their variance, or it has ended in its first round: then there is none."""
+    return len(opening.evidence) > 1 or len(opening.futures[0].turns) == 1
 
 
 def _sampling_variance(group: Sequence[Opening]) -> float:
@@ -204,6 +214,7 @@ def _sampling_variance(group: Sequence[Opening]) -> float:
     parts = (
         variance(scores[each]) / len(scores[each]) * sharing * (size - sharing)
         for each, sharing in Counter(evidence).items()
+        if len(each) > 1
     )
     return sum(parts) / (size * (size - 1))
 
@@ -217,19 +228,14 @@ def _is_true(trajectory: Trajectory, reply: Reply, steps_done: StepsDone) -> boo
     return is_correct(problem.gold, reply.text) or steps_done(problem.question, progress(reply.text)) is not None
 
 
-def _num_rounds(openings: Sequence[Opening]) -> int:
-    """Of the longest trajectory: others may have ended early."""
-    return max(len(future.turns) for opening in openings for future in opening.futures)
-
-
-def _accuracy_by_round(openings: Sequence[Opening]) -> list[float]:
+def _accuracy_by_round(openings: Sequence[Opening], num_rounds: int) -> list[float]:
     """Trajectories that have ended keep the answer that they ended with."""
     return [
         fmean(
             fmean(is_correct(opening.problem.gold, future.turns[:end][-1].reply.text) for future in opening.futures)
             for opening in openings
         )
-        for end in range(1, _num_rounds(openings) + 1)
+        for end in range(1, num_rounds + 1)
     ]
 
 

@@ -61,7 +61,7 @@ class Trainer(GRPOTrainer):
         self._rounds = rounds
         self._run, self._keep_checkpoints, self._observer = run, keep_checkpoints, observer
         self._width = self.args.per_device_train_batch_size
-        """Openings in one piece of an update."""
+        """Rows in one piece of an update."""
         self._again = False
         """A micro-batch is being made anew: its rollouts are there already."""
 
@@ -125,6 +125,16 @@ class Trainer(GRPOTrainer):
         return super()._prepare_inputs(generation_batch)
 
     @property
+    def _is_rewritten(self) -> bool:
+        """Whether Unsloth has rewritten TRL's class, and with it the loss; its CPU backend has not."""
+        return hasattr(self.args, "unsloth_logit_chunk_multiplier")
+
+    @property
+    def _row(self) -> str:
+        """What a row of an update is called."""
+        return "opening" if self._rounds is None else "round"
+
+    @property
     def _place(self) -> int:
         """Of the current micro-batch in its step."""
         return int(self._step % self.args.steps_per_generation)
@@ -132,9 +142,9 @@ class Trainer(GRPOTrainer):
     def _share(self, piece: Any, inputs: Any) -> Any:
         """What a piece's loss counts for in its micro-batch's, as that loss is averaged."""
         match self.loss_type:
-            case "bnpo":  # over tokens
+            case "bnpo" if not self._is_rewritten:  # over the micro-batch's tokens
                 return piece["completion_mask"].sum() / inputs["completion_mask"].sum().clamp(min=1)
-            case "dapo":  # over all tokens of the step already
+            case "bnpo" | "dapo":  # over all tokens of the step already; Unsloth's trainer takes bnpo for dapo
                 return 1.0
             case _:  # over openings
                 return len(piece["completion_mask"]) / len(inputs["completion_mask"])
@@ -143,13 +153,14 @@ class Trainer(GRPOTrainer):
         """Go on with the next smaller width that divides a micro-batch."""
         rows = self.args.per_device_train_batch_size
         if self._width == 1:
+            key = "rollout.openings.max_tokens" if self._rounds is None else "rollout.futures.max_tokens"
             raise TrainingError(
-                f"out of memory in the update of a single opening; what was saved in {self._run.root} is whole, but "
-                f"the rest needs a new run with a shorter rollout.openings.max_tokens, or a smaller model"
+                f"out of memory in the update of a single {self._row}; what was saved in {self._run.root} is whole, "
+                f"but the rest needs a new run with a shorter {key}, or a smaller model"
             ) from error
         self._width = max(width for width in range(1, self._width) if rows % width == 0)
         self._observer.note(
-            f"out of memory in the update: going on with {self._width} openings at a time; "
+            f"out of memory in the update: going on with {self._width} {self._row}s at a time; "
             f"training.micro_batch_size = {self._width} would start there"
         )
         free_memory_of(error)

@@ -230,7 +230,7 @@ class _StepCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.step.meter.stop()
         self.spent = self.spent.and_step(self.step.tokens, self.step.meter.seconds)
-        stops = self.is_done or self.stop_requested()
+        stops = self.stop_requested() or self.is_done  # asked in any case: the saving that follows is then waited for
         control.should_training_stop = control.should_training_stop or stops
         control.should_save = control.should_save or stops or self.marks.is_due(self.spent)
 

@@ -5,7 +5,6 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean, variance
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -237,7 +236,7 @@ ALL_REMEDIES: list[Callable[[Recipe], str]] = [
 ]
 
 
-@pytest.mark.parametrize("name", ["tiny_cpu.toml", "motif_gsm8k.toml"])
+@pytest.mark.parametrize("name", ["tiny_cpu.toml", "motif_gsm8k.toml", "motif_chain_gsm8k.toml"])
 @pytest.mark.parametrize("remedy", ALL_REMEDIES)
 def test_every_change_that_a_remedy_names_makes_a_valid_recipe(name: str, remedy: Callable[[Recipe], str]) -> None:
     text = remedy(pipeline.check(RECIPES / name, []))
@@ -247,11 +246,14 @@ def test_every_change_that_a_remedy_names_makes_a_valid_recipe(name: str, remedy
 
 
 def test_drift_is_mended_first_of_all_by_training_every_round() -> None:
-    training = SimpleNamespace(credit="opening", learning_rate=3e-4)
-    text = remedies.steadier_later_rounds(SimpleNamespace(training=training), 7)  # type: ignore[arg-type]
-    assert text.startswith("a new run that trains every round: --set 'training.credit=\"chain\"'")
-    training.credit = "chain"
-    assert "credit" not in remedies.steadier_later_rounds(SimpleNamespace(training=training), 7)  # type: ignore[arg-type]
+    opening = pipeline.check(RECIPES / "motif_gsm8k.toml", ["training.beta=0.1"])
+    text = remedies.steadier_later_rounds(opening, 7)
+    assert text.startswith(
+        "a new run that trains every round: --set 'training.credit=\"chain\"' --set rollout.futures.temperature=1.0 "
+        "--set rollout.futures.top_p=1.0 --set training.beta=0.0; or "
+    )
+    chain = pipeline.check(RECIPES / "motif_chain_gsm8k.toml", [])
+    assert "credit" not in remedies.steadier_later_rounds(chain, 7)
 
 
 def draw(chance: random.Random, mean: float, correlation: float) -> float:

@@ -275,7 +275,10 @@ def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: st
             'training={credit="chain", micro_batch_size=5}',
             "micro_batch_size = 5 does not divide the 24 rounds of a step (problems_per_step * num_openings * 3 rounds",
         ),
-        ('training.credit="chain"', "trains all rounds at one temperature; set rollout.futures.temperature to that of"),
+        (
+            'training.credit="chain"',
+            "sampled alike; give futures what openings have, --set rollout.futures.temperature=1.0 --set rollout.f",
+        ),
         ("training.until_tokens=0", "training.until_tokens: input should be greater than or equal to 1"),
         ("training.until_seconds=inf", "training.until_seconds: input should be a finite number"),
         ('evaluation.validation={source="chain_sum", marks=3}', "evaluation.validation.marks: unknown key; did you"),
@@ -302,15 +305,20 @@ def test_a_mistake_is_explained_with_its_key(tmp_path: Path, change: str, messag
 def test_what_later_rounds_cannot_be_trained_with_is_told_with_the_way_out(
     tmp_path: Path, change: str, message: str
 ) -> None:
-    tree = ('training.credit="tree"', "rollout.futures.temperature=1.0")
+    tree = ('training.credit="tree"', "rollout.futures.temperature=1.0", "rollout.futures.top_p=1.0")
     assert message in mistakes(tmp_path, *tree, f"rollout.{change}")
+
+
+def test_later_rounds_are_not_trained_with_a_kl_penalty(tmp_path: Path) -> None:
+    told = mistakes(tmp_path, 'training={credit="chain", beta=0.01}')
+    assert "weighs rounds, and the KL penalty of TRL does not; set training.beta = 0, or set training.credit" in told
 
 
 def test_the_rounds_of_a_step_are_counted_by_who_is_trained(tmp_path: Path) -> None:
     three = ("rollout.num_openings=8", "rollout.num_futures=4", "training.problems_per_step=2")
-    counts = {}
+    counts, alike = {}, ("rollout.futures.temperature=1.0", "rollout.futures.top_p=1.0")
     for credit in ("opening", "chain", "tree"):
-        recipe = load(tmp_path, MINIMAL, *three, f'training.credit="{credit}"', "rollout.futures.temperature=1.0")
+        recipe = load(tmp_path, MINIMAL, *three, f'training.credit="{credit}"', *alike)
         counts[credit] = recipe.trained_per_step, recipe.futures_per_opening
     assert counts == {"opening": (16, 4), "chain": (48, 1), "tree": (16 * 9, 4)}
 

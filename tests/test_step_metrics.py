@@ -85,11 +85,11 @@ def test_rewards_are_added_up_with_the_recipes_weights() -> None:
 
 def test_a_single_round_has_no_futures_to_count() -> None:
     alone = Rollouts((opening(RIGHT), opening(WRONG)))
-    line = step_metrics.summarize(1, TWO, alone, {"future_accuracy": [2.0, 0.0]}, {}, {}, {}, {}, None)
+    single = changed(TWO, {"rollout.strategy": "single_round"})
+    line = step_metrics.summarize(1, single, alone, {"future_accuracy": [2.0, 0.0]}, {}, {}, {}, {}, None)
     assert line["accuracy_by_round"] == [0.5]
     assert line["mean_tokens"]["futures"] == 0
     assert line["cut_off"]["futures"] == 0.0
-    single = changed(TWO, {"rollout.strategy": "single_round"})
     assert "interval" not in next(step_metrics.lines(1, single, alone, {}))
 
 
@@ -101,7 +101,7 @@ def test_a_round_counts_as_kept_true_only_if_it_began_true() -> None:
         trajectory("lost", true[1], true[2], of=CHAIN),  # goes wrong in round 1
         trajectory(true[0], true[1], WRONG, of=CHAIN),
     ]
-    assert step_metrics.round_correct([Opening(CHAIN, paths[0].turns[0], tuple(paths))], chain_sum.steps_done) == [
+    assert step_metrics.round_correct([Opening(CHAIN, paths[0].turns[0], tuple(paths))], chain_sum.steps_done, 3) == [
         3 / 4,
         2 / 3,
         1 / 2,
@@ -113,8 +113,9 @@ def test_openings_count_alike_however_many_futures_each_has() -> None:
     line = step_metrics.summarize(
         1, TWO, Rollouts((often, once)), {"tag_count": [0.0, 0.0]}, {}, {}, {}, {}, chain_sum.steps_done
     )
-    assert (line["accuracy"], line["accuracy_by_round"]) == (0.5, [0.5, 0.5])
-    assert line["round_correct"] == pytest.approx([0.5, 1.0])
+    assert (line["accuracy"], line["accuracy_by_round"]) == (0.5, [0.5, 0.5, 0.5])
+    assert line["round_correct"][:2] == pytest.approx([0.5, 1.0])
+    assert line["round_correct"][2] is None, "there was no third round: every step has as many figures"
     assert line["futures_per_opening"] == 2.0
 
 
@@ -131,7 +132,7 @@ def test_shared_futures_count_for_the_value_and_are_written_once() -> None:
 
 def test_a_round_that_nobody_began_true_has_no_share() -> None:
     lost = opening("lost", ["lost", "lost"], of=CHAIN)
-    assert step_metrics.round_correct([lost], chain_sum.steps_done) == [0.0, None, None]
+    assert step_metrics.round_correct([lost], chain_sum.steps_done, 3) == [0.0, None, None]
 
 
 def test_replies_that_the_grader_could_not_judge_are_counted() -> None:
@@ -189,6 +190,13 @@ def test_openings_that_share_their_futures_differ_by_no_noise() -> None:
 def test_one_future_of_each_shows_no_noise() -> None:
     assert step_metrics.reward_noise([opening(WRONG, [RIGHT]), opening(WRONG, [WRONG])], 2) is None
     assert step_metrics.reward_noise([opening(WRONG), opening(RIGHT)], 2) is None
+
+
+def test_an_opening_that_has_ended_has_no_noise() -> None:
+    """Right for sure, beside one whose futures earn 2 and 0: their means 2 and 1 differ by a variance of 0.5."""
+    ended, sampled = opening(RIGHT), opening(WRONG, [RIGHT], [WRONG])
+    found = step_metrics.reward_noise([ended, sampled], 2)
+    assert found == pytest.approx({"between_openings": 0.5, "sampling": 0.5})
 
 
 def test_groups_in_which_an_opening_has_one_future_are_left_out() -> None:

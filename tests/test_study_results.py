@@ -82,7 +82,7 @@ def test_the_table_has_a_row_per_variant_and_says_what_is_allowed(finished: Plan
     assert "| k = 8 | +20.0 [-4.8, +44.8] | 0.074 | 0.074 |" in page
     assert "- base and plain: -30.0 points over 3 seeds, the same on each: no spread to judge by, no claim." in page
     assert "- k = 8 and plain cannot be told apart: +20.0 [-4.8, +44.8] points over 3 seeds" in page
-    assert "k = 8 is +6.0 [+4.8, +7.2] points from plain's end (above it, the interval excludes zero)" in page
+    assert "k = 8 is +6.0 [+4.8, +7.2] points from plain's end (above it, the interval excludes zero; p " in page
     assert "at 42 % of the tokens" in page
 
 

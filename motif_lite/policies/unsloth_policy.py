@@ -180,7 +180,7 @@ def _trainer_options(recipe: Recipe) -> dict[str, Any]:
     if not rewritten:  # Unsloth's CPU backend leaves TRL's class as it is
         return options
     options["unsloth_logit_chunk_multiplier"] = training.logit_chunks
-    if training.loss_type == "dr_grpo" and training.scale_rewards == "group":
+    if (training.credit, training.loss_type, training.scale_rewards) == ("opening", "dr_grpo", "group"):
         options["scale_rewards"] = None  # Unsloth turns "group" into none with this loss, and None into "group"
     if training.gradient_checkpointing:
         options["gradient_checkpointing_kwargs"] = {"use_reentrant": True}  # it takes nothing else

@@ -72,6 +72,8 @@ class Study(_Section):
     """The heading of its table and figures."""
     question: Text
     """What it asks, in words."""
+    caveat: Text | None = None
+    """What its table cannot answer; stands above it."""
     base: Annotated[str, Field(min_length=1, max_length=4096)]
     """The recipe that variants change, relative to the study file."""
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=1000)]

@@ -159,15 +159,15 @@ def _mistakes(plan: Plan, variant: str) -> list[str]:
     counting = [plan.final_run(variant, plan.study.seeds[0], value) for value in values]
     for run in [*plan.tuning_runs(variant), *counting]:
         try:
-            found |= dict.fromkeys(_cannot_be_measured(plan, variant, run.resolved()))
+            found |= dict.fromkeys(_cannot_be_measured(plan, run, run.resolved()))
         except MotifError as error:
             found[str(error)] = None
     return list(found)
 
 
-def _cannot_be_measured(plan: Plan, variant: str, recipe: Recipe) -> Iterator[str]:
+def _cannot_be_measured(plan: Plan, run: Run, recipe: Recipe) -> Iterator[str]:
     """Why a valid recipe does not give what the study's table needs."""
-    study, evaluation = plan.study, recipe.evaluation
+    study, evaluation, variant = plan.study, recipe.evaluation, run.variant
     if study.benchmark not in evaluation.benchmarks:
         known = ", ".join(evaluation.benchmarks) or "none"
         yield f"no benchmark {study.benchmark!r}{nearest(study.benchmark, evaluation.benchmarks)}; it has: {known}"
@@ -175,6 +175,8 @@ def _cannot_be_measured(plan: Plan, variant: str, recipe: Recipe) -> Iterator[st
         yield f"evaluation.strategies lacks {plan.strategies[variant]!r}, which the study measures; leave it out of set"
     if study.decoding == "greedy" and not evaluation.greedy:
         yield "evaluation.greedy is off, and the study measures greedy decoding; leave it out of set"
+    if run.trains and run.candidate is None and not evaluation.after:
+        yield "evaluation.after is off, and the study measures what was trained; leave it out of set"
     if study.decoding == "sampled" and not evaluation.num_samples:
         yield "evaluation.num_samples is 0, and the study measures samples; set it, or decoding = 'greedy'"
     if plan.is_tuned(variant) and evaluation.validation is None:

@@ -33,7 +33,9 @@ def results(plan: Plan) -> Json:
     variants = {variant: _variant(plan, variant, runs[variant]) for variant in study.variants}
     return {
         "study": f"{plan.path.resolve().parent.name}/{plan.path.name}",
-        **study.model_dump(include={"title", "question", "reference", "benchmark", "decoding", "confidence", "seeds"}),
+        **study.model_dump(
+            include={"title", "question", "caveat", "reference", "benchmark", "decoding", "confidence", "seeds"}
+        ),
         "num_runs_done": plan.num_runs - study_runs.num_left(plan),
         "num_runs": plan.num_runs,
         "set": study.set,
@@ -188,10 +190,11 @@ def _comparisons(plan: Plan, variants: Mapping[str, Json], runs: Mapping[str, Ma
             "same_problems": statistics.stratified_difference(pairs, study.confidence),
             "to_the_references_end": catching_up(marks, goal, study.confidence) if variants[name]["trains"] else {},
         }
-    for test in ("over_seeds", "same_problems"):
-        corrected = statistics.holm([comparison[test].get("p_value") for comparison in found.values()])
-        for comparison, p_value in zip(found.values(), corrected, strict=True):
-            comparison[test]["p_value_holm"] = p_value
+    halves = [each["to_the_references_end"]["at_half"] for each in found.values() if each["to_the_references_end"]]
+    for tests in (halves, *([each[test] for each in found.values()] for test in ("over_seeds", "same_problems"))):
+        corrected = statistics.holm([test.get("p_value") for test in tests])
+        for test, p_value in zip(tests, corrected, strict=True):
+            test["p_value_holm"] = p_value
     return found
 
 

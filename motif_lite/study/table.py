@@ -17,6 +17,7 @@ def table(found: Json) -> str:
     parts = [
         f"# {found['title']}",
         found["question"],
+        f"**Mind**: {found['caveat']}" if found.get("caveat") else "",
         _state(found),
         _measure(found),
         _accuracies(found),
@@ -54,7 +55,7 @@ def cost_table(found: Json) -> str:
 def sentences(found: Json) -> list[str]:
     """What each comparison allows to say, in words."""
     reference = _label(found, found["reference"])
-    said = [_unequal(found)] if _unequal(found) else []
+    said = [sentence for sentence in (_unequal(found), _past_its_best(found)) if sentence]
     for name, comparison in found["comparisons"].items():
         label = _label(found, name)
         said.append(_verdict(label, reference, comparison["over_seeds"], found["confidence"]))
@@ -74,6 +75,20 @@ def _unequal(found: Json) -> str:
         return ""
     ends = " to ".join(f"{count:,.0f} ({next(n for n in tokens if tokens[n] == count)})" for count in (least, most))
     return f"Budgets differ: from {ends} tokens generated in training. Final accuracies are not at equal tokens."
+
+
+def _past_its_best(found: Json) -> str:
+    """A warning where the reference ends below what it had reached: its end is then easily beaten."""
+    curve = found["variants"].get(found["reference"], {}).get("curve")
+    if not curve:
+        return ""
+    (tokens, best), end = max(curve, key=lambda mark: mark[1]), curve[-1][1]
+    if end >= best:
+        return ""
+    return (
+        f"On validation problems {_label(found, found['reference'])} ends at {100 * end:.1f} %; its mean curve was "
+        f"highest, at {100 * best:.1f} %, after {tokens:,.0f} tokens."
+    )
 
 
 def _verdict(label: str, reference: str, test: Json, confidence: float) -> str:
@@ -111,12 +126,14 @@ def _sooner(label: str, reference: str, end: Json) -> str:
         verdict = "one seed: no claim"
     elif interval is None:
         verdict = "no spread over seeds: no claim"
-    elif interval[0] > 0:
-        verdict = "above it, the interval excludes zero"
-    elif interval[1] < 0:
-        verdict = "below it, the interval excludes zero"
-    else:
+    elif interval[0] <= 0 <= interval[1]:
         verdict = "the interval contains zero"
+    else:
+        verdict = (
+            f"{'above' if interval[0] > 0 else 'below'} it, the interval excludes zero; p {_p_is(half['p_value'])}"
+        )
+        if half.get("p_value_holm") is not None:
+            verdict += f", {_p(half['p_value_holm'])} after Holm's correction"
     return (
         f"With half of {reference}'s training tokens, {label} is {_points(half)} points from {reference}'s end "
         f"({verdict}); {reached}."
