@@ -10,6 +10,7 @@ import pytest
 from motif_lite import pipeline
 from motif_lite.run_dir import RunDirectory
 from tests.fakes import RecordingObserver
+from tests.test_training import starve
 from tests.unsloth.conftest import ROOT
 
 
@@ -61,3 +62,25 @@ def test_all_rounds_are_trained_with_their_advantages_in_micro_batches_of_any_si
     assert runs[0].rollouts() == runs[1].rollouts()
     assert narrow["grad_norm"] == pytest.approx(wide["grad_norm"], rel=1e-4)
     assert narrow["grad_norm"] > 0
+
+
+@pytest.mark.parametrize("loss_type", ["bnpo", "grpo"])
+def test_an_update_out_of_memory_is_made_in_smaller_pieces_with_the_same_gradient(
+    loss_type: str, changes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unsloth averages bnpo over all tokens of a step, TRL over those of a micro-batch: pieces count for what they do."""
+    settings = [
+        *changes, "training.micro_batch_size=2", f'training.loss_type="{loss_type}"', "evaluation.before=false",
+        "evaluation.after=false",
+    ]  # fmt: skip
+    norms = []
+    for name in ("roomy", "cramped"):
+        if name == "cramped":
+            starve(monkeypatch, first_call=1, room_for=1)
+        observer = RecordingObserver()
+        pipeline.job(ROOT / "recipes" / "tiny_cpu.toml", settings, tmp_path / name).perform(observer)
+        [line] = RunDirectory(tmp_path / name).metrics()
+        norms.append(line["grad_norm"])
+    assert "out of memory in the update: going on with 1 openings at a time" in " ".join(observer.notes)
+    assert norms[1] == pytest.approx(norms[0], rel=1e-4)
+    assert norms[0] > 0
