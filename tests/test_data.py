@@ -227,3 +227,28 @@ def test_a_gold_answer_that_nothing_could_match_is_refused(tmp_path: Path, gold:
     path.write_text('{"question": "q", "answer": ' + gold + "}\n")
     with pytest.raises(DataError, match="row 1"):
         data.load(SourceSection(source=str(path)), role="test", seed=1)
+
+
+def rows_of(path: Path, number: int) -> Path:
+    path.write_text("".join(f'{{"question": "{n}+1=", "answer": "{n + 1}"}}\n' for n in range(number)))
+    return path
+
+
+def test_held_out_problems_are_left_out_before_any_are_drawn(tmp_path: Path) -> None:
+    file = str(rows_of(tmp_path / "mine.jsonl", 50))
+    held_out = data.load(SourceSection(source=file, num_problems=20), role="validation", seed=1)
+    train = data.load(SourceSection(source=file, num_problems=30), role="train", seed=1, held_out=held_out)
+    assert len(train) == 30
+    assert not {problem.question for problem in train} & {problem.question for problem in held_out}
+    with pytest.raises(DataError, match=r"all of its problems are in evaluation\.validation; lower num_problems"):
+        data.load(SourceSection(source=file), role="train", seed=1, held_out=[*held_out, *train])
+
+
+def test_problems_of_a_benchmark_are_not_measured_along_the_way(tmp_path: Path) -> None:
+    file = str(rows_of(tmp_path / "mine.jsonl", 50))
+    held_out, test = (
+        data.load(SourceSection(source=file, num_problems=20), role=role, seed=1) for role in ("validation", "test")
+    )
+    with pytest.raises(DataError, match="20 of its problems are in the benchmark mine, too; take them from other data"):
+        data.require_apart(held_out, test, benchmark="mine")
+    data.require_apart(held_out, [], benchmark="mine")

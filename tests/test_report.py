@@ -101,6 +101,18 @@ def test_accuracy_along_the_way_is_drawn_against_tokens_and_seconds_and_its_cost
     assert "<td>validation</td><td>450</td><td>15,000</td>" in text
 
 
+def test_steps_whose_trajectories_all_ended_early_have_the_shape_of_the_others(run: RunDirectory) -> None:
+    train(run, "a reply", steps=1)
+    ended = Rollouts(tuple(opening(GOOD_FORM.format("\\boxed{2}"), of=problem("q", "2")) for _ in range(2)))
+    rewards = {"future_accuracy": [2.0, 2.0], "tag_count": [0.5, 0.5]}
+    line = step_metrics.summarize(2, RECIPE, ended, rewards, {"update": 1.0}, {}, {}, {}, lambda *_: None)
+    run.append_metrics(line)
+    run.append_rollouts(step_metrics.lines(2, RECIPE, ended, rewards))
+    assert line["accuracy_by_round"] == [1.0, 1.0, 1.0]
+    assert line["round_correct"] == [1.0, None, None]
+    assert "Right answer by round" in written(run)
+
+
 def test_what_a_model_wrote_is_text_and_nothing_else(run: RunDirectory) -> None:
     train(run, HOSTILE)
     text = written(run)
