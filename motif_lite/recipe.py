@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import ErrorDetails
 
-from motif_lite.errors import RecipeError
+from motif_lite.errors import MotifError, RecipeError
 from motif_lite.types import Sampling
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -486,22 +486,13 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """A file's settings laid over those of the file that it extends."""
-    if "\0" in str(path):
-        raise RecipeError(f"{str(path)!r}: cannot be read as a text file (a null character in its name)")
-    if path.resolve() in seen:
+    if "\0" not in str(path) and path.resolve() in seen:
         chain = " -> ".join(step.name for step in (*seen, path))
         raise RecipeError(f"{path}: extends goes in a circle ({chain}); remove one of them")
     if len(seen) >= _LONGEST_CHAIN:
         raise RecipeError(f"{seen[0]}: extends leads through more than {_LONGEST_CHAIN} files; put some together")
-    try:
-        settings = tomllib.loads(_text_of(path))
-    except FileNotFoundError:
-        by = f", which {seen[-1]} extends" if seen else ""
-        raise RecipeError(f"{path}: there is no such recipe{by}; shipped ones are in recipes/") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read as a text file ({error}); save it as UTF-8") from None
-    except (ValueError, RecursionError) as error:  # also numbers of 5000 digits and arrays without end
-        raise RecipeError(f"{path}: is not valid TOML: {error}") from None
+    by = f", which {seen[-1]} extends" if seen else ""
+    settings = read_toml(path, f"recipe{by}", "recipes/", RecipeError)
     parent = settings.pop("extends", None)
     if parent is None:
         return settings
@@ -510,12 +501,28 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     return _merged(_read(path.parent / parent, (*seen, path.resolve())), settings)
 
 
-def _text_of(path: Path) -> str:
-    with path.open("rb") as file:
-        content = file.read(_LARGEST_FILE + 1)
-    if len(content) > _LARGEST_FILE:
-        raise RecipeError(f"{path}: has more than {_LARGEST_FILE:,} bytes, which is no recipe; check the path")
-    return content.decode("utf-8-sig").replace("\r\n", "\n")
+def read_toml(path: Path, kind: str, shipped: str, error: type[MotifError]) -> dict[str, Any]:
+    """The settings in a file that a user has written.
+
+    Args:
+        kind: What it should be, for messages.
+        shipped: The folder with such files that ship.
+        error: What to raise where it cannot be read.
+    """
+    if "\0" in str(path):
+        raise error(f"{str(path)!r}: cannot be read as a text file (a null character in its name)")
+    try:
+        with path.open("rb") as file:
+            content = file.read(_LARGEST_FILE + 1)
+        if len(content) > _LARGEST_FILE:
+            raise error(f"{path}: has more than {_LARGEST_FILE:,} bytes, which is no {kind}; check the path")
+        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
+    except FileNotFoundError:
+        raise error(f"{path}: there is no such {kind}; shipped ones are in {shipped}") from None
+    except (OSError, UnicodeDecodeError) as reason:
+        raise error(f"{path}: cannot be read as a text file ({reason}); save it as UTF-8") from None
+    except (ValueError, RecursionError) as reason:  # also numbers of 5000 digits and arrays without end
+        raise error(f"{path}: is not valid TOML: {reason}") from None
 
 
 def _merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:

@@ -2,24 +2,21 @@
 
 import difflib
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from motif_lite.errors import StudyError
+from motif_lite.recipe import read_toml
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 Text = Annotated[str, Field(min_length=1, max_length=4000, pattern=r"^[^\x00-\x08\x0b-\x1f]*$")]
 Value = bool | int | float | Annotated[str, Field(max_length=100)]
-
-_LARGEST_FILE = 1_000_000
-"""Bytes; so that a device or a data set that was named by mistake is not read to its end."""
 
 _BRANCH = re.compile(r"\[key\]|bool|int|float|constrained-\w+|function-\S+")
 """What pydantic puts into a key's path without it being part of the key: in a table's key, or in a choice of types."""
@@ -133,29 +130,12 @@ def read(path: Path) -> Study:
     Raises:
         StudyError: It cannot be read, or something in it is wrong; all that is, is named.
     """
-    settings = _settings(path)
+    settings = read_toml(path, "study", "studies/", StudyError)
     try:
         return Study.model_validate(settings)
     except ValidationError as error:
         lines = list(dict.fromkeys(f"  {line}" for detail in error.errors() for line in _explained(detail)))
         raise StudyError("\n".join([f"{path}: {counted(lines)} in the study", *lines])) from None
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_LARGEST_FILE + 1)
-        if len(content) > _LARGEST_FILE:
-            raise StudyError(f"{path}: has more than {_LARGEST_FILE:,} bytes, which is no study; check the path")
-        return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
-    except FileNotFoundError:
-        raise StudyError(f"{path}: there is no such study; shipped ones are in studies/") from None
-    except UnicodeDecodeError as error:
-        raise StudyError(f"{path}: cannot be read as a text file ({error}); save it as UTF-8") from None
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    except (ValueError, RecursionError) as error:  # also numbers of 5000 digits, a null in the name
-        raise StudyError(f"{path}: is not valid TOML: {error}") from None
 
 
 def _explained(detail: ErrorDetails) -> list[str]:
