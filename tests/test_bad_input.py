@@ -59,7 +59,7 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
         (MINIMAL + "[lora]\nrank = 'big'\n", "lora.rank: input should be a valid integer"),
         (MINIMAL.replace("chain_sum", "gsm9k"), "gsm9k: is neither a known data set"),
         (MINIMAL.replace("chain_sum", "rows.txt"), "rows.txt: cannot tell its kind"),
-        (MINIMAL.replace("chain_sum", "math500"), "math500: is for evaluation only"),
+        (MINIMAL.replace("chain_sum", "math500"), "math500: is for the final evaluation only"),
         (MINIMAL.replace("chain_sum", "a" * 5000), "is neither a known data set"),
         (MINIMAL + '[evaluation.benchmarks.x]\nsource = "gone.csv"\n', "gone.csv: is neither a known data set"),
         (MINIMAL + "[evaluation.benchmarks.x]\n", "evaluation.benchmarks.x.source: must be given"),

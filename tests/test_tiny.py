@@ -101,7 +101,7 @@ def test_a_warm_start_that_comes_out_too_weak_is_repeated_and_then_refused(tmp_p
 
 
 def test_a_limit_without_room_for_a_step_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"rollout\.openings\.max_tokens"):
+    with pytest.raises(ModelError, match=r"rollout\.futures\.max_tokens"):
         prepare(tmp_path, max_tokens=5)
 
 
