@@ -32,7 +32,8 @@ def metrics(step: int, reward: float = 1.25, share_done: float = 1.0) -> dict[st
     return {
         "step": step, "share_done": share_done, "reward": reward, "accuracy": 0.5, "accuracy_by_round": [0.1, 0.3, 0.5],
         "round_correct": [0.9, None, 0.8], "groups_without_signal": 0.25, "broken_form": 0.5,
-        "cut_off": {"openings": 0.1, "futures": 0.2}, "tokens": {"openings": 800, "futures": 6400}, "seconds": {"openings": 60.0, "futures": 90.5, "update": 30.0},
+        "cut_off": {"openings": 0.1, "futures": 0.2}, "tokens": {"openings": 800, "futures": 6400},
+        "seconds": {"openings": 60.0, "futures": 90.5, "update": 30.0},
         "peak_memory_bytes": {"openings": 3 * 2**30, "update": 5 * 2**30},
         "planned_memory_bytes": {"openings": 4 * 2**30, "futures": 2**30, "update": 6 * 2**30},
     }  # fmt: skip
