@@ -44,6 +44,9 @@ class Trainer(GRPOTrainer):
         options: For TRL.
     """
 
+    current_gradient_accumulation_steps: int
+    """Set by transformers; row-averaged losses are divided by it."""
+
     def __init__(
         self,
         run: RunDirectory,
@@ -110,12 +113,18 @@ class Trainer(GRPOTrainer):
     ) -> torch.Tensor:
         """The loss of a micro-batch. Of several pieces all but the last have been propagated back already."""
         pieces = split_tensor_dict(inputs, len(inputs["completion_ids"]) // self._width)
-        earlier = 0.0
-        for number, piece in enumerate(pieces, start=1):
-            loss = super().compute_loss(model, piece, return_outputs, num_items_in_batch) * self._share(piece, inputs)
-            if number < len(pieces):
-                self.accelerator.backward(loss)
-                earlier += loss.detach()
+        earlier, whole = 0.0, self.current_gradient_accumulation_steps
+        if self.loss_type in ("grpo", "dr_grpo"):  # averages over rows: each piece is one of so many equal ones
+            self.current_gradient_accumulation_steps = whole * len(pieces)  # Unsloth's gradient heeds no other factor
+        try:
+            for number, piece in enumerate(pieces, start=1):
+                loss = super().compute_loss(model, piece, return_outputs, num_items_in_batch)
+                loss = loss * self._share(piece, inputs)
+                if number < len(pieces):
+                    self.accelerator.backward(loss)
+                    earlier += loss.detach()
+        finally:
+            self.current_gradient_accumulation_steps = whole
         total: torch.Tensor = loss + earlier
         return total
 
@@ -140,14 +149,13 @@ class Trainer(GRPOTrainer):
         return int(self._step % self.args.steps_per_generation)
 
     def _share(self, piece: Any, inputs: Any) -> Any:
-        """What a piece's loss counts for in its micro-batch's, as that loss is averaged."""
-        match self.loss_type:
-            case "bnpo" if not self._is_rewritten:  # over the micro-batch's tokens
-                return piece["completion_mask"].sum() / inputs["completion_mask"].sum().clamp(min=1)
-            case "bnpo" | "dapo":  # over all tokens of the step already; Unsloth's trainer takes bnpo for dapo
-                return 1.0
-            case _:  # over openings
-                return len(piece["completion_mask"]) / len(inputs["completion_mask"])
+        """What a piece counts for that averages over its own tokens; the other losses know more than their piece.
+
+        TRL's bnpo does so. Unsloth's averages over all tokens of the step, as dapo does.
+        """
+        if self.loss_type == "bnpo" and not self._is_rewritten:
+            return piece["completion_mask"].sum() / inputs["completion_mask"].sum().clamp(min=1)
+        return 1.0
 
     def _narrow(self, error: RuntimeError) -> None:
         """Go on with the next smaller width that divides a micro-batch."""
