@@ -296,7 +296,7 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     for mark in (marks[:1] + marks[-1:]) if len(marks) > 1 else []:
         print_text(console, mark_line(mark))
     console.print(cost_table(accounting.of(run)))
-    for finding in diagnosis.diagnose(recipe, run.metrics(), run.marks()):
+    for finding in diagnosis.diagnose(recipe, run.metrics(), marks):
         print_text(console, str(finding))
     lines = [("report", run.report), ("rollouts", run.root / "rollouts.jsonl"), ("adapter", run.adapter)]
     for name, path in lines:

@@ -168,6 +168,15 @@ the openings of a step are one call of TRL in any case: problems_per_step * num_
     futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)
     """Sampling of later rounds in training."""
 
+    @property
+    def flags_for_sampling_alike(self) -> list[str]:
+        """The ``--set`` changes that give futures what openings have, wherever tokens are drawn in another way."""
+        return [
+            f"--set rollout.futures.{key}={getattr(self.openings, key)}"
+            for key in ("temperature", "top_p", "top_k", "min_p")
+            if getattr(self.openings, key) != getattr(self.futures, key)
+        ]
+
 
 class TrainingSection(_Section):
     """GRPO, as TRL's GRPOTrainer performs it."""
@@ -373,13 +382,7 @@ class Recipe(_Section):
             broken.append(
                 f'{credit} trains futures, so openings cannot share them; set rollout.allocation = "fixed", {remedy}'
             )
-        unlike = {
-            key: getattr(rollout.openings, key)
-            for key in ("temperature", "top_p", "top_k", "min_p")
-            if getattr(rollout.openings, key) != getattr(rollout.futures, key)
-        }
-        if unlike:
-            flags = " ".join(f"--set rollout.futures.{key}={value}" for key, value in unlike.items())
+        if flags := " ".join(rollout.flags_for_sampling_alike):
             broken.append(
                 f"{credit} trains all rounds with one loss, so they have to be sampled alike; give futures what "
                 f"openings have, {flags}, {remedy}"

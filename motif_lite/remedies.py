@@ -83,11 +83,8 @@ def better_on_new_problems(recipe: Recipe, best_step: int) -> str:
 
 def _chains(recipe: Recipe) -> str:
     """Credit for whole chains, with what it needs: rounds that are sampled alike, futures of each opening's own."""
-    rollout, flags = recipe.rollout, ["--set 'training.credit=\"chain\"'"]
-    for key in ("temperature", "top_p", "top_k", "min_p"):
-        if getattr(rollout.futures, key) != getattr(rollout.openings, key):
-            flags.append(f"--set rollout.futures.{key}={getattr(rollout.openings, key)}")
-    if rollout.allocation != "fixed":
+    flags = ["--set 'training.credit=\"chain\"'", *recipe.rollout.flags_for_sampling_alike]
+    if recipe.rollout.allocation != "fixed":
         flags.append("--set 'rollout.allocation=\"fixed\"'")
     if recipe.training.beta:
         flags.append("--set training.beta=0.0")

@@ -39,7 +39,7 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
         costs=accounting.of(run),
         planned=metrics[-1].get("planned_memory_bytes", {}) if metrics else {},
         samples=_samples(run, metrics),
-        warnings=diagnosis.diagnose(recipe, metrics, run.marks()),
+        warnings=diagnosis.diagnose(recipe, metrics, marks),
     )
     run.write_report(page)
 

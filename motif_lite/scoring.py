@@ -201,8 +201,7 @@ def score(recipe: Recipe, policy: Policy, written: Sequence[Written], num_future
     )
     observer.phase("grading", f"{len(openings)} openings")
     scored = tuple(_scored(recipe, *pair) for pair in zip(written, rollouts.openings, strict=True))
-    later = [turn for each in rollouts.openings for future in each.futures for turn in future.turns[1:]]
-    num_tokens = sum(turn.reply.num_tokens for turn in later)
+    num_tokens = step_metrics.generated_tokens(rollouts.openings)["futures"]
     return Scores(scored, num_futures, num_tokens, time.monotonic() - started)
 
 

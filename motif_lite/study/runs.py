@@ -122,7 +122,7 @@ def candidates(plan: Plan, variant: str) -> list[tuple[Value, float]]:
 
 def validation(run: Run) -> list[dict[str, Any]]:
     """The marks along a run, by step; a mark that was measured twice counts as it was the last time."""
-    lines = RunDirectory(run.root).read_graded(run.root / "validation.jsonl")
+    lines = RunDirectory(run.root).marks()
     return [line for _, line in sorted({line["step"]: line for line in lines}.items())]
 
 
