@@ -25,7 +25,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from motif_lite import allocation  # noqa: E402  # the line above finds it
+from motif_lite.rollout import allocation  # noqa: E402
 
 RECIPE = ROOT / "recipes" / "tiny_cpu.toml"
 RECORDING = ROOT / "docs" / "adaptive-futures.json.gz"
@@ -61,20 +61,22 @@ Tried = tuple[Array, Array]
 
 def record() -> dict[str, Any]:
     """Train the tiny policy, and roll every stage of it out in full."""
-    from motif_lite import pipeline, policies, tiny
+    from motif_lite.jobs import checking
     from motif_lite.paths import cache_folder
+    from motif_lite.policies import backends
+    from motif_lite.tasks import tiny_model
 
-    recipe = pipeline.check(RECIPE, [])
+    recipe = checking.check(RECIPE, [])
     with tempfile.TemporaryDirectory() as folder:
         checkpoints = _trained(Path(folder) / "run")
-        model = tiny.prepare(
+        model = tiny_model.prepare(
             seed=recipe.seed,
             num_rounds=recipe.rollout.num_rounds,
             max_tokens=recipe.rollout.openings.max_tokens,
             cache_folder=cache_folder(),
             on_progress=lambda done, total: None,
         )
-        policy = policies.backend(recipe.model.backend).load(recipe, str(model))
+        policy = backends.backend(recipe.model.backend).load(recipe, str(model))
         stages = {}
         for name, (steps, changes) in STAGES.items():
             print(f"{name} ...", file=sys.stderr, flush=True)
@@ -98,9 +100,10 @@ def _trained(run: Path) -> Path:
 
 def _rolled_out(recipe: Any, policy: Any, name: str, changes: dict[str, float]) -> list[list[dict[str, Any]]]:
     """By group and opening: which progress it passes on, and its futures' scores and tokens."""
-    from motif_lite import chain_sum
-    from motif_lite.rollout import STRATEGIES, derive_seed
-    from motif_lite.types import Turn
+    from motif_lite.nouns import Turn
+    from motif_lite.rollout.rollouts import derive_seed
+    from motif_lite.rollout.strategies import STRATEGIES
+    from motif_lite.tasks import chain_sum
 
     strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
     problems = chain_sum.problems(NUM_PROBLEMS, seed=recipe.seed, split="adaptive futures")
@@ -116,7 +119,7 @@ def _rolled_out(recipe: Any, policy: Any, name: str, changes: dict[str, float]) 
 
 
 def _group(openings: Sequence[Any]) -> list[dict[str, Any]]:
-    from motif_lite.rewards import answer_score
+    from motif_lite.rollout.rewards import answer_score
 
     second = [opening.futures[0].turns[1].prompt for opening in openings]
     return [

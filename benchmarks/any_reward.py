@@ -13,8 +13,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from motif_lite.rewards import REWARDS
-from motif_lite.types import Opening
+from motif_lite.nouns import Opening
+from motif_lite.rollout.rewards import REWARDS
 
 
 def any_text(opening: Opening) -> float:
@@ -34,7 +34,7 @@ def registered() -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    import run
+    from motif_lite import cli
 
     with registered():
-        run.app()
+        cli.app()

@@ -17,10 +17,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motif_lite import pipeline, planning, policies, sealing, shapes
-from motif_lite import recipe as recipes
-from motif_lite.planning import Plan
-from motif_lite.run_dir import RunDirectory, holds_run
+from motif_lite.jobs import checking
+from motif_lite.planning import hardware, planner, shapes
+from motif_lite.planning.planner import Plan
+from motif_lite.policies import backends
+from motif_lite.recipe import loading
+from motif_lite.runs import sealing
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.folders import holds_run
 
 if TYPE_CHECKING:
     from motif_lite.policies.local import LocalPolicy
@@ -199,12 +203,12 @@ class Bench:
     @cached_property
     def loaded(self) -> Loaded:
         """The policy, loaded once, as run.py loads it and within the same limit."""
-        recipe = recipes.load(RECIPE, self.changes(), pipeline.TABLES)
-        backend = policies.backend(recipe.model.backend)  # before metering: Unsloth goes first
-        from motif_lite import metering
+        recipe = loading.load(RECIPE, self.changes(), checking.TABLES)
+        backend = backends.backend(recipe.model.backend)  # before metering: Unsloth goes first
+        from motif_lite.planning import metering
 
-        machine = planning.machine_for(recipe, metering.gpu(), supposing=False)
-        plan = planning.make(recipe, shapes.of(recipe.model.name), machine)
+        machine = hardware.machine_for(recipe, metering.gpu(), supposing=False)
+        plan = planner.make(recipe, shapes.of(recipe.model.name), machine)
         metering.keep_within(machine)
         meter = metering.PhaseMeter(self.settings.device)
         meter.start("load")

@@ -14,11 +14,12 @@ import torch
 from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList
 
 from benchmarks import random_model
-from motif_lite import pipeline, policies
+from motif_lite.jobs import checking
+from motif_lite.nouns import Sampling
+from motif_lite.planning.shapes import ModelShape
+from motif_lite.policies import backends
+from motif_lite.policies.engine.sampler import Request
 from motif_lite.policies.local import LocalPolicy, generation_mode
-from motif_lite.policies.sampler import Request
-from motif_lite.shapes import ModelShape
-from motif_lite.types import Sampling
 
 ROOT = Path(__file__).resolve().parents[1]
 RANK = 16
@@ -113,11 +114,11 @@ def load(shape: ModelShape, folder: Path) -> LocalPolicy:
     """The transformers policy on a random model of this shape, as a run would load it, its adapter not zero."""
     random_model.write(folder, shape)
     changes = ('model.backend="transformers"', 'model.device="cpu"', "model.load_in_4bit=false")
-    recipe = pipeline.check(
+    recipe = checking.check(
         ROOT / "recipes" / "motif_gsm8k.toml",
         [*changes, f"lora.rank={RANK}", 'training.optimizer="adamw_torch"', "rollout.max_width=64"],
     )
-    policy = policies.backend("transformers").load(recipe, str(folder))
+    policy = backends.backend("transformers").load(recipe, str(folder))
     assert isinstance(policy, LocalPolicy)
     assert policy.engine is not None
     generator = torch.Generator().manual_seed(1)

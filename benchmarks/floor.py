@@ -21,7 +21,7 @@ from math import ceil
 
 import torch
 
-from motif_lite.shapes import ModelShape
+from motif_lite.planning.shapes import ModelShape
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ from rich.table import Table
 from benchmarks import any_reward
 from benchmarks.bench import ROOT, Bench, Settings, stay_offline
 from benchmarks.rows import ROWS, Finding, NotApplicable
-from motif_lite import planning
+from motif_lite.planning import hardware
 
 PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "datasets", "bitsandbytes", "unsloth", "unsloth_zoo",
             "xformers", "triton")  # fmt: skip
@@ -125,7 +125,7 @@ def _results_so_far(path: Path, settings: Settings) -> Results:
 
 def _require_device(device: str) -> None:
     """Say at once that there is no GPU: the model alone takes minutes to write without one."""
-    if device == "cuda" and planning.gpu_by_driver() is None and not list(Path("/dev").glob("nvidia*")):
+    if device == "cuda" and hardware.gpu_by_driver() is None and not list(Path("/dev").glob("nvidia*")):
         _refuse("there is no NVIDIA GPU here; --device cpu --size tiny runs the same code without one")
 
 

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from benchmarks import random_model  # noqa: E402  # the line above finds it
-from motif_lite.shapes import ModelShape  # noqa: E402
+from motif_lite.planning.shapes import ModelShape  # noqa: E402
 
 _COMMON = (
     'model.backend="transformers"', "model.max_seq_length=400", 'data.train="chain_sum"', "data.num_problems=8",
@@ -127,11 +127,12 @@ def _num_padding(model: Path, prompt_tokens: int) -> int:
     """Letters that a system prompt needs so that the longest question's prompt has so many tokens."""
     from transformers import AutoTokenizer
 
-    from motif_lite import data, prompts
-    from motif_lite.recipe import SourceSection
+    from motif_lite.recipe.schema import SourceSection
+    from motif_lite.rollout import prompts
+    from motif_lite.tasks import sources
 
     tokenizer = AutoTokenizer.from_pretrained(model)
-    problems = data.load(SourceSection(source="chain_sum", num_problems=8), role="train", seed=3407)
+    problems = sources.load(SourceSection(source="chain_sum", num_problems=8), role="train", seed=3407)
     texts = [
         tokenizer.apply_chat_template(
             prompts.conversation("x", problem.question), tokenize=False, add_generation_prompt=True

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import torch
 
-from motif_lite.policies import sampler
+from motif_lite.nouns import Sampling
+from motif_lite.policies.engine import sampler
 from motif_lite.policies.local import LocalPolicy
-from motif_lite.types import Sampling
 
 
 @dataclass(frozen=True, slots=True)

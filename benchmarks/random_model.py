@@ -16,8 +16,8 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # run as a script from anywhere, without installation
 
-from motif_lite import tiny
-from motif_lite.shapes import KNOWN, TINY, ModelShape
+from motif_lite.planning.shapes import KNOWN, TINY, ModelShape
+from motif_lite.tasks import tiny_model
 
 SHAPES: dict[str, ModelShape] = {"tiny": TINY} | {name.split("-")[1]: shape for name, shape in KNOWN.items()}
 """``tiny``, and Qwen2.5's sizes: ``0.5b``, ``1.5b``, ``3b``, ``7b``."""
@@ -58,7 +58,7 @@ def write(folder: Path, shape: ModelShape, tokenizer: Path | None = None, *, see
         dtype="bfloat16",
     )
     if tokenizer is None:
-        own = tiny.make_tokenizer(3)
+        own = tiny_model.make_tokenizer(3)
         own.save_pretrained(folder)
         config.eos_token_id, config.pad_token_id = own.eos_token_id, own.pad_token_id
     else:

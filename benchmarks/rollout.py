@@ -51,8 +51,8 @@ from transformers.utils import logging as transformers_logging  # noqa: E402
 from benchmarks import contenders  # noqa: E402
 from benchmarks.contenders import FUTURES, OPENINGS, Case  # noqa: E402
 from benchmarks.floor import Floor, bytes_per_second, floor, operations_per_second  # noqa: E402
+from motif_lite.planning.shapes import ModelShape  # noqa: E402
 from motif_lite.policies.local import LocalPolicy  # noqa: E402
-from motif_lite.shapes import ModelShape  # noqa: E402
 
 SIZES = {
     "1M": ModelShape(4, 128, 384, num_heads=4, attention_dim=128, kv_dim=64, vocab_size=2048),

@@ -13,18 +13,22 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.bench import Bench, Loaded
-from motif_lite import data, pipeline, prompts
-from motif_lite.memory import GIB
-from motif_lite.recipe import Recipe, changed
-from motif_lite.rollout import STRATEGIES, OnRound, Rollouts, Strategy
-from motif_lite.run_dir import RunDirectory
-from motif_lite.types import Conversation, Opening, Problem, Sampling, Turn
+from motif_lite.jobs import checking
+from motif_lite.nouns import Conversation, Opening, Problem, Sampling, Turn
+from motif_lite.planning.machine import GIB
+from motif_lite.recipe.keys import changed
+from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout import prompts
+from motif_lite.rollout.rollouts import OnRound, Rollouts
+from motif_lite.rollout.strategies import STRATEGIES, Strategy
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.tasks import sources
 
 if TYPE_CHECKING:
     import torch
 
-    from motif_lite.policies import Policy
     from motif_lite.policies.local import LocalPolicy
+    from motif_lite.policies.protocol import Policy
 
 NUM_STEPS = 3
 _SHORT = 256
@@ -74,7 +78,7 @@ def three_steps(bench: Bench) -> RunDirectory:
 def it_runs(bench: Bench) -> Finding:
     """Three whole steps on the command line, each with all its replies and a gradient."""
     run = three_steps(bench)
-    recipe, metrics, rollouts = run.resolved(pipeline.TABLES), run.metrics(), run.rollouts()
+    recipe, metrics, rollouts = run.resolved(checking.TABLES), run.metrics(), run.rollouts()
     rollout = recipe.rollout
     expected = (rollout.num_openings, rollout.num_futures, rollout.num_rounds - 1)
     whole = [_extent([line for line in rollouts if line["step"] == step]) for step in range(1, NUM_STEPS + 1)]
@@ -168,7 +172,7 @@ def batching(bench: Bench) -> Finding:
     """The futures of the first step once more: all together, and some of them one at a time, in turns."""
     run, policy = three_steps(bench), bench.loaded.policy
     rounds = _futures_prompts(run)
-    sampling = run.resolved(pipeline.TABLES).rollout.futures
+    sampling = run.resolved(checking.TABLES).rollout.futures
     sampling = sampling.model_copy(update={"max_tokens": min(sampling.max_tokens, _SHORT)})
     policy.generate(rounds[0][:1], sampling.model_copy(update={"max_tokens": 4}), seeds=[0])  # kernels are compiled
     together: list[list[float]] = [[] for _ in rounds]
@@ -422,8 +426,8 @@ def lora_is_live(bench: Bench) -> Finding:
 
 
 def _train_and_look(bench: Bench, loaded: Loaded) -> _LookingStrategy:
-    from motif_lite import training
-    from motif_lite.evaluation import Marks
+    from motif_lite.evaluation.validation import Validation
+    from motif_lite.training import grpo
 
     recipe = _two_short_steps(loaded.plan.recipe, bench.settings.futures)
     strategy = _LookingStrategy(STRATEGIES["multi_round"](recipe.rollout), recipe.rollout.futures.max_tokens)
@@ -431,15 +435,15 @@ def _train_and_look(bench: Bench, loaded: Loaded) -> _LookingStrategy:
     shutil.rmtree(run.root, ignore_errors=True)
     run.root.mkdir(parents=True)
     silence = _Silence()
-    training.train(
+    grpo.train(
         recipe,
         loaded.policy,
         strategy,
-        data.load(recipe.data.as_source(), role="train", seed=recipe.seed)[:64],
+        sources.load(recipe.data.as_source(), role="train", seed=recipe.seed)[:64],
         run,
         silence,
         planned=loaded.plan.estimate,
-        marks=Marks(recipe, loaded.policy, [], run, silence),
+        marks=Validation(recipe, loaded.policy, [], run, silence),
         steps_done=None,
         stop_requested=lambda: False,
     )

@@ -14,14 +14,14 @@ from pydantic import BaseModel  # noqa: E402
 from pydantic.fields import FieldInfo  # noqa: E402
 from pydantic_core import PydanticUndefined  # noqa: E402
 
-from motif_lite.recipe import key_paths  # noqa: E402
+from motif_lite.recipe.keys import key_paths  # noqa: E402
 
 HEAD = """\
 # The recipe, key by key
 
 A recipe is a TOML file. `extends = "other.toml"` begins with another recipe, relative to the file;
 `--set key.path=value` changes one key on the command line. This page is made from the docstrings in
-`motif_lite/recipe.py` by `python docs/generate_recipe_md.py`.
+`motif_lite/recipe/schema.py` by `python docs/generate_recipe_md.py`.
 """
 
 

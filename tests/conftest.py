@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from motif_lite import pipeline
-from motif_lite.recipe import Recipe
-from motif_lite.shapes import TINY, ModelShape
+from motif_lite.jobs import checking
+from motif_lite.planning.shapes import TINY, ModelShape
+from motif_lite.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,9 +29,9 @@ def write_random_qwen(folder: Path, shape: ModelShape) -> Path:
     from transformers import Qwen2ForCausalLM
 
     from benchmarks.random_model import config_of
-    from motif_lite import tiny
+    from motif_lite.tasks import tiny_model
 
-    tokenizer = tiny.make_tokenizer(3)
+    tokenizer = tiny_model.make_tokenizer(3)
     torch.manual_seed(0)
     ends = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
     model = Qwen2ForCausalLM(config_of(shape, initializer_range=0.3, max_position_embeddings=512, **ends))
@@ -62,11 +62,11 @@ def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_folder() -> Path:
     """The warm-started tiny model of recipes/tiny_cpu.toml; built once, then cached."""
-    from motif_lite import tiny
     from motif_lite.paths import cache_folder
+    from motif_lite.tasks import tiny_model
 
-    recipe = pipeline.check(ROOT / "recipes" / "tiny_cpu.toml", [])
-    return tiny.prepare(
+    recipe = checking.check(ROOT / "recipes" / "tiny_cpu.toml", [])
+    return tiny_model.prepare(
         seed=recipe.seed,
         num_rounds=recipe.rollout.num_rounds,
         max_tokens=recipe.rollout.openings.max_tokens,
@@ -89,6 +89,6 @@ def tiny_recipe() -> Callable[..., Recipe]:
             "data.num_problems=32",
             "evaluation.benchmarks.chain_sum.num_problems=8",
         ]
-        return pipeline.check(ROOT / "recipes" / "tiny_cpu.toml", [*small, *changes])
+        return checking.check(ROOT / "recipes" / "tiny_cpu.toml", [*small, *changes])
 
     return make

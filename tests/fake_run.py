@@ -11,8 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from motif_lite import pipeline
-from motif_lite.run_dir import RunDirectory, holds_run
+from motif_lite.jobs import checking
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.folders import holds_run
 
 words = sys.argv[1:]
 told = json.loads(os.environ["MOTIF_FAKE_RUN"])
@@ -27,7 +28,7 @@ run = RunDirectory(root)
 with run.locked():
     trains = "--evaluate-only" not in words
     if not holds_run(root):
-        recipe = pipeline.check(Path(words[words.index("--recipe") + 1]), changes)
+        recipe = checking.check(Path(words[words.index("--recipe") + 1]), changes)
         run = RunDirectory.create(root, recipe, "", trains=trains)
     print("begun", flush=True)
     if told.get("waits", "nothing") in str(root):

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from motif_lite.policies import Policy
-from motif_lite.types import Conversation, OnProgress, Opening, Problem, Reply, Sampling, Trajectory, Turn
+from motif_lite.nouns import Conversation, OnProgress, Opening, Problem, Reply, Sampling, Trajectory, Turn
+from motif_lite.policies.protocol import Policy
 
 Script = Callable[[str, Sampling], str]
 """What to write, given the rendered prompt and the sampling settings."""

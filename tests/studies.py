@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from motif_lite.run_dir import RunDirectory
+from motif_lite.runs.directory import RunDirectory
 from motif_lite.study.file import Study
-from motif_lite.study.plan import Plan, Run
+from motif_lite.study.plan import Run, StudyPlan
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "recipes" / "tiny_cpu.toml"
@@ -23,15 +23,15 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def plan(folder: Path, **changes: Any) -> Plan:
+def plan(folder: Path, **changes: Any) -> StudyPlan:
     """A plan without the checks of `study_plan.load`, so that tests need not name keys that they have no use for."""
     study = Study.model_validate(SETTINGS | changes)
     strategies = {name: variant.strategy or "multi_round" for name, variant in study.variants.items()}
-    return Plan(study, folder / "test.toml", folder / "test", strategies)
+    return StudyPlan(study, folder / "test.toml", folder / "test", strategies)
 
 
 def pretend(
-    plan: Plan,
+    plan: StudyPlan,
     run: Run,
     correct: Sequence[bool] = (True, False),
     marks: Sequence[tuple[int, float]] = (),
@@ -58,7 +58,7 @@ def pretend(
     return directory
 
 
-def _measured(plan: Plan, run: Run, directory: RunDirectory, correct: Sequence[bool]) -> None:
+def _measured(plan: StudyPlan, run: Run, directory: RunDirectory, correct: Sequence[bool]) -> None:
     when, strategy = "after" if run.trains else "before", plan.strategies[run.variant]
     graded = [
         {"problem": f"{run.seed}/{number}", "question": "a1=", "correct": right, "tokens": 30}

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from motif_lite import accounting
+from motif_lite.runs import accounting
 
 STEP: dict[str, Any] = {
     "prompts": {"openings": 8, "futures": 32}, "tokens": {"openings": 80, "futures": 640}, "trained_tokens": 80,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motif_lite.allocation import adaptive
+from motif_lite.rollout.allocation import adaptive
 
 GROUPS = st.lists(st.sampled_from("abcd"), min_size=2, max_size=16)
 

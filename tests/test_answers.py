@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif_lite.answers import equivalent, is_beyond_judging, is_correct, last_boxed
+from motif_lite.grading.answers import equivalent, is_beyond_judging, is_correct, last_boxed
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 GOLD_FILES = ("gsm8k/train.jsonl", "gsm8k/test.jsonl", "math500/test.jsonl", "aime24/test.jsonl")

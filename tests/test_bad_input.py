@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from motif_lite import pipeline
 from motif_lite.errors import MotifError
-from motif_lite.run_dir import RunDirectory
+from motif_lite.jobs import checking, train_job
+from motif_lite.runs.directory import RunDirectory
 from tests.fakes import RecordingObserver
 
 ROOT = Path(__file__).parents[1]
@@ -113,7 +113,7 @@ def test_a_command_line_that_cannot_be_followed_is_refused_in_one_message(
         (tmp_path / folder).mkdir()
         (tmp_path / folder / ("resolved.json" if content else "file")).write_bytes(content or b"")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
-    RunDirectory.create(tmp_path / "run", pipeline.check(TINY, []), TINY.read_text())
+    RunDirectory.create(tmp_path / "run", checking.check(TINY, []), TINY.read_text())
     assert message in refused(command(*arguments, cwd=tmp_path)).replace("\n", "")
 
 
@@ -135,7 +135,7 @@ def attempt(tmp_path: Path, model: Path | str, *changes: str, resume: bool = Fal
     """The message of a run that must fail with an error of ours, on one line."""
     settings = [f"model.name={json.dumps(str(model))}", "training.max_steps=1", "evaluation.before=false", *changes]
     with pytest.raises(MotifError) as caught:
-        job = pipeline.job(TINY, settings, tmp_path / "run", resume=resume, evaluate_only=evaluate_only)
+        job = train_job.job(TINY, settings, tmp_path / "run", resume=resume, evaluate_only=evaluate_only)
         job.perform(RecordingObserver())
     told = str(caught.value)
     assert "\n" not in told
@@ -222,17 +222,17 @@ def test_a_wish_for_cuda_where_there_is_none_is_refused(tmp_path: Path, qwen_fol
 
 @pytest.mark.parametrize("adapter", ["empty", "damaged", "of another rank"])
 def test_an_adapter_that_does_not_fit_is_named(tmp_path: Path, qwen_folder: Path, adapter: str) -> None:
-    from motif_lite import policies
+    from motif_lite.policies import backends
 
     changes = [f"model.name={json.dumps(str(qwen_folder))}", "training.max_steps=1", "evaluation.before=false"]
-    recipe = pipeline.check(TINY, changes)
+    recipe = checking.check(TINY, changes)
     run = RunDirectory.create(tmp_path / "run", recipe, TINY.read_text())
     run.adapter.mkdir()
     if adapter == "damaged":
         (run.adapter / "adapter_model.safetensors").write_bytes(b"\0" * 100)
     if adapter == "of another rank":
-        other = pipeline.check(TINY, [*changes, "lora.rank=2"])
-        policies.backend("transformers").load(other, str(qwen_folder)).save_adapter(run.adapter)
+        other = checking.check(TINY, [*changes, "lora.rank=2"])
+        backends.backend("transformers").load(other, str(qwen_folder)).save_adapter(run.adapter)
     told = attempt(tmp_path, qwen_folder, evaluate_only=True)
     assert told.startswith(str(run.adapter / "adapter_model.safetensors"))
 
@@ -240,6 +240,6 @@ def test_an_adapter_that_does_not_fit_is_named(tmp_path: Path, qwen_folder: Path
 @pytest.mark.parametrize(("name", "how"), [("metrics.jsonl", "resume"), ("evaluation.json", "evaluate_only")])
 def test_a_damaged_file_of_a_run_is_named(tmp_path: Path, qwen_folder: Path, name: str, how: str) -> None:
     changes = [f"model.name={json.dumps(str(qwen_folder))}", "training.max_steps=1", "evaluation.before=false"]
-    run = RunDirectory.create(tmp_path / "run", pipeline.check(TINY, changes), TINY.read_text())
+    run = RunDirectory.create(tmp_path / "run", checking.check(TINY, changes), TINY.read_text())
     (run.root / name).write_text("{damaged\n")
     assert name in attempt(tmp_path, qwen_folder, **{how: True})

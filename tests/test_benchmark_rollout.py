@@ -9,7 +9,7 @@ import pytest
 from benchmarks import rollout
 from benchmarks.contenders import Case, rate_for
 from benchmarks.floor import floor
-from motif_lite.shapes import ModelShape
+from motif_lite.planning.shapes import ModelShape
 
 SMALL = ModelShape(2, 32, 64, num_heads=4, attention_dim=32, kv_dim=16, vocab_size=512)
 CASES = [

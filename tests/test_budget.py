@@ -3,8 +3,8 @@
 import pytest
 from transformers import get_scheduler
 
-from motif_lite.budget import Spent, learning_rate_factor, share_done, spent
-from motif_lite.recipe import TrainingSection
+from motif_lite.recipe.schema import TrainingSection
+from motif_lite.runs.budget import Spent, learning_rate_factor, share_done, spent
 
 LINE = {"tokens": {"openings": 100, "futures": 300}, "seconds": {"openings": 1.0, "update": 2.0}}
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motif_lite import chain_sum, replies
-from motif_lite.answers import is_correct
+from motif_lite.grading.answers import is_correct
+from motif_lite.rollout import reply_format
+from motif_lite.tasks import chain_sum
 
 CHAINS = st.lists(st.integers(0, 9), min_size=1, max_size=26)
 
@@ -47,11 +48,11 @@ def test_a_perfect_round_has_the_strict_form_and_true_progress(digits: list[int]
     stop = data.draw(st.integers(1, len(digits)))
     start = data.draw(st.integers(0, stop - 1))
     text = chain_sum.reply(digits, start, stop)
-    assert replies.has_strict_format(text)
+    assert reply_format.has_strict_format(text)
     if stop == len(digits):
         assert is_correct(str(sum(digits) % 10), text)
     else:
-        assert chain_sum.steps_done(chain_sum.question(digits), replies.progress(text)) == stop
+        assert chain_sum.steps_done(chain_sum.question(digits), reply_format.progress(text)) == stop
 
 
 def test_the_lines_of_a_round_are_label_digit_and_running_sum() -> None:

@@ -10,21 +10,14 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 from rich.console import Console
 
-from motif_lite import pipeline
-from motif_lite.console import (
-    RunConsole,
-    duration,
-    excerpt,
-    print_closing,
-    printable,
-    recipe_toml,
-    result_table,
-    sparkline,
-)
-from motif_lite.run_dir import RunDirectory
+from motif_lite.jobs import checking
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.views.formats import duration, excerpt, printable, recipe_toml, sparkline
+from motif_lite.views.live import RunConsole
+from motif_lite.views.tables import print_closing, result_table
 from tests.fakes import opening, problem
 
-RECIPE = pipeline.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", [])
+RECIPE = checking.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", [])
 HOSTILE = "[red]bold[/] [link=http://x]y[/link] \x1b[2J\x1b]0;title\x07 a\rb\x08\x9b31m \u202e \ud800 wide: 数学数学"
 
 

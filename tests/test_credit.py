@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from motif_lite.credit import CREDITS, Scale, TrainedRound, trained_rounds
-from motif_lite.rewards import REWARDS
-from motif_lite.types import Opening, Reply, Trajectory, Turn
+from motif_lite.credits.assignment import CREDITS, Scale, TrainedRound, trained_rounds
+from motif_lite.nouns import Opening, Reply, Trajectory, Turn
+from motif_lite.rollout.rewards import REWARDS
 from tests.fakes import GOOD_FORM, problem
 
 RIGHT, WRONG = GOOD_FORM.format("\\boxed{2}"), GOOD_FORM.format("\\boxed{3}")

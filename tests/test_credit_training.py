@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from motif_lite.recipe import Recipe
+from motif_lite.recipe.schema import Recipe
 from tests.test_training import Training
 
 MakeRecipe = Callable[..., Recipe]
@@ -21,7 +21,7 @@ SHORT = [{"question": "a1b2=", "answer": "3"}, {"question": "a0b4c5d3e1f7g2h9i3=
 @pytest.fixture
 def scored(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What the trainer makes of each step's rollouts, before it is cut into micro-batches."""
-    from motif_lite.trainer import Trainer
+    from motif_lite.training.trainer import Trainer
 
     seen: list[dict[str, Any]] = []
     score = Trainer._generate_and_score_completions
@@ -220,6 +220,6 @@ def test_trajectories_that_end_early_train_the_rounds_they_had(
 
 
 def boxed_inside(reply: str) -> bool:
-    from motif_lite.rewards import has_final_answer
+    from motif_lite.rollout.rewards import has_final_answer
 
     return has_final_answer(reply)

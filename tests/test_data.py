@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from motif_lite import data
 from motif_lite.errors import DataError
-from motif_lite.recipe import SourceSection
-from motif_lite.types import Problem
+from motif_lite.nouns import Problem
+from motif_lite.recipe.schema import SourceSection
+from motif_lite.tasks import sources
 from tests.fakes import problem
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -44,7 +44,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def load(path: Path | str, **keys: Any) -> list[Problem]:
-    return data.load(SourceSection(source=str(path), **keys), role="train", seed=1)
+    return sources.load(SourceSection(source=str(path), **keys), role="train", seed=1)
 
 
 def complaint(path: Path | str, **keys: Any) -> str:
@@ -172,13 +172,13 @@ def test_a_download_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch, word
 def test_a_subset_is_drawn_by_seed_and_kept_in_order(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.jsonl", [{"question": f"q{n}", "answer": n} for n in range(100)])
     source = SourceSection(source=str(path), num_problems=10)
-    drawn = data.load(source, role="train", seed=1)
+    drawn = sources.load(source, role="train", seed=1)
     numbers = [int(each.gold) for each in drawn]
     assert len(set(numbers)) == 10
     assert numbers == sorted(numbers)
     assert [each.id for each in drawn] == [f"mine/{number + 1}" for number in numbers]
-    assert drawn == data.load(source, role="train", seed=1)
-    assert drawn != data.load(source, role="train", seed=2)
+    assert drawn == sources.load(source, role="train", seed=1)
+    assert drawn != sources.load(source, role="train", seed=2)
 
 
 def test_a_subset_larger_than_the_file_is_the_file_with_a_warning(
@@ -191,34 +191,34 @@ def test_a_subset_larger_than_the_file_is_the_file_with_a_warning(
 
 def test_chain_sum_is_generated_with_different_problems_for_each_role() -> None:
     source = SourceSection(source="chain_sum", num_problems=20)
-    train, test = (data.load(source, role=role, seed=1) for role in ("train", "test"))
+    train, test = (sources.load(source, role=role, seed=1) for role in ("train", "test"))
     assert len(train) == len(test) == 20
     assert not {each.question for each in train} & {each.question for each in test}
 
 
 def test_only_chain_sum_can_tell_whether_progress_is_true() -> None:
-    steps_done = data.steps_done("chain_sum")
+    steps_done = sources.steps_done("chain_sum")
     assert steps_done is not None
     assert steps_done("a1b2=", "b=3") == 2
-    assert data.steps_done("gsm8k") is None
-    assert data.steps_done("mine.jsonl") is None
+    assert sources.steps_done("gsm8k") is None
+    assert sources.steps_done("mine.jsonl") is None
 
 
 def test_long_problems_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     problems = [problem("x" * size) for size in (5, 10, 11, 50)]
     with caplog.at_level(logging.WARNING):
-        kept = data.drop_long(problems, lambda each: len(each.question), 10, source="mine")
+        kept = sources.drop_long(problems, lambda each: len(each.question), 10, source="mine")
     assert kept == problems[:2]
     assert "mine: 2 of 4 problems left out" in caplog.text
     with pytest.raises(DataError, match=r"mine: every prompt is longer than rollout\.max_prompt_tokens = 4"):
-        data.drop_long(problems, lambda each: len(each.question), 4, source="mine")
+        sources.drop_long(problems, lambda each: len(each.question), 4, source="mine")
 
 
 def test_fewer_problems_than_a_step_takes_are_refused() -> None:
-    problems = data.load(SourceSection(source="chain_sum", num_problems=1), role="train", seed=1)
-    data.require_enough(problems, 1, source="chain_sum")
+    problems = sources.load(SourceSection(source="chain_sum", num_problems=1), role="train", seed=1)
+    sources.require_enough(problems, 1, source="chain_sum")
     with pytest.raises(DataError, match="problems_per_step = 2"):
-        data.require_enough(problems, 2, source="chain_sum")
+        sources.require_enough(problems, 2, source="chain_sum")
 
 
 @pytest.mark.parametrize("gold", ["NaN", "1e999", '"\\\\frac{1}{"'])
@@ -226,7 +226,7 @@ def test_a_gold_answer_that_nothing_could_match_is_refused(tmp_path: Path, gold:
     path = tmp_path / "rows.jsonl"
     path.write_text('{"question": "q", "answer": ' + gold + "}\n")
     with pytest.raises(DataError, match="row 1"):
-        data.load(SourceSection(source=str(path)), role="test", seed=1)
+        sources.load(SourceSection(source=str(path)), role="test", seed=1)
 
 
 def rows_of(path: Path, number: int) -> Path:
@@ -236,19 +236,19 @@ def rows_of(path: Path, number: int) -> Path:
 
 def test_held_out_problems_are_left_out_before_any_are_drawn(tmp_path: Path) -> None:
     file = str(rows_of(tmp_path / "mine.jsonl", 50))
-    held_out = data.load(SourceSection(source=file, num_problems=20), role="validation", seed=1)
-    train = data.load(SourceSection(source=file, num_problems=30), role="train", seed=1, held_out=held_out)
+    held_out = sources.load(SourceSection(source=file, num_problems=20), role="validation", seed=1)
+    train = sources.load(SourceSection(source=file, num_problems=30), role="train", seed=1, held_out=held_out)
     assert len(train) == 30
     assert not {problem.question for problem in train} & {problem.question for problem in held_out}
     with pytest.raises(DataError, match=r"all of its problems are in evaluation\.validation; lower num_problems"):
-        data.load(SourceSection(source=file), role="train", seed=1, held_out=[*held_out, *train])
+        sources.load(SourceSection(source=file), role="train", seed=1, held_out=[*held_out, *train])
 
 
 def test_problems_of_a_benchmark_are_not_measured_along_the_way(tmp_path: Path) -> None:
     file = str(rows_of(tmp_path / "mine.jsonl", 50))
     held_out, test = (
-        data.load(SourceSection(source=file, num_problems=20), role=role, seed=1) for role in ("validation", "test")
+        sources.load(SourceSection(source=file, num_problems=20), role=role, seed=1) for role in ("validation", "test")
     )
     with pytest.raises(DataError, match="20 of its problems are in the benchmark mine, too; take them from other data"):
-        data.require_apart(held_out, test, benchmark="mine")
-    data.require_apart(held_out, [], benchmark="mine")
+        sources.require_apart(held_out, test, benchmark="mine")
+    sources.require_apart(held_out, [], benchmark="mine")

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from motif_lite import diagnosis, pipeline, remedies, statistics
-from motif_lite.recipe import Recipe
+from motif_lite.evaluation import intervals
+from motif_lite.jobs import checking
+from motif_lite.monitor import findings, remedies
+from motif_lite.recipe.schema import Recipe
 
 RECIPES = Path(__file__).parents[1] / "recipes"
-TINY = pipeline.check(RECIPES / "tiny_cpu.toml", [])
-GSM8K = pipeline.check(RECIPES / "motif_gsm8k.toml", [])
+TINY = checking.check(RECIPES / "tiny_cpu.toml", [])
+GSM8K = checking.check(RECIPES / "motif_gsm8k.toml", [])
 
 Metrics = list[dict[str, Any]]
 
@@ -45,7 +47,7 @@ def steps(number: int = 20, **columns: Sequence[Any] | Callable[[int], Any]) -> 
 
 def mark(step: int, num_correct: int, num_problems: int = 200) -> dict[str, Any]:
     outcomes = {str(index): [index < num_correct] for index in range(num_problems)}
-    interval = list(statistics.interval(outcomes, 0.95))
+    interval = list(intervals.interval(outcomes, 0.95))
     return {"step": step, "accuracy": num_correct / num_problems, "interval": interval, "num_problems": num_problems}
 
 
@@ -55,11 +57,11 @@ def late(before: float, after: float, since: int = 10) -> Callable[[int], float]
 
 
 def names(metrics: Metrics, validation: Metrics | None = None, recipe: Recipe = TINY) -> list[str]:
-    return [finding.name for finding in diagnosis.diagnose(recipe, metrics, validation or [])]
+    return [finding.name for finding in findings.diagnose(recipe, metrics, validation or [])]
 
 
-def only(metrics: Metrics, validation: Metrics | None = None, recipe: Recipe = TINY) -> diagnosis.Finding:
-    [finding] = diagnosis.diagnose(recipe, metrics, validation or [])
+def only(metrics: Metrics, validation: Metrics | None = None, recipe: Recipe = TINY) -> findings.Finding:
+    [finding] = findings.diagnose(recipe, metrics, validation or [])
     return finding
 
 
@@ -145,7 +147,7 @@ def test_groups_without_signal_are_told_with_a_remedy_for_their_difficulty(accur
 
 
 def test_groups_without_signal_after_a_collapse_are_not_blamed_on_the_problems() -> None:
-    found = diagnosis.diagnose(TINY, steps(accuracy=late(0.7, 0.0), groups_without_signal=late(0.0, 0.9)), [])
+    found = findings.diagnose(TINY, steps(accuracy=late(0.7, 0.0), groups_without_signal=late(0.0, 0.9)), [])
     signal = next(finding for finding in found if finding.name == NO_SIGNAL)
     assert "do not wait for it to come back" in signal.remedy
 
@@ -206,11 +208,11 @@ def test_held_out_accuracy_that_rose_first_and_fell_then_is_told_with_its_best_s
 
 def test_a_run_sees_step_by_step_what_the_files_show_in_the_end() -> None:
     metrics = steps(broken_form=late(0.02, 0.5), accuracy=late(0.7, 0.2), groups_without_signal=late(0.0, 0.9))
-    told: dict[str, diagnosis.Finding] = {}
+    told: dict[str, findings.Finding] = {}
     for number in range(1, len(metrics) + 1):
-        for finding in diagnosis.at_last_step(TINY, metrics[:number], []):
+        for finding in findings.at_last_step(TINY, metrics[:number], []):
             told.setdefault(finding.name, finding)
-    assert list(told.values()) == diagnosis.diagnose(TINY, metrics, [])
+    assert list(told.values()) == findings.diagnose(TINY, metrics, [])
     assert len(told) == 3
 
 
@@ -239,20 +241,20 @@ ALL_REMEDIES: list[Callable[[Recipe], str]] = [
 @pytest.mark.parametrize("name", ["tiny_cpu.toml", "motif_gsm8k.toml", "motif_chain_gsm8k.toml"])
 @pytest.mark.parametrize("remedy", ALL_REMEDIES)
 def test_every_change_that_a_remedy_names_makes_a_valid_recipe(name: str, remedy: Callable[[Recipe], str]) -> None:
-    text = remedy(pipeline.check(RECIPES / name, []))
+    text = remedy(checking.check(RECIPES / name, []))
     changes = [quoted or bare for quoted, bare in re.findall(r"--set (?:'([^']*)'|([^\s,;]+))", text)]
     assert changes
-    pipeline.check(RECIPES / name, changes)
+    checking.check(RECIPES / name, changes)
 
 
 def test_drift_is_mended_first_of_all_by_training_every_round() -> None:
-    opening = pipeline.check(RECIPES / "motif_gsm8k.toml", ["training.beta=0.1"])
+    opening = checking.check(RECIPES / "motif_gsm8k.toml", ["training.beta=0.1"])
     text = remedies.steadier_later_rounds(opening, 7)
     assert text.startswith(
         "a new run that trains every round: --set 'training.credit=\"chain\"' --set rollout.futures.temperature=1.0 "
         "--set rollout.futures.top_p=1.0 --set training.beta=0.0; or "
     )
-    chain = pipeline.check(RECIPES / "motif_chain_gsm8k.toml", [])
+    chain = checking.check(RECIPES / "motif_chain_gsm8k.toml", [])
     assert "credit" not in remedies.steadier_later_rounds(chain, 7)
 
 

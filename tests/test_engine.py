@@ -10,14 +10,15 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-from motif_lite import chain_sum
 from motif_lite.errors import ModelError
-from motif_lite.policies import engine
-from motif_lite.policies.cache import RowCache
+from motif_lite.nouns import Problem, Reply, Sampling, Turn
+from motif_lite.policies.engine import engine
+from motif_lite.policies.engine.kv_cache import RowCache
 from motif_lite.policies.local import LocalPolicy
-from motif_lite.recipe import Recipe
-from motif_lite.rollout import STRATEGIES, Rollouts
-from motif_lite.types import Problem, Reply, Sampling, Turn
+from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout.rollouts import Rollouts
+from motif_lite.rollout.strategies import STRATEGIES
+from motif_lite.tasks import chain_sum
 from tests.fakes import write
 from tests.test_policies import disturb_adapter, load, rendered
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from motif_lite.equivalence import EquivalenceServer
+from motif_lite.grading.server import EquivalenceServer
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +102,7 @@ def test_a_server_that_is_being_replaced_is_not_waited_for_beyond_the_deadline(
         assert server.equivalent("2\\sqrt{3}", "\\sqrt{12}") is None
         assert time.perf_counter() - started <= 2.0
     monkeypatch.undo()
-    monkeypatch.setattr("motif_lite.equivalence.START_SECONDS", 0.0)  # now it has had its time
+    monkeypatch.setattr("motif_lite.grading.server.START_SECONDS", 0.0)  # now it has had its time
     server.equivalent("1", "x")
     monkeypatch.undo()
     wait_until_it_answers(server)

@@ -17,9 +17,9 @@ from benchmarks import gpu_check, rows
 from benchmarks.any_reward import any_text, registered
 from benchmarks.bench import Bench, CheckError
 from benchmarks.rows import ROWS, Finding, Row
-from motif_lite.policies import engine
-from motif_lite.rewards import REWARDS
-from motif_lite.run_dir import RunDirectory
+from motif_lite.policies.engine import engine
+from motif_lite.rollout.rewards import REWARDS
+from motif_lite.runs.directory import RunDirectory
 from tests.fakes import opening
 
 ROOT = Path(__file__).parents[1]

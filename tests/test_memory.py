@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import memory as benchmark
-from motif_lite import memory, pipeline, shapes
-from motif_lite.memory import GIB, Machine
+from motif_lite.jobs import checking
+from motif_lite.planning import memory, shapes
+from motif_lite.planning.machine import GIB, Machine
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,14 +30,14 @@ def test_the_planned_peak_is_within_a_fifth_of_the_measured_one(name: str, model
 def test_in_one_of_the_cases_what_a_step_works_with_outweighs_all_that_stays() -> None:
     """Otherwise the comparison above would be one of weights with weights."""
     case = benchmark.CASES["wide MLP"]
-    recipe = pipeline.check(ROOT / "recipes" / case.recipe, [*case.changes, 'model.name="tiny"'])
+    recipe = checking.check(ROOT / "recipes" / case.recipe, [*case.changes, 'model.name="tiny"'])
     update = memory.estimate(recipe, benchmark.SHAPES[case.size], Machine("cpu", 8.0, "a test's")).phases["update"]
     assert update["activations"] + update["logits"] > 0.5 * sum(update.values())
 
 
 def phases(name: str, *changes: str) -> dict[str, memory.Items]:
     """What a recipe needs on a card of 24 GiB."""
-    recipe = pipeline.check(ROOT / "recipes" / f"{name}.toml", ["training.micro_batch_size=1", *changes])
+    recipe = checking.check(ROOT / "recipes" / f"{name}.toml", ["training.micro_batch_size=1", *changes])
     return memory.estimate(recipe, shapes.of(recipe.model.name), Machine("cuda", 24.0, "a card")).phases
 
 
@@ -88,7 +89,7 @@ def test_where_later_rounds_are_trained_an_update_holds_their_prompts_and_replie
 
 
 def test_what_a_gpus_driver_takes_is_not_looked_for_in_pytorch() -> None:
-    recipe = pipeline.check(ROOT / "recipes" / "motif_gsm8k.toml", ["training.micro_batch_size=1"])
+    recipe = checking.check(ROOT / "recipes" / "motif_gsm8k.toml", ["training.micro_batch_size=1"])
     estimate = memory.estimate(recipe, shapes.of(recipe.model.name), Machine("cuda", 24.0, "a card"))
     assert estimate.measurable("cuda")["update"] == estimate.total("update") - estimate.libraries
     assert estimate.measurable("cpu")["update"] == estimate.total("update")

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
-from motif_lite import pipeline, planning, shapes
-from motif_lite.memory import GIB, Machine
-from motif_lite.planning import Gpu, Plan
-from motif_lite.recipe import Recipe, changed
+from motif_lite.jobs import checking
+from motif_lite.planning import hardware, planner, shapes
+from motif_lite.planning.hardware import Gpu
+from motif_lite.planning.machine import GIB, Machine
+from motif_lite.planning.planner import Plan
+from motif_lite.recipe.keys import changed
+from motif_lite.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[1]
 GPU_RECIPES = {
@@ -25,11 +28,11 @@ OPEN = ('rollout.max_width="auto"', 'training.micro_batch_size="auto"')
 
 
 def recipe(name: str = "motif_gsm8k", *changes: str) -> Recipe:
-    return pipeline.check(ROOT / "recipes" / f"{name}.toml", changes)
+    return checking.check(ROOT / "recipes" / f"{name}.toml", changes)
 
 
 def plan(of: Recipe, gib: float) -> Plan:
-    return planning.make(of, shapes.of(of.model.name), Machine("cuda", gib, f"{gib} GiB"))
+    return planner.make(of, shapes.of(of.model.name), Machine("cuda", gib, f"{gib} GiB"))
 
 
 def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -43,7 +46,7 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
 
 @pytest.mark.parametrize(("name", "gib"), GPU_RECIPES.items())
 def test_every_recipe_fits_the_card_that_it_is_for(name: str, gib: float) -> None:
-    assert pipeline.memory_plan(ROOT / "recipes" / f"{name}.toml", [], gib - 0.5).fits, "a card has a little less"
+    assert checking.memory_plan(ROOT / "recipes" / f"{name}.toml", [], gib - 0.5).fits, "a card has a little less"
 
 
 def test_the_plan_is_a_table_by_phase_without_torch_or_a_card() -> None:
@@ -68,7 +71,7 @@ def test_the_flags_that_it_prints_make_it_fit(vram: str) -> None:
 
 def test_planning_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from pathlib import Path; from motif_lite import pipeline, planning; planning.gpu_by_driver();"
+        "import sys; from pathlib import Path; from motif_lite import pipeline, planning; hardware.gpu_by_driver();"
         "pipeline.memory_plan(Path('recipes/motif_gsm8k.toml'), [], 24.0);"
         "print([name for name in ('torch', 'transformers', 'trl', 'datasets', 'peft') if name in sys.modules])"
     )
@@ -92,13 +95,13 @@ def test_an_evaluation_alone_needs_no_update() -> None:
     given = recipe("motif_gsm8k", "training.micro_batch_size=8", "evaluation.before=false", "evaluation.after=false")
     machine = Machine("cuda", 24.0, "a card")
     shape = shapes.of(given.model.name)
-    assert planning.make(given, shape, machine, trains=False).estimate.phases.keys() == {"evaluation"}
-    assert "evaluation" not in planning.make(given, shape, machine).estimate.phases
+    assert planner.make(given, shape, machine, trains=False).estimate.phases.keys() == {"evaluation"}
+    assert "evaluation" not in planner.make(given, shape, machine).estimate.phases
 
 
 def test_an_evaluation_of_nothing_fits_anywhere() -> None:
     given = recipe("motif_gsm8k", "training.micro_batch_size=8", "evaluation.benchmarks={}")
-    assert planning.make(given, shapes.of(given.model.name), Machine("cuda", 1.0, "a card"), trains=False).fits
+    assert planner.make(given, shapes.of(given.model.name), Machine("cuda", 1.0, "a card"), trains=False).fits
 
 
 def test_a_size_without_a_plan_is_refused() -> None:
@@ -247,7 +250,7 @@ def test_a_step_costs_what_its_limits_allow() -> None:
 def test_the_machine_that_is_planned_for(
     changes: list[str], gpu: Gpu | None, options: dict[str, Any], expected: tuple[str, float]
 ) -> None:
-    machine = planning.machine_for(recipe("motif_gsm8k", *changes), gpu, **options)
+    machine = hardware.machine_for(recipe("motif_gsm8k", *changes), gpu, **options)
     assert (machine.device, machine.memory_gib) == expected
 
 
@@ -267,4 +270,4 @@ def test_the_driver_is_asked_for_the_card(
     tool.write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert planning.gpu_by_driver() == expected
+    assert hardware.gpu_by_driver() == expected

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from motif_lite import chain_sum, policies
 from motif_lite.errors import MissingHardwareError, ModelError
-from motif_lite.policies import ADAPTER_FILE
+from motif_lite.nouns import Sampling, Turn
+from motif_lite.policies import backends, protocol
 from motif_lite.policies.local import LocalPolicy
-from motif_lite.recipe import Recipe
-from motif_lite.rollout import STRATEGIES
-from motif_lite.types import Sampling, Turn
+from motif_lite.policies.protocol import ADAPTER_FILE
+from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout.strategies import STRATEGIES
+from motif_lite.tasks import chain_sum
 from tests.conftest import copy_without
 from tests.fakes import write
 
@@ -31,8 +32,8 @@ def policy(qwen_folder: Path, tiny_recipe: MakeRecipe) -> LocalPolicy:
     return load(qwen_folder, tiny_recipe())
 
 
-def load_any(recipe: Recipe, model_name: str) -> policies.TrainablePolicy:
-    return policies.backend(recipe.model.backend).load(recipe, model_name)
+def load_any(recipe: Recipe, model_name: str) -> protocol.TrainablePolicy:
+    return backends.backend(recipe.model.backend).load(recipe, model_name)
 
 
 def load(folder: Path, recipe: Recipe) -> LocalPolicy:

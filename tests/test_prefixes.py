@@ -2,8 +2,8 @@
 
 import random
 
-from motif_lite.policies.prefixes import WORTH_COPYING, Placement, Prefixes, in_order
-from motif_lite.policies.sampler import Request
+from motif_lite.policies.engine.prefix_sharing import WORTH_COPYING, Placement, Prefixes, in_order
+from motif_lite.policies.engine.sampler import Request
 
 LONG = list(range(100, 100 + 3 * WORTH_COPYING))
 

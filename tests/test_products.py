@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from motif_lite.policies import products
+from motif_lite.policies import onednn
 
 
 @pytest.fixture
@@ -16,17 +16,17 @@ def test_products_are_the_same_up_to_rounding(model: torch.nn.Sequential, rows: 
     states = torch.randn(rows, 3, 256)
     with torch.inference_mode():
         expected = model(states)
-        with products.fast_products(model):
+        with onednn.fast_products(model):
             assert torch.allclose(model(states), expected, atol=1e-5)
 
 
 def test_layers_are_put_back_after_an_exception(model: torch.nn.Sequential) -> None:
-    with pytest.raises(RuntimeError, match="inside"), products.fast_products(model):
+    with pytest.raises(RuntimeError, match="inside"), onednn.fast_products(model):
         assert all("forward" in vars(layer) for layer in model)
         raise RuntimeError("inside")
     assert not any("forward" in vars(layer) for layer in model)
 
 
 def test_layers_in_half_precision_are_left_alone(model: torch.nn.Sequential) -> None:
-    with products.fast_products(model.to(torch.bfloat16)):
+    with onednn.fast_products(model.to(torch.bfloat16)):
         assert not any("forward" in vars(layer) for layer in model)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from motif_lite import prompts
+from motif_lite.rollout import prompts
 
 
 @pytest.mark.parametrize(

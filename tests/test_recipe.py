@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from motif_lite import pipeline, recipe
-from motif_lite.console import recipe_toml
 from motif_lite.errors import RecipeError
-from motif_lite.recipe import Recipe, apply_override
-from motif_lite.types import Sampling
+from motif_lite.jobs import checking
+from motif_lite.nouns import Sampling
+from motif_lite.recipe import keys, loading
+from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.toml import apply_override
+from motif_lite.views.formats import recipe_toml
 
 SHIPPED = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
 MINIMAL = '[model]\nname = "some/model"\nbackend = "transformers"\n[data]\ntrain = "chain_sum"\n'
@@ -24,7 +26,7 @@ MINIMAL = '[model]\nname = "some/model"\nbackend = "transformers"\n[data]\ntrain
 def load(tmp_path: Path, text: str = MINIMAL, *changes: str) -> Recipe:
     path = tmp_path / "recipe.toml"
     path.write_text(text, encoding="utf-8")
-    return recipe.load(path, changes, pipeline.TABLES)
+    return loading.load(path, changes, checking.TABLES)
 
 
 def mistakes(tmp_path: Path, *changes: str, text: str = MINIMAL) -> str:
@@ -53,18 +55,18 @@ def test_the_shipped_recipes() -> None:
 
 @pytest.mark.parametrize("gib", [8, 12, 16])
 def test_the_recipes_for_smaller_cards_differ_in_what_memory_dictates_only(gib: int) -> None:
-    small, motif = (pipeline.check(SHIPPED[0].with_name(f"motif_gsm8k{of}.toml"), []) for of in (f"_{gib}gb", ""))
-    assert set(recipe.differing_keys(small, motif)) == {"rollout.max_width"}
+    small, motif = (checking.check(SHIPPED[0].with_name(f"motif_gsm8k{of}.toml"), []) for of in (f"_{gib}gb", ""))
+    assert set(keys.differing_keys(small, motif)) == {"rollout.max_width"}
     assert small.rollout.max_width < motif.rollout.max_width  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_recipe_is_valid(path: Path) -> None:
-    assert pipeline.check(path, []).training.max_steps >= 1
+    assert checking.check(path, []).training.max_steps >= 1
 
 
 def test_motif_gsm8k_has_the_settings_of_the_reference() -> None:
-    motif = pipeline.check(next(path for path in SHIPPED if path.stem == "motif_gsm8k"), [])
+    motif = checking.check(next(path for path in SHIPPED if path.stem == "motif_gsm8k"), [])
     assert (motif.model.name, motif.model.load_in_4bit) == ("Qwen/Qwen2.5-3B-Instruct", True)
     assert (motif.lora.rank, motif.lora.alpha, len(motif.lora.targets)) == (64, 64.0, 7)
     rollout = motif.rollout
@@ -82,25 +84,25 @@ def test_motif_gsm8k_has_the_settings_of_the_reference() -> None:
 
 @pytest.mark.parametrize(("grpo", "motif"), [("grpo_gsm8k", "motif_gsm8k"), ("tiny_cpu_grpo", "tiny_cpu")])
 def test_the_grpo_recipes_differ_from_motif_in_strategy_and_steps_only(grpo: str, motif: str) -> None:
-    one, other = (pipeline.check(SHIPPED[0].with_name(f"{name}.toml"), []) for name in (grpo, motif))
-    assert set(recipe.differing_keys(one, other)) <= {"rollout.strategy", "training.max_steps"}
+    one, other = (checking.check(SHIPPED[0].with_name(f"{name}.toml"), []) for name in (grpo, motif))
+    assert set(keys.differing_keys(one, other)) <= {"rollout.strategy", "training.max_steps"}
     assert one.rollout.strategy == "single_round"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_a_resolved_recipe_reads_back_the_same_from_json_and_toml(path: Path) -> None:
-    resolved = pipeline.check(path, [])
+    resolved = checking.check(path, [])
     settings = json.loads(json.dumps(resolved.model_dump()))
-    assert recipe.validate(settings, pipeline.TABLES, origin="json") == resolved
+    assert loading.validate(settings, checking.TABLES, origin="json") == resolved
     settings = tomllib.loads(recipe_toml(resolved))
-    assert recipe.validate(settings, pipeline.TABLES, origin="toml") == resolved
+    assert loading.validate(settings, checking.TABLES, origin="toml") == resolved
 
 
 # ----------------------------------------------------------------------------------------------- documentation
 
 
 def test_every_key_and_every_section_is_documented() -> None:
-    paths = list(recipe.key_paths())
+    paths = list(keys.key_paths())
     names = [path for path, _, _ in paths]
     assert len(names) == len(set(names)) > 60
     assert {"seed", "rollout.futures.top_p", "evaluation.benchmarks.NAME.source"} <= set(names)
@@ -145,7 +147,7 @@ def test_what_cannot_be_extended_is_named(tmp_path: Path, files: dict[str, str],
     for name, text in files.items():
         (tmp_path / f"{name}.toml").write_text(text)
     with pytest.raises(RecipeError) as caught:
-        recipe.load(tmp_path / "recipe.toml", [], pipeline.TABLES)
+        loading.load(tmp_path / "recipe.toml", [], checking.TABLES)
     assert message in str(caught.value)
 
 
@@ -356,7 +358,7 @@ def test_all_broken_rules_between_keys_are_told_at_once(tmp_path: Path) -> None:
 def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "recipe.toml").write_bytes(content)
     with pytest.raises(RecipeError) as caught:
-        recipe.load(tmp_path / "recipe.toml", [], pipeline.TABLES)
+        loading.load(tmp_path / "recipe.toml", [], checking.TABLES)
     assert message in str(caught.value)
     assert str(caught.value).startswith(str(tmp_path / "recipe.toml"))
 
@@ -364,9 +366,9 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, content: bytes, messa
 def test_differing_keys_are_found_in_both_directions(tmp_path: Path) -> None:
     one = load(tmp_path, MINIMAL, "rewards={future_accuracy=1.0}")
     other = load(tmp_path, MINIMAL, "rewards={future_accuracy=1.0, tag_count=1.0}", "seed=9")
-    assert recipe.differing_keys(one, one) == []
-    assert set(recipe.differing_keys(one, other)) == set(recipe.differing_keys(other, one))
-    assert {"seed", "rewards.tag_count"} <= set(recipe.differing_keys(one, other))
+    assert keys.differing_keys(one, one) == []
+    assert set(keys.differing_keys(one, other)) == set(keys.differing_keys(other, one))
+    assert {"seed", "rewards.tag_count"} <= set(keys.differing_keys(one, other))
 
 
 @given(st.floats(), st.integers())
@@ -374,7 +376,7 @@ def test_no_number_gets_past_its_range(rate: float, seed: int) -> None:
     settings = tomllib.loads(MINIMAL) | {"seed": seed, "training": {"learning_rate": rate}}
     legal = 0 <= seed < 2**31 and math.isfinite(rate) and 0 < rate <= 1
     try:
-        recipe.validate(settings, pipeline.TABLES, origin="here")
+        loading.validate(settings, checking.TABLES, origin="here")
         assert legal
     except RecipeError:
         assert not legal

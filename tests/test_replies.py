@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motif_lite import replies
+from motif_lite.rollout import reply_format
 
 STRICT = "<reasoning>\nthought\n</reasoning>\n<answer>\n5\n</answer>\n"
 MANY_LINES = "<reasoning>\none\ntwo\n\nthree\n</reasoning>\n<answer>\nfour\nfive\n</answer>\n"
 ONE_LINE = "<reasoning>thought</reasoning> <answer>5</answer>"
-TAG_SOUP = st.lists(st.one_of(st.sampled_from([*replies.TAGS, "\n", " ", "x"]), st.text(max_size=3))).map("".join)
+TAG_SOUP = st.lists(st.one_of(st.sampled_from([*reply_format.TAGS, "\n", " ", "x"]), st.text(max_size=3))).map("".join)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ TAG_SOUP = st.lists(st.one_of(st.sampled_from([*replies.TAGS, "\n", " ", "x"]), 
     ],
 )
 def test_progress_follows_the_last_answer_tag_up_to_its_end(text: str, progress: str) -> None:
-    assert replies.progress(text) == progress
+    assert reply_format.progress(text) == progress
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_progress_follows_the_last_answer_tag_up_to_its_end(text: str, progress:
     [("ab<answer>cd</answer>ef", 10, 12), ("<answer>x</answer><answer>yz", 26, 28), ("no tags", 7, 7), ("", 0, 0)],
 )
 def test_the_answer_section_is_the_last_one(text: str, start: int, end: int) -> None:
-    assert (replies.answer_start(text), replies.answer_end(text)) == (start, end)
+    assert (reply_format.answer_start(text), reply_format.answer_end(text)) == (start, end)
 
 
 @pytest.mark.parametrize(
@@ -61,17 +61,17 @@ def test_the_answer_section_is_the_last_one(text: str, start: int, end: int) -> 
     ],
 )
 def test_soft_and_strict_form(text: str, soft: bool, strict: bool) -> None:
-    assert (replies.has_soft_format(text), replies.has_strict_format(text)) == (soft, strict)
+    assert (reply_format.has_soft_format(text), reply_format.has_strict_format(text)) == (soft, strict)
 
 
 def test_unlike_the_reference_dots_match_newlines_so_many_lines_have_a_form() -> None:
-    assert replies.has_soft_format(MANY_LINES)
-    assert replies.has_strict_format(MANY_LINES)
+    assert reply_format.has_soft_format(MANY_LINES)
+    assert reply_format.has_strict_format(MANY_LINES)
 
 
 def test_unlike_the_reference_a_missing_final_newline_is_free() -> None:
-    assert replies.has_strict_format(STRICT.removesuffix("\n"))
-    assert replies.tag_points(STRICT.removesuffix("\n")) == 0.5
+    assert reply_format.has_strict_format(STRICT.removesuffix("\n"))
+    assert reply_format.tag_points(STRICT.removesuffix("\n")) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -96,15 +96,15 @@ def test_unlike_the_reference_a_missing_final_newline_is_free() -> None:
     ],
 )
 def test_each_tag_on_its_own_line_earns_an_eighth_and_trailing_text_costs(text: str, points: float) -> None:
-    assert replies.tag_points(text) == pytest.approx(points)
+    assert reply_format.tag_points(text) == pytest.approx(points)
 
 
 @given(st.one_of(st.text(), TAG_SOUP, st.text(st.characters(categories=["Cs", "Cc", "Cf"]))))
 def test_any_text_is_read_without_an_error(text: str) -> None:
-    assert replies.progress(text) in text
-    assert 0 <= replies.answer_start(text) <= replies.answer_end(text) <= len(text)
-    assert replies.tag_points(text) <= 0.5
-    assert replies.has_soft_format(text) or not replies.has_strict_format(text)
+    assert reply_format.progress(text) in text
+    assert 0 <= reply_format.answer_start(text) <= reply_format.answer_end(text) <= len(text)
+    assert reply_format.tag_points(text) <= 0.5
+    assert reply_format.has_soft_format(text) or not reply_format.has_strict_format(text)
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_any_text_is_read_without_an_error(text: str) -> None:
 )
 def test_a_hostile_megabyte_is_judged_in_under_a_second(text: str) -> None:
     started = time.perf_counter()
-    assert not replies.has_soft_format(text)
-    assert not replies.has_strict_format(text)
-    replies.tag_points(text)
-    replies.progress(text)
+    assert not reply_format.has_soft_format(text)
+    assert not reply_format.has_strict_format(text)
+    reply_format.tag_points(text)
+    reply_format.progress(text)
     assert time.perf_counter() - started < 1.0

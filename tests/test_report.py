@@ -7,14 +7,17 @@ from typing import Any
 
 import pytest
 
-from motif_lite import diagnosis, pipeline, report, step_metrics
-from motif_lite.rollout import Rollouts
-from motif_lite.run_dir import RunDirectory
+from motif_lite.jobs import checking
+from motif_lite.monitor import findings
+from motif_lite.rollout.rollouts import Rollouts
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.training import step_metrics
+from motif_lite.views import report
 from tests.fakes import GOOD_FORM, opening, problem
 from tests.test_console import EVALUATION
 
 CHANGES = ["rollout.num_openings=2", "training.micro_batch_size=2", "rewards={future_accuracy=1.0, tag_count=1.0}"]
-RECIPE = pipeline.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", CHANGES)
+RECIPE = checking.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", CHANGES)
 HOSTILE = "</pre><script>alert(1)</script><img src=x onerror=alert(1)>{{ 7*7 }}{% raw %} \x1b[2J \ud800 \\boxed{2}"
 
 
@@ -164,8 +167,8 @@ def test_warnings_stand_in_the_report_and_where_there_are_none_it_says_so(run: R
 
 def test_what_the_recipe_says_is_text_in_a_remedy_too(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     train(run, "a plain reply")
-    finding = diagnosis.Finding("<b>name</b>", 1, "<i>text</i>", "--set a='\"<script>\"'")
-    monkeypatch.setattr(diagnosis, "diagnose", lambda *_: [finding])
+    finding = findings.Finding("<b>name</b>", 1, "<i>text</i>", "--set a='\"<script>\"'")
+    monkeypatch.setattr(findings, "diagnose", lambda *_: [finding])
     page = Page(written(run))
     assert not {"i", "script"} & set(page.tags)
     assert page.tags.count("b") == 1, "ours"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from motif_lite import rewards
+from motif_lite.rollout import rewards
 from tests.fakes import GOOD_FORM, opening, problem, trajectory
 
 INSIDE = GOOD_FORM.format("\\boxed{2}")

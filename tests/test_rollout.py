@@ -8,12 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from motif_lite import chain_sum, policies, prompts
-from motif_lite.policies import Policy
-from motif_lite.recipe import Recipe, RolloutSection
-from motif_lite.rewards import future_accuracy
-from motif_lite.rollout import STRATEGIES, MultiRound, Rollouts, SingleRound, derive_seed, think
-from motif_lite.types import OnProgress, Problem, Sampling, Turn
+from motif_lite.nouns import OnProgress, Problem, Sampling, Turn
+from motif_lite.policies import backends
+from motif_lite.policies.protocol import Policy
+from motif_lite.recipe.schema import Recipe, RolloutSection
+from motif_lite.rollout import prompts
+from motif_lite.rollout.rewards import future_accuracy
+from motif_lite.rollout.rollouts import Rollouts, derive_seed
+from motif_lite.rollout.strategies import STRATEGIES, MultiRound, SingleRound
+from motif_lite.rollout.thinking import think
+from motif_lite.tasks import chain_sum
 from tests.fakes import ScriptedPolicy, problem, turn
 
 FUTURES = Sampling(max_tokens=200, temperature=0.8, top_p=0.95)
@@ -213,7 +217,7 @@ def test_a_real_policys_adaptive_futures_begin_with_those_that_fixed_allocation_
     tiny_recipe: Callable[..., Recipe], qwen_folder: Path
 ) -> None:
     recipe = tiny_recipe()
-    policy = policies.backend(recipe.model.backend).load(recipe, str(qwen_folder))
+    policy = backends.backend(recipe.model.backend).load(recipe, str(qwen_folder))
     question = chain_sum.problems(1, seed=1, split="test")[0]
     digits = chain_sum.digits_of(question.question)
     first = [(question, turn(chain_sum.reply(digits, 0, steps))) for steps in (4, 4, 4, 3)]

@@ -6,24 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from motif_lite import pipeline
 from motif_lite.errors import RecipeError, RunError
+from motif_lite.jobs import checking
 from motif_lite.paths import cache_folder
-from motif_lite.recipe import Recipe
-from motif_lite.run_dir import (
-    RunDirectory,
-    check_resumable,
-    free_folder,
-    newest_run,
-    require_free,
-    with_decisions_of,
-)
+from motif_lite.recipe.schema import Recipe
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.folders import free_folder, newest_run, require_free
+from motif_lite.runs.resuming import check_resumable, with_decisions_of
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml"
 
 
 def recipe(*changes: str) -> Recipe:
-    return pipeline.check(RECIPE, changes)
+    return checking.check(RECIPE, changes)
 
 
 @pytest.fixture
@@ -33,8 +28,8 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def test_a_new_run_keeps_the_recipe_as_given_and_as_understood(run: RunDirectory) -> None:
     assert (run.root / "recipe.toml").read_text() == RECIPE.read_text()
-    assert RunDirectory.open(run.root).resolved(pipeline.TABLES) == recipe()
-    assert run.resolved(pipeline.TABLES, ["seed=9"]) == recipe("seed=9")
+    assert RunDirectory.open(run.root).resolved(checking.TABLES) == recipe()
+    assert run.resolved(checking.TABLES, ["seed=9"]) == recipe("seed=9")
     assert run.metrics() == run.rollouts() == []
     assert run.evaluation()["benchmarks"] == {}
     assert run.newest_checkpoint() is None
@@ -187,7 +182,7 @@ def test_the_evaluation_is_replaced_as_a_whole(run: RunDirectory) -> None:
     "changes", [[], ["training.max_steps=40"], ["training.save_every=1"], ["evaluation.num_samples=4"]]
 )
 def test_a_run_may_go_on_for_longer_and_measure_something_else(run: RunDirectory, changes: list[str]) -> None:
-    check_resumable(run, recipe(*changes), pipeline.TABLES)
+    check_resumable(run, recipe(*changes), checking.TABLES)
 
 
 @pytest.mark.parametrize(
@@ -202,23 +197,23 @@ def test_a_run_may_go_on_for_longer_and_measure_something_else(run: RunDirectory
 )
 def test_a_run_is_not_continued_as_another_run(run: RunDirectory, change: str, key: str) -> None:
     with pytest.raises(RunError, match=f"other settings of {key}"):
-        check_resumable(run, recipe(change), pipeline.TABLES)
+        check_resumable(run, recipe(change), checking.TABLES)
 
 
 def test_a_resumed_run_keeps_what_its_plan_decided_unless_told_otherwise(tmp_path: Path) -> None:
     decided = recipe("rollout.max_width=32", "training.micro_batch_size=16")
     run = RunDirectory.create(tmp_path / "run", decided, "as given")
     open_, told = 'training.micro_batch_size="auto"', "rollout.max_width=8"
-    kept = with_decisions_of(run, recipe('rollout.max_width="auto"', open_), pipeline.TABLES)
+    kept = with_decisions_of(run, recipe('rollout.max_width="auto"', open_), checking.TABLES)
     assert (kept.rollout.max_width, kept.training.micro_batch_size) == (32, 16)
-    kept = with_decisions_of(run, recipe(told, open_), pipeline.TABLES)
+    kept = with_decisions_of(run, recipe(told, open_), checking.TABLES)
     assert (kept.rollout.max_width, kept.training.micro_batch_size) == (8, 16)
 
 
 def test_a_reward_that_is_added_makes_it_another_run(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", recipe("rewards={future_accuracy=1.0}"), "")
     with pytest.raises(RunError, match=r"rewards\.tag_count"):
-        check_resumable(run, recipe("rewards={future_accuracy=1.0, tag_count=1.0}"), pipeline.TABLES)
+        check_resumable(run, recipe("rewards={future_accuracy=1.0, tag_count=1.0}"), checking.TABLES)
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
@@ -230,7 +225,7 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
 def test_a_damaged_resolved_json_is_named(run: RunDirectory, content: bytes) -> None:
     (run.root / "resolved.json").write_bytes(content)
     with pytest.raises(RunError, match=r"resolved\.json: cannot be read"):
-        run.resolved(pipeline.TABLES)
+        run.resolved(checking.TABLES)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", '"text"', "null", "{}"])
@@ -238,7 +233,7 @@ def test_a_damaged_resolved_json_is_named(run: RunDirectory, content: bytes) -> 
 def test_a_resolved_json_with_something_else_is_named(run: RunDirectory, content: str, changes: list[str]) -> None:
     (run.root / "resolved.json").write_text(content)
     with pytest.raises((RunError, RecipeError), match=r"resolved\.json"):
-        run.resolved(pipeline.TABLES, changes)
+        run.resolved(checking.TABLES, changes)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", "\x00"])
@@ -287,4 +282,4 @@ def test_one_process_at_a_time_works_in_a_folder_and_the_other_is_told_which(run
 
 
 def test_what_memory_allows_may_change_on_resume(run: RunDirectory) -> None:
-    check_resumable(run, recipe("rollout.max_width=3", "training.gradient_checkpointing=true"), pipeline.TABLES)
+    check_resumable(run, recipe("rollout.max_width=3", "training.gradient_checkpointing=true"), checking.TABLES)

@@ -12,8 +12,8 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from motif_lite.policies import sampler
-from motif_lite.types import Sampling
+from motif_lite.nouns import Sampling
+from motif_lite.policies.engine import sampler
 
 
 def logits(rows: int, size: int = 50, seed: int = 0) -> torch.Tensor:

@@ -15,13 +15,16 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-import run
-from motif_lite import pipeline, scoring, statistics
-from motif_lite.console import print_scores
+from motif_lite import cli
 from motif_lite.errors import DataError, ModelError, TrainingError
-from motif_lite.recipe import Recipe, changed
-from motif_lite.rewards import REWARDS
-from motif_lite.scoring import Answer, ScoreJob, Scores, Written
+from motif_lite.evaluation import intervals, openings_file, scores
+from motif_lite.evaluation.scores import Answer, HandWritten, Scores
+from motif_lite.jobs import checking, score_job
+from motif_lite.jobs.score_job import ScoreJob
+from motif_lite.recipe.keys import changed
+from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout.rewards import REWARDS
+from motif_lite.views.tables import print_scores
 from tests.fakes import GOOD_FORM, RecordingObserver, ScriptedPolicy, problem
 from tests.test_console import HOSTILE
 
@@ -29,18 +32,18 @@ ROOT = Path(__file__).parents[1]
 TINY = ROOT / "recipes" / "tiny_cpu.toml"
 EXAMPLE = ROOT / "recipes" / "tiny_openings.jsonl"
 ROOM = {"rollout.max_prompt_tokens": 1000, "rollout.openings.max_tokens": 1000, "rollout.futures.max_tokens": 1000}
-RECIPE = changed(pipeline.check(TINY, []), ROOM)
+RECIPE = changed(checking.check(TINY, []), ROOM)
 ONE, TWO = problem("1+1?", "2", "p/1"), problem("2+2?", "4", "p/2")
 
 
-def written(text: str, of: Any = ONE, label: str = "an opening") -> Written:
-    return Written(of, label, text)
+def written(text: str, of: Any = ONE, label: str = "an opening") -> HandWritten:
+    return HandWritten(of, label, text)
 
 
 def score(
-    policy: ScriptedPolicy, *openings: Written, recipe: Recipe = RECIPE, num_futures: int = 4, observer: Any = None
+    policy: ScriptedPolicy, *openings: HandWritten, recipe: Recipe = RECIPE, num_futures: int = 4, observer: Any = None
 ) -> Scores:
-    return scoring.score(recipe, policy, openings, num_futures, observer or RecordingObserver())
+    return scores.score(recipe, policy, openings, num_futures, observer or RecordingObserver())
 
 
 def believing(prompt: str, sampling: Any) -> str:
@@ -73,7 +76,7 @@ def test_accuracy_has_the_interval_of_its_futures_and_answers_are_counted() -> N
     replies = iter([*["note"] * 4, "\\boxed{2}", "\\boxed{ 5 }", "nothing", "\\boxed{2}"])
     (scored,) = score(ScriptedPolicy(lambda prompt, sampling: next(replies)), written("an opening")).openings
     outcomes = {str(index): [index < 2] for index in range(4)}
-    assert (scored.accuracy, scored.interval) == (0.5, statistics.interval(outcomes, 0.95))
+    assert (scored.accuracy, scored.interval) == (0.5, intervals.interval(outcomes, 0.95))
     assert scored.answers == (Answer("2", 2, True), Answer("5", 1, False), Answer(None, 1, False))
     assert scored.rewards["future_accuracy"] == 0.5, "the right ones stand outside the answer tags"
 
@@ -125,9 +128,9 @@ def test_a_reward_that_fails_is_named_with_the_opening(value: Any, monkeypatch: 
 # --------------------------------------------------------------------------------------------------------- reading
 
 
-def read(path: Path, *rows: object, recipe: Recipe = RECIPE) -> list[Written]:
+def read(path: Path, *rows: object, recipe: Recipe = RECIPE) -> list[HandWritten]:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return scoring.read(path, recipe)
+    return openings_file.read(path, recipe)
 
 
 def test_an_opening_is_a_text_or_an_object_and_is_kept_as_it_is(tmp_path: Path) -> None:
@@ -145,13 +148,13 @@ def test_the_columns_are_those_of_the_recipes_training_data(tmp_path: Path) -> N
 
 def test_openings_of_a_file_are_no_groups_that_share_futures() -> None:
     changes = ['rollout.allocation="adaptive"']
-    job = scoring.job(TINY, changes, EXAMPLE, num_futures=None, adapter=None)
+    job = score_job.job(TINY, changes, EXAMPLE, num_futures=None, adapter=None)
     assert job.recipe.rollout.allocation == "fixed"
 
 
 @pytest.mark.parametrize(("k", "asked", "wanted"), [(4, None, 32), (64, None, 64), (4, 5, 5)])
 def test_futures_are_those_of_training_but_enough_for_an_interval(k: int, asked: int | None, wanted: int) -> None:
-    job = scoring.job(TINY, [f"rollout.num_futures={k}"], EXAMPLE, num_futures=asked, adapter=None)
+    job = score_job.job(TINY, [f"rollout.num_futures={k}"], EXAMPLE, num_futures=asked, adapter=None)
     assert job.num_futures == wanted
 
 
@@ -159,7 +162,7 @@ def test_futures_are_those_of_training_but_enough_for_an_interval(k: int, asked:
 
 
 def invoke(*arguments: str) -> Result:
-    return CliRunner().invoke(run.app, list(arguments))
+    return CliRunner().invoke(cli.app, list(arguments))
 
 
 def refused(*arguments: str) -> str:
@@ -295,7 +298,7 @@ def test_weights_are_told_and_many_answers_are_summed_up_in_80_columns() -> None
 @pytest.mark.parametrize("width", [80, 140])
 def test_whatever_openings_and_futures_hold_is_printed_as_text(width: int) -> None:
     policy = ScriptedPolicy(lambda prompt, sampling: "\\boxed{" + HOSTILE + "}")
-    opening = Written(problem(HOSTILE, HOSTILE, HOSTILE), HOSTILE.replace("\ud800", "")[:40], HOSTILE)
+    opening = HandWritten(problem(HOSTILE, HOSTILE, HOSTILE), HOSTILE.replace("\ud800", "")[:40], HOSTILE)
     text = printed(score(policy, opening), width=width)
     assert "[red]bold[/]" in text
     assert not set(text) & set("\x1b\x07\r\x08\x9b\u202e\ud800")
@@ -332,11 +335,11 @@ def test_an_adapter_is_scored_under_and_one_of_another_model_is_told(
 ) -> None:
     import torch
 
-    from motif_lite import policies
-    from motif_lite.run_dir import RunDirectory
+    from motif_lite.policies import backends
+    from motif_lite.runs.directory import RunDirectory
 
     recipe = changed(tiny_recipe(), {"seed": 2})
-    policy = policies.backend("transformers").load(recipe, str(tiny_folder))
+    policy = backends.backend("transformers").load(recipe, str(tiny_folder))
     for name, weights in policy.model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weights)
@@ -344,14 +347,14 @@ def test_an_adapter_is_scored_under_and_one_of_another_model_is_told(
     policy.save_adapter(adapter)
     observer = RecordingObserver()
     bare, ruined = (
-        scoring.job(TINY, [], EXAMPLE, num_futures=8, adapter=chosen).perform(observer) for chosen in (None, adapter)
+        score_job.job(TINY, [], EXAMPLE, num_futures=8, adapter=chosen).perform(observer) for chosen in (None, adapter)
     )
     assert bare.openings[2].accuracy > 0.5, "five steps"
     assert ruined.openings[2].accuracy < 0.5
     assert observer.notes == [f"note: {adapter} was trained with other settings of seed"]
     (adapter / "manifest.json").write_text("{}")
     with pytest.raises(ModelError, match=r"manifest\.json is damaged"):
-        scoring.job(TINY, [], EXAMPLE, num_futures=8, adapter=adapter)
+        score_job.job(TINY, [], EXAMPLE, num_futures=8, adapter=adapter)
 
 
 def test_ctrl_c_ends_it_with_130_and_without_a_traceback(tiny_folder: Path) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from motif_lite import sealing
+from motif_lite.runs import sealing
 
 
 @pytest.fixture

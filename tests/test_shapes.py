@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from motif_lite import shapes
 from motif_lite.errors import ModelError
-from motif_lite.recipe import LORA_TARGETS
-from motif_lite.shapes import KNOWN, TINY, ModelShape
+from motif_lite.planning import shapes
+from motif_lite.planning.shapes import KNOWN, TINY, ModelShape
+from motif_lite.recipe.schema import LORA_TARGETS
 
 CONFIG = {
     "model_type": "qwen2", "num_hidden_layers": 2, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4,

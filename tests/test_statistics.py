@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif_lite import statistics
-from motif_lite.statistics import accuracy, effective_samples, interval, paired_difference
+from motif_lite.evaluation import intervals
+from motif_lite.evaluation.intervals import accuracy, effective_samples, interval, paired_difference
 
 
 def singles(right: int, all_: int) -> dict[str, list[bool]]:
@@ -109,7 +109,7 @@ def test_an_interval_holds_the_accuracy_also_where_all_or_none_are_right(size: i
 
 def test_over_seeds_is_the_t_interval_of_the_textbook() -> None:
     # mean 0.2, standard deviation 0.1, t(2, 97.5 %) = 4.3027: half width 4.3027 * 0.1 / sqrt(3) = 0.2484
-    found = statistics.over_seeds([0.1, 0.2, 0.3], 0.95)
+    found = intervals.over_seeds([0.1, 0.2, 0.3], 0.95)
     assert found["mean"] == pytest.approx(0.2)
     assert found["interval"] == pytest.approx([-0.0484, 0.4484], abs=1e-4)
     assert found["p_value"] == pytest.approx(0.0742, abs=1e-4)  # t = 3.4641 with 2 degrees of freedom
@@ -118,7 +118,7 @@ def test_over_seeds_is_the_t_interval_of_the_textbook() -> None:
 
 @pytest.mark.parametrize("values", [[], [0.3], [0.3, 0.3, 0.3], [0.1 + 0.2, 0.3]])
 def test_without_spread_over_seeds_nothing_is_claimed(values: list[float]) -> None:
-    found = statistics.over_seeds(values, 0.95)
+    found = intervals.over_seeds(values, 0.95)
     assert found["interval"] is found["p_value"] is None
     assert found["num_seeds"] == len(values)
 
@@ -126,7 +126,7 @@ def test_without_spread_over_seeds_nothing_is_claimed(values: list[float]) -> No
 def test_the_same_problems_are_paired_within_each_seed() -> None:
     first = {"a": [False], "b": [False], "c": [True], "only here": [True]}, {"a": [True], "b": [True], "c": [True]}
     second = {"a": [True], "d": [False]}, {"a": [False], "d": [False], "only there": [True]}
-    found: dict[str, Any] = statistics.stratified_difference([first, second], 0.95)
+    found: dict[str, Any] = intervals.stratified_difference([first, second], 0.95)
     assert found["difference"] == pytest.approx((2 / 3 - 1 / 2) / 2)
     assert (found["num_better"], found["num_worse"], found["num_problems"]) == (2, 1, 5)
     assert found["p_value"] == pytest.approx(1.0)  # of three that differ, two to one: every outcome is as extreme
@@ -137,24 +137,24 @@ def test_the_same_problems_are_paired_within_each_seed() -> None:
 def test_mcnemars_exact_p_value() -> None:
     before = {str(i): [False] for i in range(12)}
     after = {str(i): [i < 6] for i in range(12)}
-    found = statistics.stratified_difference([(before, after)], 0.95)
+    found = intervals.stratified_difference([(before, after)], 0.95)
     assert found["p_value"] == pytest.approx(2 * 0.5**6)
     # the share of a binomial of 12 at one half: its 2.5 % and 97.5 % quantiles are 3 and 9
     assert found["interval"] == pytest.approx([0.25, 0.75])
-    assert statistics.stratified_difference([(before, after)], 0.95) == found, "the draws are always the same"
+    assert intervals.stratified_difference([(before, after)], 0.95) == found, "the draws are always the same"
 
 
 def test_with_several_samples_a_problem_counts_by_its_mean() -> None:
-    found = statistics.stratified_difference([({"a": [True, False]}, {"a": [True, True]})], 0.95)
+    found = intervals.stratified_difference([({"a": [True, False]}, {"a": [True, True]})], 0.95)
     assert (found["difference"], found["num_better"]) == (0.5, 1)
 
 
 def test_no_shared_problem_is_no_comparison() -> None:
-    assert statistics.stratified_difference([({"a": [True]}, {"b": [True]})], 0.95) == {}
-    assert statistics.stratified_difference([], 0.95) == {}
+    assert intervals.stratified_difference([({"a": [True]}, {"b": [True]})], 0.95) == {}
+    assert intervals.stratified_difference([], 0.95) == {}
 
 
 def test_holm_multiplies_the_smallest_by_their_number_and_never_falls() -> None:
-    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert statistics.holm([None, 0.5, 0.6]) == [None, 1.0, 1.0]
-    assert statistics.holm([]) == []
+    assert intervals.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert intervals.holm([None, 0.5, 0.6]) == [None, 1.0, 1.0]
+    assert intervals.holm([]) == []

@@ -8,10 +8,14 @@ from statistics import fmean
 
 import pytest
 
-from motif_lite import chain_sum, pipeline, step_metrics
-from motif_lite.recipe import Recipe, changed
-from motif_lite.rollout import Rollouts
-from motif_lite.types import Opening
+from motif_lite.jobs import checking
+from motif_lite.nouns import Opening
+from motif_lite.recipe.keys import changed
+from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout import totals
+from motif_lite.rollout.rollouts import Rollouts
+from motif_lite.tasks import chain_sum
+from motif_lite.training import reward_noise, step_metrics
 from tests.fakes import GOOD_FORM, opening, problem, reply, trajectory
 
 RIGHT, WRONG = GOOD_FORM.format("\\boxed{2}"), GOOD_FORM.format("\\boxed{3}")
@@ -19,7 +23,7 @@ CHAIN = problem("a0b4c5d3=", "2")
 
 
 def recipe(*changes: str) -> Recipe:
-    return pipeline.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", changes)
+    return checking.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", changes)
 
 
 TWO = recipe("rollout.num_openings=2", "training.micro_batch_size=2", "rewards={future_accuracy=1.0, tag_count=2.0}")
@@ -80,7 +84,7 @@ def test_a_group_whose_rewards_are_all_alike_has_no_signal(values: list[float], 
 
 def test_rewards_are_added_up_with_the_recipes_weights() -> None:
     rewards = {"future_accuracy": [2.0, 0.0], "tag_count": [0.5, 0.25]}
-    assert step_metrics.total_rewards(TWO, rewards) == [3.0, 0.5]
+    assert totals.total_rewards(TWO, rewards) == [3.0, 0.5]
 
 
 def test_a_single_round_has_no_futures_to_count() -> None:
@@ -172,7 +176,7 @@ def test_answers_kept_are_the_right_ones_that_a_later_round_does_not_give_up() -
 
 def test_reward_noise_sets_the_spread_of_the_futures_beside_that_of_the_openings() -> None:
     sure, unsure = opening(WRONG, [WRONG], [WRONG]), opening(WRONG, [RIGHT], [WRONG])
-    noise = step_metrics.reward_noise([sure, unsure, sure, sure], 2)
+    noise = reward_noise.reward_noise([sure, unsure, sure, sure], 2)
     # scores 0, 0 against 2, 0, whose mean is 1 and whose variance is 2, and a group of no spread at all
     assert noise == pytest.approx({"between_openings": 0.5 / 2, "sampling": (0 + 2 / 2) / 2 / 2})
 
@@ -181,34 +185,34 @@ def test_openings_that_share_their_futures_differ_by_no_noise() -> None:
     first, second = opening(WRONG, [RIGHT], [WRONG]), opening(WRONG, [RIGHT], [RIGHT])
     shared = [replace(first, shared=second.futures), replace(second, shared=first.futures)]
     other = opening(WRONG, [RIGHT], [WRONG])
-    assert step_metrics.reward_noise(shared, 2) == {"between_openings": 0.0, "sampling": 0.0}
-    noise = step_metrics.reward_noise([*shared, other], 3)
+    assert reward_noise.reward_noise(shared, 2) == {"between_openings": 0.0, "sampling": 0.0}
+    noise = reward_noise.reward_noise([*shared, other], 3)
     # means 1.5, 1.5 and 1; variances 1 of four scores for two openings, 2 of two for one
     assert noise == pytest.approx({"between_openings": 1 / 12, "sampling": (1 / 4 * 2 + 2 / 2 * 2) / 6})
 
 
 def test_one_future_of_each_shows_no_noise() -> None:
-    assert step_metrics.reward_noise([opening(WRONG, [RIGHT]), opening(WRONG, [WRONG])], 2) is None
-    assert step_metrics.reward_noise([opening(WRONG), opening(RIGHT)], 2) is None
+    assert reward_noise.reward_noise([opening(WRONG, [RIGHT]), opening(WRONG, [WRONG])], 2) is None
+    assert reward_noise.reward_noise([opening(WRONG), opening(RIGHT)], 2) is None
 
 
 def test_an_opening_that_has_ended_has_no_noise() -> None:
     """Right for sure, beside one whose futures earn 2 and 0: their means 2 and 1 differ by a variance of 0.5."""
     ended, sampled = opening(RIGHT), opening(WRONG, [RIGHT], [WRONG])
-    found = step_metrics.reward_noise([ended, sampled], 2)
+    found = reward_noise.reward_noise([ended, sampled], 2)
     assert found == pytest.approx({"between_openings": 0.5, "sampling": 0.5})
 
 
 def test_groups_in_which_an_opening_has_one_future_are_left_out() -> None:
     whole = [opening(WRONG, [RIGHT], [WRONG]), opening(WRONG, [WRONG], [WRONG])]
     lacking = [opening(WRONG, [RIGHT]), opening(WRONG, [WRONG], [WRONG])]
-    assert step_metrics.reward_noise([*lacking, *whole], 2) == step_metrics.reward_noise(whole, 2)
+    assert reward_noise.reward_noise([*lacking, *whole], 2) == reward_noise.reward_noise(whole, 2)
 
 
 def test_openings_that_are_all_alike_differ_by_the_noise_alone_and_it_is_estimated_without_bias() -> None:
     chance = random.Random(5)
     noises = [
-        step_metrics.reward_noise(
+        reward_noise.reward_noise(
             [opening(WRONG, *([RIGHT if chance.random() < 0.7 else WRONG] for _ in range(4))) for _ in range(8)], 8
         )
         for _ in range(300)

@@ -17,12 +17,13 @@ from unittest.mock import Mock
 import pytest
 import tomli_w
 
-from motif_lite import pipeline, tiny
 from motif_lite.errors import StudyError
-from motif_lite.run_dir import RunDirectory
+from motif_lite.jobs import checking, session
+from motif_lite.runs.directory import RunDirectory
 from motif_lite.study import plan as study_plan
 from motif_lite.study import runs as study_runs
-from motif_lite.study.plan import Plan, Run
+from motif_lite.study.plan import Run, StudyPlan
+from motif_lite.tasks import tiny_model
 from tests.studies import ROOT, SETTINGS, TINY, plan, pretend
 
 FAKE_RUN = ROOT / "tests" / "fake_run.py"
@@ -176,9 +177,9 @@ def test_longer_openings_begin_with_the_same_tiny_model(monkeypatch: pytest.Monk
         asked.append(how)
         return tmp_path
 
-    monkeypatch.setattr(tiny, "prepare", prepare)
+    monkeypatch.setattr(tiny_model, "prepare", prepare)
     for changes in ([], ['rollout.strategy="single_round"', "rollout.openings.max_tokens=105"]):
-        pipeline._model_name(pipeline.check(TINY, changes), Mock())
+        session._model_name(checking.check(TINY, changes), Mock())
     assert asked[0].pop("on_progress") and asked[1].pop("on_progress")
     assert asked[0] == asked[1]
 
@@ -226,9 +227,9 @@ def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tell]:
     yield tell
 
 
-def perform(made: Plan) -> Seen:
+def perform(made: StudyPlan) -> Seen:
     seen = Seen()
-    study_runs.perform(made, FAKE_RUN, seen, lambda: None)
+    study_runs.perform(made, [sys.executable, str(FAKE_RUN)], seen, lambda: None)
     return seen
 
 
@@ -302,7 +303,7 @@ def test_a_run_that_is_killed_is_said_to_be(tmp_path: Path, tell: Tell) -> None:
     tell(waits="base")
     seen.on_line = lambda: os.kill(pid_of(made.final_run("base", 1, None)), signal.SIGKILL)
     with pytest.raises(StudyError, match=r"was ended by signal 9 .* memory"):
-        study_runs.perform(made, FAKE_RUN, seen, lambda: None)
+        study_runs.perform(made, [sys.executable, str(FAKE_RUN)], seen, lambda: None)
 
 
 @pytest.fixture
@@ -319,7 +320,7 @@ def test_ctrl_c_reaches_the_run_once_and_it_is_waited_for(tmp_path: Path, tell: 
     tell(waits="base")
     seen.on_line = lambda: signal.raise_signal(signal.SIGINT) if seen.lines == ["begun"] else None
     with pytest.raises(KeyboardInterrupt):
-        study_runs.perform(made, FAKE_RUN, seen, lambda: None)
+        study_runs.perform(made, [sys.executable, str(FAKE_RUN)], seen, lambda: None)
     assert seen.lines[-1] == "stopping; once more to leave at once"
     with pytest.raises(ProcessLookupError):
         os.kill(pid_of(made.final_run("base", 1, None)), 0)
@@ -374,7 +375,7 @@ def run(words: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[Plan, str]:
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[StudyPlan, str]:
     """A small study on the tiny model of seed 1, with what the program printed."""
     small = [f'model.name="{tiny_folder}"', *SMALL]
     variants = {"plain": {"set": ["rollout.num_futures=1"]}, "wide": {"set": ["rollout.num_futures=2"]}}
@@ -385,7 +386,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tup
     return study_plan.load(path), done.stdout
 
 
-def test_one_command_runs_a_study_and_says_what_it_shows(finished: tuple[Plan, str]) -> None:
+def test_one_command_runs_a_study_and_says_what_it_shows(finished: tuple[StudyPlan, str]) -> None:
     made, printed = finished
     assert "run 1 of 4: plain, seed 1\n" in printed
     assert "0 runs left" in printed
@@ -398,7 +399,7 @@ def test_one_command_runs_a_study_and_says_what_it_shows(finished: tuple[Plan, s
     assert found["variants"]["wide"]["means"]["tokens"] > found["variants"]["plain"]["means"]["tokens"] > 0
 
 
-def test_a_study_that_was_killed_goes_on_to_the_same_bytes(finished: tuple[Plan, str]) -> None:
+def test_a_study_that_was_killed_goes_on_to_the_same_bytes(finished: tuple[StudyPlan, str]) -> None:
     made, _ = finished
     first = {name: (made.out / name).read_bytes() for name in KEPT}
     again = made.final_run("plain", 2, None)
@@ -416,7 +417,7 @@ def test_a_study_that_was_killed_goes_on_to_the_same_bytes(finished: tuple[Plan,
     assert {name: (made.out / name).read_bytes() for name in KEPT} == first
 
 
-def test_a_check_runs_nothing(finished: tuple[Plan, str], tmp_path: Path) -> None:
+def test_a_check_runs_nothing(finished: tuple[StudyPlan, str], tmp_path: Path) -> None:
     made, _ = finished
     done = run(program(made.path, "--check", "--out", str(tmp_path / "out")))
     assert done.returncode == 0

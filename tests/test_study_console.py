@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from motif_lite.study import console as study_console
+from motif_lite.study import live
 from motif_lite.study import results as study_results
 from tests.studies import plan, pretend
 
 
-def view(*, width: int = 80, height: int = 24) -> tuple[study_console.StudyConsole, Console]:
+def view(*, width: int = 80, height: int = 24) -> tuple[live.StudyConsole, Console]:
     terminal = Console(file=io.StringIO(), force_terminal=True, width=width, height=height, color_system=None)
-    shown = study_console.StudyConsole(terminal, "A [b]study[/b]", "studies/a")
+    shown = live.StudyConsole(terminal, "A [b]study[/b]", "studies/a")
     return shown, terminal
 
 
-def drawn(shown: study_console.StudyConsole, terminal: Console) -> str:
+def drawn(shown: live.StudyConsole, terminal: Console) -> str:
     with terminal.capture() as capture:
         terminal.print(shown)
     return capture.get()
@@ -51,7 +51,7 @@ def test_the_live_view_says_what_runs_what_is_done_and_what_is_left() -> None:
 
 def test_without_a_terminal_there_are_plain_lines() -> None:
     stream = io.StringIO()
-    with study_console.StudyConsole(Console(file=stream), "A study", "out") as shown:
+    with live.StudyConsole(Console(file=stream), "A study", "out") as shown:
         shown.started("chain, seed 2", 0, 2)
         shown.line("step 1/20")
         shown.finished("chain, seed 2", "93.0 %")
@@ -67,6 +67,6 @@ def test_a_study_closes_with_what_may_be_said_and_where_everything_lies(tmp_path
     made, stream = plan(tmp_path), io.StringIO()
     pretend(made, made.final_run("plain", 1, None))
     pretend(made, made.final_run("wide", 1, None))
-    study_console.print_closing(Console(file=stream), made, study_results.results(made))
+    live.print_closing(Console(file=stream), made, study_results.results(made))
     assert "- k = 8 and plain: +0.0 points; one seed: no claim.\n" in stream.getvalue()
     assert f"{made.out / 'table.md'}\n" in stream.getvalue()

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from motif_lite import statistics
+from motif_lite.evaluation import intervals
 from motif_lite.study import plot as study_plot
 from motif_lite.study import report as study_report
 from motif_lite.study import results as study_results
 from motif_lite.study import runs as study_runs
 from motif_lite.study import table as study_table
-from motif_lite.study.plan import Plan
+from motif_lite.study.plan import StudyPlan
 from tests.studies import plan, pretend
 
 KEPT = ("table.md", "table.json", "plot.svg")
@@ -26,7 +26,7 @@ def right(number: int) -> list[bool]:
 
 
 @pytest.fixture
-def finished(tmp_path: Path) -> Plan:
+def finished(tmp_path: Path) -> StudyPlan:
     """Three seeds; ``wide`` gains 10, 20 and 30 points on the reference, and is where that ends before half of it."""
     made = plan(tmp_path, seeds=[1, 2, 3], variants=VARIANTS)
     for seed in (1, 2, 3):
@@ -36,7 +36,7 @@ def finished(tmp_path: Path) -> Plan:
     return made
 
 
-def test_every_figure_of_a_run_is_read(finished: Plan) -> None:
+def test_every_figure_of_a_run_is_read(finished: StudyPlan) -> None:
     found = study_results.results(finished)
     assert (found["num_runs_done"], found["num_runs"]) == (9, 9)
     wide = found["variants"]["wide"]
@@ -49,7 +49,7 @@ def test_every_figure_of_a_run_is_read(finished: Plan) -> None:
     assert found["sources"]["test"] == {"source": "chain_sum", "num_problems": 400}
 
 
-def test_a_variant_is_compared_over_seeds_and_on_the_same_problems(finished: Plan) -> None:
+def test_a_variant_is_compared_over_seeds_and_on_the_same_problems(finished: StudyPlan) -> None:
     wide = study_results.results(finished)["comparisons"]["wide"]
     assert wide["over_seeds"]["mean"] == pytest.approx(0.2)
     assert wide["over_seeds"]["interval"] == pytest.approx([-0.0484, 0.4484], abs=1e-4)
@@ -59,7 +59,7 @@ def test_a_variant_is_compared_over_seeds_and_on_the_same_problems(finished: Pla
     assert wide["same_problems"]["p_value_holm"] == pytest.approx(2 * 0.5**6)
 
 
-def test_how_soon_a_variant_is_where_the_reference_ends(finished: Plan) -> None:
+def test_how_soon_a_variant_is_where_the_reference_ends(finished: StudyPlan) -> None:
     wide = study_results.results(finished)["comparisons"]["wide"]["to_the_references_end"]
     # at 500 of 1000 tokens: (0.2 + 0.91) / 2 = 0.555 and so on, where the reference ends at 0.5
     assert wide["at_half"]["mean"] == pytest.approx(0.06)
@@ -74,7 +74,7 @@ def test_a_curve_that_never_gets_there_says_so() -> None:
     assert study_results.catching_up({1: []}, {1: []}, 0.95) == {}
 
 
-def test_the_table_has_a_row_per_variant_and_says_what_is_allowed(finished: Plan) -> None:
+def test_the_table_has_a_row_per_variant_and_says_what_is_allowed(finished: StudyPlan) -> None:
     page = study_table.table(study_results.results(finished))
     assert page.startswith("# A | study\n\nWhich is better?\n")
     assert "Partial" not in page
@@ -104,7 +104,7 @@ def test_the_table_has_a_row_per_variant_and_says_what_is_allowed(finished: Plan
     ],
 )  # fmt: skip
 def test_the_words_claim_no_more_than_the_figures(gains: list[float], corrected: float | None, said: str) -> None:
-    test = statistics.over_seeds(gains, 0.95) | {"p_value_holm": corrected}
+    test = intervals.over_seeds(gains, 0.95) | {"p_value_holm": corrected}
     found = {
         "reference": "b", "confidence": 0.95,
         "variants": {name.lower(): {"label": name, "trains": True, "means": {"tokens": 100}} for name in "AB"},
@@ -122,7 +122,7 @@ def test_unequal_budgets_are_said(tmp_path: Path) -> None:
     )
 
 
-def test_partial_results_are_marked_and_compare_the_seeds_that_both_have(finished: Plan) -> None:
+def test_partial_results_are_marked_and_compare_the_seeds_that_both_have(finished: StudyPlan) -> None:
     shutil.rmtree(finished.final_run("wide", 2, None).root)
     shutil.rmtree(finished.final_run("plain", 3, None).root)
     found = study_results.results(finished)
@@ -138,10 +138,10 @@ def test_a_study_that_has_not_begun_has_a_table_and_figures(tmp_path: Path) -> N
     assert (made.out / "plot.svg").read_text().startswith("<?xml")
 
 
-def test_results_are_the_same_bytes_whenever_and_wherever_they_are_made(finished: Plan, tmp_path: Path) -> None:
+def test_results_are_the_same_bytes_whenever_and_wherever_they_are_made(finished: StudyPlan, tmp_path: Path) -> None:
     study_report.write(finished)
     first = {name: (finished.out / name).read_bytes() for name in KEPT}
-    moved = Plan(
+    moved = StudyPlan(
         finished.study, tmp_path / "elsewhere" / "test.toml", tmp_path / "elsewhere" / "out", finished.strategies
     )
     shutil.move(finished.out, moved.out)
@@ -150,7 +150,7 @@ def test_results_are_the_same_bytes_whenever_and_wherever_they_are_made(finished
     assert {name: (moved.out / name).read_bytes() for name in KEPT} == renamed, "but for the folder of the study file"
 
 
-def test_seconds_are_kept_out_of_what_is_the_same_everywhere(finished: Plan) -> None:
+def test_seconds_are_kept_out_of_what_is_the_same_everywhere(finished: StudyPlan) -> None:
     study_report.write(finished)
     assert '_seconds"' not in (finished.out / "table.json").read_text()
     assert str(finished.out) not in "".join((finished.out / name).read_text() for name in KEPT)
@@ -161,7 +161,7 @@ def test_seconds_are_kept_out_of_what_is_the_same_everywhere(finished: Plan) -> 
     assert "| k = 8 | 10 | 100 | 1 | 1.00 |" in (finished.out / "cost.md").read_text()
 
 
-def test_the_figure_names_every_variant_with_its_final_accuracy_and_says_what_bands_are(finished: Plan) -> None:
+def test_the_figure_names_every_variant_with_its_final_accuracy_and_says_what_bands_are(finished: StudyPlan) -> None:
     drawn = study_plot.by_tokens(study_results.results(finished))
     assert all(f"<!-- {label} -->" in drawn for label in ("plain: 50.0 %", "k = 8: 70.0 %", "base: 20.0 %"))
     assert "<!-- (bands: 95 % t interval over seeds) -->" in drawn
@@ -176,7 +176,7 @@ TUNED: dict[str, Any] = {
 }
 
 
-def tune(made: Plan, variant: str, *accuracies: tuple[float, float]) -> None:
+def tune(made: StudyPlan, variant: str, *accuracies: tuple[float, float]) -> None:
     for run, accuracy in zip(made.tuning_runs(variant), [a for pair in accuracies for a in pair], strict=True):
         pretend(made, run, marks=[(0, 0.99), (100, accuracy)])
 

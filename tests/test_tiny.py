@@ -9,32 +9,34 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from motif_lite import chain_sum, policies, tiny
 from motif_lite.errors import ModelError
-from motif_lite.prompts import conversation, progress_notice
-from motif_lite.recipe import Recipe
-from motif_lite.rewards import is_solved
-from motif_lite.rollout import STRATEGIES, think
+from motif_lite.policies import backends
+from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout.prompts import conversation, progress_notice
+from motif_lite.rollout.rewards import is_solved
+from motif_lite.rollout.strategies import STRATEGIES
+from motif_lite.rollout.thinking import think
+from motif_lite.tasks import chain_sum, tiny_model
 
-TOKENIZER = tiny.make_tokenizer(3)
+TOKENIZER = tiny_model.make_tokenizer(3)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A warm start too short to learn anything, checked on few problems."""
-    monkeypatch.setattr(tiny, "_NUM_STEPS", 2)
-    monkeypatch.setattr(tiny, "_NUM_CHECKED", 8)
+    monkeypatch.setattr(tiny_model, "_NUM_STEPS", 2)
+    monkeypatch.setattr(tiny_model, "_NUM_CHECKED", 8)
 
 
 @pytest.fixture
 def uncritical(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Takes any outcome of it."""
-    monkeypatch.setattr(tiny, "_ACCEPTED", (0.0, 1.0))
+    monkeypatch.setattr(tiny_model, "_ACCEPTED", (0.0, 1.0))
 
 
 def prepare(folder: Path, **changes: Any) -> Path:
     arguments: dict[str, Any] = {"seed": 1, "num_rounds": 3, "max_tokens": 35, "on_progress": lambda done, total: None}
-    return tiny.prepare(cache_folder=folder, **(arguments | changes))
+    return tiny_model.prepare(cache_folder=folder, **(arguments | changes))
 
 
 @given(st.text())
@@ -69,7 +71,7 @@ def test_the_chat_template_opens_the_reply() -> None:
 def test_a_finished_model_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = prepare(tmp_path)
     assert (first / "model.safetensors").is_file()
-    monkeypatch.setattr(tiny, "_imitate", lambda *arguments: pytest.fail("it was built again"))
+    monkeypatch.setattr(tiny_model, "_imitate", lambda *arguments: pytest.fail("it was built again"))
     assert prepare(tmp_path) == first
 
 
@@ -96,7 +98,7 @@ def test_a_warm_start_that_comes_out_too_weak_is_repeated_and_then_refused(tmp_p
     attempts: list[int] = []
     with pytest.raises(ModelError, match="another seed"):
         prepare(tmp_path, on_progress=lambda done, total: attempts.append(done))
-    assert attempts == [1, 2] * tiny._NUM_ATTEMPTS
+    assert attempts == [1, 2] * tiny_model._NUM_ATTEMPTS
     assert not list(tmp_path.glob("tiny-*"))
 
 
@@ -109,7 +111,7 @@ def test_the_warm_start_leaves_something_to_reinforce_and_something_to_gain(
     tiny_folder: Path, tiny_recipe: Callable[..., Recipe]
 ) -> None:
     recipe = tiny_recipe()
-    policy = policies.backend("transformers").load(recipe, str(tiny_folder))
+    policy = backends.backend("transformers").load(recipe, str(tiny_folder))
     problems = chain_sum.problems(300, seed=99, split="test")
     sampling = recipe.rollout.futures
     strategy = STRATEGIES["multi_round"](recipe.rollout)

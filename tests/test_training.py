@@ -9,38 +9,41 @@ from typing import Any
 import pytest
 import torch
 
-from motif_lite import data, diagnosis, memory, policies, shapes
 from motif_lite.errors import TrainingError
-from motif_lite.memory import Machine
+from motif_lite.monitor import findings
+from motif_lite.nouns import Opening, Problem
+from motif_lite.planning import memory, shapes
+from motif_lite.planning.machine import Machine
+from motif_lite.policies import backends
 from motif_lite.policies.local import LocalPolicy
-from motif_lite.recipe import Recipe
-from motif_lite.rewards import REWARDS
-from motif_lite.rollout import STRATEGIES
-from motif_lite.run_dir import RunDirectory
-from motif_lite.types import Opening, Problem
+from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout.rewards import REWARDS
+from motif_lite.rollout.strategies import STRATEGIES
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.tasks import sources
 from tests.fakes import RecordingObserver
 
 MakeRecipe = Callable[..., Recipe]
 
 
 class Training:
-    """One run of `training.train` with everything that it needs."""
+    """One run of `grpo.train` with everything that it needs."""
 
     def __init__(self, recipe: Recipe, folder: Path, out: Path) -> None:
         self.recipe = recipe
-        self.policy = policies.backend(recipe.model.backend).load(recipe, str(folder))
+        self.policy = backends.backend(recipe.model.backend).load(recipe, str(folder))
         self.run = RunDirectory(out)
         out.mkdir(exist_ok=True)
         self.observer = RecordingObserver()
-        self.problems = data.load(recipe.data.as_source(), role="train", seed=recipe.seed)
+        self.problems = sources.load(recipe.data.as_source(), role="train", seed=recipe.seed)
 
     def train(self, stop_after: int | None = None) -> bool:
-        from motif_lite import training
-        from motif_lite.evaluation import Marks
+        from motif_lite.evaluation.validation import Validation
+        from motif_lite.training import grpo
 
         section = self.recipe.evaluation.validation
-        held_out = data.load(section, role="validation", seed=self.recipe.seed) if section else []
-        return training.train(
+        held_out = sources.load(section, role="validation", seed=self.recipe.seed) if section else []
+        return grpo.train(
             self.recipe,
             self.policy,
             STRATEGIES[self.recipe.rollout.strategy](self.recipe.rollout),
@@ -48,8 +51,8 @@ class Training:
             self.run,
             self.observer,
             planned=memory.estimate(self.recipe, shapes.TINY, Machine("cpu", 8.0, "a test's")),
-            marks=Marks(self.recipe, self.policy, held_out, self.run, self.observer),
-            steps_done=data.steps_done(self.recipe.data.train),
+            marks=Validation(self.recipe, self.policy, held_out, self.run, self.observer),
+            steps_done=sources.steps_done(self.recipe.data.train),
             stop_requested=lambda: stop_after is not None and len(self.run.metrics()) + 1 >= stop_after,
         )
 
@@ -141,7 +144,7 @@ def test_rollouts_hold_every_opening_with_its_own_question(finished: Training) -
 
 
 def test_rewards_in_the_rollouts_can_be_recomputed_from_their_text(finished: Training) -> None:
-    from motif_lite.rewards import answer_score
+    from motif_lite.rollout.rewards import answer_score
 
     for line in finished.run.rollouts():
         scores = [answer_score(line["gold"], future["rounds"][-1]["reply"]) for future in line["futures"]]
@@ -205,7 +208,7 @@ def test_a_policy_that_collapses_is_told_once_with_a_remedy_and_not_again_after_
     repeated = {warning.split(":")[1] for warning in warnings} & {note.split(":")[1] for note in second.observer.notes}
     assert repeated == set()
     told = [*warnings, *(note for note in second.observer.notes if note.startswith("warning"))]
-    assert told == [str(finding) for finding in diagnosis.diagnose(first.recipe, first.run.metrics(), [])]
+    assert told == [str(finding) for finding in findings.diagnose(first.recipe, first.run.metrics(), [])]
 
 
 def test_single_round_training_generates_no_futures(tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path) -> None:
@@ -217,7 +220,7 @@ def test_single_round_training_generates_no_futures(tiny_recipe: MakeRecipe, tin
 def test_adaptive_training_rewards_openings_with_the_same_progress_alike(
     tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    from motif_lite.replies import progress
+    from motif_lite.rollout.reply_format import progress
 
     changes = ('rollout.allocation="adaptive"', "rollout.num_openings=8", "rollout.num_futures=3")
     training = Training(tiny_recipe("training.max_steps=1", *changes), tiny_folder, tmp_path)
@@ -238,7 +241,7 @@ def test_adaptive_training_rewards_openings_with_the_same_progress_alike(
 def test_every_field_of_the_trainer_has_the_recipes_value(
     tiny_recipe: MakeRecipe, qwen_folder: Path, tmp_path: Path
 ) -> None:
-    from motif_lite import training
+    from motif_lite.training import options
 
     recipe = tiny_recipe(
         "seed=11",
@@ -260,8 +263,8 @@ def test_every_field_of_the_trainer_has_the_recipes_value(
         "training.save_every=7",
         "training.max_steps=9",
     )
-    config = training.grpo_config(
-        recipe, policies.backend(recipe.model.backend).load(recipe, str(qwen_folder)), tmp_path
+    config = options.grpo_config(
+        recipe, backends.backend(recipe.model.backend).load(recipe, str(qwen_folder)), tmp_path
     )
     expected = {
         "seed": 11, "max_completion_length": 17, "temperature": 0.7, "top_p": 0.9, "top_k": 5,
@@ -276,12 +279,13 @@ def test_every_field_of_the_trainer_has_the_recipes_value(
 
 
 def test_the_reference_recipe_trains_with_the_references_loss(qwen_folder: Path, tmp_path: Path) -> None:
-    from motif_lite import pipeline, training
+    from motif_lite.jobs import checking
+    from motif_lite.training import options
 
     changes = ['model.backend="transformers"', "training.micro_batch_size=4"]
-    recipe = pipeline.check(Path(__file__).parents[1] / "recipes" / "motif_gsm8k.toml", changes)
-    config = training.grpo_config(
-        recipe, policies.backend(recipe.model.backend).load(recipe, str(qwen_folder)), tmp_path
+    recipe = checking.check(Path(__file__).parents[1] / "recipes" / "motif_gsm8k.toml", changes)
+    config = options.grpo_config(
+        recipe, backends.backend(recipe.model.backend).load(recipe, str(qwen_folder)), tmp_path
     )
     assert (config.loss_type, config.beta, config.scale_rewards, config.epsilon) == ("bnpo", 0.0, "group", 0.2)
     assert (config.learning_rate, config.max_grad_norm, config.adam_beta2) == (5e-6, 0.1, 0.99)
@@ -309,7 +313,7 @@ def test_generation_inside_the_reward_sees_the_model_as_in_eval_mode(
     monkeypatch.setattr(LocalPolicy, "generate", recorded)
     assert training.train()
     monkeypatch.undo()
-    at_rest = policies.backend(recipe.model.backend).load(recipe, str(tiny_folder))
+    at_rest = backends.backend(recipe.model.backend).load(recipe, str(tiny_folder))
     at_rest.model.eval()
     for (prompts, sampling, seeds), texts in zip(calls, inside, strict=True):
         assert [reply.text for reply in at_rest.generate(prompts, sampling, seeds=seeds)] == texts
@@ -373,7 +377,7 @@ def test_an_update_without_a_number_for_a_gradient_is_skipped_and_counted(
 def test_a_run_whose_gradients_are_no_numbers_any_more_is_stopped_with_its_rollouts(
     tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from motif_lite.training import MOST_SKIPPED
+    from motif_lite.training.callback import MOST_SKIPPED
 
     training = Training(tiny_recipe("training.max_steps=20"), tiny_folder, tmp_path)
     spoil(monkeypatch, steps=range(2, 100))

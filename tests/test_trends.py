@@ -2,7 +2,7 @@
 
 import pytest
 
-from motif_lite.trends import Series, Span
+from motif_lite.monitor.trends import Series, Span
 
 STEPS = list(range(1, 7))
 FIGURES = Series(STEPS, [0.0, 2.0, 1.0, 5.0, 6.0, 7.0])

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from motif_lite.errors import MissingHardwareError
+from motif_lite.nouns import Sampling
 from motif_lite.policies import vllm_engine
-from motif_lite.policies.sampler import Request, Written
+from motif_lite.policies.engine.sampler import Generated, Request
 from motif_lite.policies.vllm_engine import VllmEngine
-from motif_lite.types import Sampling
 
 
 class Model:
@@ -60,7 +60,7 @@ def test_a_missing_vllm_is_named_with_the_remedy() -> None:
 
 def test_one_call_holds_all_prompts_and_replies_keep_their_order(model: Model) -> None:
     written = VllmEngine(model, [9]).sequences(requests([1, 2], [3], [4]), Sampling(max_tokens=5))
-    assert dict(written) == {row: Written([row, 7], [-0.5, -0.25], "stop") for row in range(3)}
+    assert dict(written) == {row: Generated([row, 7], [-0.5, -0.25], "stop") for row in range(3)}
     [(prompts, named)] = model.calls
     assert prompts == [{"prompt_token_ids": [1, 2]}, {"prompt_token_ids": [3]}, {"prompt_token_ids": [4]}]
     assert [params["max_tokens"] for params in named["sampling_params"]] == [5, 5, 5]

@@ -17,11 +17,13 @@ import torch
 from transformers import GenerationConfig
 
 from motif_lite.errors import ModelError
-from motif_lite.policies import ADAPTER_FILE, engine, wide
-from motif_lite.policies.engine import Engine
-from motif_lite.policies.marks import Marks
-from motif_lite.policies.sampler import Endings, Request, Written
-from motif_lite.types import Conversation, OnProgress, Reply, Sampling
+from motif_lite.nouns import Conversation, OnProgress, Reply, Sampling
+from motif_lite.policies import hf_generate
+from motif_lite.policies.engine import engine
+from motif_lite.policies.engine.engine import Engine
+from motif_lite.policies.engine.sampler import Endings, Generated, Request
+from motif_lite.policies.protocol import ADAPTER_FILE
+from motif_lite.policies.special_tokens import SpecialTokens
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ class LocalPolicy:
         self.model = model
         self.engine = Engine(model) if engine.supports(model) else None
         self.tokenizer = tokenizer
-        self._marks = Marks(tokenizer)
+        self._marks = SpecialTokens(tokenizer)
         self.context_tokens = context_tokens
         self.max_width = max_width
         self.trainer_options: Mapping[str, Any] = {}
@@ -123,9 +125,9 @@ class LocalPolicy:
 
     def _write(
         self, requests: Sequence[Request], sampling: Sampling, on_progress: OnProgress | None = None
-    ) -> list[Written]:
+    ) -> list[Generated]:
         """What is written for each request, in order; see `generate`."""
-        written: dict[int, Written] = {}
+        written: dict[int, Generated] = {}
 
         def report(tokens: int) -> None:
             if on_progress is not None:
@@ -150,7 +152,7 @@ class LocalPolicy:
             stop: Texts that end a reply, too.
         """
         end = next((index for index, token in enumerate(ids) if token in self.stop_ids), None)
-        reply = self._reply(Written(ids if end is None else ids[: end + 1], [], "length" if end is None else "stop"))
+        reply = self._reply(Generated(ids if end is None else ids[: end + 1], [], "length" if end is None else "stop"))
         return replace(reply, finish="stop") if any(text in reply.text for text in stop) else reply
 
     def save_adapter(self, folder: Path) -> None:
@@ -195,12 +197,12 @@ class LocalPolicy:
 
     def _sequences(
         self, requests: Sequence[Request], sampling: Sampling, report: Callable[[int], None]
-    ) -> Iterator[tuple[int, Written]]:
+    ) -> Iterator[tuple[int, Generated]]:
         """Write what is asked for; (index, what was written) in any order."""
         endings = self._endings(tuple(sampling.stop))
         if self.engine is not None:
             return self.engine.sequences(requests, sampling, endings, width=self.max_width, report=report)
-        return wide.sequences(
+        return hf_generate.sequences(
             self.model, requests, sampling, endings,
             width=self.max_width, pad_id=self.tokenizer.pad_token_id, report=report,
         )  # fmt: skip
@@ -211,7 +213,7 @@ class LocalPolicy:
             self._known_endings[stop] = Endings(self.stop_ids, stop, self.tokenizer, self.model.device)
         return self._known_endings[stop]
 
-    def _reply(self, written: Written) -> Reply:
+    def _reply(self, written: Generated) -> Reply:
         text = self.tokenizer.decode(written.ids, skip_special_tokens=True)
         return Reply(text, len(written.ids), written.finish, tuple(written.ids), tuple(written.logprobs))
 

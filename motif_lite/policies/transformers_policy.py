@@ -10,12 +10,12 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
 from motif_lite.errors import MissingHardwareError, ModelError
-from motif_lite.policies.folding import adapter_folded
+from motif_lite.nouns import Sampling
+from motif_lite.policies.engine.sampler import Request
 from motif_lite.policies.local import LocalPolicy, explain_loading, require_all_weights
-from motif_lite.policies.products import fast_products
-from motif_lite.policies.sampler import Request
-from motif_lite.recipe import Recipe, decided
-from motif_lite.types import Sampling
+from motif_lite.policies.merged_lora import adapter_folded
+from motif_lite.policies.onednn import fast_products
+from motif_lite.recipe.schema import Recipe, decided
 
 
 class TransformersPolicy(LocalPolicy):

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.paths import cache_folder
-from motif_lite.recipe import Recipe, decided
+from motif_lite.recipe.schema import Recipe, decided
 
 _NO_GPU = (
     "model.backend = 'unsloth' needs an NVIDIA GPU, and PyTorch sees none here; recipes/tiny_cpu.toml runs the same "
@@ -48,10 +48,10 @@ _prepare_unsloth()
 import torch  # noqa: E402
 import unsloth  # noqa: E402  # first of all: it patches what the next lines import
 
+from motif_lite.nouns import Sampling  # noqa: E402
 from motif_lite.policies import vllm_engine  # noqa: E402
+from motif_lite.policies.engine.sampler import Generated, Request  # noqa: E402
 from motif_lite.policies.local import LocalPolicy, explain_loading, generation_mode, require_all_weights  # noqa: E402
-from motif_lite.policies.sampler import Request, Written  # noqa: E402
-from motif_lite.types import Sampling  # noqa: E402
 
 _log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class UnslothPolicy(LocalPolicy):
 
     def _sequences(
         self, requests: Sequence[Request], sampling: Sampling, report: Callable[[int], None]
-    ) -> Iterator[tuple[int, Written]]:
+    ) -> Iterator[tuple[int, Generated]]:
         """As every local policy, or in one call of vLLM, which batches by itself and reports nothing meanwhile."""
         if self.vllm is None:
             return super()._sequences(requests, sampling, report)

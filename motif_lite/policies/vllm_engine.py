@@ -11,9 +11,9 @@ from tempfile import mkdtemp
 from typing import Any
 
 from motif_lite.errors import MissingHardwareError
-from motif_lite.policies.sampler import Request, Written
-from motif_lite.recipe import Recipe
-from motif_lite.types import Sampling
+from motif_lite.nouns import Sampling
+from motif_lite.policies.engine.sampler import Generated, Request
+from motif_lite.recipe.schema import Recipe
 
 
 def require() -> None:
@@ -70,7 +70,7 @@ class VllmEngine:
         self._stop_ids = stop_ids
         self._lora_folder = mkdtemp(prefix="motif_lite_lora_")  # Unsloth writes the adapter's settings there
 
-    def sequences(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Written]]:
+    def sequences(self, requests: Sequence[Request], sampling: Sampling) -> Iterator[tuple[int, Generated]]:
         """Write every request, in one call with the adapter as it stands; yields (index, what was written)."""
         from vllm import SamplingParams
 
@@ -86,4 +86,4 @@ class VllmEngine:
             [row] = output.outputs
             ids = list(row.token_ids)
             logprobs = [step[token].logprob for step, token in zip(row.logprobs, ids, strict=True)]
-            yield request.index, Written(ids, logprobs, row.finish_reason)
+            yield request.index, Generated(ids, logprobs, row.finish_reason)

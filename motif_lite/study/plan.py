@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from motif_lite import pipeline
 from motif_lite.errors import MotifError, StudyError
-from motif_lite.recipe import Recipe
+from motif_lite.jobs import checking
+from motif_lite.recipe.schema import Recipe
 from motif_lite.study.file import Study, Value, counted, folder_name, nearest, read, toml
 
 
@@ -44,11 +44,11 @@ class Run:
 
     def resolved(self) -> Recipe:
         """Its recipe, validated."""
-        return pipeline.check(self.recipe, self.changes)
+        return checking.check(self.recipe, self.changes)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class StudyPlan:
     """A study with its place: which runs there are, and where each goes.
 
     Attributes:
@@ -109,7 +109,7 @@ class Plan:
         return (*measured, *_own_changes(self.study, variant), *tuned)
 
 
-def load(path: Path, out: Path | None = None) -> Plan:
+def load(path: Path, out: Path | None = None) -> StudyPlan:
     """Read a study and validate it with all recipes that follow from it.
 
     Args:
@@ -129,7 +129,7 @@ def load(path: Path, out: Path | None = None) -> Plan:
             strategies[variant] = _strategy(study, path, variant)
         except MotifError as error:
             mistakes.setdefault(str(error), []).append(variant)
-    plan = Plan(study, path, out, strategies)
+    plan = StudyPlan(study, path, out, strategies)
     for variant in strategies:
         for mistake in _mistakes(plan, variant):
             mistakes.setdefault(mistake, []).append(variant)
@@ -148,11 +148,11 @@ def _own_changes(study: Study, variant: str) -> tuple[str, ...]:
 
 
 def _strategy(study: Study, path: Path, variant: str) -> str:
-    recipe = pipeline.check(_recipe_of(study, path, variant), _own_changes(study, variant))
+    recipe = checking.check(_recipe_of(study, path, variant), _own_changes(study, variant))
     return study.variants[variant].strategy or recipe.rollout.strategy
 
 
-def _mistakes(plan: Plan, variant: str) -> list[str]:
+def _mistakes(plan: StudyPlan, variant: str) -> list[str]:
     """What is wrong with a variant's recipes, each once."""
     tune, found = plan.study.tune, dict[str, None]()
     values = tune.values if tune and plan.is_tuned(variant) else [None]
@@ -165,7 +165,7 @@ def _mistakes(plan: Plan, variant: str) -> list[str]:
     return list(found)
 
 
-def _cannot_be_measured(plan: Plan, run: Run, recipe: Recipe) -> Iterator[str]:
+def _cannot_be_measured(plan: StudyPlan, run: Run, recipe: Recipe) -> Iterator[str]:
     """Why a valid recipe does not give what the study's table needs."""
     study, evaluation, variant = plan.study, recipe.evaluation, run.variant
     if study.benchmark not in evaluation.benchmarks:

@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from motif_lite import statistics
+from motif_lite.evaluation import intervals
 from motif_lite.study import curves
 from motif_lite.study.curves import Curve
 from motif_lite.study.results import Json
@@ -93,7 +93,7 @@ def _curve(axes: Axes, known: Sequence[Curve], label: str, colour: str, style: s
 
 
 def _band(column: Sequence[float], confidence: float) -> tuple[float, float]:
-    interval = statistics.over_seeds(column, confidence)["interval"] if len(column) > 2 else None
+    interval = intervals.over_seeds(column, confidence)["interval"] if len(column) > 2 else None
     return (interval[0], interval[1]) if isinstance(interval, list) else (min(column), max(column))
 
 

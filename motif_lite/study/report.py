@@ -9,17 +9,17 @@ import json
 from pathlib import Path
 
 from motif_lite.errors import StudyError
-from motif_lite.run_dir import write_whole
+from motif_lite.runs.files import write_whole
 from motif_lite.study import plot as study_plot
 from motif_lite.study import results as study_results
 from motif_lite.study import table as study_table
-from motif_lite.study.plan import Plan
+from motif_lite.study.plan import StudyPlan
 from motif_lite.study.results import Json
 
 TABLE, PLOT = "table.md", "plot.svg"
 
 
-def write(plan: Plan) -> Json:
+def write(plan: StudyPlan) -> Json:
     """Make all results anew of the runs that are done.
 
     Returns:

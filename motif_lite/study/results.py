@@ -10,13 +10,14 @@ from importlib import metadata
 from statistics import fmean
 from typing import Any
 
-from motif_lite import __version__, statistics
-from motif_lite.run_dir import RunDirectory
-from motif_lite.statistics import Outcomes
+from motif_lite import __version__
+from motif_lite.evaluation import intervals
+from motif_lite.evaluation.intervals import Outcomes
+from motif_lite.runs.directory import RunDirectory
 from motif_lite.study import curves
 from motif_lite.study import runs as study_runs
 from motif_lite.study.curves import Curve
-from motif_lite.study.plan import Plan, Run
+from motif_lite.study.plan import Run, StudyPlan
 
 Json = dict[str, Any]
 
@@ -27,7 +28,7 @@ HALF = 0.5
 """The share of the reference's cost at which a variant is held against the reference's end."""
 
 
-def results(plan: Plan) -> Json:
+def results(plan: StudyPlan) -> Json:
     """All that does not depend on the clock; the content of table.json."""
     study, runs = plan.study, finished_runs(plan)
     variants = {variant: _variant(plan, variant, runs[variant]) for variant in study.variants}
@@ -46,7 +47,7 @@ def results(plan: Plan) -> Json:
     }
 
 
-def costs(plan: Plan) -> Json:
+def costs(plan: StudyPlan) -> Json:
     """Seconds and memory; the content of cost.json."""
     runs = finished_runs(plan)
     variants = {variant: _cost(plan, variant, runs[variant]) for variant in plan.study.variants}
@@ -57,7 +58,7 @@ def costs(plan: Plan) -> Json:
     return {"title": plan.study.title, "reference": plan.study.reference, "variants": variants}
 
 
-def finished_runs(plan: Plan) -> dict[str, dict[int, Run]]:
+def finished_runs(plan: StudyPlan) -> dict[str, dict[int, Run]]:
     """The runs that count and are done, by variant and seed."""
     known = {
         variant: {seed: study_runs.known_run(plan, variant, seed) for seed in plan.study.seeds}
@@ -79,7 +80,7 @@ def catching_up(own: Mapping[Any, Curve], reference: Mapping[Any, Curve], confid
 
     Returns:
         ``at_half``: accuracy at half of what the reference spends less the reference's at its end, each seed with its
-        own reference, over seeds (`statistics.over_seeds`). ``share``: of the reference's mean cost, what it takes the
+        own reference, over seeds (`intervals.over_seeds`). ``share``: of the reference's mean cost, what it takes the
         variant's mean curve to be where the reference's mean curve ends; None if it never is. Nothing without curves.
     """
     seeds = [seed for seed in own if own[seed] and reference.get(seed)]
@@ -90,13 +91,13 @@ def catching_up(own: Mapping[Any, Curve], reference: Mapping[Any, Curve], confid
     goal, whole = (fmean(end[place] for end in ends.values()) for place in (1, 0))
     reached = curves.first_reach(curves.mean([own[seed] for seed in seeds]), goal)
     return {
-        "at_half": statistics.over_seeds(gains, confidence),
+        "at_half": intervals.over_seeds(gains, confidence),
         "share": None if reached is None or not whole else reached / whole,
         "goal": goal,
     }
 
 
-def _variant(plan: Plan, name: str, runs: Mapping[int, Run]) -> Json:
+def _variant(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
     variant, tune = plan.study.variants[name], plan.study.tune
     seeds = {str(seed): _seed(plan, run) for seed, run in runs.items()}
     found: Json = {
@@ -106,7 +107,7 @@ def _variant(plan: Plan, name: str, runs: Mapping[int, Run]) -> Json:
         "trains": variant.train,
         "strategy": plan.strategies[name],
         "tuned": None,
-        "accuracy": statistics.over_seeds([seed["accuracy"] for seed in seeds.values()], plan.study.confidence),
+        "accuracy": intervals.over_seeds([seed["accuracy"] for seed in seeds.values()], plan.study.confidence),
         "means": {
             key: _mean([seed[key] for seed in seeds.values()])
             for key in ("tokens", "trained_tokens", "steps", "answer_tokens")
@@ -126,7 +127,7 @@ def _variant(plan: Plan, name: str, runs: Mapping[int, Run]) -> Json:
     return found
 
 
-def _seed(plan: Plan, run: Run) -> Json:
+def _seed(plan: StudyPlan, run: Run) -> Json:
     """One run: what it reached, and at what cost in tokens."""
     directory, measured = RunDirectory(run.root), study_runs.result(plan, run)
     metrics = directory.metrics()
@@ -142,7 +143,7 @@ def _seed(plan: Plan, run: Run) -> Json:
     }  # fmt: skip
 
 
-def _cost(plan: Plan, name: str, runs: Mapping[int, Run]) -> Json:
+def _cost(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
     seeds = {str(seed): _seed_cost(plan, run) for seed, run in runs.items()}
     peaks = [seed["peak_memory_bytes"] for seed in seeds.values()]
     return {
@@ -156,7 +157,7 @@ def _cost(plan: Plan, name: str, runs: Mapping[int, Run]) -> Json:
     }
 
 
-def _seed_cost(plan: Plan, run: Run) -> Json:
+def _seed_cost(plan: StudyPlan, run: Run) -> Json:
     directory, marks = RunDirectory(run.root), study_runs.validation(run)
     metrics = directory.metrics()
     seconds = _sum_by_phase(metrics, "seconds")
@@ -173,7 +174,7 @@ def _seed_cost(plan: Plan, run: Run) -> Json:
     }
 
 
-def _comparisons(plan: Plan, variants: Mapping[str, Json], runs: Mapping[str, Mapping[int, Run]]) -> Json:
+def _comparisons(plan: StudyPlan, variants: Mapping[str, Json], runs: Mapping[str, Mapping[int, Run]]) -> Json:
     """Every other variant against the reference, with Holm's correction over all of them."""
     study = plan.study
     others = [name for name in study.variants if name != study.reference]
@@ -186,19 +187,19 @@ def _comparisons(plan: Plan, variants: Mapping[str, Json], runs: Mapping[str, Ma
         pairs = [(outcomes[study.reference][seed], outcomes[name][seed]) for seed in shared]
         marks, goal = ({seed: of[seed]["marks"] for seed in of} for of in (own, reference))
         found[name] = {
-            "over_seeds": statistics.over_seeds(gains, study.confidence),
-            "same_problems": statistics.stratified_difference(pairs, study.confidence),
+            "over_seeds": intervals.over_seeds(gains, study.confidence),
+            "same_problems": intervals.stratified_difference(pairs, study.confidence),
             "to_the_references_end": catching_up(marks, goal, study.confidence) if variants[name]["trains"] else {},
         }
     halves = [each["to_the_references_end"]["at_half"] for each in found.values() if each["to_the_references_end"]]
     for tests in (halves, *([each[test] for each in found.values()] for test in ("over_seeds", "same_problems"))):
-        corrected = statistics.holm([test.get("p_value") for test in tests])
+        corrected = intervals.holm([test.get("p_value") for test in tests])
         for test, p_value in zip(tests, corrected, strict=True):
             test["p_value_holm"] = p_value
     return found
 
 
-def _outcomes(plan: Plan, run: Run) -> Outcomes:
+def _outcomes(plan: StudyPlan, run: Run) -> Outcomes:
     """By problem, whether each sample was right; the question is in the key, for other data may have the same ids."""
     outcomes: dict[str, list[bool]] = {}
     for line in RunDirectory(run.root).read_graded(study_runs.measured_path(plan, run)):
@@ -206,7 +207,7 @@ def _outcomes(plan: Plan, run: Run) -> Outcomes:
     return outcomes
 
 
-def _sources(plan: Plan) -> Json:
+def _sources(plan: StudyPlan) -> Json:
     """Where problems come from, by what they are used for, as the reference's recipe has it."""
     study = plan.study
     value = study.tune.values[0] if study.tune and plan.is_tuned(study.reference) else None

@@ -13,22 +13,28 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import motif_lite
 from motif_lite.errors import RunError, StudyError
-from motif_lite.pipeline import TABLES
-from motif_lite.recipe import differing_keys
-from motif_lite.run_dir import RunDirectory, holds_run, with_decisions_of
+from motif_lite.jobs.checking import TABLES
+from motif_lite.recipe.keys import differing_keys
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.folders import holds_run
+from motif_lite.runs.resuming import with_decisions_of
 from motif_lite.study.file import Value
-from motif_lite.study.plan import Plan, Run
+from motif_lite.study.plan import Run, StudyPlan
 
 _PATIENCE_SECONDS = 2.0
 """Between two looks at what other processes do."""
 
 _LINES_OF_A_CRASH = 15
+
+
+THIS_PROGRAM = (sys.executable, "-m", "motif_lite")
 
 
 class Watcher(Protocol):
@@ -47,11 +53,11 @@ class Watcher(Protocol):
         """All that is left is in the hands of other processes."""
 
 
-def perform(plan: Plan, program: Path, watcher: Watcher, remake: Callable[[], object]) -> None:
+def perform(plan: StudyPlan, program: Sequence[str], watcher: Watcher, remake: Callable[[], object]) -> None:
     """See all runs through.
 
     Args:
-        program: ``run.py``.
+        program: The command that performs a run, e.g. `THIS_PROGRAM`.
         remake: Makes the results anew from what is done.
 
     Raises:
@@ -75,7 +81,7 @@ def perform(plan: Plan, program: Path, watcher: Watcher, remake: Callable[[], ob
             time.sleep(_PATIENCE_SECONDS)
 
 
-def missing(plan: Plan) -> Iterator[Run]:
+def missing(plan: StudyPlan) -> Iterator[Run]:
     """The runs that are not done and can be: those that count wait until their variant's value is picked."""
     study = plan.study
     for variant in study.variants:
@@ -86,31 +92,31 @@ def missing(plan: Plan) -> Iterator[Run]:
                 yield run
 
 
-def num_left(plan: Plan) -> int:
+def num_left(plan: StudyPlan) -> int:
     """Runs that are not done, those included whose value is not picked yet."""
     unpicked = sum(not is_picked(plan, variant) for variant in plan.study.variants)
     return len(list(missing(plan))) + unpicked * len(plan.study.seeds)
 
 
-def known_run(plan: Plan, variant: str, seed: int) -> Run | None:
+def known_run(plan: StudyPlan, variant: str, seed: int) -> Run | None:
     """The run that counts; None while its variant's value is not picked."""
     if not is_picked(plan, variant):
         return None
     return plan.final_run(variant, seed, picked(plan, variant))
 
 
-def is_picked(plan: Plan, variant: str) -> bool:
+def is_picked(plan: StudyPlan, variant: str) -> bool:
     """Whether all that the choice of a value waits for is done."""
     return all(is_done(plan, run) for run in plan.tuning_runs(variant))
 
 
-def picked(plan: Plan, variant: str) -> Value | None:
+def picked(plan: StudyPlan, variant: str) -> Value | None:
     """The value with the highest mean validation accuracy at the end, of equals the first; None if nothing is tuned."""
     found = candidates(plan, variant)
     return max(found, key=lambda candidate: candidate[1])[0] if found else None
 
 
-def candidates(plan: Plan, variant: str) -> list[tuple[Value, float]]:
+def candidates(plan: StudyPlan, variant: str) -> list[tuple[Value, float]]:
     """Each candidate of a variant with its mean validation accuracy at the end of training over the tuning seeds."""
     by_value: dict[int, tuple[Value, list[float]]] = {}
     for run in plan.tuning_runs(variant):
@@ -126,7 +132,7 @@ def validation(run: Run) -> list[dict[str, Any]]:
     return [line for _, line in sorted({line["step"]: line for line in lines}.items())]
 
 
-def is_done(plan: Plan, run: Run) -> bool:
+def is_done(plan: StudyPlan, run: Run) -> bool:
     """Whether nothing of a run is left to do; its report is the last thing that it writes."""
     directory = RunDirectory(run.root)
     if not (holds_run(run.root) and directory.report.exists() and (directory.adapter.exists() or not run.trains)):
@@ -136,7 +142,7 @@ def is_done(plan: Plan, run: Run) -> bool:
     return measured_path(plan, run).exists() and bool(result(plan, run))
 
 
-def result(plan: Plan, run: Run) -> dict[str, Any]:
+def result(plan: StudyPlan, run: Run) -> dict[str, Any]:
     """The entry of evaluation.json that counts; empty while it is not measured."""
     evaluation = RunDirectory(run.root).evaluation()["benchmarks"]
     when, strategy = "after" if run.trains else "before", plan.strategies[run.variant]
@@ -144,20 +150,20 @@ def result(plan: Plan, run: Run) -> dict[str, Any]:
     return found.get(plan.study.decoding) or {}
 
 
-def measured_path(plan: Plan, run: Run) -> Path:
+def measured_path(plan: StudyPlan, run: Run) -> Path:
     """Where the graded replies lie that count."""
     when, study = "after" if run.trains else "before", plan.study
     return RunDirectory(run.root).graded_path(study.benchmark, when, plan.strategies[run.variant], study.decoding)
 
 
-def figure(plan: Plan, run: Run) -> str:
+def figure(plan: StudyPlan, run: Run) -> str:
     """A finished run in a few words."""
     if run.candidate is not None:
         return f"validation {100 * validation(run)[-1]['accuracy']:.1f} %"
     return f"{100 * result(plan, run)['accuracy']:.1f} %"
 
 
-def check_folders(plan: Plan) -> None:
+def check_folders(plan: StudyPlan) -> None:
     """Refuse to mix with the runs of another study, or of this one before it was changed.
 
     Raises:
@@ -211,7 +217,7 @@ def _in_use(root: Path) -> bool:
     return False
 
 
-def _perform(plan: Plan, run: Run, program: Path, watcher: Watcher) -> None:
+def _perform(plan: StudyPlan, run: Run, program: Sequence[str], watcher: Watcher) -> None:
     code, complaint = _talk(_command(run, program), watcher)
     if code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
@@ -226,12 +232,12 @@ def _perform(plan: Plan, run: Run, program: Path, watcher: Watcher) -> None:
         raise StudyError(f"{run.name}: ended, and {run.root} lacks its results; remove that folder to make it anew")
 
 
-def _command(run: Run, program: Path) -> list[str]:
+def _command(run: Run, program: Sequence[str]) -> list[str]:
     changes = [word for change in run.changes for word in ("--set", change)]
     mode = [] if run.trains else ["--evaluate-only"]
     if run.trains and holds_run(run.root):
         mode = ["--resume"]
-    return [sys.executable, str(program), "--recipe", str(run.recipe), *changes, "--out", str(run.root), *mode]
+    return [*program, "--recipe", str(run.recipe), *changes, "--out", str(run.root), *mode]
 
 
 def _talk(command: list[str], watcher: Watcher) -> tuple[int, str]:
@@ -247,7 +253,7 @@ def _talk(command: list[str], watcher: Watcher) -> tuple[int, str]:
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _python_path()},
         )  # fmt: skip
         assert process.stdout is not None
         while True:
@@ -265,6 +271,12 @@ def _talk(command: list[str], watcher: Watcher) -> tuple[int, str]:
             raise KeyboardInterrupt
         errors.seek(0)
         return code, _complaint(errors.read())
+
+
+def _python_path() -> str:
+    """Where this package is found, wherever the command was called from, before what the user has set."""
+    own = str(Path(motif_lite.__file__).parents[1])
+    return os.pathsep.join(filter(None, (own, os.environ.get("PYTHONPATH"))))
 
 
 def _complaint(text: str) -> str:

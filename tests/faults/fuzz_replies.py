@@ -24,23 +24,27 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from motif_lite import answers, pipeline, prompts, replies, step_metrics  # noqa: E402
-from motif_lite.console import excerpt, printable  # noqa: E402
-from motif_lite.equivalence import MEMORY_BYTES  # noqa: E402
-from motif_lite.rewards import REWARDS, is_solved  # noqa: E402
-from motif_lite.rollout import Rollouts  # noqa: E402
-from motif_lite.types import Opening, Problem, Reply, Trajectory, Turn  # noqa: E402
+from motif_lite.grading import answers  # noqa: E402
+from motif_lite.grading.server import MEMORY_BYTES  # noqa: E402
+from motif_lite.jobs import checking  # noqa: E402
+from motif_lite.nouns import Opening, Problem, Reply, Trajectory, Turn  # noqa: E402
+from motif_lite.rollout import prompts, reply_format  # noqa: E402
+from motif_lite.rollout.rewards import REWARDS, is_solved  # noqa: E402
+from motif_lite.rollout.rollouts import Rollouts  # noqa: E402
+from motif_lite.training import step_metrics  # noqa: E402
+from motif_lite.views.formats import excerpt, printable  # noqa: E402
 
 LIMIT_SECONDS = 2.0
 LIMIT_BYTES = 2 * MEMORY_BYTES
 """For a grader: what it starts with, and what a comparison may take."""
 
-RECIPE = pipeline.check(ROOT / "recipes" / "tiny_cpu.toml", [])
+RECIPE = checking.check(ROOT / "recipes" / "tiny_cpu.toml", [])
 
 GOLDS = ("42", "1,234", "\\frac{1}{2}", "x^2+1", "(3,4)", "\\{1,2\\}", "\\text{Evelyn}", "2516_8", "0.5", "y=2x+1")
 
 PIECES = (
-    *replies.TAGS, "\\boxed{", "\\boxed", "{", "}", "\\{", "\\}", "\\", "$", "^", "_", "=", ",", "\n", " ", "\t", "\r",
+    *reply_format.TAGS, "\\boxed{", "\\boxed", "{", "}", "\\{", "\\}", "\\", "$", "^", "_", "=", ",", "\n", " ", "\t",
+    "\r",
     "42", "0", "-1", "9" * 40, "\\frac{", "\\sqrt{", "\\text{", "\\left(", "\\right)", "\\pm", "\\circ", "x", "%", "&",
     "\x00", "\x07", "\x08", "\x1b[2J", "\x1b]0;t\x07", "\x9b31m", "\ud800", "\udfff", "\u202e", "\u200b", "\ufeff",
     "\uff14\uff12", "\u0664\u0662", "\U0001d7d2", "a\u0301\u0301\u0301", "<script>alert(1)</script>", "</pre>", "<!--",
@@ -144,7 +148,7 @@ def handle(gold: str, text: str) -> tuple[bool, bool]:
     opening = Opening(problem, future.turns[0], (future,))
     rewards = {name: [reward(opening)] for name, reward in REWARDS.items()}
     assert all(math.isfinite(value) and value <= 2 for values in rewards.values() for value in values)
-    notice = prompts.progress_notice(2, 3, replies.progress(text))
+    notice = prompts.progress_notice(2, 3, reply_format.progress(text))
     assert notice.endswith(" Current round is the final (third) round. Provide a final answer.")
     for line in step_metrics.lines(1, RECIPE, Rollouts((opening,)), rewards):
         assert json.loads(json.dumps(line))["opening"]["tokens"] == len(text)

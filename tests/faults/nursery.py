@@ -84,10 +84,11 @@ class Child:
 def _serve() -> None:
     """Answer requests until standard input closes; each answer is a number."""
     sys.path.insert(0, str(ROOT))
-    from motif_lite import pipeline, policies, report, training  # noqa: F401
+    from motif_lite.jobs import session
+    from motif_lite.policies import backends
 
-    pipeline._quiet_libraries()
-    policies.backend("transformers")
+    session._quiet_libraries()
+    backends.backend("transformers")
     for line in iter(sys.stdin.readline, ""):
         request = json.loads(line)
         print(_exit_code(request["wait"]) if "wait" in request else _fork(request), flush=True)
@@ -109,7 +110,7 @@ def _fork(request: dict[str, Any]) -> int:
 
 
 def _run(request: dict[str, Any]) -> None:
-    import run
+    from motif_lite import cli
 
     os.setsid()
     output = request["terminal"] or request["log"]
@@ -122,7 +123,7 @@ def _run(request: dict[str, Any]) -> None:
     exec(request["before"], {})
     code = 1
     try:
-        run.start()
+        cli.start()
     except SystemExit as end:
         code = int(end.code or 0)
     finally:

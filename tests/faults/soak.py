@@ -72,11 +72,12 @@ def main() -> int:
 def _build_model() -> None:
     """The tiny model, which takes minutes where it is not cached."""
     sys.path.insert(0, str(ROOT))
-    from motif_lite import pipeline, tiny
+    from motif_lite.jobs import checking
     from motif_lite.paths import cache_folder
+    from motif_lite.tasks import tiny_model
 
-    recipe = pipeline.check(ROOT / "recipes" / "tiny_cpu.toml", SETTINGS)
-    tiny.prepare(
+    recipe = checking.check(ROOT / "recipes" / "tiny_cpu.toml", SETTINGS)
+    tiny_model.prepare(
         seed=recipe.seed,
         num_rounds=recipe.rollout.num_rounds,
         max_tokens=recipe.rollout.openings.max_tokens,

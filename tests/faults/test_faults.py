@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from motif_lite.run_dir import RunDirectory
+from motif_lite.runs.directory import RunDirectory
 from tests.faults.nursery import Child, Nursery
 from tests.faults.soak import ROOT, compare
 

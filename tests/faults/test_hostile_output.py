@@ -15,14 +15,15 @@ from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from motif_lite import report
-from motif_lite.console import RunConsole, print_text
-from motif_lite.policies.marks import Marks
-from motif_lite.rewards import answer_score
-from motif_lite.rollout import MultiRound
-from motif_lite.run_dir import RunDirectory
-from motif_lite.training import _rows
-from motif_lite.types import Conversation, Opening, Sampling
+from motif_lite.nouns import Conversation, Opening, Sampling
+from motif_lite.policies.special_tokens import SpecialTokens
+from motif_lite.rollout.rewards import answer_score
+from motif_lite.rollout.strategies import MultiRound
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.training.grpo import _rows
+from motif_lite.views import report
+from motif_lite.views.formats import print_text
+from motif_lite.views.live import RunConsole
 from tests.fakes import ScriptedPolicy, opening, problem, turn
 from tests.faults.fuzz_replies import PIECES
 from tests.test_console import metrics
@@ -91,7 +92,7 @@ def template_marks(tokenizer: PreTrainedTokenizerFast, content: str) -> list[int
     """The added tokens of a rendered conversation, in order, that its content is not allowed to add to."""
     conversation: Conversation = [{"role": "user", "content": content}]
     rendered = tokenizer.apply_chat_template(
-        Marks(tokenizer).broken_in(conversation), tokenize=False, add_generation_prompt=True
+        SpecialTokens(tokenizer).broken_in(conversation), tokenize=False, add_generation_prompt=True
     )
     template = tokenizer.chat_template
     own = {i for i, token in tokenizer.added_tokens_decoder.items() if token.content in template or token.special}
@@ -118,7 +119,7 @@ def test_no_text_becomes_a_mark_of_the_chat_template(name: str, content: str) ->
 @settings(max_examples=100, deadline=None)
 @given(content=FORGED)
 def test_text_is_changed_only_by_spaces_and_only_once(content: str) -> None:
-    marks = Marks(CHATML)
+    marks = SpecialTokens(CHATML)
     once = marks.broken_in([{"role": "user", "content": content}])
     assert once[0]["content"].replace(" ", "") == content.replace(" ", "")
     assert marks.broken_in(once) == once
@@ -126,7 +127,7 @@ def test_text_is_changed_only_by_spaces_and_only_once(content: str) -> None:
 
 def test_text_without_marks_is_left_alone() -> None:
     honest = "if a < b | c > d: <reasoning> < |im_end|> <|im_end"
-    assert Marks(CHATML).broken_in([{"role": "user", "content": honest}])[0]["content"] == honest
+    assert SpecialTokens(CHATML).broken_in([{"role": "user", "content": honest}])[0]["content"] == honest
 
 
 def test_progress_that_forges_a_turn_stays_in_the_users_message(qwen_folder: Path, tiny_recipe: MakeRecipe) -> None:

@@ -18,11 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-import run
-from motif_lite import data, pipeline, recipe
+from motif_lite import cli
 from motif_lite.errors import DataError, RecipeError
-from motif_lite.recipe import SourceSection
-from motif_lite.run_dir import RunDirectory
+from motif_lite.jobs import checking
+from motif_lite.recipe import keys, loading
+from motif_lite.recipe.schema import SourceSection
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.tasks import sources
 
 ROOT = Path(__file__).parents[2]
 TINY = ROOT / "recipes" / "tiny_cpu.toml"
@@ -38,7 +40,7 @@ def offline_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refused(*arguments: str) -> str:
     """The one message with which a command line ends."""
-    done = CliRunner().invoke(run.app, list(arguments))
+    done = CliRunner().invoke(cli.app, list(arguments))
     told = done.stderr
     assert done.exit_code == 2, (done.exit_code, told, done.exception)
     assert isinstance(done.exception, SystemExit), "it was let through as an exception"
@@ -55,7 +57,7 @@ def refused_recipe(content: str | bytes, *arguments: str) -> str:
 
 # ------------------------------------------------------------------------------------------------------- recipes
 
-PATHS = [path for path, _, _ in recipe.key_paths()]
+PATHS = [path for path, _, _ in keys.key_paths()]
 SECTIONS = sorted({path.rpartition(".")[0] for path in PATHS if "." in path and "NAME" not in path})
 
 
@@ -138,7 +140,7 @@ def test_a_malformed_recipe_is_refused(name: str) -> None:
 
 def test_a_byte_order_mark_as_of_windows_editors_is_no_mistake() -> None:
     Path("recipe.toml").write_bytes(b"\xef\xbb\xbf" + MINIMAL.replace("\n", "\r\n").encode())
-    assert CliRunner().invoke(run.app, ["--recipe", "recipe.toml", "--check"]).exit_code == 0
+    assert CliRunner().invoke(cli.app, ["--recipe", "recipe.toml", "--check"]).exit_code == 0
 
 
 def test_a_chain_of_recipes_without_end_is_refused() -> None:
@@ -164,7 +166,7 @@ def test_any_value_of_any_key_is_taken_or_refused_with_the_key_in_one_message(pa
         table = table.setdefault(name, {})
     table[key] = value
     try:
-        recipe.validate(whole, pipeline.TABLES, origin="here")
+        loading.validate(whole, checking.TABLES, origin="here")
     except RecipeError as error:
         assert str(error).startswith("here: ")
         assert len(str(error)) < 10_000
@@ -277,12 +279,12 @@ def test_a_malformed_file_of_problems_ends_a_run_at_its_row(name: str) -> None:
 
 def test_an_integer_answer_beyond_floats_is_an_answer() -> None:
     Path("a.jsonl").write_text('{"question": "q", "answer": ' + "9" * 400 + "}")
-    assert data.load(SourceSection(source="a.jsonl"), role="train", seed=1)[0].gold == "9" * 400
+    assert sources.load(SourceSection(source="a.jsonl"), role="train", seed=1)[0].gold == "9" * 400
 
 
 def test_rows_that_contradict_each_other_are_told(caplog: pytest.LogCaptureFixture) -> None:
     Path("a.jsonl").write_text(row() + row("r") + row(answer="2") + row())
-    assert len(data.load(SourceSection(source="a.jsonl"), role="train", seed=1)) == 4
+    assert len(sources.load(SourceSection(source="a.jsonl"), role="train", seed=1)) == 4
     assert "a.jsonl: rows 1 and 3 ask the same and differ in the answer ('1', '2')" in caplog.text
 
 
@@ -312,7 +314,7 @@ def test_any_bytes_are_problems_or_refused_with_the_files_name(tmp_path: Path, k
 
 def refused_or_loaded(path: Path) -> None:
     try:
-        assert data.load(SourceSection(source=str(path)), role="train", seed=1)
+        assert sources.load(SourceSection(source=str(path)), role="train", seed=1)
     except DataError as error:
         assert str(error).startswith(str(path))
 
@@ -403,7 +405,7 @@ def test_a_broken_model_folder_ends_a_run_with_its_name(qwen_folder: Path, name:
 
 
 def changed_settings(**changes: Any) -> bytes:
-    return json.dumps(pipeline.check(TINY, []).model_dump() | changes).encode()
+    return json.dumps(checking.check(TINY, []).model_dump() | changes).encode()
 
 
 SETTINGS: dict[str, tuple[bytes, str]] = {
@@ -453,18 +455,18 @@ def reshaped(folder: Path, change: Callable[[dict[str, Any]], dict[str, Any]], k
 
 @pytest.fixture(scope="module")
 def adapter(qwen_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from motif_lite import policies
+    from motif_lite.policies import backends
 
     folder = tmp_path_factory.mktemp("adapter")
-    recipe_ = pipeline.check(TINY, [f"model.name={json.dumps(str(qwen_folder))}"])
-    policies.backend("transformers").load(recipe_, str(qwen_folder)).save_adapter(folder)
+    recipe_ = checking.check(TINY, [f"model.name={json.dumps(str(qwen_folder))}"])
+    backends.backend("transformers").load(recipe_, str(qwen_folder)).save_adapter(folder)
     return folder
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_an_adapter_that_does_not_fit_its_base_is_refused(qwen_folder: Path, adapter: Path, name: str) -> None:
     changes = [f"model.name={json.dumps(str(qwen_folder))}", "evaluation.benchmarks={}", "data.num_problems=16"]
-    created = RunDirectory.create(Path("run"), pipeline.check(TINY, changes), TINY.read_text())
+    created = RunDirectory.create(Path("run"), checking.check(TINY, changes), TINY.read_text())
     shutil.copytree(adapter, created.adapter)
     ADAPTERS[name](created.adapter)
     assert refused("--evaluate-only", "--out", "run").startswith("error: run/adapter/adapter_model.safetensors: ")

@@ -17,11 +17,12 @@ from typing import Any
 
 import pytest
 
-from motif_lite import pipeline, policies
-from motif_lite.recipe import Recipe
-from motif_lite.rewards import REWARDS
-from motif_lite.run_dir import RunDirectory
-from motif_lite.shapes import TINY, ModelShape
+from motif_lite.jobs import checking, train_job
+from motif_lite.planning.shapes import TINY, ModelShape
+from motif_lite.policies import backends
+from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout.rewards import REWARDS
+from motif_lite.runs.directory import RunDirectory
 from tests.conftest import write_random_qwen
 from tests.unsloth.recorder import Recorder
 
@@ -37,7 +38,7 @@ if PINNED:
     from tests.unsloth import interpreted_gpu
 
     interpreted_gpu.start()
-policies.backend("unsloth")  # before a test module imports transformers
+backends.backend("unsloth")  # before a test module imports transformers
 
 # What the tests below do with every opening: random replies would all earn 0, and nothing would be learned.
 REWARDS["letters"] = lambda opening: sum(map(ord, opening.turn.reply.text)) / 1000
@@ -103,7 +104,7 @@ def changes(random_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> li
 @pytest.fixture(scope="session")
 def make_recipe(changes: list[str]) -> Callable[..., Recipe]:
     def make(*further: str) -> Recipe:
-        return pipeline.check(ROOT / "recipes" / "tiny_cpu.toml", [*changes, *further])
+        return checking.check(ROOT / "recipes" / "tiny_cpu.toml", [*changes, *further])
 
     return make
 
@@ -126,5 +127,5 @@ def finished(changes: list[str], tmp_path_factory: pytest.TempPathFactory) -> Fi
     from tests.fakes import RecordingObserver
 
     out, before = tmp_path_factory.mktemp("runs") / "whole", recorder.calls.copy()
-    pipeline.job(ROOT / "recipes" / "tiny_cpu.toml", changes, out).perform(RecordingObserver())
+    train_job.job(ROOT / "recipes" / "tiny_cpu.toml", changes, out).perform(RecordingObserver())
     return Finished(RunDirectory(out), recorder.calls - before, recorder.arguments["train"][-1][0][0])

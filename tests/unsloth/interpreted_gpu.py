@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-from motif_lite import policies
+from motif_lite.policies import backends
 
 _PROPERTIES = SimpleNamespace(
     name="none, interpreted on a CPU", total_memory=8 << 30, major=8, minor=0, multi_processor_count=1
@@ -48,7 +48,7 @@ def start() -> None:
     cuda.current_device = lambda: 0
     cuda.is_current_stream_capturing = lambda: False
 
-    policies.backend("unsloth")
+    backends.backend("unsloth")
     import unsloth
     from unsloth.models import rl
 

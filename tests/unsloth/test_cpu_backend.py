@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from motif_lite.recipe import Recipe
+from motif_lite.recipe.schema import Recipe
 from tests.test_training import Training
 from tests.unsloth.conftest import ROOT
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from motif_lite import pipeline
-from motif_lite.run_dir import RunDirectory
+from motif_lite.jobs import train_job
+from motif_lite.runs.directory import RunDirectory
 from tests.fakes import RecordingObserver
 from tests.test_training import starve
 from tests.unsloth.conftest import ROOT
@@ -17,7 +17,7 @@ from tests.unsloth.conftest import ROOT
 @contextmanager
 def watching() -> Iterator[list[Any]]:
     """What the trainer makes of each step's rollouts, before it is cut into micro-batches."""
-    from motif_lite.trainer import Trainer
+    from motif_lite.training.trainer import Trainer
 
     seen: list[Any] = []
     score = Trainer._generate_and_score_completions
@@ -44,7 +44,7 @@ def test_all_rounds_are_trained_with_their_advantages_in_micro_batches_of_any_si
             'training.scale_rewards="batch"', "evaluation.before=false", "evaluation.after=false",
         ]  # fmt: skip
         with watching() as seen:
-            pipeline.job(ROOT / "recipes" / "tiny_cpu.toml", settings, tmp_path / str(size)).perform(
+            train_job.job(ROOT / "recipes" / "tiny_cpu.toml", settings, tmp_path / str(size)).perform(
                 RecordingObserver()
             )
         run = RunDirectory(tmp_path / str(size))
@@ -78,7 +78,7 @@ def test_an_update_out_of_memory_is_made_in_smaller_pieces_with_the_same_gradien
         if name == "cramped":
             starve(monkeypatch, first_call=1, room_for=1)
         observer = RecordingObserver()
-        pipeline.job(ROOT / "recipes" / "tiny_cpu.toml", settings, tmp_path / name).perform(observer)
+        train_job.job(ROOT / "recipes" / "tiny_cpu.toml", settings, tmp_path / name).perform(observer)
         [line] = RunDirectory(tmp_path / name).metrics()
         norms.append(line["grad_norm"])
     assert "out of memory in the update: going on with 1 openings at a time" in " ".join(observer.notes)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from motif_lite import pipeline
-from motif_lite.run_dir import RunDirectory
+from motif_lite.jobs import checking, train_job
+from motif_lite.runs.directory import RunDirectory
 from tests.fakes import RecordingObserver
 from tests.unsloth.conftest import ROOT, Finished, recorder
 
@@ -50,7 +50,7 @@ def test_logits_in_chunks_are_computed_anew_for_the_backward_pass_and_give_the_s
 
     recorder.watch(rl_replacements, "chunked_hidden_states_selective_log_softmax_recompute")
     few = [*changes, "training.logit_chunks=2", "evaluation.before=false", "evaluation.after=false"]
-    pipeline.job(ROOT / "recipes" / "tiny_cpu.toml", few, tmp_path / "run").perform(RecordingObserver())
+    train_job.job(ROOT / "recipes" / "tiny_cpu.toml", few, tmp_path / "run").perform(RecordingObserver())
     assert recorder.arguments["chunked_hidden_states_selective_log_softmax_recompute"]
     [whole], [chunked] = finished.run.metrics(), RunDirectory(tmp_path / "run").metrics()
     for name in ("loss", "grad_norm", "reward"):
@@ -61,17 +61,17 @@ def test_logits_in_chunks_are_computed_anew_for_the_backward_pass_and_give_the_s
 def test_every_trainer_option_is_a_parameter_with_that_name(tmp_path: Path) -> None:
     import trl
 
-    from motif_lite import training
     from motif_lite.policies import unsloth_policy, vllm_engine
+    from motif_lite.training.options import grpo_config, grpo_options
 
-    recipe = pipeline.check(
+    recipe = checking.check(
         ROOT / "recipes" / "motif_gsm8k.toml", ["training.logit_chunks=3", "training.micro_batch_size=4"]
     )
     policy: Any = SimpleNamespace(device_type="cpu", trainer_options={})
-    options = training.grpo_options(recipe, policy, tmp_path)
+    options = grpo_options(recipe, policy, tmp_path)
     own = unsloth_policy._trainer_options(recipe)
     assert own["unsloth_logit_chunk_multiplier"] == 3
     options |= own | vllm_engine.trainer_options(recipe)
     assert options.keys() <= inspect.signature(trl.GRPOConfig).parameters.keys()
     policy.trainer_options = own
-    assert training.grpo_config(recipe, policy, tmp_path).unsloth_logit_chunk_multiplier == 3
+    assert grpo_config(recipe, policy, tmp_path).unsloth_logit_chunk_multiplier == 3

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from motif_lite import policies
 from motif_lite.errors import MissingHardwareError, ModelError
+from motif_lite.nouns import Sampling
+from motif_lite.policies import backends
+from motif_lite.policies.engine.sampler import Generated, Request
 from motif_lite.policies.local import LocalPolicy
-from motif_lite.policies.sampler import Request, Written
-from motif_lite.recipe import Recipe
-from motif_lite.types import Sampling
+from motif_lite.recipe.schema import Recipe
 from tests.conftest import copy_without
 from tests.fakes import write
 from tests.unsloth.conftest import PINNED, ROOT, WORKING_FOLDER, Finished, recorder
@@ -27,7 +27,7 @@ SAMPLED = Sampling(max_tokens=4, temperature=0.9, top_p=0.9)
 
 
 def load(recipe: Recipe, folder: Path | None = None) -> LocalPolicy:
-    policy = policies.backend("unsloth").load(recipe, str(folder or recipe.model.name))
+    policy = backends.backend("unsloth").load(recipe, str(folder or recipe.model.name))
     assert isinstance(policy, LocalPolicy)
     return policy
 
@@ -144,7 +144,7 @@ from motif_lite.types import Sampling
 root, folder, adapter, changes, prompts = json.loads(sys.argv[1])
 assert "unsloth" not in sys.modules
 recipe = pipeline.check(Path(root) / "recipes" / "tiny_cpu.toml", changes)
-policy = policies.backend("transformers").load(recipe, folder)
+policy = backends.backend("transformers").load(recipe, folder)
 policy.load_adapter(Path(adapter))
 replies = policy.generate(prompts, Sampling(max_tokens=4, temperature=0.0), seeds=range(len(prompts)))
 print(json.dumps([[reply.text, reply.logprobs] for reply in replies]))
@@ -217,22 +217,22 @@ AWKWARD = (
 def test_every_field_of_the_trainer_keeps_our_value(
     make_recipe: MakeRecipe, loaded: LocalPolicy, tmp_path: Path, loss_type: str, scale_rewards: str
 ) -> None:
-    from motif_lite import training
     from motif_lite.policies import unsloth_policy
+    from motif_lite.training import options
 
     recipe = make_recipe(*AWKWARD, f'training.loss_type="{loss_type}"', f'training.scale_rewards="{scale_rewards}"')
     loaded.trainer_options = unsloth_policy._trainer_options(recipe)
-    wanted = training.grpo_options(recipe, loaded, tmp_path)
-    config = training.grpo_config(recipe, loaded, tmp_path)
+    wanted = options.grpo_options(recipe, loaded, tmp_path)
+    config = options.grpo_config(recipe, loaded, tmp_path)
     assert changed(config, wanted) == ({"gradient_checkpointing_kwargs": {"use_reentrant": True}} if PINNED else {})
 
 
 def test_every_field_keeps_our_value_in_the_trainer_that_was_built(
     finished: Finished, make_recipe: MakeRecipe, loaded: LocalPolicy
 ) -> None:
-    from motif_lite import training
+    from motif_lite.training import options
 
-    wanted = training.grpo_options(make_recipe(), loaded, finished.run.unfinished)
+    wanted = options.grpo_options(make_recipe(), loaded, finished.run.unfinished)
     known: dict[str, Any] = {"gradient_checkpointing_kwargs": {"use_reentrant": True}}
     # The CPU backend knows one AdamW only.
     assert changed(finished.trainer.args, wanted) == (known if PINNED else {"optim": "adamw_torch_fused"})
@@ -252,10 +252,10 @@ def test_replies_of_an_engine_are_read_as_all_others(policy: LocalPolicy, monkey
     letters, end = policy.tokenizer("a0", add_special_tokens=False)["input_ids"], policy.stop_ids[0]
 
     class Engine:
-        def sequences(self, requests: list[Request], sampling: Sampling) -> Iterator[tuple[int, Written]]:
+        def sequences(self, requests: list[Request], sampling: Sampling) -> Iterator[tuple[int, Generated]]:
             assert [request.ids for request in requests] == [policy.encode(text) for text in texts]
-            yield 1, Written(letters, [-1.0, -2.0], "length")
-            yield 0, Written([*letters, end], [-1.0, -2.0, -3.0], "stop")
+            yield 1, Generated(letters, [-1.0, -2.0], "length")
+            yield 0, Generated([*letters, end], [-1.0, -2.0, -3.0], "stop")
 
     texts = prompts(policy)[:2]
     monkeypatch.setattr(policy, "vllm", Engine(), raising=False)

@@ -1,0 +1,242 @@
+"""motif_lite on the command line: arguments to one call, errors to exit codes.
+
+Without the name of a command it is `main`: a recipe's run. The other commands stand below it.
+
+0: done. 2: something that the user can mend, said in a message. 130: interrupted, and resumable.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
+
+import typer
+from rich.console import Console
+
+from motif_lite.errors import MotifError, RecipeError
+from motif_lite.jobs import checking, score_job, train_job
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.views import formats, plan_table, tables
+from motif_lite.views.live import RunConsole
+
+if TYPE_CHECKING:
+    from motif_lite.study.plan import StudyPlan
+
+app = typer.Typer(
+    subcommand_metavar="[COMMAND ...]", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+)
+
+RecipeFile = Annotated[
+    Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe to run, e.g. recipes/tiny_cpu.toml.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; a TOML value. Repeatable."),
+]
+Out = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="The run directory; by default runs/NAME-OF-RECIPE.")
+]
+Check = Annotated[bool, typer.Option("--check", help="Read and validate the recipe, print it in full, and stop.")]
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Say what memory and time a step takes, and whether it fits; no download.")
+]
+Vram = Annotated[
+    float | None,
+    typer.Option("--vram", metavar="GIB", help="With --plan: for a card of this size."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the recipe's newest run.")]
+EvaluateOnly = Annotated[
+    bool, typer.Option("--evaluate-only", help="Only evaluate: the run in --out, or the recipe's bare model.")
+]
+Openings = Annotated[
+    Path,
+    typer.Option(
+        "--openings",
+        metavar="FILE",
+        help="A line of JSON per problem: question, answer, and a list of openings.",
+    ),
+]
+Futures = Annotated[
+    int | None,
+    typer.Option(
+        "--futures",
+        metavar="N",
+        min=1,
+        max=10_000,
+        help=f"Futures per opening; by default the recipe's num_futures, but {score_job.LEAST_FUTURES} at least.",
+    ),
+]
+Adapter = Annotated[
+    Path | None,
+    typer.Option("--adapter", metavar="DIR", help="Score under a trained adapter, e.g. runs/NAME/adapter."),
+]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores to this file, too.")]
+
+
+StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The study, e.g. studies/tiny_credit.toml.")]
+StudyOut = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Where runs and results go; by default the folder beside FILE."),
+]
+StudyCheck = Annotated[bool, typer.Option("--check", help="Read and validate it with all its recipes, and stop.")]
+
+
+@app.callback(
+    invoke_without_command=True,
+    help="Train a model to think in rounds (MOTIF), evaluate it before and after, and write a report.",
+)
+def main(
+    context: typer.Context,
+    recipe: RecipeFile = None,
+    changes: Changes = None,
+    out: Out = None,
+    check: Check = False,
+    plan: Plan = False,
+    vram: Vram = None,
+    resume: Resume = False,
+    evaluate_only: EvaluateOnly = False,
+) -> None:
+    """Make the call that is meant, unless a command was named."""
+    with exit_codes():
+        if context.invoked_subcommand:
+            if any(context.params.values()):
+                name = context.invoked_subcommand
+                raise RecipeError(f"the options of {name} stand behind its name: python run.py {name} ...")
+        elif check:
+            print(formats.recipe_toml(checking.check(recipe, changes or [])), end="")
+        elif plan:
+            if out or resume or evaluate_only:
+                raise RecipeError("--plan goes with --recipe, --set and --vram only; it writes and runs nothing")
+            found = checking.memory_plan(recipe, changes or [], vram)
+            plan_table.print_plan(Console(highlight=False), found)
+            if not found.fits:
+                raise RecipeError(f"{recipe}: {found.shortage}; {found.remedy}")
+        elif vram is not None:
+            raise RecipeError("--vram goes with --plan; a run is kept within --set model.memory_gib=...")
+        else:
+            perform(train_job.job(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only))
+
+
+@app.command(help="Score hand-written openings by their futures, as training would.")
+def score(
+    openings: Openings,
+    recipe: RecipeFile = None,
+    changes: Changes = None,
+    futures: Futures = None,
+    adapter: Adapter = None,
+    json: Json = None,
+) -> None:
+    """Print the openings of each problem, the best first."""
+    with exit_codes():
+        if json is not None:
+            score_job.require_writable(json, recipe, openings)
+        job = score_job.job(recipe, changes or [], openings, num_futures=futures, adapter=adapter)
+        about = f"{job.recipe.model.name}, seed {job.recipe.seed}, {adapter or 'no adapter'}"
+        with watched(job.name, about, job.how_to_go_on) as (terminal, live):
+            scores = job.perform(live)
+        tables.print_scores(terminal, job, scores)
+        if json is not None:
+            score_job.write(json, scores, job)
+
+
+@app.command("study", help="Compare variants over seeds, fairly: runs, table, figures; the same command goes on.")
+def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = False) -> None:
+    """Validate a study and see it through."""
+    from motif_lite.study.live import print_plan
+    from motif_lite.study.plan import load
+
+    with exit_codes():
+        plan = load(file, out)
+        if check:
+            print_plan(Console(highlight=False), plan)
+        else:
+            perform_study(plan)
+
+
+@contextmanager
+def exit_codes() -> Iterator[None]:
+    """Errors become exit codes here, for Typer would swallow Ctrl-C."""
+    errors = Console(stderr=True, highlight=False)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    except MotifError as error:
+        formats.print_text(errors, f"error: {error}")
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        formats.print_text(errors, "interrupted")
+        raise typer.Exit(130) from None
+
+
+def perform_study(plan: "StudyPlan") -> None:
+    """See a study through on the terminal; it goes on when the terminal goes away."""
+    from motif_lite.study import report as study_report
+    from motif_lite.study import runs as study_runs
+    from motif_lite.study.live import StudyConsole, print_closing
+
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    terminal = Console(file=sys.stdout, highlight=False)
+    try:
+        with StudyConsole(terminal, plan.study.title, str(plan.out)) as live:
+            study_runs.perform(plan, study_runs.THIS_PROGRAM, live, lambda: study_report.write(plan))
+    except KeyboardInterrupt:
+        formats.print_text(Console(stderr=True, highlight=False), "to go on: the same command; what is done is kept")
+        raise
+    print_closing(terminal, plan, study_report.write(plan))
+
+
+def perform(job: train_job.RunJob) -> None:
+    """See a run through on the terminal."""
+    about = f"{job.recipe.model.name}, seed {job.recipe.seed}, {job.root}"
+    with watched(job.name, about, job.how_to_go_on) as (terminal, live):
+        job.perform(live)
+    tables.print_closing(terminal, job.recipe, RunDirectory(job.root))
+
+
+@contextmanager
+def watched(title: str, subtitle: str, how_to_go_on: Callable[[], str]) -> Iterator[tuple[Console, RunConsole]]:
+    """The terminal, with a live view on it; who interrupts is told how to go on."""
+    terminal = Console(file=sys.stdout, highlight=False)  # this very stream: what libraries print is diverted
+    try:
+        with RunConsole(terminal, title, subtitle) as live:
+            yield terminal, live
+    except KeyboardInterrupt:
+        formats.print_text(Console(stderr=True, highlight=False), how_to_go_on())
+        raise
+
+
+class _Lasting:
+    """A standard stream whose other end may go away, a closed terminal or pipe: from then on it leads nowhere."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._lasting():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._lasting():
+            self._stream.flush()
+
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # not closed: what it still holds is written at the very end
+            os.close(nowhere)
+
+
+def start() -> None:
+    """The program, on streams that last."""
+    sys.stdout, sys.stderr = cast(TextIO, _Lasting(sys.stdout)), cast(TextIO, _Lasting(sys.stderr))
+    app()

@@ -1,0 +1,1 @@
+"""Credits: which rounds are trained, and with which advantage."""

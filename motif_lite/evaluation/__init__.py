@@ -1,0 +1,1 @@
+"""Accuracy with its cost and its interval."""

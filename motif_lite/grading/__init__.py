@@ -1,0 +1,1 @@
+"""The judge: whether a reply's boxed answer equals the gold one."""

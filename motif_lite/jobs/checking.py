@@ -1,0 +1,50 @@
+"""What a recipe can be checked for without torch, a GPU or a download."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from motif_lite.errors import RecipeError
+from motif_lite.planning import hardware, planner, shapes
+from motif_lite.policies.backends import BACKENDS
+from motif_lite.recipe import loading, schema
+from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout.rewards import REWARDS
+from motif_lite.rollout.strategies import STRATEGIES
+from motif_lite.tasks import sources
+
+TABLES: schema.Tables = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}
+
+
+def check(path: Path | None, changes: Sequence[str]) -> Recipe:
+    """Read and validate a recipe and what it names, as far as that needs no download and no torch.
+
+    Args:
+        path: The recipe file.
+        changes: ``key.path=value`` as given to ``--set``.
+
+    Raises:
+        MotifError: Something in it is wrong.
+    """
+    if path is None:
+        raise RecipeError("which recipe? Give --recipe FILE; recipes/tiny_cpu.toml runs on any machine")
+    recipe = loading.load(path, changes, TABLES)
+    sources.check(recipe.data.as_source(), role="train")
+    if recipe.evaluation.validation is not None:
+        sources.check(recipe.evaluation.validation, role="validation")
+    for source in recipe.evaluation.benchmarks.values():
+        sources.check(source, role="test")
+    return recipe
+
+
+def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None) -> planner.Plan:
+    """What a recipe needs on this machine, or on a card of ``vram`` GiB; needs no torch and no weights.
+
+    Raises:
+        MotifError: The recipe is wrong, or the model's shape cannot be had.
+    """
+    recipe = check(path, changes)
+    if vram is not None and not 0 < vram <= 100_000:
+        raise RecipeError(f"--vram {vram:g}: give the card's memory in GiB, e.g. --vram 24")
+    gpu = None if vram is not None else hardware.gpu_by_driver()
+    machine = hardware.machine_for(recipe, gpu, vram=vram)
+    return planner.make(recipe, shapes.of(recipe.model.name), machine)

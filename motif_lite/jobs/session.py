@@ -1,0 +1,189 @@
+"""What every command that loads a model has in common: signals, a quiet screen, the memory plan and the policy."""
+
+import errno
+import io
+import logging
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from motif_lite.errors import ModelError, RecipeError, RunError
+from motif_lite.jobs import stopping
+from motif_lite.jobs.stopping import Stop
+from motif_lite.observer import Observer
+from motif_lite.paths import cache_folder
+from motif_lite.planning import hardware, planner, shapes
+from motif_lite.planning.memory import Estimate
+from motif_lite.policies import backends
+from motif_lite.recipe.schema import Recipe
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.tasks import chain_sum
+
+if TYPE_CHECKING:
+    from motif_lite.policies.protocol import Backend, TrainablePolicy
+
+
+_CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+
+
+@contextmanager
+def conducted(observer: Observer, folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[Stop]:
+    """What everything that loads a model happens in: signals, a silent screen, warnings shown, full disks named.
+
+    Args:
+        folder: Where it writes.
+        how_to_go_on: What to tell somebody whom an interruption or a full disk has stopped.
+    """
+    with (
+        redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer),
+        stopping.signals(observer.note, how_to_go_on) as stop, _full_disks_named(folder, how_to_go_on),
+    ):  # fmt: skip
+        yield stop
+
+
+def required_backend(recipe: Recipe) -> "Backend":
+    """The recipe's backend, imported with all that it needs.
+
+    Raises:
+        MissingHardwareError: This machine has no GPU for it, or lacks a package.
+    """
+    _quiet_libraries()
+    backend = backends.backend(recipe.model.backend)
+    backend.require(recipe)
+    return backend
+
+
+def load_policy(
+    backend: "Backend", recipe: Recipe, observer: Observer, *, trains: bool
+) -> tuple[Recipe, Estimate | None, "TrainablePolicy"]:
+    """The recipe with all that the memory plan decides, what it needs where that can be known, and its policy.
+
+    Raises:
+        RecipeError: It does not fit the GPU.
+        ModelError: The model cannot be loaded.
+    """
+    model_name = _model_name(recipe, observer)
+    recipe, planned = _planned(recipe, model_name, observer, trains=trains)
+    observer.phase("loading", recipe.model.name)
+    return recipe, planned, backend.load(recipe, model_name)
+
+
+def _model_name(recipe: Recipe, observer: Observer) -> str:
+    """The model's hub name or folder; the tiny one is built first if it is asked for."""
+    name = os.path.expanduser(recipe.model.name)  # noqa: PTH111  # a hub name is not a path
+    if name == "tiny":
+        from motif_lite.tasks import tiny_model
+
+        observer.phase("warm start", "the tiny model learns the steps of chain_sum (once, then cached)")
+        folder = tiny_model.prepare(
+            seed=recipe.seed,
+            num_rounds=recipe.rollout.num_rounds,
+            max_tokens=recipe.rollout.futures.max_tokens,  # one model for openings of any length
+            cache_folder=cache_folder(),
+            task=recipe.data.train if recipe.data.train in chain_sum.TASKS else "chain_sum",
+            on_progress=observer.advance,
+        )
+        name = str(folder)
+    return name
+
+
+def _planned(recipe: Recipe, model_name: str, observer: Observer, *, trains: bool) -> tuple[Recipe, Estimate | None]:
+    """The recipe with all that the memory plan decides, and what it needs, where that can be known.
+
+    Raises:
+        RecipeError: It does not fit the GPU.
+        ModelError: The plan has to decide something, and the model's shape cannot be had.
+    """
+    from motif_lite.planning import metering
+
+    observer.phase("planning", "memory")
+    machine = hardware.machine_for(recipe, metering.gpu(), supposing=False)
+    metering.keep_within(machine)
+    try:
+        shape = shapes.of(model_name)
+    except ModelError as error:
+        if "auto" in (recipe.rollout.max_width, recipe.training.micro_batch_size):
+            raise ModelError(f"{error}; without it, set rollout.max_width and training.micro_batch_size") from None
+        observer.note(f"note: no memory plan ({error})")
+        return recipe, None
+    plan = planner.make(recipe, shape, machine, trains=trains)
+    if not plan.fits:
+        complaint = f"{plan.shortage}; {plan.remedy}"
+        if machine.device == "cuda":
+            raise RecipeError(f"{complaint}; if you know better, name more with --set model.memory_gib=N")
+        observer.note(f"note: {complaint}")  # a CPU can swap, and few replies run to their limits
+    return plan.recipe, plan.estimate
+
+
+@contextmanager
+def _full_disks_named(folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[None]:
+    """A disk that takes no more is the user's to mend, wherever it is noticed."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _CANNOT_WRITE:
+            raise
+        raise RunError(
+            f"{error.filename or folder}: cannot be written ({error.strerror}); make room; what was saved before is "
+            f"whole; {how_to_go_on()}"
+        ) from None
+
+
+@contextmanager
+def _notices_to(observer: Observer) -> Iterator[None]:
+    """Warnings of this package are shown to whoever watches."""
+    notices = _Notices(observer)
+    logging.getLogger("motif_lite").addHandler(notices)
+    try:
+        yield
+    finally:
+        logging.getLogger("motif_lite").removeHandler(notices)
+
+
+@contextmanager
+def log_file(run: RunDirectory) -> Iterator[None]:
+    """Everything that is logged goes to run.log, warnings of all libraries included."""
+    handler = run.log_handler()
+    logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        logging.getLogger().removeHandler(handler)
+        handler.close()
+
+
+class _Printed(io.TextIOBase):
+    """Takes what libraries print, banners and bars, and logs it: the terminal is the console's alone."""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            logging.getLogger("printed").info(text.strip())
+        return len(text)
+
+
+class _Notices(logging.Handler):
+    """Passes warnings on to whoever watches."""
+
+    def __init__(self, observer: Observer) -> None:
+        super().__init__(logging.WARNING)
+        self._observer = observer
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._observer.note(f"note: {record.getMessage()}")
+
+
+def _quiet_libraries() -> None:
+    """Silence the libraries' own bars and banners; must come before they are imported."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    # Python prints what nobody handles to the screen; with this it goes to run.log or nowhere.
+    logging.getLogger().addHandler(logging.NullHandler())
+    warnings.filterwarnings("ignore", module="trl|peft|transformers|torch")

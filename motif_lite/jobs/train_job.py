@@ -1,0 +1,282 @@
+"""The composition root: a run from recipe to report, read top to bottom.
+
+    recipe -> problems -> memory plan -> policy -> evaluation before -> training -> evaluation after -> report
+
+Heavy imports stand inside the functions that need them: `check` answers in well under a second, and Unsloth has to
+be imported before TRL and transformers, so the policy is always loaded first.
+"""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from motif_lite.errors import RunError
+from motif_lite.jobs import stopping
+from motif_lite.jobs.checking import TABLES, check
+from motif_lite.jobs.session import conducted, load_policy, log_file, required_backend
+from motif_lite.jobs.stopping import Stop
+from motif_lite.nouns import Problem
+from motif_lite.observer import Observer
+from motif_lite.planning.memory import Estimate
+from motif_lite.recipe import keys
+from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout.strategies import STRATEGIES, Strategy
+from motif_lite.runs import accounting
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.folders import free_folder, holds_run, newest_run, require_free
+from motif_lite.runs.resuming import INEXACT, check_resumable, with_decisions_of
+from motif_lite.tasks import sources
+
+if TYPE_CHECKING:
+    from motif_lite.policies.protocol import TrainablePolicy
+
+
+RUNS = Path("runs")
+"""Where runs go unless --out says otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunJob:
+    """What a command line asks for, validated, with nothing heavy done yet.
+
+    Attributes:
+        name: For people, e.g. ``tiny_cpu``.
+        recipe_text: The recipe file as given, for a new run.
+        existing: ``root`` holds a run to go on with.
+        evaluate_only: Measure only.
+    """
+
+    name: str
+    recipe: Recipe
+    root: Path
+    recipe_text: str = ""
+    existing: bool = False
+    evaluate_only: bool = False
+
+    def perform(self, observer: Observer) -> None:
+        """See the run through.
+
+        Raises:
+            MotifError: Something is the user's to mend.
+            Interrupted: The user stopped it.
+        """
+        with conducted(observer, self.root, self.how_to_go_on) as stop, ExitStack() as held:
+            if self.existing:
+                held.enter_context(RunDirectory(self.root).locked())
+                if not self.evaluate_only and _is_finished(self.recipe, self.root, observer):
+                    return
+            if not self.evaluate_only:
+                _note_what_is_not_exact(self, observer)
+            backend = required_backend(self.recipe)
+            problems = _read(self.recipe, observer)  # a bad row is found before a model is downloaded
+            recipe, planned, policy = load_policy(backend, self.recipe, observer, trains=not self.evaluate_only)
+            if not self.existing:
+                held.enter_context(RunDirectory(self.root).locked())
+            run = self._run_directory(recipe)
+            with log_file(run):
+                if self.evaluate_only:
+                    _measure(recipe, policy, problems.benchmarks, run, observer)
+                else:
+                    _train_and_evaluate(recipe, policy, problems, run, observer, planned, stop)
+                _report(recipe, run, observer)
+
+    def how_to_go_on(self) -> str:
+        """What to tell somebody who has just interrupted it."""
+        if not holds_run(self.root):
+            return "nothing has been written yet; the same command starts again"
+        word = "--evaluate-only" if self.evaluate_only else "--resume"
+        return f"to go on: python run.py {word} --out {self.root}"
+
+    def _run_directory(self, recipe: Recipe) -> RunDirectory:
+        if self.existing:
+            return RunDirectory.open(self.root)
+        return RunDirectory.create(self.root, recipe, self.recipe_text, trains=not self.evaluate_only)
+
+
+def job(
+    path: Path | None, changes: Sequence[str], out: Path | None, *, resume: bool = False, evaluate_only: bool = False
+) -> RunJob:
+    """Turn a command line into a job.
+
+    Raises:
+        MotifError: The recipe or the run directory is not fit for it.
+    """
+    if resume and evaluate_only:
+        raise RunError("--resume and --evaluate-only exclude each other; a resumed run evaluates by itself")
+    if resume:
+        root = out or (newest_run(RUNS / path.stem) if path else None)
+        if root is None:
+            raise RunError("no run to resume; give --out with its directory")
+        return _existing_job(path, changes, root, evaluate_only=False)
+    if evaluate_only and out is not None and holds_run(out):
+        return _existing_job(path, changes, out, evaluate_only=True)
+    if evaluate_only and path is None:
+        where = f"{out}: holds no run" if out else "nothing to evaluate"
+        raise RunError(f"{where}; give --out with a run directory, or --recipe for a bare model")
+    recipe = check(path, changes)
+    assert path is not None
+    root = out or free_folder(RUNS / path.stem)
+    require_free(root)
+    return RunJob(path.stem, recipe, root, path.read_text(encoding="utf-8-sig"), evaluate_only=evaluate_only)
+
+
+def _existing_job(path: Path | None, changes: Sequence[str], root: Path, *, evaluate_only: bool) -> RunJob:
+    """Go on with a run, with its own recipe or with one that differs only where it may."""
+    run = RunDirectory.open(root)
+    recipe = run.resolved(TABLES, changes) if path is None else check(path, changes)
+    recipe = with_decisions_of(run, recipe, TABLES)
+    check_resumable(run, recipe, TABLES)
+    return RunJob(root.name, recipe, root, existing=True, evaluate_only=evaluate_only)
+
+
+def _note_what_is_not_exact(job: RunJob, observer: Observer) -> None:
+    """Name the settings by which a resumed run differs from one that was not interrupted."""
+    training = job.recipe.training
+    if training.until_seconds is not None:
+        observer.note("note: training.until_seconds: the clock ends this run, so it cannot be repeated exactly")
+    if job.recipe.model.fast_inference and training.credit == "opening":
+        observer.note(
+            "note: model.fast_inference: vLLM keeps no random state, so openings after --resume are others than they "
+            "would have been"
+        )
+    if job.existing:
+        earlier = RunDirectory(job.root).resolved(TABLES)
+        for key in keys.differing_keys(earlier, job.recipe):
+            if key in INEXACT:
+                observer.note(f"note: {key} has changed: {INEXACT[key]}")
+
+
+def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:
+    """Whether nothing of a run is left to do; says so."""
+    from motif_lite.evaluation import benchmarks
+
+    run = RunDirectory(root)
+    finished = run.is_trained(recipe.training) and benchmarks.is_complete(recipe, run) and run.report.exists()
+    if finished:
+        limits = {key: getattr(recipe.training, key) for key in ("max_steps", "until_tokens", "until_seconds")}
+        larger = ", ".join(f"training.{key} (now {value:,})" for key, value in limits.items() if value is not None)
+        observer.note(
+            f"this run is finished: {run.spent().steps} steps are trained and all is measured; --set with a larger "
+            f"{larger} trains on"
+        )
+    return finished
+
+
+Benchmarks = dict[str, list[Problem]]
+"""Problems by the name of the benchmark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problems:
+    """All problems that a recipe names.
+
+    Attributes:
+        held_out: Measured along the way.
+    """
+
+    train: list[Problem]
+    held_out: list[Problem]
+    benchmarks: Benchmarks
+
+
+def _read(recipe: Recipe, observer: Observer) -> Problems:
+    observer.phase("reading", "problems")
+    section, held_out = recipe.evaluation, list[Problem]()
+    if section.validation is not None:
+        held_out = sources.load(section.validation, role="validation", seed=recipe.seed)
+    train = sources.load(recipe.data.as_source(), role="train", seed=recipe.seed, held_out=held_out)
+    benchmarks = {
+        name: sources.load(source, role="test", seed=recipe.seed) for name, source in section.benchmarks.items()
+    }
+    for name, problems in benchmarks.items():
+        sources.require_apart(held_out, problems, benchmark=name)
+    return Problems(train, held_out, benchmarks)
+
+
+def _train_and_evaluate(
+    recipe: Recipe,
+    policy: "TrainablePolicy",
+    problems: Problems,
+    run: RunDirectory,
+    observer: Observer,
+    planned: Estimate | None,
+    stop: Stop,
+) -> None:
+    """All stages of a run that are not done yet."""
+    from motif_lite.evaluation.benchmarks import evaluate, forget
+    from motif_lite.evaluation.validation import Validation
+    from motif_lite.training import grpo
+
+    run.write_resolved(recipe)
+    strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
+    fitting = _fitting(recipe, policy, strategy, problems.train, recipe.data.train)
+    sources.require_enough(fitting, recipe.training.problems_per_step, source=recipe.data.train)
+    benchmarks = _fitting_benchmarks(recipe, policy, problems.benchmarks)
+    held_out = _fitting(recipe, policy, strategy, problems.held_out, "evaluation.validation")
+    if recipe.evaluation.before:
+        evaluate(recipe, policy, benchmarks, "before", run, observer)  # the fresh adapter changes nothing yet
+    if run.is_trained(recipe.training):
+        policy.load_adapter(run.adapter)
+    else:
+        forget("after", run)  # a finished run that goes on has figures of its shorter self
+        steps_done = sources.steps_done(recipe.data.train)
+        with stop.patiently(stopping.STEP_SECONDS):
+            grpo.train(
+                recipe,
+                policy,
+                strategy,
+                fitting,
+                run,
+                observer,
+                planned=planned,
+                marks=Validation(recipe, policy, held_out, run, observer),
+                steps_done=steps_done,
+                stop_requested=stop.after_step,
+            )
+    if recipe.evaluation.after:
+        evaluate(recipe, policy, benchmarks, "after", run, observer)
+
+
+def _measure(
+    recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks, run: RunDirectory, observer: Observer
+) -> None:
+    """Measure the bare model, and the run's adapter where it has one; what is measured alike already is kept."""
+    from motif_lite.evaluation.benchmarks import evaluate
+
+    benchmarks = _fitting_benchmarks(recipe, policy, benchmarks)
+    evaluate(recipe, policy, benchmarks, "before", run, observer)
+    if run.adapter.exists():
+        run.require_whole_adapter()
+        policy.load_adapter(run.adapter)
+        evaluate(recipe, policy, benchmarks, "after", run, observer)
+    else:
+        observer.note(f"{run.root} has no trained adapter: the bare model was measured")
+
+
+def _fitting_benchmarks(recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks) -> Benchmarks:
+    """Drop what does not fit the longest system prompt, so that all strategies share their problems."""
+    chosen = [STRATEGIES[name](recipe.rollout) for name in recipe.evaluation.strategies]
+    strategy = max(chosen, key=lambda strategy: len(policy.render(strategy.first_messages(Problem("", "", "")))))
+    return {name: _fitting(recipe, policy, strategy, problems, name) for name, problems in benchmarks.items()}
+
+
+def _fitting(
+    recipe: Recipe, policy: "TrainablePolicy", strategy: Strategy, problems: list[Problem], source: str
+) -> list[Problem]:
+    if not problems:
+        return []
+
+    def num_tokens(problem: Problem) -> int:
+        return policy.count_tokens(policy.render(strategy.first_messages(problem)))
+
+    return sources.drop_long(problems, num_tokens, recipe.rollout.max_prompt_tokens, source=source)
+
+
+def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
+    from motif_lite.views import report
+
+    observer.phase("reporting")
+    run.write_accounting(accounting.of(run))
+    report.write(recipe, run)

@@ -1,0 +1,1 @@
+"""Warnings: what goes wrong in training, found in its metrics."""

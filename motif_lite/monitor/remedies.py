@@ -1,0 +1,99 @@
+"""What to do about a warning: the recipe's keys with values to try, ready for the command line.
+
+What is learned may not change when a run is resumed, so nearly all of them mean a new run.
+"""
+
+from typing import Literal
+
+from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe
+
+_FORM_REWARDS = ("tag_count", "soft_format", "strict_format")
+
+
+def more_form(recipe: Recipe) -> str:
+    """Against replies that lose their form."""
+    weights = (f"--set rewards.{name}={2 * max(recipe.rewards.get(name, 0.0), 0.5):g}" for name in _FORM_REWARDS)
+    return f"a new run with {_slower(recipe)}, or with more weight on form: {' '.join(weights)}"
+
+
+def fewer_cut_off(recipe: Recipe, phase: Literal["openings", "futures"]) -> str:
+    """Against replies that reach their token limit."""
+    limit = 2 * getattr(recipe.rollout, phase).max_tokens
+    longer = f"--set rollout.{phase}.max_tokens={limit}"
+    needed = recipe.rollout.max_prompt_tokens + NOTICE_TOKENS + limit
+    if needed > recipe.model.max_seq_length:
+        longer += f" --set model.max_seq_length={needed}"
+    return (
+        f"a new run with {_slower(recipe)}; if they make sense to their end in rollouts.jsonl, they need room: {longer}"
+    )
+
+
+def steadier(recipe: Recipe, good_until: int) -> str:
+    """Against accuracy that falls."""
+    return f"a new run with {_slower(recipe)}, {_end_at(good_until)}"
+
+
+def steadier_later_rounds(recipe: Recipe, good_until: int) -> str:
+    """Against later rounds that drift."""
+    trained = ""
+    if recipe.training.credit == "opening":  # what is not trained drifts with what is
+        trained = f"a new run that trains every round: {_chains(recipe)}; or "
+    return trained + steadier(recipe, good_until)
+
+
+def more_signal(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool) -> str:
+    """Against groups whose openings all earn the same.
+
+    Args:
+        step: At which this was seen.
+        accuracy: In training, lately.
+        has_fallen: Whether it was higher once.
+    """
+    more = f"--set rollout.num_openings={2 * recipe.rollout.num_openings}"
+    if has_fallen:
+        return f"accuracy has fallen, so do not wait for it to come back: a new run with {_slower(recipe)}"
+    if accuracy >= 0.9:
+        return f"these problems are easy: harder ones (data.train), or an end here, --set training.max_steps={step}"
+    if accuracy <= 0.1:
+        return (
+            f"where rollouts.jsonl shows sense, the problems are too hard: a new run with easier ones (data.train), or "
+            f"with {more}; where it shows none, one with {_slower(recipe)}"
+        )
+    phases = ("openings",) if recipe.training.credit == "opening" else ("openings", "futures")  # sampled alike
+    temperature = min(5.0, recipe.rollout.openings.temperature + 0.2)
+    hotter = " ".join(f"--set rollout.{phase}.temperature={temperature:.2g}" for phase in phases)
+    return f"a new run with openings that differ more, {hotter}, or {more}"
+
+
+def less_noise(recipe: Recipe) -> str:
+    """Against rewards that are mostly sampling noise."""
+    changes = [f"--set rollout.num_futures={2 * recipe.rollout.num_futures}"]
+    if recipe.rollout.allocation == "fixed" and recipe.training.credit == "opening":
+        changes.append("--set 'rollout.allocation=\"adaptive\"'")
+    if recipe.training.scale_rewards == "group":  # which blows noise up where a group has nothing else
+        changes.append("--set 'training.scale_rewards=\"none\"'")
+    return f"a new run with one or more of {', '.join(changes)}"
+
+
+def better_on_new_problems(recipe: Recipe, best_step: int) -> str:
+    """Against a reward that rises alone."""
+    end = f"{_end_at(best_step)}, " if best_step else ""
+    return f"a new run with {_slower(recipe)}, {end}or with more problems (data.train, data.num_problems)"
+
+
+def _chains(recipe: Recipe) -> str:
+    """Credit for whole chains, with what it needs: rounds that are sampled alike, futures of each opening's own."""
+    flags = ["--set 'training.credit=\"chain\"'", *recipe.rollout.flags_for_sampling_alike]
+    if recipe.rollout.allocation != "fixed":
+        flags.append("--set 'rollout.allocation=\"fixed\"'")
+    if recipe.training.beta:
+        flags.append("--set training.beta=0.0")
+    return " ".join(flags)
+
+
+def _slower(recipe: Recipe) -> str:
+    return f"--set training.learning_rate={recipe.training.learning_rate / 3:.2g}"
+
+
+def _end_at(step: int) -> str:
+    return f"one that ends where accuracy was highest: --set training.max_steps={step}"

@@ -1,0 +1,30 @@
+"""What a run tells whoever is watching: the console implements it, tests record it, batch jobs ignore it."""
+
+from typing import Any, Protocol
+
+from motif_lite.nouns import Opening
+
+
+class Observer(Protocol):
+    """Told what the run is doing as it does it. No call may fail or take long."""
+
+    def phase(self, name: str, detail: str = "") -> None:
+        """A phase has begun, e.g. ``futures``, ``round 2 of 3, 32 replies``."""
+
+    def advance(self, done: int, total: int) -> None:
+        """So much of the phase is done."""
+
+    def step(self, metrics: dict[str, Any]) -> None:
+        """A training step is over; its line of metrics.jsonl."""
+
+    def opening(self, opening: Opening, score: float) -> None:
+        """A sample of what the policy writes, with its future accuracy reward."""
+
+    def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: dict[str, Any]) -> None:
+        """An entry of evaluation.json has been measured."""
+
+    def mark(self, mark: dict[str, Any]) -> None:
+        """Held-out problems have been measured along the way; its line of validation.jsonl."""
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""

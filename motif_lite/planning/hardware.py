@@ -1,0 +1,65 @@
+"""Finding out what machine this is, without importing torch."""
+
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from motif_lite.planning.machine import GIB, Machine
+from motif_lite.recipe.schema import Recipe
+
+_DEFAULT_GPU_GIB = 24.0
+"""The card that is planned for where nothing says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """A GPU of this machine."""
+
+    name: str
+    memory_gib: float
+
+
+def machine_for(recipe: Recipe, gpu: Gpu | None, *, vram: float | None = None, supposing: bool = True) -> Machine:
+    """What the recipe would run on.
+
+    Args:
+        gpu: The machine's own, if it has one.
+        vram: Plan for a card of so many GiB instead.
+        supposing: Where the recipe needs a GPU and there is none, suppose one; a run has to do with what is here.
+    """
+    given = None if recipe.model.memory_gib == "auto" else recipe.model.memory_gib
+    if vram is not None:
+        return Machine("cuda", vram, f"a GPU of {vram:g} GiB")
+    wants_gpu = recipe.model.device == "cuda" or recipe.model.backend == "unsloth"
+    if gpu is not None and recipe.model.device != "cpu":
+        return Machine("cuda", given or gpu.memory_gib, gpu.name)
+    if wants_gpu and supposing:
+        size = given or _DEFAULT_GPU_GIB
+        return Machine("cuda", size, f"a GPU of {size:g} GiB", is_here=False)
+    return Machine("cpu", given or _physical_memory_gib(), "this machine without a GPU")
+
+
+def gpu_by_driver() -> Gpu | None:
+    """The first NVIDIA GPU, asked of its driver: torch would take seconds to import."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return None
+    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
+    query += [f"--id={visible}"] if visible else []
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
+        name, _, mib = answer.splitlines()[0].rpartition(",")
+        return Gpu(name.strip(), float(mib) / 1024)
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None  # a driver without a card, or one that does not answer
+
+
+def _physical_memory_gib() -> float:
+    """The machine's memory, or what a container is allowed of it."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text(encoding="ascii").strip() if limit.exists() else "max"
+    return min(total, int(text) if text.isdigit() else total) / GIB

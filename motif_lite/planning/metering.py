@@ -1,0 +1,105 @@
+"""Seconds and peak memory by phase of a training step, and the limits that memory is kept within."""
+
+import ctypes
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from motif_lite.planning.hardware import Gpu
+from motif_lite.planning.machine import GIB, Machine
+from motif_lite.planning.memory import CUDA_LIBRARIES
+
+_MMAP_THRESHOLD = -3, 2**20  # mallopt's name for it (malloc.h), bytes
+
+PHASES = ("openings", "futures", "update")
+
+
+def gpu() -> Gpu | None:
+    """The GPU that PyTorch would use."""
+    if not torch.cuda.is_available():
+        return None
+    found = torch.cuda.get_device_properties(0)
+    return Gpu(found.name, found.total_memory / GIB)
+
+
+def keep_within(machine: Machine) -> None:
+    """Make PyTorch stay within the memory that was planned for; call it before the model is loaded.
+
+    On a GPU what goes beyond raises out-of-memory, as on a card of that size. On a CPU nothing is capped, but freed
+    tensors go back to the system at once: glibc would keep those under 32 MB, which doubled the peak of an update of
+    0.5 billion weights (measured, docs/measurements.md).
+    """
+    found = gpu()
+    if machine.device == "cuda" and found is not None:
+        tensors = machine.memory_gib - CUDA_LIBRARIES / GIB
+        torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.01, tensors / found.memory_gib)))
+    elif machine.device == "cpu":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL("libc.so.6").mallopt(*_MMAP_THRESHOLD)
+
+
+class PhaseMeter:
+    """Measures phases that follow each other; starting one ends the one before.
+
+    Seconds are wall-clock and monotonic. Memory is the peak in bytes while the phase ran: what PyTorch has reserved
+    on a GPU, resident memory of the process on a CPU (Linux; elsewhere it is absent).
+
+    Args:
+        device_type: ``cuda`` or ``cpu``.
+    """
+
+    def __init__(self, device_type: str) -> None:
+        self._reset, self._peak = (_reset_gpu, _peak_gpu) if device_type == "cuda" else (_reset_cpu, _peak_cpu)
+        self._phase: str | None = None
+        self._started = 0.0
+        self.seconds: dict[str, float] = {}
+        self.peak_bytes: dict[str, int] = {}
+
+    def start(self, phase: str) -> None:
+        """End the current phase, if any, and begin the next."""
+        self.stop()
+        self._reset()
+        self._phase, self._started = phase, time.monotonic()
+
+    def stop(self) -> None:
+        """End the current phase."""
+        if self._phase is None:
+            return
+        self.seconds[self._phase] = self.seconds.get(self._phase, 0.0) + time.monotonic() - self._started
+        peak = self._peak()
+        if peak is not None:
+            self.peak_bytes[self._phase] = max(peak, self.peak_bytes.get(self._phase, 0))
+        self._phase = None
+
+    def take(self) -> tuple[dict[str, float], dict[str, int]]:
+        """End the current phase and hand over (seconds, peak bytes) by phase, starting afresh."""
+        self.stop()
+        taken = self.seconds, self.peak_bytes
+        self.seconds, self.peak_bytes = {}, {}
+        return taken
+
+
+def _reset_gpu() -> None:
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()  # what the phase before has left in PyTorch's cache is neither this one's nor in its way
+    torch.cuda.reset_peak_memory_stats()
+
+
+def _peak_gpu() -> int | None:
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_reserved()
+
+
+def _reset_cpu() -> None:
+    with suppress(OSError):  # not Linux, or not allowed: the peak is then that of the whole run so far
+        Path("/proc/self/clear_refs").write_text("5")  # 5 resets VmHWM, see proc(5)
+
+
+def _peak_cpu() -> int | None:
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None

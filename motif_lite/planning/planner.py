@@ -1,0 +1,285 @@
+"""Will it fit, how wide, how long: a plan of a recipe on a machine, made without torch and before any download.
+
+`memory.py` says what each phase needs; here it is held against the machine. Where the recipe says ``auto``, the plan
+chooses the widest batches that fit, and training uses what it chose. Where a recipe does not fit, the plan looks for
+the smallest changes that make it: first those that cost time only, then those that change what is learned.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from motif_lite.planning import memory, shapes
+from motif_lite.planning.machine import GIB, DeviceType, Machine
+from motif_lite.planning.memory import Estimate
+from motif_lite.planning.shapes import ModelShape
+from motif_lite.recipe.keys import changed
+from motif_lite.recipe.schema import Recipe, decided
+
+_USABLE = 0.95
+"""Share of the memory that a plan may fill; allocators never fill all of it."""
+
+
+_WIDEST = 512
+"""More sequences than this in one call gain nothing worth having."""
+
+
+Changes = dict[str, Any]
+"""New values by the dotted path of their key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A recipe with every ``auto`` decided, and what it needs.
+
+    Attributes:
+        recipe: As given, with numbers for ``auto``.
+        num_tokens: Generated in one step, by phase, if every reply runs to its limit.
+        seconds: Of one step, by phase, under the same condition and `SPEEDS`.
+        changes: The smallest changes that make it fit; empty where it fits, None where none were found.
+    """
+
+    recipe: Recipe
+    machine: Machine
+    estimate: Estimate
+    num_tokens: dict[str, int]
+    seconds: dict[str, float]
+    changes: Changes | None
+
+    @property
+    def usable_bytes(self) -> int:
+        """What the phases may fill."""
+        return _usable(self.machine)
+
+    @property
+    def fits(self) -> bool:
+        """Whether every phase does."""
+        return self.estimate.peak <= self.usable_bytes
+
+    @property
+    def shortage(self) -> str:
+        """What does not fit, in a sentence without its end."""
+        over = [phase for phase in self.estimate.phases if self.estimate.total(phase) > self.usable_bytes]
+        needs = ", ".join(f"{phase} {self.estimate.total(phase) / GIB:.1f}" for phase in over)
+        return f"does not fit: {needs} GiB, where {self.usable_bytes / GIB:.1f} are usable on {self.machine.name}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do where it does not fit."""
+        if self.changes is None:
+            return "nothing in the recipe makes it fit; choose a smaller model"
+        return f"the smallest changes that make it fit: {self.flags}"
+
+    @property
+    def flags(self) -> str:
+        """`changes` to paste behind the command."""
+        return " ".join(f"--set {key}={_toml(value)}" for key, value in (self.changes or {}).items())
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a kind of machine is assumed to do.
+
+    Attributes:
+        bytes_per_second: Of its memory.
+        flops_per_second: Of matrix products, as reached and not as advertised.
+        layer_seconds: What one layer costs per token step whatever its size: Python, and launching kernels.
+    """
+
+    bytes_per_second: float
+    flops_per_second: float
+    layer_seconds: float
+
+    def __str__(self) -> str:
+        return (
+            f"{self.bytes_per_second / 1e9:.0f} GB/s of memory, {self.flops_per_second / 1e12:g} TFLOPS reached, "
+            f"{1e3 * self.layer_seconds:g} ms per layer and token step"
+        )
+
+
+SPEEDS: dict[DeviceType, Speed] = {
+    "cuda": Speed(900e9, 25e12, 1e-3),  # a 24 GB card of the RTX 3090's kind; assumed, none has been measured
+    "cpu": Speed(10e9, 0.05e12, 0.3e-3),  # two cores of a server; roughly what building this has shown
+}
+
+
+def make(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: bool = True) -> Plan:
+    """Decide what the recipe leaves open, and say what it needs; of an evaluation alone if it is not to train."""
+    chosen = _chosen(recipe, shape, machine)
+    estimate = memory.estimate(chosen, shape, machine, trains=trains)
+    fits = estimate.peak <= _usable(machine)
+    return Plan(
+        recipe=chosen,
+        machine=machine,
+        estimate=estimate,
+        num_tokens=_num_tokens(chosen),
+        seconds=_seconds(chosen, shape, machine.device),
+        changes={} if fits else _smallest_changes(recipe, shape, machine, trains),
+    )
+
+
+def _usable(machine: Machine) -> int:
+    return int(_USABLE * machine.memory_gib * GIB)
+
+
+def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
+    """The recipe with the largest numbers that fit for ``auto``, and the smallest where none fits."""
+    width, micro_batch = recipe.rollout.max_width, recipe.training.micro_batch_size
+    given = {"rollout.max_width": width, "training.micro_batch_size": micro_batch}
+    trial = changed(recipe, {key: 1 for key, value in given.items() if value == "auto"})
+
+    def with_largest(key: str, candidates: list[int], phases: set[str]) -> Recipe:
+        for size in candidates:
+            larger = changed(trial, {key: size})
+            estimate = memory.estimate(larger, shape, machine)
+            if all(estimate.total(phase) <= _usable(machine) for phase in phases & estimate.phases.keys()):
+                return larger
+        return trial
+
+    if width == "auto":
+        openings = {"openings"} if memory.bounds_openings(recipe) else set()
+        trial = with_largest("rollout.max_width", _widths(recipe), {"futures", "evaluation"} | openings)
+    if micro_batch == "auto":
+        trial = with_largest("training.micro_batch_size", _micro_batches(recipe), {"update"})
+    return trial
+
+
+def _micro_batches(recipe: Recipe) -> list[int]:
+    """Sizes that divide the rows of a step, the largest first."""
+    rows = recipe.trained_per_step
+    return [size for size in range(rows, 0, -1) if rows % size == 0]
+
+
+def _widths(recipe: Recipe) -> list[int]:
+    """Powers of two up to what training and evaluation can use, the largest first."""
+    futures = recipe.openings_per_step * recipe.futures_per_opening
+    samples = max(1, recipe.evaluation.num_samples)
+    problems = [(source.num_problems or _WIDEST) * samples for source in recipe.evaluation.benchmarks.values()]
+    if recipe.evaluation.validation is not None:
+        problems.append(recipe.evaluation.validation.num_problems or _WIDEST)
+    useful = min(_WIDEST, max([futures, *problems]))
+    return [2**power for power in range(math.ceil(math.log2(useful)), -1, -1)]
+
+
+def _num_tokens(recipe: Recipe) -> dict[str, int]:
+    rollout, rows = recipe.rollout, recipe.openings_per_step
+    later = rollout.num_rounds - 1 if rollout.strategy == "multi_round" else 0
+    return {
+        "openings": rows * rollout.openings.max_tokens,
+        "futures": rows * recipe.futures_per_opening * later * rollout.futures.max_tokens,
+    }
+
+
+def _seconds(recipe: Recipe, shape: ModelShape, device: DeviceType) -> dict[str, float]:
+    """Of one step, by phase: generating reads all weights and the KV cache once per token step."""
+    rollout, training = recipe.rollout, recipe.training
+    speed = SPEEDS[device]
+    num_weights = shape.num_linear_weights + shape.num_other_weights
+    flop_seconds = 2 * num_weights / speed.flops_per_second  # per token
+
+    def call(rows: int, prompt: int, new: int) -> float:
+        # A quantised weight is read, written out as 16 bits, and read again.
+        weight_bytes = 4.5 if recipe.model.load_in_4bit else (2.0 if device == "cuda" else 4.0)
+        kv = rows * (prompt + new / 2) * 2 * shape.num_layers * shape.kv_dim * 2
+        reading = (weight_bytes * num_weights + kv) / speed.bytes_per_second
+        step = shape.num_layers * speed.layer_seconds + max(reading, rows * flop_seconds)
+        return new * step + rows * prompt * flop_seconds
+
+    rows, at_once = recipe.openings_per_step, memory.openings_at_once(recipe)
+    one_call = call(at_once, rollout.max_prompt_tokens, rollout.openings.max_tokens)
+    seconds = {"openings": math.ceil(rows / at_once) * one_call, "futures": 0.0}
+    if rollout.strategy == "multi_round":
+        all_rows = rows * recipe.futures_per_opening
+        width = min(decided(rollout.max_width), all_rows)
+        one_call = call(width, memory.later_prompt(recipe), rollout.futures.max_tokens)
+        seconds["futures"] = (rollout.num_rounds - 1) * math.ceil(all_rows / width) * one_call
+    passes = 4 if training.gradient_checkpointing else 3  # forward, backward twice as much, and forward again
+    tokens = recipe.trained_per_step * sum(memory.longest_trained(recipe))
+    seconds["update"] = passes * tokens * flop_seconds
+    return seconds
+
+
+def _smallest_changes(recipe: Recipe, shape: ModelShape, machine: Machine, trains: bool) -> Changes | None:
+    """Walk down the ladder of `_STEPS` until the plan fits, then climb back wherever that is possible."""
+
+    def fits(changes: Changes) -> bool:
+        trial = changed(recipe, changes)
+        its_shape = shapes.of(trial.model.name) if "model.name" in changes else shape
+        chosen = _chosen(trial, its_shape, machine)
+        return memory.estimate(chosen, its_shape, machine, trains=trains).peak <= _usable(machine)
+
+    changes: Changes = {}
+    for key, candidates in _STEPS:
+        for value in candidates(recipe):
+            changes[key] = value
+            if fits(changes):
+                return _climbed_back(recipe, changes, fits)
+    return None
+
+
+def _climbed_back(recipe: Recipe, changes: Changes, fits: Callable[[Changes], bool]) -> Changes:
+    """Undo or soften each change, those that matter most to what is learned first."""
+    for key, candidates in reversed(_STEPS):
+        if key in changes:
+            others = {other: value for other, value in changes.items() if other != key}
+            milder = ({**others, key: value} for value in candidates(recipe))
+            changes = others if fits(others) else next(filter(fits, milder))
+    return changes
+
+
+def _halvings(value: int, least: int) -> Iterator[int]:
+    while value // 2 >= least:
+        value //= 2
+        yield value
+
+
+def _smaller_widths(recipe: Recipe) -> Iterator[int]:
+    width = recipe.rollout.max_width
+    return iter(()) if width == "auto" else _halvings(width, 1)
+
+
+def _smaller_micro_batches(recipe: Recipe) -> Iterator[int]:
+    size = recipe.training.micro_batch_size
+    return iter(()) if size == "auto" else (smaller for smaller in _micro_batches(recipe) if smaller < size)
+
+
+def _more_logit_chunks(recipe: Recipe) -> Iterator[int]:
+    return iter((4, 16) if recipe.model.backend == "unsloth" and recipe.training.logit_chunks is None else ())
+
+
+def _smaller_shares(recipe: Recipe) -> Iterator[float]:
+    shares = (0.8, 0.7, 0.6, 0.5, 0.4, 0.3)
+    given = recipe.model.gpu_memory_utilization
+    return (share for share in shares if recipe.model.fast_inference and share < given)
+
+
+def _smaller_models(recipe: Recipe) -> Iterator[str]:
+    family, name = [f"Qwen/Qwen2.5-{size}-Instruct" for size in ("7B", "3B", "1.5B", "0.5B")], recipe.model.name
+    return iter(family[family.index(name) + 1 :] if name in family else ())
+
+
+_STEPS: list[tuple[str, Callable[[Recipe], Iterator[Any]]]] = [
+    # these cost time only
+    ("rollout.max_width", _smaller_widths),
+    ("training.micro_batch_size", _smaller_micro_batches),
+    ("training.gradient_checkpointing", lambda recipe: iter(() if recipe.training.gradient_checkpointing else (True,))),
+    ("training.logit_chunks", _more_logit_chunks),
+    ("model.gpu_memory_utilization", _smaller_shares),
+    # these change what is learned, from next to nothing to everything
+    ("training.optimizer", lambda recipe: iter(("adamw_8bit", "paged_adamw_8bit"))),
+    ("model.load_in_4bit", lambda recipe: iter(() if recipe.model.load_in_4bit else (True,))),
+    ("training.problems_per_step", lambda recipe: _halvings(recipe.training.problems_per_step, 1)),
+    ("lora.rank", lambda recipe: _halvings(recipe.lora.rank, 8)),
+    ("rollout.futures.max_tokens", lambda recipe: _halvings(recipe.rollout.futures.max_tokens, 256)),
+    ("rollout.openings.max_tokens", lambda recipe: _halvings(recipe.rollout.openings.max_tokens, 256)),
+    ("rollout.max_prompt_tokens", lambda recipe: _halvings(recipe.rollout.max_prompt_tokens, 256)),
+    ("model.name", _smaller_models),
+]
+"""What can be made smaller, the least painful first, with the values to try in order."""
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, str):
+        return f"'\"{value}\"'"  # the shell takes the outer quotes
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,1 @@
+"""The rollout engine: one wide batch whose rows are refilled as replies end."""

@@ -1,0 +1,110 @@
+"""The policy: the model being trained, as rollouts, training and evaluation see it.
+
+Rollouts know a policy only by the `Policy` protocol, so they run on anything that writes replies. What trains
+adds the `TrainablePolicy` part. Backends are named here and imported when one is chosen: each needs packages
+that the others do not, and Unsloth must be imported before transformers.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from motif_lite.nouns import Conversation, OnProgress, Reply, Sampling
+
+if TYPE_CHECKING:
+    from motif_lite.recipe.schema import Recipe
+
+
+ADAPTER_FILE = "adapter_model.safetensors"
+"""What PEFT calls an adapter's weights."""
+
+
+class Policy(Protocol):
+    """Writes replies to prompts."""
+
+    context_tokens: int
+    """Most tokens of a prompt and its reply together."""
+    device_type: str
+    """``cuda`` or ``cpu``."""
+
+    def render(self, conversation: Conversation) -> str:
+        """The prompt text of a conversation, chat template applied, ready for the reply.
+
+        Whatever the messages hold is text: none of it becomes one of the template's own marks.
+        """
+
+    def count_tokens(self, text: str) -> int:
+        """Number of tokens of a rendered text."""
+
+    def keep_end(self, text: str, max_tokens: int) -> str:
+        """The end of a text, of at most so many tokens."""
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        sampling: Sampling,
+        *,
+        seeds: Sequence[int],
+        on_progress: OnProgress | None = None,
+    ) -> list[Reply]:
+        """One reply per rendered prompt, in order, as many at once as the width limit allows.
+
+        Args:
+            prompts: Those that begin alike are fastest next to each other.
+            sampling: For all of them.
+            seeds: One per prompt, of its random stream: a reply depends on policy, prompt, sampling and seed, and on
+                nothing else in the call (rounding aside). Random state elsewhere is left alone.
+            on_progress: Told of tokens done and at most to do.
+        """
+
+
+class TrainablePolicy(Policy, Protocol):
+    """A policy that TRL can train and that can be kept."""
+
+    model: Any
+    """The PEFT model."""
+    tokenizer: Any
+    trainer_options: Mapping[str, Any]
+    """What GRPOConfig is told for this backend alone."""
+
+    def plain(self, conversation: Conversation) -> Conversation:
+        """The conversation as `render` writes it, for who applies the chat template on his own."""
+
+    def encode(self, text: str) -> list[int]:
+        """The token ids of a text, as `generate` reads it."""
+
+    def read_reply(self, ids: list[int], stop: Sequence[str] = ()) -> Reply:
+        """Generated token ids as a reply; what follows the first end of turn is left out.
+
+        Args:
+            stop: Texts that end a reply, too.
+        """
+
+    def save_adapter(self, folder: Path) -> None:
+        """Write the adapter in PEFT's format, safetensors."""
+
+    def load_adapter(self, folder: Path) -> None:
+        """Replace the adapter's weights with saved ones.
+
+        Raises:
+            ModelError: The folder holds no adapter, or one that does not fit this model and recipe.
+        """
+
+
+class Backend(Protocol):
+    """What a module named in `BACKENDS` provides."""
+
+    def require(self, recipe: "Recipe") -> None:
+        """Refuse at once, before anything is downloaded, what cannot be done on this machine.
+
+        Raises:
+            MissingHardwareError: The recipe asks for a device or a package that is not here.
+        """
+
+    def load(self, recipe: "Recipe", model_name: str) -> TrainablePolicy:
+        """Load a model by hub name or folder, with a fresh adapter.
+
+        Raises:
+            MissingHardwareError: It needs a device that is not here.
+            ModelError: The model cannot be loaded.
+        """

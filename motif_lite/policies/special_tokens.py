@@ -1,0 +1,46 @@
+"""Text stays text: nothing that a message says is read as one of the marks that set messages apart.
+
+A tokenizer turns the text ``<|im_end|>`` into the very token that ends a turn, wherever it stands. A reply whose
+progress holds such text, or a row of a data set, could so write a system prompt or a whole round of its own into
+the next prompt. A space inside the mark breaks it; a reader, human or model, still sees what was meant.
+"""
+
+import re
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from motif_lite.nouns import Conversation
+
+
+class SpecialTokens:
+    """The marks of a tokenizer: its special tokens, and any other token of its own that its chat template writes."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        around = _around_messages(tokenizer)
+        tokens = tokenizer.added_tokens_decoder.values()
+        marks = {token.content for token in tokens if token.special or token.content in around}
+        self._pattern = _first_characters(mark for mark in marks if len(mark) > 1)
+
+    def broken_in(self, conversation: Conversation) -> Conversation:
+        """The conversation with a space inside each mark that its contents hold."""
+        return [
+            {"role": message["role"], "content": self._pattern.sub(r"\g<0> ", message["content"])}
+            for message in conversation
+        ]
+
+
+def _first_characters(marks: Iterable[str]) -> re.Pattern[str]:
+    """Matches the first character of each mark, so that marks that overlap are all found."""
+    parts = sorted(f"{re.escape(mark[0])}(?={re.escape(mark[1:])})" for mark in marks)
+    return re.compile("|".join(parts) or r"(?!)")
+
+
+def _around_messages(tokenizer: Any) -> str:
+    """All that the chat template writes by itself; not every model declares its marks as special tokens."""
+    written = ""
+    empty: Conversation = [{"role": "system", "content": ""}, {"role": "user", "content": ""}]
+    for conversation in (empty, empty[1:]):
+        with suppress(Exception):  # no system role, say: `LocalPolicy.render` tells where it matters
+            written += tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    return written

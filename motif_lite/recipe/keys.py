@@ -1,0 +1,67 @@
+"""A recipe's keys as dotted paths: listing, comparing, changing and suggesting them."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from motif_lite.recipe.schema import Recipe, SourceSection, ValidationSection
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
+    """A copy with new values at dotted paths, which the caller knows to be valid."""
+    for path, value in changes.items():
+        recipe = _with(recipe, path.split("."), value)
+    return recipe
+
+
+def _with(section: Model, path: list[str], value: Any) -> Model:
+    first, *rest = path
+    inner = _with(getattr(section, first), rest, value) if rest else value
+    return section.model_copy(update={first: inner})
+
+
+def key_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
+    """Every key of the recipe as (dotted path, section it belongs to, field name), in order."""
+    tables: list[tuple[type[BaseModel], str]] = []
+    for name, field in section.model_fields.items():
+        path = f"{prefix}{name}"
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from key_paths(field.annotation, f"{path}.")
+        else:
+            yield path, section, name
+            if name == "benchmarks":
+                tables.append((SourceSection, f"{path}.NAME."))
+            if name == "validation":
+                tables.append((ValidationSection, f"{path}."))
+    for table, path in tables:
+        yield from key_paths(table, path)
+
+
+def differing_keys(one: Recipe, other: Recipe) -> list[str]:
+    """Dotted paths of the keys in which two recipes differ."""
+    ours, theirs = _flat(one.model_dump()), _flat(other.model_dump())
+    return sorted(path for path in ours | theirs if ours.get(path) != theirs.get(path))
+
+
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def nearest_key(path: str) -> str:
+    """Suggest the real key that is nearest in spelling: by whole path first, then by its last part."""
+    known = [known for known, _, _ in key_paths()]
+    sections = list(dict.fromkeys(key.rpartition(".")[0] for key in known if "." in key))
+    close = difflib.get_close_matches(path, [*known, *sections], n=1, cutoff=0.75)
+    if not close:
+        by_leaf = {key.rpartition(".")[2]: key for key in known}
+        close = [
+            by_leaf[leaf] for leaf in difflib.get_close_matches(path.rpartition(".")[2], by_leaf, n=1, cutoff=0.75)
+        ]
+    return f"; did you mean {close[0]}?" if close else "; docs/recipe.md lists the keys"

@@ -1,0 +1,1 @@
+"""Thinking in rounds: prompts, openings, futures, and what they earn."""

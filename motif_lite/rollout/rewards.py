@@ -1,0 +1,88 @@
+"""Rewards: pure functions of an opening with its futures. Nothing is generated here.
+
+``future_accuracy`` is the paper's (equation for the reward of a first-round response: the mean over k futures);
+the form rewards look at the opening alone. Scales are the reference's (``motif.py``).
+"""
+
+import logging
+import math
+from collections.abc import Callable
+
+from motif_lite.errors import MotifError, TrainingError
+from motif_lite.grading.answers import is_correct, last_boxed
+from motif_lite.nouns import Opening, Trajectory
+from motif_lite.rollout.reply_format import answer_end, answer_start, has_soft_format, has_strict_format, tag_points
+
+_log = logging.getLogger(__name__)
+
+INSIDE_ANSWER = 2.0
+ELSEWHERE = 1.0
+
+
+def answer_score(gold: str, final_reply: str) -> float:
+    """2 if the last boxed answer is right and stands inside ``<answer>``, 1 if it is right elsewhere, else 0."""
+    if not is_correct(gold, final_reply):
+        return 0.0
+    return INSIDE_ANSWER if has_final_answer(final_reply) else ELSEWHERE
+
+
+def has_final_answer(reply: str) -> bool:
+    """Whether the last boxed answer stands inside ``<answer>``."""
+    boxed = last_boxed(reply)
+    return boxed is not None and answer_start(reply) <= boxed.start and boxed.end <= answer_end(reply)
+
+
+def is_solved(trajectory: Trajectory) -> bool:
+    """Whether the final reply holds the right boxed answer, inside the tags or not: what accuracy counts."""
+    return is_correct(trajectory.problem.gold, trajectory.final.text)
+
+
+def future_accuracy(opening: Opening) -> float:
+    """Mean score of the final replies of the opening's futures, and of those that it shares."""
+    scores = [answer_score(opening.problem.gold, future.final.text) for future in opening.evidence]
+    return sum(scores) / len(scores)
+
+
+def tag_count(opening: Opening) -> float:
+    """Up to 0.5 for tags that stand exactly once; see `replies.tag_points`."""
+    return tag_points(opening.turn.reply.text)
+
+
+def soft_format(opening: Opening) -> float:
+    """0.5 if the reply begins with both sections in order."""
+    return 0.5 * has_soft_format(opening.turn.reply.text)
+
+
+def strict_format(opening: Opening) -> float:
+    """0.5 if the reply is the two sections, tags on lines of their own, and nothing else."""
+    return 0.5 * has_strict_format(opening.turn.reply.text)
+
+
+REWARDS: dict[str, Callable[[Opening], float]] = {
+    "future_accuracy": future_accuracy,
+    "tag_count": tag_count,
+    "soft_format": soft_format,
+    "strict_format": strict_format,
+}
+
+
+def earned(name: str, opening: Opening, *, where: str, remedy: str) -> float:
+    """One reward of one opening; rewards may be the user's own code.
+
+    Args:
+        where: This was asked, for the message where it fails.
+        remedy: What to do then.
+
+    Raises:
+        TrainingError: The reward raises, or what it gives is not a number.
+    """
+    try:
+        value = float(REWARDS[name](opening))
+        if not math.isfinite(value):
+            raise ValueError(f"it gave {value}")
+        return value
+    except MotifError:
+        raise
+    except Exception as error:
+        _log.info("reward %s on the opening %r", name, opening.turn.reply.text, exc_info=True)
+        raise TrainingError(f"reward {name}: failed {where} ({type(error).__name__}: {error}); {remedy}") from error

@@ -1,0 +1,66 @@
+"""How far a run has come: by steps, and where the recipe says so by generated tokens or by seconds.
+
+A budget is spent once its first limit is reached. All figures are those of metrics.jsonl, so a resumed run knows what
+was spent before it; evaluation costs nothing here.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from motif_lite.recipe.schema import TrainingSection
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What training has taken so far.
+
+    Attributes:
+        tokens: Generated, openings and futures.
+        seconds: Of all phases of its steps.
+    """
+
+    steps: int = 0
+    tokens: int = 0
+    seconds: float = 0.0
+
+    def and_step(self, tokens: Mapping[str, int], seconds: Mapping[str, float]) -> "Spent":
+        """With one more step, whose figures are given by phase."""
+        return Spent(self.steps + 1, self.tokens + sum(tokens.values()), self.seconds + sum(seconds.values()))
+
+
+def spent(metrics: Iterable[Mapping[str, Any]]) -> Spent:
+    """What the lines of metrics.jsonl add up to."""
+    total = Spent()
+    for line in metrics:
+        total = total.and_step(line["tokens"], line["seconds"])
+    return total
+
+
+def share_done(training: TrainingSection, so_far: Spent) -> float:
+    """From 0 to 1: the share of the limit that is nearest."""
+    shares = [so_far.steps / training.max_steps]
+    if training.until_tokens is not None:
+        shares.append(so_far.tokens / training.until_tokens)
+    if training.until_seconds is not None:
+        shares.append(so_far.seconds / training.until_seconds)
+    return min(1.0, max(shares))
+
+
+def learning_rate_factor(training: TrainingSection, share: float) -> float:
+    """What the learning rate is multiplied by once this share of the budget is spent.
+
+    The schedules of transformers, over a budget instead of over steps.
+    """
+    warmup = training.warmup_fraction
+    if share < warmup and training.lr_schedule != "constant":
+        return share / warmup
+    left = (1 - share) / (1 - warmup)
+    match training.lr_schedule:
+        case "cosine":
+            return 0.5 * (1 + math.cos(math.pi * (1 - left)))
+        case "linear":
+            return left
+        case _:
+            return 1.0

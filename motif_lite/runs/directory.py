@@ -1,0 +1,313 @@
+"""Everything that a run writes, and nothing that it computes.
+
+recipe.toml        the recipe as given            metrics.jsonl    a line per training step
+resolved.json      the recipe as understood       rollouts.jsonl   every opening with its futures and rewards
+checkpoints/       what --resume continues from   evaluation.json  accuracies with intervals
+adapter/           the trained LoRA (PEFT)        evaluations/     every graded reply, a file per measurement
+report.html        figures for people             run.log          what libraries had to say
+validation.jsonl   a line per measurement along   accounting.json  tokens, seconds and memory by phase
+                   the way                        unfinished/      what is being written, and not yet trusted
+lock               held while a process works
+
+A run may end at any instruction and at any byte. So files are either appended to, a line that was cut off being
+dropped by the next reader, or written under another name and renamed. Only the process that holds the lock writes.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import re
+import shutil
+from collections.abc import Callable
+from collections.abc import Iterable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from motif_lite.runs import budget
+from motif_lite.runs import sealing
+from motif_lite.runs.budget import Spent
+from motif_lite.errors import RunError
+from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.schema import Tables
+from motif_lite.recipe.schema import TrainingSection
+from motif_lite.recipe.toml import apply_override
+from motif_lite.recipe.loading import validate
+from motif_lite.runs.files import append_lines
+from motif_lite.runs.files import each_line
+from motif_lite.runs.files import each_sized_line
+from motif_lite.runs.files import _line
+from motif_lite.runs.files import read_lines
+from motif_lite.runs.folders import holds_run
+from motif_lite.runs.folders import require_free
+from motif_lite.runs.files import write_whole
+
+
+Evaluation = dict[str, Any]
+"""The content of evaluation.json."""
+
+
+_STEPWISE = ("metrics.jsonl", "rollouts.jsonl", "validation.jsonl")
+"""Files with lines of steps, in order."""
+
+
+_log = logging.getLogger(__name__)
+
+
+class RunDirectory:
+    """One run's files, under ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.adapter = root / "adapter"
+        self.checkpoints = root / "checkpoints"
+        self.unfinished = root / "unfinished"
+        self.report = root / "report.html"
+        self.log = root / "run.log"
+
+    @classmethod
+    def create(cls, root: Path, recipe: Recipe, recipe_text: str, *, trains: bool = True) -> "RunDirectory":
+        """Begin a run in a folder that holds nothing yet; one that only evaluates has no ``checkpoints/``.
+
+        Its caller holds the `locked` folder. resolved.json comes last: with it the folder holds a run.
+
+        Raises:
+            RunError: The folder is in use or cannot be written.
+        """
+        require_free(root)
+        run = cls(root)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            write_whole(root / "recipe.toml", [recipe_text])
+            if trains:
+                run.checkpoints.mkdir(exist_ok=True)
+            run.write_resolved(recipe)
+        except OSError as error:
+            raise RunError(f"{root}: cannot be written ({error.strerror}); choose another --out") from None
+        return run
+
+    @classmethod
+    def open(cls, root: Path) -> "RunDirectory":
+        """Open a run that exists.
+
+        Raises:
+            RunError: There is none.
+        """
+        if not holds_run(root):
+            raise RunError(f"{root}: holds no run (no resolved.json); start one without --resume")
+        return cls(root)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process out of the folder; the system lets go when this one ends, however it ends.
+
+        Raises:
+            RunError: Another process works there, or the folder cannot be written.
+        """
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            file = (self.root / "lock").open("a+", encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{self.root}: cannot be written ({error.strerror}); choose another --out") from None
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                file.seek(0)
+                holder = file.read().strip() or "unknown"
+                raise RunError(
+                    f"{self.root}: is in use by process {holder}; wait until it ends, stop it, or choose another --out"
+                ) from None
+            file.truncate(0)
+            file.write(f"{os.getpid()}\n")
+            file.flush()
+            yield
+
+    def resolved(self, tables: Tables, overrides: Sequence[str] = ()) -> Recipe:
+        """The recipe that the run was started with, with further ``--set`` changes.
+
+        Raises:
+            RunError: resolved.json cannot be read.
+            RecipeError: It is no longer a valid recipe.
+        """
+        path = self.root / "resolved.json"
+        try:
+            settings = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(settings, dict):
+                raise ValueError("not a table of settings")
+        except (OSError, ValueError, RecursionError) as error:
+            raise RunError(f"{path}: cannot be read ({error}); start the run afresh in another --out") from None
+        for override in overrides:
+            apply_override(settings, override)
+        return validate(settings, tables, origin=str(path))
+
+    def write_resolved(self, recipe: Recipe) -> None:
+        """Keep the recipe as understood, every default filled in."""
+        write_whole(self.root / "resolved.json", [json.dumps(recipe.model_dump(), indent=2), "\n"])
+
+    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Add a step's line to metrics.jsonl."""
+        append_lines(self.root / "metrics.jsonl", [metrics])
+
+    def append_mark(self, mark: Mapping[str, Any]) -> None:
+        """Add a measurement along the way to validation.jsonl."""
+        append_lines(self.root / "validation.jsonl", [mark])
+
+    def append_rollouts(self, rollouts: Iterable[Mapping[str, Any]]) -> None:
+        """Add a step's openings to rollouts.jsonl."""
+        append_lines(self.root / "rollouts.jsonl", rollouts)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """All lines of metrics.jsonl so far."""
+        return read_lines(self.root / "metrics.jsonl")
+
+    def marks(self) -> list[dict[str, Any]]:
+        """All lines of validation.jsonl so far."""
+        return read_lines(self.root / "validation.jsonl")
+
+    def rollouts(self) -> list[dict[str, Any]]:
+        """All lines of rollouts.jsonl so far."""
+        return read_lines(self.root / "rollouts.jsonl")
+
+    def rollouts_of(self, step: int) -> list[dict[str, Any]]:
+        """The lines of one step, without holding those of all others."""
+        return [line for line in each_line(self.root / "rollouts.jsonl") if line["step"] == step]
+
+    def forget_after(self, step: int) -> None:
+        """Drop the lines of steps that will be done again, and a last line that was cut off in mid-write."""
+        for name in _STEPWISE:
+            path = self.root / name
+            if path.exists():
+                kept = sum(size for line, size in each_sized_line(path) if line["step"] <= step)
+                os.truncate(path, kept)  # steps stand in order; a copy would need room that a full disk has not
+
+    def keep_checkpoint(self, step: int, keep: int) -> None:
+        """Seal what the trainer has written for this step, then drop the checkpoints before the newest ``keep``.
+
+        Those of later steps go, too: they were damaged, or the run would not be at this step.
+        """
+        for name in _STEPWISE:  # a checkpoint never stands without the lines before it
+            if (self.root / name).exists():
+                sealing.flush(self.root / name)
+        sealing.seal(self.unfinished / f"checkpoint-{step}", self.checkpoints / f"checkpoint-{step}", step=step)
+        older = [number for number in self._checkpoints() if number <= step]
+        for number, path in self._checkpoints().items():
+            if number > step or number in older[keep:]:
+                sealing.discard(path, self.unfinished)
+
+    def newest_checkpoint(self) -> tuple[Path, int] | None:
+        """The newest whole checkpoint with the step that it was written after; None if there is none yet.
+
+        Raises:
+            RunError: There are checkpoints, and all of them are damaged.
+        """
+        found = self._checkpoints()
+        for step, path in found.items():
+            damage = sealing.damage(path)
+            if damage is None:
+                return path, step
+            _log.warning("%s: is damaged (%s) and is not used", path, damage)
+        if found:
+            raise RunError(
+                f"{self.checkpoints}: every checkpoint is damaged; restore one from a copy, or remove the folder to "
+                f"train from the first step again"
+            )
+        return None
+
+    def save_adapter(self, step: int, save: Callable[[Path], None]) -> None:
+        """Replace ``adapter/`` by what ``save`` writes."""
+        folder = self.unfinished / "adapter"
+        shutil.rmtree(folder, ignore_errors=True)
+        self.unfinished.mkdir(exist_ok=True)
+        save(folder)
+        sealing.seal(folder, self.adapter, step=step)
+
+    def require_whole_adapter(self) -> None:
+        """Refuse an adapter that is not what training wrote.
+
+        Raises:
+            RunError: It is damaged.
+        """
+        damage = sealing.damage(self.adapter)
+        if damage and (self.adapter / sealing.MANIFEST).exists():  # somebody may have put another one there
+            raise RunError(f"{self.adapter}: {damage}; --resume writes it again")
+
+    def clear_unfinished(self) -> None:
+        """Remove what was being written when a process ended."""
+        shutil.rmtree(self.unfinished, ignore_errors=True)
+
+    def spent(self, up_to: int | None = None) -> Spent:
+        """What training has taken, up to and with a step."""
+        return budget.spent(line for line in self.metrics() if up_to is None or line["step"] <= up_to)
+
+    def is_trained(self, training: TrainingSection) -> bool:
+        """Whether training got to the end of its budget and left its adapter."""
+        step = sealing.step_of(self.adapter)
+        return step is not None and budget.share_done(training, self.spent(step)) == 1
+
+    def _checkpoints(self) -> dict[int, Path]:
+        """Checkpoints by step, the newest first."""
+        found = {
+            int(match[1]): path
+            for path in self.checkpoints.glob("checkpoint-*")
+            if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and path.is_dir()
+        }
+        return dict(sorted(found.items(), reverse=True))
+
+    def evaluation(self) -> Evaluation:
+        """evaluation.json so far; an empty one where nothing has been measured."""
+        path = self.root / "evaluation.json"
+        if not path.exists():
+            return {"benchmarks": {}, "settings": {}, "comparisons": {}}
+        try:
+            evaluation: Evaluation = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(evaluation, dict) or not isinstance(evaluation.get("benchmarks"), dict):
+                raise ValueError("it has no table of benchmarks")
+        except ValueError as error:
+            raise RunError(f"{path}: is damaged ({error}); remove it and run again with --evaluate-only") from None
+        return {"settings": {}, "comparisons": {}} | evaluation
+
+    def write_evaluation(self, evaluation: Evaluation) -> None:
+        """Replace evaluation.json."""
+        write_whole(self.root / "evaluation.json", [json.dumps(evaluation, indent=2), "\n"])
+
+    def write_accounting(self, accounting: Mapping[str, Any]) -> None:
+        """Replace accounting.json."""
+        write_whole(self.root / "accounting.json", [json.dumps(accounting, indent=2), "\n"])
+
+    def write_report(self, page: str) -> None:
+        """Replace report.html."""
+        write_whole(self.report, [page])
+
+    def graded_path(self, benchmark: str, when: str, strategy: str, decoding: str) -> Path:
+        """Where the graded replies of one measurement lie."""
+        return self.root / "evaluations" / f"{benchmark}.{when}.{strategy}.{decoding}.jsonl"
+
+    def write_graded(self, path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Keep the graded replies of one measurement."""
+        path.parent.mkdir(exist_ok=True)
+        write_whole(path, map(_line, lines))
+
+    def append_graded(self, path: Path, line: Mapping[str, Any]) -> None:
+        """Add to what `write_graded` has written."""
+        append_lines(path, [line])
+
+    def read_graded(self, path: Path) -> list[dict[str, Any]]:
+        """The graded replies of one measurement; none if it was not made."""
+        return read_lines(path)
+
+    def log_handler(self) -> logging.Handler:
+        """A handler that appends to run.log."""
+        handler = _LogFile(self.log, encoding="utf-8", errors="backslashreplace")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        return handler
+
+
+class _LogFile(logging.FileHandler):
+    """run.log; where it cannot be written, nothing else goes wrong."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing: what logging prints of it would be logged."""

@@ -1,0 +1,81 @@
+"""Files of problems, read here rather than by a library because a malformed row must be named by its number."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+from motif_lite.errors import DataError
+from motif_lite.tasks.rows import Row
+
+_LONGEST_LINE = 1 << 24
+"""Bytes of a line of JSONL; more is no row but a file of another kind."""
+
+
+def read_jsonl(path: Path) -> Iterator[Row]:
+    """Rows of a JSONL file."""
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE + 1), b""), start=1):
+            if len(line) > _LONGEST_LINE:
+                raise DataError(f"{path}: line {number} has more than {_LONGEST_LINE:,} bytes; write one row per line")
+            if text := _decoded(line, path, number).strip():
+                try:
+                    yield json.loads(text)
+                except (ValueError, RecursionError) as error:
+                    raise DataError(f"{path}: line {number} is not JSON ({error}); mend or remove it") from None
+
+
+def _decoded(line: bytes, path: Path, number: int) -> str:
+    try:
+        return line.decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: line {number} cannot be read ({error}); save the file as UTF-8") from None
+
+
+def _read_json(path: Path) -> Iterator[Row]:
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        rows = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}: is not JSON ({error}); for a row per line name it .jsonl") from None
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: must hold a list of objects, one per problem")
+    yield from rows
+
+
+def _read_csv(path: Path) -> Iterator[Row]:
+    with path.open("rb") as file:
+        rows = csv.DictReader(_decoded(line, path, number) for number, line in enumerate(file, start=1))
+        try:
+            columns = rows.fieldnames or []
+            if len(set(columns)) < len(columns):
+                raise DataError(f"{path}: two columns have the same name in {', '.join(columns)}; rename one")
+            for number, row in enumerate(rows, start=1):
+                if None in row:
+                    raise DataError(
+                        f"{path}: row {number} has more fields than columns; put text with commas in quotes"
+                    )
+                yield row
+        except csv.Error as error:
+            raise DataError(f"{path}: line {rows.line_num + 1} cannot be read ({error}); mend or remove it") from None
+
+
+def _read_parquet(path: Path) -> Iterator[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        yield from pyarrow.parquet.read_table(path).to_pylist()
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # a damaged part, odd dates, ...
+        raise DataError(
+            f"{path}: is not a Parquet file that can be read ({str(error).strip()}); write it again"
+        ) from None
+
+
+READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
+    ".jsonl": read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".parquet": _read_parquet,
+}

@@ -1,0 +1,69 @@
+"""A row of a data set to a problem.
+
+The gold answer is what follows ``####`` where there is one (GSM8K), and otherwise the whole answer column.
+"""
+
+import math
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from motif_lite.errors import DataError
+from motif_lite.grading.answers import MAX_ANSWER_CHARACTERS, is_correct
+from motif_lite.nouns import Problem
+from motif_lite.recipe.schema import SourceSection
+
+Row = Mapping[str, Any]
+
+
+_QUESTION_COLUMNS = ("question", "problem", "prompt")
+
+
+_ANSWER_COLUMNS = ("answer", "gold")
+
+
+_LONGEST_QUESTION = 1_000_000
+"""Characters; no context holds more, and to count the tokens of much more takes minutes."""
+
+
+_COLUMNS_SHOWN = 10
+
+
+def problem_of(row: Row, name: str, source: SourceSection, number: int) -> Problem:
+    """The problem in a row.
+
+    Raises:
+        DataError: The row is malformed.
+    """
+    where = f"{source.source}: row {number}"
+    if not isinstance(row, Mapping):
+        raise DataError(f"{where} is not an object with columns; write one per problem")
+    question = _text(row, source.question_column, _QUESTION_COLUMNS, "question_column", where)
+    answer = _text(row, source.answer_column, _ANSWER_COLUMNS, "answer_column", where)
+    if len(question) > _LONGEST_QUESTION:
+        raise DataError(f"{where}: the question has {len(question):,} characters; shorten or remove the row")
+    gold = answer.rpartition("####")[2].strip()
+    if not gold or len(gold) > MAX_ANSWER_CHARACTERS:
+        what = "is empty" if not gold else f"has {len(gold)} characters"
+        raise DataError(f"{where}: the final answer {what}; it must be short, or follow '####' at the end")
+    if not is_correct(gold, f"\\boxed{{{gold}}}"):
+        raise DataError(f"{where}: the final answer {gold[:60]!r} has unbalanced braces: no reply could ever match it")
+    return Problem(name, question, gold)
+
+
+def _text(row: Row, wanted: str | None, usual: tuple[str, ...], key: str, where: str) -> str:
+    """A column's content as text; numbers are accepted, as some files hold integer answers."""
+    column = wanted or next((name for name in usual if name in row), usual[0])
+    if column not in row:
+        names = [str(name)[:60] for name in islice(row, _COLUMNS_SHOWN + 1)]
+        there = ", ".join(names[:_COLUMNS_SHOWN]) + (", ..." if len(names) > _COLUMNS_SHOWN else "")
+        raise DataError(f"{where} has no column {column!r}; it has: {there or 'none'}. Name the right one with {key}")
+    value = row[column]
+    if (type(value) is float and math.isfinite(value)) or type(value) is int:
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        shown = repr(str(value)[:40]) if isinstance(value, str | float | bool | None) else f"a {type(value).__name__}"
+        raise DataError(f"{where}: column {column!r} holds {shown}, not text; mend or remove the row")
+    if not value.isascii() and value.encode(errors="ignore").decode() != value:
+        raise DataError(f"{where}: column {column!r} holds half a character (a lone surrogate); mend or remove the row")
+    return value.strip()

@@ -1,0 +1,226 @@
+"""Names and paths to problems.
+
+A source is a name in `DATASETS` or a file. Known data sets come through the `datasets` library from the hub;
+files are read here, because a malformed row must be named by its number. The gold answer of a row is what
+follows ``####`` where there is one (GSM8K), and otherwise the whole answer column.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from motif_lite.errors import DataError
+from motif_lite.nouns import Problem
+from motif_lite.recipe.schema import SourceSection
+from motif_lite.tasks import chain_sum
+from motif_lite.tasks.files import READERS
+from motif_lite.tasks.rows import Row, problem_of
+
+logger = logging.getLogger(__name__)
+
+
+Role = Literal["train", "validation", "test"]
+
+
+_CHAIN_SUM_PROBLEMS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A data set that is known by name.
+
+    Attributes:
+        splits: The roles that it may play, with the name of the split for each.
+        hub: Its name on the hub with the configuration, or None if it is generated.
+        steps_done: Reads a progress note: how many steps it stands for, None if it is not true of the question.
+    """
+
+    splits: Mapping[Role, str]
+    hub: tuple[str, str] | None = None
+    steps_done: Callable[[str, str], int | None] | None = None
+
+
+def load(source: SourceSection, *, role: Role, seed: int, held_out: Sequence[Problem] = ()) -> list[Problem]:
+    """All problems of a source, or the number asked for, drawn with the seed and kept in order.
+
+    Args:
+        held_out: Their questions are left out before anything is drawn.
+
+    Raises:
+        DataError: The source is unknown or unreadable, has no problems, or a row of it is malformed.
+    """
+    if source.source in chain_sum.TASKS:
+        number = source.num_problems or _CHAIN_SUM_PROBLEMS
+        return chain_sum.problems(number, seed=seed, split=role, name=source.source)
+    questions = {problem.question for problem in held_out}
+    problems = [problem for problem, _ in with_rows(source, role=role) if problem.question not in questions]
+    if not problems:
+        raise DataError(f"{source.source}: all of its problems are in evaluation.validation; lower num_problems there")
+    _warn_of_contradictions(problems, source.source)
+    return _subset(problems, source, seed)
+
+
+def with_rows(source: SourceSection, *, role: Role) -> list[tuple[Problem, Row]]:
+    """All problems of a source that is not generated, each with the row that it stands in.
+
+    Raises:
+        DataError: As `load`.
+    """
+    check(source, role=role)
+    name = source.source if source.source in DATASETS else Path(source.source).stem
+    rows = enumerate(_rows(source.source, role), start=1)
+    found = [(problem_of(row, f"{name}/{number}", source, number), row) for number, row in rows]
+    if not found:
+        raise DataError(f"{source.source}: holds no problems; give a file with a row per problem")
+    return found
+
+
+def check(source: SourceSection, *, role: Role) -> None:
+    """Whether a source could be loaded, as far as can be told without reading or downloading it.
+
+    Raises:
+        DataError: It is neither a known name that may play this role nor a file of a known kind.
+    """
+    known = DATASETS.get(source.source)
+    if source.source in chain_sum.TASKS and (source.question_column or source.answer_column):
+        raise DataError(
+            f"{source.source}: is generated and has no columns; leave out question_column and answer_column"
+        )
+    if known is not None:
+        if role not in known.splits:
+            raise DataError(
+                f"{source.source}: is for the final evaluation only; train on, and measure along the way, gsm8k, "
+                f"chain_sum or a file of your own"
+            )
+        return
+    try:
+        path = Path(source.source).expanduser()
+        is_file = path.is_file()
+    except (OSError, RuntimeError):  # a name that is too long, the home of a user who is not here
+        is_file = False
+    if not is_file:
+        raise DataError(
+            f"{source.source}: is neither a known data set ({', '.join(DATASETS)}) nor a file; check the path"
+        )
+    if path.suffix.lower() not in READERS:
+        raise DataError(f"{path}: cannot tell its kind from {path.suffix!r}; use one of {', '.join(READERS)}")
+
+
+def require_apart(held_out: Sequence[Problem], test: Sequence[Problem], *, benchmark: str) -> None:
+    """Refuse problems that are measured along the way and at the end: the end would be no test any more.
+
+    Raises:
+        DataError: Some are.
+    """
+    shared = {problem.question for problem in held_out} & {problem.question for problem in test}
+    if shared:
+        raise DataError(
+            f"evaluation.validation: {len(shared)} of its problems are in the benchmark {benchmark}, too; take them "
+            f"from other data, e.g. from the training problems"
+        )
+
+
+def steps_done(source: str) -> Callable[[str, str], int | None] | None:
+    """How progress on this source's problems is checked, if it can be."""
+    return DATASETS[source].steps_done if source in DATASETS else None
+
+
+def drop_long(
+    problems: list[Problem], num_tokens: Callable[[Problem], int], limit: int, *, source: str
+) -> list[Problem]:
+    """Leave out the problems whose first prompt has more tokens than the limit, and say how many.
+
+    Raises:
+        DataError: None is left.
+    """
+    kept = [problem for problem in problems if num_tokens(problem) <= limit]
+    if not kept:
+        raise DataError(
+            f"{source}: every prompt is longer than rollout.max_prompt_tokens = {limit} tokens; raise that limit"
+        )
+    if len(kept) < len(problems):
+        logger.warning(
+            "%s: %d of %d problems left out, their prompts are longer than rollout.max_prompt_tokens = %d",
+            source, len(problems) - len(kept), len(problems), limit,
+        )  # fmt: skip
+    return kept
+
+
+def require_enough(problems: list[Problem], wanted: int, *, source: str) -> None:
+    """Refuse fewer problems than one training step takes.
+
+    Raises:
+        DataError: There are fewer.
+    """
+    if len(problems) < wanted:
+        raise DataError(
+            f"{source}: {len(problems)} problems are fewer than training.problems_per_step = {wanted}; lower that, "
+            f"or give more"
+        )
+
+
+def _rows(source: str, role: Role) -> Iterable[Row]:
+    if source in DATASETS:
+        return _rows_from_hub(DATASETS[source], role)
+    path = Path(source).expanduser()
+    try:
+        return list(READERS[path.suffix.lower()](path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); it must be UTF-8 text or Parquet") from None
+
+
+def _rows_from_hub(dataset: Dataset, role: Role) -> Iterable[Row]:
+    import datasets
+
+    assert dataset.hub is not None
+    name, configuration = dataset.hub
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(name, configuration, split=dataset.splits[role])  # type: ignore[no-any-return]
+    except Exception as error:  # the library raises a dozen kinds for a network that is not there
+        raise DataError(
+            f"{name}: cannot be downloaded ({type(error).__name__}: {str(error).partition(chr(10))[0][:200]}); "
+            f"check the connection, or give a file of it as the source"
+        ) from None
+
+
+def _warn_of_contradictions(problems: list[Problem], source: str) -> None:
+    """Say so where a question stands there twice with different answers: one of them is wrong."""
+    first: dict[str, tuple[int, str]] = {}
+    for number, problem in enumerate(problems, start=1):
+        earlier, gold = first.setdefault(problem.question, (number, problem.gold))
+        if gold != problem.gold:
+            logger.warning(
+                "%s: rows %d and %d ask the same and differ in the answer (%.40r, %.40r); mend one",
+                source, earlier, number, gold, problem.gold,
+            )  # fmt: skip
+            return
+
+
+def _subset(problems: list[Problem], source: SourceSection, seed: int) -> list[Problem]:
+    wanted = source.num_problems
+    if wanted is None or wanted == len(problems):
+        return problems
+    if wanted > len(problems):
+        logger.warning("%s: has %d problems, fewer than the %d asked for", source.source, len(problems), wanted)
+        return problems
+    chosen = random.Random(f"subset/{seed}/{source.source}").sample(range(len(problems)), wanted)
+    return [problems[index] for index in sorted(chosen)]
+
+
+DATASETS: dict[str, Dataset] = {
+    "gsm8k": Dataset({"train": "train", "validation": "train", "test": "test"}, hub=("openai/gsm8k", "main")),
+    "math500": Dataset({"test": "test"}, hub=("HuggingFaceH4/MATH-500", "default")),
+    "aime24": Dataset({"test": "train"}, hub=("HuggingFaceH4/aime_2024", "default")),
+    **{
+        name: Dataset(
+            {"train": "train", "validation": "validation", "test": "test"},
+            steps_done=partial(chain_sum.steps_done, task=task),
+        )
+        for name, task in chain_sum.TASKS.items()
+    },
+}

@@ -1,0 +1,1 @@
+"""GRPO with TRL: options, steps, checkpoints, metrics."""

@@ -1,0 +1,135 @@
+"""Times the phases of a training step, and writes each finished step down."""
+
+import math
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from motif_lite.errors import TrainingError
+from motif_lite.evaluation.validation import Validation
+from motif_lite.monitor import findings
+from motif_lite.observer import Observer
+from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout import totals
+from motif_lite.runs import budget
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.training import step_metrics
+from motif_lite.training.grpo import StopRequested
+from motif_lite.training.step import TrainingStep
+
+MOST_SKIPPED = 5
+"""Updates in a row that may be skipped before the run is stopped."""
+
+
+class StepCallback(TrainerCallback):
+    """Times the phases that TRL owns, and writes each finished step down."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        step: TrainingStep,
+        run: RunDirectory,
+        observer: Observer,
+        marks: Validation,
+        stop_requested: StopRequested,
+    ) -> None:
+        self.recipe, self.step, self.run, self.observer, self.marks = recipe, step, run, observer, marks
+        self.stop_requested = stop_requested
+        self.metrics = run.metrics()
+        self.spent = budget.spent(self.metrics)
+        self.skipped = [bool(line.get("update_skipped")) for line in self.metrics]
+        """Of every step so far, whether its update was skipped."""
+        self.told = {finding.name for finding in findings.diagnose(recipe, self.metrics, run.marks())}
+
+    @property
+    def share_done(self) -> float:
+        """Of the run's budget, from 0 to 1."""
+        return budget.share_done(self.recipe.training, self.spent)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the budget is spent."""
+        return self.share_done == 1
+
+    def learning_rate_factor(self, step: int) -> float:
+        """The schedule over a budget; asked right after an update, before the step is written down."""
+        training, so_far = self.recipe.training, self.spent
+        if step > so_far.steps:
+            so_far = so_far.and_step(self.step.tokens, self.step.meter.seconds)
+        return budget.learning_rate_factor(training, budget.share_done(training, so_far))
+
+    def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.marks.measure_if_due(self.spent)  # only now, when the step before has been saved
+        self.step.on_round(1, self.step.strategy.num_rounds, self.recipe.openings_per_step)
+        self.step.meter.start("openings")
+
+    def on_pre_optimizer_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
+        """Leave the adapter and the optimiser as they are if a gradient is not a number: without one, nothing moves."""
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        self.skipped.append(not torch.nn.utils.get_total_norm(gradients).isfinite())
+        if self.skipped[-1]:
+            model.zero_grad(set_to_none=True)
+            self.observer.note(f"step {state.global_step + 1}: the gradient is not a number; its update is skipped")
+
+    def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.step.meter.stop()
+        self.spent = self.spent.and_step(self.step.tokens, self.step.meter.seconds)
+        stops = self.stop_requested() or self.is_done  # asked in any case: the saving that follows is then waited for
+        control.should_training_stop = control.should_training_stop or stops
+        control.should_save = control.should_save or stops or self.marks.is_due(self.spent)
+
+    def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self.is_done:
+            self.finish()
+
+    def finish(self) -> None:
+        """Measure the last mark."""
+        self.marks.measure_if_due(self.spent)
+        self._warn()
+
+    def on_log(
+        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
+    ) -> None:
+        if not logs or "loss" not in logs or not self.step.rollouts.openings:
+            return  # TRL's summary after the last step
+        seconds, peak_bytes = self.step.meter.take()
+        metrics = step_metrics.summarize(
+            state.global_step, self.recipe, self.step.rollouts, self.step.rewards, seconds, peak_bytes,
+            self.step.planned_bytes, _numbers(logs, self.skipped[-1]), self.step.steps_done, self.step.trained,
+        )  # fmt: skip
+        metrics["update_skipped"] = self.skipped[-1]
+        metrics["share_done"] = self.share_done
+        self.run.append_rollouts(
+            step_metrics.lines(state.global_step, self.recipe, self.step.rollouts, self.step.rewards, self.step.trained)
+        )
+        self.run.append_metrics(metrics)
+        self.observer.step(metrics)
+        shown = state.global_step % len(self.step.rollouts.openings)
+        self.observer.opening(
+            self.step.rollouts.openings[shown], totals.total_rewards(self.recipe, self.step.rewards)[shown]
+        )
+        self.metrics.append(metrics)
+        self._warn()
+        if all(self.skipped[-MOST_SKIPPED:]) and len(self.skipped) >= MOST_SKIPPED:
+            raise TrainingError(
+                f"the gradient was not a number in {MOST_SKIPPED} steps in a row, up to step {state.global_step}; "
+                f"their rollouts are in {self.run.root / 'rollouts.jsonl'}. Start a new run with a lower "
+                f"training.learning_rate, or with model.dtype = 'float32'"
+            )
+
+    def _warn(self) -> None:
+        """Say what goes wrong, each thing once in the whole run, however often it is resumed."""
+        for finding in findings.at_last_step(self.recipe, self.metrics, self.run.marks()):
+            if finding.name not in self.told:
+                self.told.add(finding.name)
+                self.observer.note(str(finding))
+
+
+def _numbers(logs: dict[str, Any], skipped: bool) -> dict[str, Any]:
+    """What TRL logged, None for what is not a number: JSON has no name for it."""
+    logs = {key: value for key, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
+    # transformers puts an average in place of a loss that is not a number
+    return logs | ({"loss": None, "grad_norm": None} if skipped else {})

@@ -1,0 +1,225 @@
+"""A training step as TRL performs it: where rollouts come from, and what they are rewarded with.
+
+`OpeningStep` is the paper's credit: TRL samples openings, calls our reward callables, computes advantages and trains
+the openings. The first callable of a step rolls the futures out, from the policy as it stands, and the others read what
+it found. Reward callables are the one way into TRL's trainer that is not experimental.
+
+`RoundsStep` serves the credits that train later rounds, too (`credit`). TRL knows nothing of rounds, so it is handed
+all replies as rows, each with the prompt that was really used (its experimental ``rollout_func``), and our advantages
+take the place of its own (`trainer`).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from transformers import TrainerState
+
+from motif_lite.credits.assignment import CREDITS, TrainedRound, trained_rounds
+from motif_lite.nouns import Conversation, OnProgress, Opening, Problem, Turn
+from motif_lite.observer import Observer
+from motif_lite.planning.memory import Estimate
+from motif_lite.planning.metering import PhaseMeter
+from motif_lite.policies.protocol import TrainablePolicy
+from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout import counting, totals
+from motif_lite.rollout.rewards import earned
+from motif_lite.rollout.rollouts import Rollouts, derive_seed
+from motif_lite.rollout.strategies import Strategy
+from motif_lite.rollout.thinking import write_openings
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What TRL hands to a reward callable, row by row.
+
+    Attributes:
+        completions: As text; the same object for all rewards of a step.
+        step: Optimiser steps done before.
+    """
+
+    prompts: list[Conversation]
+    completions: object
+    completion_ids: list[list[int]]
+    problem_ids: list[str]
+    step: int
+
+
+class TrainingStep:
+    """One step's rollouts, rewards and measurements, gathered while TRL performs it."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        policy: TrainablePolicy,
+        strategy: Strategy,
+        problems: Sequence[Problem],
+        observer: Observer,
+        planned: Estimate | None,
+        steps_done: Callable[[str, str], int | None] | None,
+    ) -> None:
+        self.recipe, self.policy, self.strategy, self.observer = recipe, policy, strategy, observer
+        self.planned_bytes = planned.measurable(policy.device_type) if planned else {}
+        self.steps_done = steps_done
+        self.meter = PhaseMeter(policy.device_type)
+        self.rollouts = Rollouts(())
+        self.rewards: dict[str, list[float]] = {}
+        """By name, one per opening."""
+        self.trained: list[TrainedRound] = []
+        """Where more than the openings is trained: all that is."""
+        self._problems = {problem.id: problem for problem in problems}
+
+    @property
+    def tokens(self) -> dict[str, int]:
+        """Generated in this step, by phase."""
+        return counting.generated_tokens(self.rollouts.openings)
+
+    def reward_callables(self) -> list["RewardCallable"]:
+        """One callable per reward of the recipe, in its order, for TRL."""
+        return [RewardCallable(name, self) for name in self.recipe.rewards]
+
+    def column(self, reward: str, rows: Rows) -> list[float]:
+        """One reward of every row that TRL trains."""
+        raise NotImplementedError
+
+    def _continue(self, openings: list[tuple[Problem, Turn]], step: int) -> None:
+        """Roll the openings out to the last round."""
+        self.meter.start("futures")
+        self.rollouts = self.strategy.continue_openings(
+            self.policy,
+            openings,
+            self.recipe.futures_per_opening,
+            self.recipe.rollout.futures,
+            seed=derive_seed(self.recipe.seed, "futures", step),
+            on_round=self.on_round,
+        )
+        self.observer.phase("grading", f"{len(openings)} openings")
+
+    def _by_name(self, rewards: Sequence[dict[str, float]]) -> dict[str, list[float]]:
+        return {name: [each[name] for each in rewards] for name in self.recipe.rewards}
+
+    def _update(self, what: str) -> None:
+        self.observer.phase("update", what)
+        self.meter.start("update")
+
+    def on_round(self, round_number: int, num_rounds: int, width: int) -> OnProgress:
+        """Tell of a round that begins; returns what is told of its progress."""
+        phase = "openings" if round_number == 1 else "futures"
+        self.observer.phase(phase, f"round {round_number} of {num_rounds}, {width} replies")
+        return self.observer.advance
+
+
+class OpeningStep(TrainingStep):
+    """Openings alone are trained; TRL samples them."""
+
+    _completions: object = None
+
+    def column(self, reward: str, rows: Rows) -> list[float]:
+        """One reward of every opening; the first call with new completions rolls them out."""
+        if rows.completions is not self._completions:
+            stop = self.recipe.rollout.openings.stop
+            openings = [
+                (self._problems[name], Turn(self.policy.render(prompt), self.policy.read_reply(ids, stop)))
+                for name, prompt, ids in zip(rows.problem_ids, rows.prompts, rows.completion_ids, strict=True)
+            ]
+            self._continue(openings, rows.step)
+            rewarded = [_rewards(self.recipe, opening, step=rows.step + 1) for opening in self.rollouts.openings]
+            self.rewards = self._by_name(rewarded)
+            self._update(f"{len(openings)} openings")
+            self._completions = rows.completions
+        return self.rewards[reward]
+
+
+class RoundsStep(TrainingStep):
+    """Later rounds are trained as well; all of them are sampled here."""
+
+    advantages: Sequence[float] = ()
+    """Of the rows that TRL trains, weights included."""
+
+    def roll_out(self, problem_ids: Sequence[str], step: int) -> dict[str, Any]:
+        """Sample and reward all rounds of a step, as rows for TRL.
+
+        Args:
+            problem_ids: One per row, those of a problem in a row.
+
+        Returns:
+            ``prompt_ids`` and ``completion_ids``, by row; ``logprobs`` None.
+        """
+        rollout, credit = self.recipe.rollout, self.recipe.training.credit
+        names = problem_ids[:: rollout.num_openings * self.recipe.trained_per_opening]
+        problems = [self._problems[name] for name in names for _ in range(rollout.num_openings)]
+        seed = derive_seed(self.recipe.seed, "openings", step)
+        self._continue(
+            write_openings(
+                self.policy, self.strategy, problems, rollout.openings, seed=seed, on_round=self.on_round
+            ),
+            step,
+        )  # fmt: skip
+        self.trained = trained_rounds(
+            CREDITS[credit],
+            self.rollouts.openings,
+            rollout.num_openings,
+            partial(_rewards, self.recipe, step=step + 1),
+            partial(totals.total_reward, self.recipe),
+            self.recipe.training.scale_rewards,
+        )
+        self.rewards = self._by_name([each.rewards for each in self.trained if each.future is None])
+        self._update(f"{len(self.trained)} rounds")
+        return self._rows(len(problem_ids))
+
+    def _rows(self, num_rows: int) -> dict[str, Any]:
+        """The rounds, and rows of one token without advantage for those that trajectories ended before."""
+        prompts = [self.policy.encode(each.turn.prompt) for each in self.trained]
+        replies = [list(each.turn.reply.token_ids) for each in self.trained]
+        missing, num_tokens = num_rows - len(self.trained), sum(map(len, replies))
+        share = (num_tokens + missing) / num_tokens  # TRL averages over those tokens, too
+        self.advantages = [each.advantage * each.weight * share for each in self.trained] + [0.0] * missing
+        return {
+            "prompt_ids": prompts + prompts[:1] * missing,
+            "completion_ids": replies + [replies[0][:1]] * missing,
+            "logprobs": None,
+        }
+
+    def column(self, reward: str, rows: Rows) -> list[float]:
+        """One reward of every row, for TRL's own figures; nothing is learned from it."""
+        rewards = [each.rewards[reward] for each in self.trained]
+        return rewards + [0.0] * (len(rows.problem_ids) - len(rewards))
+
+
+class RewardCallable:
+    """What TRL calls for one reward; its name is the reward's."""
+
+    def __init__(self, name: str, step: TrainingStep) -> None:
+        self.__name__ = name
+        self._step = step
+
+    def __call__(
+        self,
+        prompts: list[Conversation],
+        completions: object,
+        completion_ids: list[list[int]],
+        problem_id: list[str],
+        trainer_state: TrainerState,
+        **_: Any,
+    ) -> list[float]:
+        """One reward per completion."""
+        rows = Rows(prompts, completions, completion_ids, problem_id, trainer_state.global_step)
+        return self._step.column(self.__name__, rows)
+
+
+def _rewards(recipe: Recipe, opening: Opening, *, step: int) -> dict[str, float]:
+    """The rewards of an opening, or of a later round seen as one, by name.
+
+    Raises:
+        TrainingError: A reward raises, or what it gives is not a number.
+    """
+    return {
+        name: earned(
+            name,
+            opening,
+            where=f"in step {step} on an opening of problem {opening.problem.id}",
+            remedy="run.log has the opening; mend the reward, then go on with --resume",
+        )
+        for name in recipe.rewards
+    }

@@ -1,0 +1,203 @@
+"""TRL's trainer, or what Unsloth makes of it, with differences in saving, out of memory, and in whom it credits.
+
+Where later rounds are trained, they come with advantages of their own (`training_step`). A checkpoint counts once it is
+sealed (`sealing`). An update that does not fit into memory is made anew in smaller pieces, with the same gradient: only
+sums of numbers are made in another order.
+
+Imports TRL, so it is imported only after the policy has been loaded, see `training`.
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch.optim.lr_scheduler import LambdaLR
+from trl import GRPOTrainer
+from trl.trainer.utils import split_tensor_dict
+
+from motif_lite.errors import RunError, TrainingError
+from motif_lite.observer import Observer
+from motif_lite.policies.local import free_memory_of, is_out_of_memory
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.training.step import RoundsStep
+
+_UNSAFE = "training_args.bin"
+"""A pickle of whole objects that transformers writes into checkpoints; nothing reads it."""
+
+_FULL_BYTES = 2**20
+"""A disk with less room than this is full."""
+
+
+class Trainer(GRPOTrainer):
+    """The trainer of a run.
+
+    Args:
+        run: Where checkpoints belong.
+        keep_checkpoints: How many of them stay.
+        observer: Told when memory runs out.
+        rounds: What is trained beside openings; None where TRL samples openings and trains nothing else.
+        learning_rate_factor: By the number of steps done; None where the schedule is one over steps.
+        options: For TRL.
+    """
+
+    current_gradient_accumulation_steps: int
+    """Set by transformers; row-averaged losses are divided by it."""
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        keep_checkpoints: int,
+        observer: Observer,
+        *,
+        rounds: RoundsStep | None,
+        learning_rate_factor: Callable[[int], float] | None,
+        **options: Any,
+    ) -> None:
+        self._learning_rate_factor = learning_rate_factor
+        if rounds is not None:
+            options["rollout_func"] = self._roll_out
+        super().__init__(**options)
+        self._rounds = rounds
+        self._run, self._keep_checkpoints, self._observer = run, keep_checkpoints, observer
+        self._width = self.args.per_device_train_batch_size
+        """Rows in one piece of an update."""
+        self._again = False
+        """A micro-batch is being made anew: its rollouts are there already."""
+
+    def _roll_out(self, prompts: Any, trainer: Any) -> dict[str, Any]:
+        """TRL's ``rollout_func``: prompts are first rounds', and do not tell which problem they are of."""
+        assert self._rounds is not None
+        return self._rounds.roll_out(self._problem_ids, self.state.global_step)
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        """Rows for several updates; later rounds bring advantages of their own, not relative to TRL's groups."""
+        self._problem_ids = [row["problem_id"] for row in inputs]
+        scored = super()._generate_and_score_completions(inputs)
+        if self._rounds is not None:
+            scored["advantages"] = scored["advantages"].new_tensor(self._rounds.advantages)
+        return scored
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """TRL's own, or one over a budget that is not one of steps."""
+        factor = self._learning_rate_factor
+        if factor is not None:
+            self.lr_scheduler: Any = LambdaLR(optimizer or self.optimizer, lambda step: factor(step))
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """One micro-batch forward and backward, in smaller pieces after running out of memory.
+
+        Raises:
+            TrainingError: There is not enough memory for a single opening.
+        """
+        try:
+            while True:
+                try:
+                    loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+                    return loss
+                except RuntimeError as error:
+                    if not is_out_of_memory(error):
+                        raise
+                    self._narrow(error)
+                self._again = True
+                self._make_earlier_gradients_anew(model)
+        finally:
+            self._again = False
+
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """The loss of a micro-batch. Of several pieces all but the last have been propagated back already."""
+        pieces = split_tensor_dict(inputs, len(inputs["completion_ids"]) // self._width)
+        earlier, whole = 0.0, self.current_gradient_accumulation_steps
+        if self.loss_type in ("grpo", "dr_grpo"):  # averages over rows: each piece is one of so many equal ones
+            self.current_gradient_accumulation_steps = whole * len(pieces)  # Unsloth's gradient heeds no other factor
+        try:
+            for number, piece in enumerate(pieces, start=1):
+                loss = super().compute_loss(model, piece, return_outputs, num_items_in_batch)
+                loss = loss * self._share(piece, inputs)
+                if number < len(pieces):
+                    self.accelerator.backward(loss)
+                    earlier += loss.detach()
+        finally:
+            self.current_gradient_accumulation_steps = whole
+        total: torch.Tensor = loss + earlier
+        return total
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        if self._again:
+            return self._buffered_inputs[self._place]
+        return super()._prepare_inputs(generation_batch)
+
+    @property
+    def _is_rewritten(self) -> bool:
+        """Whether Unsloth has rewritten TRL's class, and with it the loss; its CPU backend has not."""
+        return hasattr(self.args, "unsloth_logit_chunk_multiplier")
+
+    @property
+    def _row(self) -> str:
+        """What a row of an update is called."""
+        return "opening" if self._rounds is None else "round"
+
+    @property
+    def _place(self) -> int:
+        """Of the current micro-batch in its step."""
+        return int(self._step % self.args.steps_per_generation)
+
+    def _share(self, piece: Any, inputs: Any) -> Any:
+        """What a piece counts for that averages over its own tokens; the other losses know more than their piece.
+
+        TRL's bnpo does so. Unsloth's averages over all tokens of the step, as dapo does.
+        """
+        if self.loss_type == "bnpo" and not self._is_rewritten:
+            return piece["completion_mask"].sum() / inputs["completion_mask"].sum().clamp(min=1)
+        return 1.0
+
+    def _narrow(self, error: RuntimeError) -> None:
+        """Go on with the next smaller width that divides a micro-batch."""
+        rows = self.args.per_device_train_batch_size
+        if self._width == 1:
+            key = "rollout.openings.max_tokens" if self._rounds is None else "rollout.futures.max_tokens"
+            raise TrainingError(
+                f"out of memory in the update of a single {self._row}; what was saved in {self._run.root} is whole, "
+                f"but the rest needs a new run with a shorter {key}, or a smaller model"
+            ) from error
+        self._width = max(width for width in range(1, self._width) if rows % width == 0)
+        self._observer.note(
+            f"out of memory in the update: going on with {self._width} {self._row}s at a time; "
+            f"training.micro_batch_size = {self._width} would start there"
+        )
+        free_memory_of(error)
+
+    def _make_earlier_gradients_anew(self, model: Any) -> None:
+        """What went wrong may have left half a gradient: begin the step's update from its first micro-batch."""
+        model.zero_grad()
+        for inputs in self._buffered_inputs[: self._place]:
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(model, inputs)
+            self.accelerator.backward(loss)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        step = self.state.global_step
+        try:
+            super()._save_checkpoint(model, trial)
+            (self._run.unfinished / f"checkpoint-{step}" / _UNSAFE).unlink()
+            self._run.keep_checkpoint(step, self._keep_checkpoints)
+        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+            reason = _reason(error, self._run)
+            self._run.clear_unfinished()
+            raise RunError(
+                f"{self._run.checkpoints}: step {step} cannot be saved ({reason}); the "
+                f"checkpoints before it are whole: make room, then go on with --resume --out {self._run.root}"
+            ) from error
+
+
+def _reason(error: Exception, run: RunDirectory) -> str:
+    """Why nothing could be written; torch's own words for a full disk are about its archive's positions."""
+    if shutil.disk_usage(run.root).free < _FULL_BYTES:
+        return os.strerror(errno.ENOSPC)
+    return str(error).strip().splitlines()[0]

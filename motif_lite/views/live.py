@@ -1,0 +1,212 @@
+"""The live view of a run, or a plain line per step where there is no terminal."""
+
+import time
+from collections import deque
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.rule import Rule
+from rich.spinner import Spinner
+from rich.table import Table
+from rich.text import Text
+
+from motif_lite.nouns import Opening
+from motif_lite.views.formats import (
+    accuracy_with_cost,
+    duration,
+    excerpt,
+    expected_steps,
+    facts,
+    mark_line,
+    percent,
+    print_text,
+    printable,
+    sparkline,
+    step_line,
+)
+
+_HISTORY = 60
+
+
+_SILENCE_SECONDS = 30
+"""Where there is no terminal, something is said at least this often."""
+
+
+_HEIGHT_FOR_SAMPLE = 21
+"""Lines that the live view takes at 80 columns with a sample of one line per round."""
+
+
+_STEP_PHASES = {"openings", "futures", "grading", "update"}
+
+
+class RunConsole:
+    """Implements `progress.Observer` for people.
+
+    Args:
+        console: Where to write; whether it is a terminal decides between the live view and plain lines.
+        title: What runs, e.g. ``tiny_cpu``.
+        subtitle: On what and whereto.
+    """
+
+    def __init__(self, console: Console, title: str, subtitle: str) -> None:
+        self._console, self._title, self._subtitle = console, printable(title), printable(subtitle)
+        self._live = Live(self, console=console, refresh_per_second=5, transient=True) if console.is_terminal else None
+        self._spinner = Spinner("dots", style="cyan")
+        self._phase, self._detail, self._phase_started = "starting", "", time.monotonic()
+        self._done, self._total = 0, 0
+        self._metrics: dict[str, Any] = {}
+        self._marks: list[dict[str, Any]] = []
+        self._step_seconds: deque[float] = deque(maxlen=10)
+        self._rewards: deque[float] = deque(maxlen=_HISTORY)
+        self._accuracies: deque[float] = deque(maxlen=_HISTORY)
+        self._sample: tuple[Opening, float] | None = None
+        self._said: set[str] = set()
+        self._spoke = time.monotonic()
+
+    def __enter__(self) -> Self:
+        """Start the live view."""
+        if self._live:
+            self._live.start()
+        else:
+            print_text(self._console, f"{self._title}: {self._subtitle}")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the live view away."""
+        if self._live:
+            self._live.stop()
+
+    def phase(self, name: str, detail: str = "") -> None:
+        """A phase has begun."""
+        new = name != self._phase
+        self._phase, self._detail, self._phase_started = name, printable(detail), time.monotonic()
+        self._done = self._total = 0
+        if not self._live and new and name not in _STEP_PHASES:
+            self._say(f"{name}: {detail}" if detail else name)
+
+    def advance(self, done: int, total: int) -> None:
+        """So much of the phase is done."""
+        self._done, self._total = done, total
+        if not self._live and time.monotonic() - self._spoke > _SILENCE_SECONDS:
+            self._say(f"  {self._phase}: {self._detail}: {percent(done / total)}")
+
+    def step(self, metrics: dict[str, Any]) -> None:
+        """A training step is over."""
+        self._metrics = metrics
+        self._step_seconds.append(sum(metrics["seconds"].values()))
+        self._rewards.append(metrics["reward"])
+        self._accuracies.append(metrics["accuracy"])
+        if not self._live:
+            self._say(step_line(metrics))
+
+    def opening(self, opening: Opening, score: float) -> None:
+        """A sample to show."""
+        self._sample = opening, score
+
+    def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: dict[str, Any]) -> None:
+        """A measurement is done."""
+        text = f"{benchmark} {when}, {strategy}, {decoding}: {accuracy_with_cost(result)}"
+        self._say(f"  {text}")
+
+    def mark(self, mark: dict[str, Any]) -> None:
+        """Held-out problems were measured along the way."""
+        self._marks.append(mark)
+        if not self._live:
+            self._say(f"  {mark_line(mark)}")
+
+    def note(self, text: str) -> None:
+        """Say something once."""
+        if text not in self._said:
+            self._said.add(text)
+            self._say(text)
+
+    def _say(self, text: str) -> None:
+        self._spoke = time.monotonic()
+        print_text(self._console, text)
+
+    def __rich__(self) -> RenderableType:
+        """The live view, drawn anew several times a second."""
+        parts: list[RenderableType] = [self._phase_line()]
+        if self._metrics:
+            parts += [self._step_progress(), self._figures()]
+        if self._sample and self._console.height >= _HEIGHT_FOR_SAMPLE:
+            parts += [Rule("a sample of this step", style="dim", align="left"), self._sample_view(*self._sample)]
+        return Panel(
+            Group(*parts),
+            title=Text(f" motif_lite · {self._title} ", style="bold"),
+            subtitle=Text(f" {self._subtitle} ", style="dim"),
+            title_align="left",
+            subtitle_align="right",
+            border_style="cyan",
+        )
+
+    def _phase_line(self) -> RenderableType:
+        elapsed = time.monotonic() - self._phase_started
+        share_done = self._done / self._total if self._total else 0.0
+        left = f"{duration(elapsed * (1 / share_done - 1))} left" if share_done > 0.02 else duration(elapsed)
+        label = Text.assemble((self._phase, "bold cyan"), f"  {self._detail}")
+        label.no_wrap, label.overflow = True, "ellipsis"
+        row = Table.grid(padding=(0, 1), expand=True)
+        row.add_column(width=1)
+        row.add_column(ratio=3)
+        row.add_column(ratio=1)
+        row.add_column(width=12, justify="right")
+        bar = ProgressBar(total=self._total or None, completed=self._done, pulse=not self._total)
+        row.add_row(self._spinner, label, bar, Text(left, style="dim"))
+        return row
+
+    def _step_progress(self) -> RenderableType:
+        step, num_steps = self._metrics["step"], expected_steps(self._metrics)
+        seconds = sum(self._step_seconds) / len(self._step_seconds)
+        row = Table.grid(padding=(0, 1), expand=True)
+        row.add_column(width=1)
+        row.add_column(ratio=3)
+        row.add_column(ratio=1)
+        row.add_column(width=12, justify="right")
+        label = Text.assemble(("step", "bold"), f"  {step} of {num_steps}, {seconds:.1f} s each")
+        left = duration(seconds * (num_steps - step))
+        row.add_row("", label, ProgressBar(total=num_steps, completed=step), Text(f"{left} left", style="dim"))
+        return row
+
+    def _figures(self) -> RenderableType:
+        metrics = self._metrics
+        width = max(8, min(_HISTORY, (self._console.width - 58) if self._console.width >= 100 else 16))
+        table = Table.grid(padding=(0, 2), expand=False)
+        for _ in range(3):
+            table.add_column(no_wrap=True)
+        table.add_row("reward", f"{metrics['reward']:.2f}", Text(sparkline(self._rewards, width), style="green"))
+        table.add_row("accuracy", percent(metrics["accuracy"]), Text(sparkline(self._accuracies, width), style="green"))
+        if self._marks:
+            shown = Text(sparkline([mark["accuracy"] for mark in self._marks], width), style="green")
+            table.add_row("held out", percent(self._marks[-1]["accuracy"]), shown)
+        shown_facts = facts(metrics)
+        if self._marks:
+            shown_facts.append(("last held out", mark_line(self._marks[-1]).partition(": ")[2]))
+        per_row = 2 if self._console.width >= 100 else 1
+        grid = Table.grid(padding=(0, 3, 0, 0))
+        for start in range(0, len(shown_facts), per_row):
+            cells = shown_facts[start : start + per_row]
+            grid.add_row(*(cell for name, value in cells for cell in (Text(name, style="dim"), Text(value))))
+        return Group(Text(), table, grid)
+
+    def _sample_view(self, opening: Opening, score: float) -> RenderableType:
+        """Question, first and last rounds, and the right answer, in what height is left."""
+        table = Table.grid(padding=(0, 2), expand=True)
+        table.add_column(width=9, style="dim", no_wrap=True)
+        table.add_column(ratio=1)
+        turns = list(enumerate(opening.futures[0].turns, start=1))
+        room = self._console.height - _HEIGHT_FOR_SAMPLE + 3
+        shown = turns if len(turns) <= room else [turns[0], turns[-1]]
+        rows = max(1, min(5, room // len(shown)))
+        table.add_row("question", excerpt(opening.problem.question, 1 if rows == 1 else 2, self._console.width))
+        for number, turn in shown:
+            table.add_row(f"round {number}", excerpt(turn.reply.text, rows, self._console.width))
+        gold = excerpt(opening.problem.gold, 1, self._console.width - 40)
+        table.add_row("", Text(f"right answer {gold}, opening's reward {score:.2f}", "dim"))
+        return table
