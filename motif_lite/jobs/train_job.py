@@ -231,7 +231,7 @@ def _train_and_evaluate(
                 run,
                 observer,
                 planned=planned,
-                marks=Validation(recipe, policy, held_out, run, observer),
+                validation=Validation(recipe, policy, held_out, run, observer),
                 steps_done=steps_done,
                 stop_requested=stop.after_step,
             )

@@ -1,11 +1,10 @@
 """Which folders hold runs, and which are free for a new one."""
 
 import errno
-import json
 import re
 from pathlib import Path
-from motif_lite.errors import RunError
 
+from motif_lite.errors import RunError
 
 _LEFT_BY_A_FALSE_START = {"lock", "recipe.toml", "recipe.toml.unfinished", "checkpoints", "resolved.json.unfinished"}
 """What a process may leave behind that ended before it had begun a run."""

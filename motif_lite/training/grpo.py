@@ -42,14 +42,14 @@ def train(
     observer: Observer,
     *,
     planned: Estimate | None,
-    marks: Validation,
+    validation: Validation,
     steps_done: Callable[[str, str], int | None] | None,
     stop_requested: StopRequested,
 ) -> bool:
     """Train from the run's newest checkpoint, or from the start, and save the adapter.
 
     Args:
-        marks: Measures along the way.
+        validation: Measures along the way.
         planned: Memory by phase, to stand beside what is measured; None where there is no plan.
         steps_done: Reads progress notes, where the data set can (see `data.Dataset`).
         stop_requested: Asked after every step; a stop saves a checkpoint first.
@@ -67,7 +67,7 @@ def train(
     run.forget_after(step_reached)
     kind = OpeningStep if recipe.training.credit == "opening" else RoundsStep
     step = kind(recipe, policy, strategy, problems, observer, planned, steps_done)
-    callback = StepCallback(recipe, step, run, observer, marks, stop_requested)
+    callback = StepCallback(recipe, step, run, observer, validation, stop_requested)
     trainer = Trainer(
         run,
         recipe.training.keep_checkpoints,
