@@ -2,7 +2,7 @@
 
 from motif_lite.errors import RunError
 from motif_lite.recipe.schema import Recipe
-from motif_lite.recipe.schema import Tables
+from motif_lite.recipe.tables import Tables
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.keys import differing_keys
 from motif_lite.runs.directory import RunDirectory
