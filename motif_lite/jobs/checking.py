@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from motif_lite.credits.table import CREDITS
 from motif_lite.errors import RecipeError
 from motif_lite.planning import hardware, planner, shapes
 from motif_lite.policies.backends import BACKENDS
-from motif_lite.recipe import loading, schema
+from motif_lite.recipe import loading
 from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.tables import Tables
 from motif_lite.rollout.rewards import REWARDS
 from motif_lite.rollout.strategies import STRATEGIES
 from motif_lite.tasks import sources
 
-TABLES: schema.Tables = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}
+TABLES: Tables = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS, "credit": CREDITS}
 
 
 def check(path: Path | None, changes: Sequence[str]) -> Recipe:

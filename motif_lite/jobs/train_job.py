@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from motif_lite.context import RunContext
+from motif_lite.credits.table import credit_of
 from motif_lite.errors import RunError
 from motif_lite.jobs import stopping
 from motif_lite.jobs.checking import TABLES, check
@@ -76,10 +78,11 @@ class RunJob:
                 held.enter_context(RunDirectory(self.root).locked())
             run = self._run_directory(recipe)
             with log_file(run):
+                context = RunContext(recipe, policy, run, observer)
                 if self.evaluate_only:
-                    _measure(recipe, policy, problems.benchmarks, run, observer)
+                    _measure(context, problems.benchmarks)
                 else:
-                    _train_and_evaluate(recipe, policy, problems, run, observer, planned, stop)
+                    _train_and_evaluate(context, problems, planned, stop)
                 _report(recipe, run, observer)
 
     def how_to_go_on(self) -> str:
@@ -136,7 +139,7 @@ def _note_what_is_not_exact(job: RunJob, observer: Observer) -> None:
     training = job.recipe.training
     if training.until_seconds is not None:
         observer.note("note: training.until_seconds: the clock ends this run, so it cannot be repeated exactly")
-    if job.recipe.model.fast_inference and training.credit == "opening":
+    if job.recipe.model.fast_inference and not credit_of(job.recipe).samples_itself:
         observer.note(
             "note: model.fast_inference: vLLM keeps no random state, so openings after --resume are others than they "
             "would have been"
@@ -195,20 +198,14 @@ def _read(recipe: Recipe, observer: Observer) -> Problems:
     return Problems(train, held_out, benchmarks)
 
 
-def _train_and_evaluate(
-    recipe: Recipe,
-    policy: "TrainablePolicy",
-    problems: Problems,
-    run: RunDirectory,
-    observer: Observer,
-    planned: Estimate | None,
-    stop: Stop,
-) -> None:
+def _train_and_evaluate(context: RunContext, problems: Problems, planned: Estimate | None, stop: Stop) -> None:
     """All stages of a run that are not done yet."""
     from motif_lite.evaluation.benchmarks import evaluate, forget
     from motif_lite.evaluation.validation import Validation
     from motif_lite.training import grpo
+    from motif_lite.training.context import TrainingContext
 
+    recipe, policy, run = context.recipe, context.policy, context.run
     run.write_resolved(recipe)
     strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
     fitting = _fitting(recipe, policy, strategy, problems.train, recipe.data.train)
@@ -216,43 +213,35 @@ def _train_and_evaluate(
     benchmarks = _fitting_benchmarks(recipe, policy, problems.benchmarks)
     held_out = _fitting(recipe, policy, strategy, problems.held_out, "evaluation.validation")
     if recipe.evaluation.before:
-        evaluate(recipe, policy, benchmarks, "before", run, observer)  # the fresh adapter changes nothing yet
+        evaluate(context, benchmarks, "before")  # the fresh adapter changes nothing yet
     if run.is_trained(recipe.training):
         policy.load_adapter(run.adapter)
     else:
         forget("after", run)  # a finished run that goes on has figures of its shorter self
-        steps_done = sources.steps_done(recipe.data.train)
+        training = TrainingContext(
+            recipe, policy, run, context.observer,
+            strategy=strategy, problems=fitting, planned=planned,
+            read_progress=sources.progress_reader(recipe.data.train),
+        )  # fmt: skip
         with stop.patiently(stopping.STEP_SECONDS):
-            grpo.train(
-                recipe,
-                policy,
-                strategy,
-                fitting,
-                run,
-                observer,
-                planned=planned,
-                marks=Validation(recipe, policy, held_out, run, observer),
-                steps_done=steps_done,
-                stop_requested=stop.after_step,
-            )
+            grpo.train(training, Validation(context, held_out), stop.after_step)
     if recipe.evaluation.after:
-        evaluate(recipe, policy, benchmarks, "after", run, observer)
+        evaluate(context, benchmarks, "after")
 
 
-def _measure(
-    recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks, run: RunDirectory, observer: Observer
-) -> None:
+def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
     """Measure the bare model, and the run's adapter where it has one; what is measured alike already is kept."""
     from motif_lite.evaluation.benchmarks import evaluate
 
-    benchmarks = _fitting_benchmarks(recipe, policy, benchmarks)
-    evaluate(recipe, policy, benchmarks, "before", run, observer)
+    policy, run = context.policy, context.run
+    benchmarks = _fitting_benchmarks(context.recipe, policy, benchmarks)
+    evaluate(context, benchmarks, "before")
     if run.adapter.exists():
         run.require_whole_adapter()
         policy.load_adapter(run.adapter)
-        evaluate(recipe, policy, benchmarks, "after", run, observer)
+        evaluate(context, benchmarks, "after")
     else:
-        observer.note(f"{run.root} has no trained adapter: the bare model was measured")
+        context.observer.note(f"{run.root} has no trained adapter: the bare model was measured")
 
 
 def _fitting_benchmarks(recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks) -> Benchmarks:

@@ -1,21 +1,17 @@
 """What a recipe may say: its sections, their keys with types, defaults and documentation.
 
 The docstring under a field is its documentation: ``docs/recipe.md`` and the JSON schema are made of them. Names that
-stand for code (backends, strategies, rewards) are checked against the tables of the modules that own them, which the
-caller passes in, so that adding one does not touch this file.
+stand for code (backends, strategies, rewards, credits) are checked against the tables of the modules that own them,
+which the caller passes in (`tables`), so that adding one does not touch this file. Rules between sections are in
+`rules`, those of a credit with the credit.
 """
 
-from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from motif_lite.nouns import Sampling
 from motif_lite.recipe.spelling import nearest
-
-Tables = Mapping[str, Collection[str]]
-"""The names that stand for code, by kind: ``{"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}``."""
-
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -153,20 +149,11 @@ the openings of a step are one call of TRL in any case: problems_per_step * num_
     futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)
     """Sampling of later rounds in training."""
 
-    @property
-    def flags_for_sampling_alike(self) -> list[str]:
-        """The ``--set`` changes that give futures what openings have, wherever tokens are drawn in another way."""
-        return [
-            f"--set rollout.futures.{key}={getattr(self.openings, key)}"
-            for key in ("temperature", "top_p", "top_k", "min_p")
-            if getattr(self.openings, key) != getattr(self.futures, key)
-        ]
-
 
 class TrainingSection(Section):
     """GRPO, as TRL's GRPOTrainer performs it."""
 
-    credit: Literal["opening", "chain", "tree"] = "opening"
+    credit: Annotated[str, _one_of("credit")] = "opening"
     """Who is trained on what. `opening`, the paper's: first rounds only, each with the mean over its k futures. \
 `chain`: every round of m chains, with the chain's advantage. `tree`: openings as in the paper, and their futures as \
 well, each against the others of its opening."""
@@ -257,7 +244,10 @@ thinks them through, sampled where num_samples is on and greedy otherwise. Train
 
 
 class Recipe(Section):
-    """Everything a run depends on."""
+    """Everything a run depends on.
+
+    Only `loading` makes one, because it checks the rules between sections, too.
+    """
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 3407
     """Everything random hangs on it: data order, adapter, sampling, the tiny model."""
@@ -278,110 +268,6 @@ class Recipe(Section):
     def openings_per_step(self) -> int:
         """Openings of all problems of a step: one call of TRL, and one optimiser step."""
         return self.training.problems_per_step * self.rollout.num_openings
-
-    @property
-    def futures_per_opening(self) -> int:
-        """Futures that are sampled of each opening."""
-        return 1 if self.training.credit == "chain" else self.rollout.num_futures
-
-    @property
-    def trained_per_opening(self) -> int:
-        """Rounds that are trained for each opening, itself included, where no trajectory ends early."""
-        later = self.futures_per_opening * (self.rollout.num_rounds - 1)
-        return 1 if self.training.credit == "opening" else 1 + later
-
-    @property
-    def trained_per_step(self) -> int:
-        """Rounds that are trained in one optimiser step, at most: the rows of its update."""
-        return self.openings_per_step * self.trained_per_opening
-
-    @model_validator(mode="after")
-    def _keys_agree(self) -> Self:
-        """Rules between sections; all that are broken are reported together."""
-        rollout, training, context = self.rollout, self.training, self.model.max_seq_length
-        rows = self.trained_per_step
-        broken = []
-        if training.micro_batch_size != "auto" and rows % training.micro_batch_size:
-            what = "openings" if training.credit == "opening" else "rounds"
-            broken.append(
-                f"training.micro_batch_size = {training.micro_batch_size} does not divide the {rows} {what} of a "
-                f"step (problems_per_step * num_openings"
-                + (")" if training.credit == "opening" else f" * {self.trained_per_opening} rounds for each opening)")
-            )
-        if training.credit != "opening":
-            broken += self._broken_by_training_later_rounds()
-        if self.model.backend != "unsloth":
-            for key, given in (
-                ("model.fast_inference", self.model.fast_inference),
-                ("training.logit_chunks", training.logit_chunks is not None),
-            ):
-                if given:
-                    broken.append(f"{key} is Unsloth's; with model.backend = {self.model.backend!r} leave it out")
-        if rollout.max_prompt_tokens + rollout.openings.max_tokens > context:
-            broken.append(
-                f"model.max_seq_length = {context} is smaller than rollout.max_prompt_tokens + "
-                f"rollout.openings.max_tokens = {rollout.max_prompt_tokens + rollout.openings.max_tokens}"
-            )
-        if rollout.max_prompt_tokens + NOTICE_TOKENS + rollout.futures.max_tokens > context:
-            broken.append(
-                f"model.max_seq_length = {context} leaves no room for a question of rollout.max_prompt_tokens = "
-                f"{rollout.max_prompt_tokens}, the round's notice ({NOTICE_TOKENS}) and a future of "
-                f"rollout.futures.max_tokens = {rollout.futures.max_tokens}"
-            )
-        by_trl = self.model.backend == "unsloth" and training.credit == "opening"
-        if rollout.openings.stop and by_trl and not self.model.fast_inference:
-            broken.append(
-                "rollout.openings.stop: Unsloth's openings end at an end of turn only; leave it out, or set "
-                "model.fast_inference = true"
-            )
-        if rollout.allocation == "adaptive":
-            remedy = 'or set rollout.allocation = "fixed"'
-            if rollout.strategy == "single_round":
-                broken.append(
-                    'rollout.allocation = "adaptive" shares out futures, and rollout.strategy = "single_round" has '
-                    f"none; take multi_round, {remedy}"
-                )
-            if rollout.num_futures == 1:
-                broken.append(
-                    'rollout.allocation = "adaptive" has nothing to share out with rollout.num_futures = 1; raise '
-                    f"num_futures, {remedy}"
-                )
-        if rollout.openings.temperature == 0:
-            broken.append("rollout.openings.temperature = 0 makes all openings of a group alike: nothing to learn from")
-        if all(weight == 0 for weight in self.rewards.values()):
-            broken.append("rewards: every weight is 0, so nothing would be learned")
-        if broken:
-            raise ValueError("; ".join(broken))
-        return self
-
-    def _broken_by_training_later_rounds(self) -> list[str]:
-        rollout, credit = self.rollout, f'training.credit = "{self.training.credit}"'
-        remedy = 'or set training.credit = "opening"'
-        broken = []
-        if rollout.strategy == "single_round":
-            broken.append(
-                f'{credit} trains later rounds, and rollout.strategy = "single_round" has none; take multi_round, '
-                f"{remedy}"
-            )
-        if rollout.allocation == "adaptive":
-            broken.append(
-                f'{credit} trains futures, so openings cannot share them; set rollout.allocation = "fixed", {remedy}'
-            )
-        if flags := " ".join(rollout.flags_for_sampling_alike):
-            broken.append(
-                f"{credit} trains all rounds with one loss, so they have to be sampled alike; give futures what "
-                f"openings have, {flags}, {remedy}"
-            )
-        if self.training.beta:
-            broken.append(
-                f"{credit} weighs rounds, and the KL penalty of TRL does not; set training.beta = 0, {remedy}"
-            )
-        if self.training.credit == "tree" and rollout.num_futures == 1:
-            broken.append(
-                f"{credit} compares futures with each other, and rollout.num_futures = 1; raise num_futures, or set "
-                f'training.credit = "chain"'
-            )
-        return broken
 
 
 def decided(value: int | Auto) -> int:

@@ -32,7 +32,7 @@ from motif_lite.runs import sealing
 from motif_lite.runs.budget import Spent
 from motif_lite.errors import RunError
 from motif_lite.recipe.schema import Recipe
-from motif_lite.recipe.schema import Tables
+from motif_lite.recipe.tables import Tables
 from motif_lite.recipe.schema import TrainingSection
 from motif_lite.recipe.toml import apply_override
 from motif_lite.recipe.loading import validate

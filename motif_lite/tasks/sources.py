@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from motif_lite.errors import DataError
-from motif_lite.nouns import Problem
+from motif_lite.nouns import Problem, ReadProgress
 from motif_lite.recipe.schema import SourceSection
 from motif_lite.tasks import chain_sum
 from motif_lite.tasks.files import READERS
@@ -36,12 +36,12 @@ class Dataset:
     Attributes:
         splits: The roles that it may play, with the name of the split for each.
         hub: Its name on the hub with the configuration, or None if it is generated.
-        steps_done: Reads a progress note: how many steps it stands for, None if it is not true of the question.
+        read_progress: Reads progress notes, where it can be told whether they are true.
     """
 
     splits: Mapping[Role, str]
     hub: tuple[str, str] | None = None
-    steps_done: Callable[[str, str], int | None] | None = None
+    read_progress: ReadProgress | None = None
 
 
 def load(source: SourceSection, *, role: Role, seed: int, held_out: Sequence[Problem] = ()) -> list[Problem]:
@@ -124,9 +124,9 @@ def require_apart(held_out: Sequence[Problem], test: Sequence[Problem], *, bench
         )
 
 
-def steps_done(source: str) -> Callable[[str, str], int | None] | None:
-    """How progress on this source's problems is checked, if it can be."""
-    return DATASETS[source].steps_done if source in DATASETS else None
+def progress_reader(source: str) -> ReadProgress | None:
+    """What reads progress notes on this source's problems, if it can be told whether they are true."""
+    return DATASETS[source].read_progress if source in DATASETS else None
 
 
 def drop_long(
@@ -219,7 +219,7 @@ DATASETS: dict[str, Dataset] = {
     **{
         name: Dataset(
             {"train": "train", "validation": "validation", "test": "test"},
-            steps_done=partial(chain_sum.steps_done, task=task),
+            read_progress=partial(chain_sum.read_progress, task=task),
         )
         for name, task in chain_sum.TASKS.items()
     },
