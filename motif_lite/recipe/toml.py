@@ -47,7 +47,7 @@ def apply_override(settings: dict[str, Any], override: str) -> None:
     """Set one ``key.path=value`` in place."""
     path, equals, text = override.partition("=")
     keys = _parts(path)
-    if not equals or not all(keys):
+    if not equals or not keys or not all(keys):
         raise RecipeError(f"--set {override}: write key.path=value, e.g. --set training.max_steps=50")
     if ":" in path and len(keys) == path.count(".") + 1:
         raise RecipeError(
