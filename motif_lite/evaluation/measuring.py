@@ -11,7 +11,7 @@ from motif_lite.observer import Observer
 from motif_lite.recipe.schema import decided
 from motif_lite.rollout.rewards import is_solved
 from motif_lite.rollout.rollouts import OnRound, derive_seed
-from motif_lite.rollout.strategies import STRATEGIES
+from motif_lite.rollout.strategies import strategy_of
 from motif_lite.rollout.thinking import think
 
 CALLS_PER_PART = 2
@@ -46,7 +46,7 @@ def measure_parts(
         meter.start("evaluation")
         trajectories = think(
             policy,
-            STRATEGIES[strategy](recipe.rollout),
+            strategy_of(recipe, strategy),
             problems[start : start + size],
             openings,
             futures,

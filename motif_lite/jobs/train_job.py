@@ -9,6 +9,7 @@ be imported before TRL and transformers, so the policy is always loaded first.
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,16 +17,16 @@ from motif_lite.context import RunContext
 from motif_lite.credits.table import credit_of
 from motif_lite.errors import RunError
 from motif_lite.jobs import stopping
-from motif_lite.jobs.checking import TABLES, check
+from motif_lite.jobs.checking import TABLES, check, check_names
 from motif_lite.jobs.session import conducted, load_policy, log_file, required_backend
 from motif_lite.jobs.stopping import Stop
 from motif_lite.nouns import Problem
 from motif_lite.observer import Observer
 from motif_lite.planning.memory import Estimate
-from motif_lite.recipe import keys
+from motif_lite.recipe import keys, loading
 from motif_lite.recipe.schema import Recipe
-from motif_lite.rollout.strategies import STRATEGIES, Strategy
-from motif_lite.runs import accounting
+from motif_lite.rollout.strategies import Strategy, strategy_of
+from motif_lite.runs import accounting, own_code_record
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import free_folder, holds_run, newest_run, require_free
 from motif_lite.runs.resuming import INEXACT, check_resumable, with_decisions_of
@@ -94,6 +95,7 @@ class RunJob:
 
     def _run_directory(self, recipe: Recipe) -> RunDirectory:
         if self.existing:
+            own_code_record.keep(self.root, recipe)
             return RunDirectory.open(self.root)
         return RunDirectory.create(self.root, recipe, self.recipe_text, trains=not self.evaluate_only)
 
@@ -128,9 +130,11 @@ def job(
 def _existing_job(path: Path | None, changes: Sequence[str], root: Path, *, evaluate_only: bool) -> RunJob:
     """Go on with a run, with its own recipe or with one that differs only where it may."""
     run = RunDirectory.open(root)
-    recipe = run.resolved(TABLES, changes) if path is None else check(path, changes)
+    recipe = run.resolved(TABLES, changes) if path is None else loading.load(path, changes, TABLES)
     recipe = with_decisions_of(run, recipe, TABLES)
     check_resumable(run, recipe, TABLES)
+    own_code_record.require_same(root, recipe)
+    check_names(recipe)
     return RunJob(root.name, recipe, root, existing=True, evaluate_only=evaluate_only)
 
 
@@ -187,12 +191,11 @@ class Problems:
 def _read(recipe: Recipe, observer: Observer) -> Problems:
     observer.phase("reading", "problems")
     section, held_out = recipe.evaluation, list[Problem]()
+    load = partial(sources.load, seed=recipe.seed, code=recipe.code)
     if section.validation is not None:
-        held_out = sources.load(section.validation, role="validation", seed=recipe.seed)
-    train = sources.load(recipe.data.as_source(), role="train", seed=recipe.seed, held_out=held_out)
-    benchmarks = {
-        name: sources.load(source, role="test", seed=recipe.seed) for name, source in section.benchmarks.items()
-    }
+        held_out = load(section.validation, role="validation")
+    train = load(recipe.data.as_source(), role="train", held_out=held_out)
+    benchmarks = {name: load(source, role="test") for name, source in section.benchmarks.items()}
     for name, problems in benchmarks.items():
         sources.require_apart(held_out, problems, benchmark=name)
     return Problems(train, held_out, benchmarks)
@@ -207,7 +210,7 @@ def _train_and_evaluate(context: RunContext, problems: Problems, planned: Estima
 
     recipe, policy, run = context.recipe, context.policy, context.run
     run.write_resolved(recipe)
-    strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
+    strategy = strategy_of(recipe, recipe.rollout.strategy)
     fitting = _fitting(recipe, policy, strategy, problems.train, recipe.data.train)
     sources.require_enough(fitting, recipe.training.problems_per_step, source=recipe.data.train)
     benchmarks = _fitting_benchmarks(recipe, policy, problems.benchmarks)
@@ -246,7 +249,7 @@ def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
 
 def _fitting_benchmarks(recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks) -> Benchmarks:
     """Drop what does not fit the longest system prompt, so that all strategies share their problems."""
-    chosen = [STRATEGIES[name](recipe.rollout) for name in recipe.evaluation.strategies]
+    chosen = [strategy_of(recipe, name) for name in recipe.evaluation.strategies]
     strategy = max(chosen, key=lambda strategy: len(policy.render(strategy.first_messages(Problem("", "", "")))))
     return {name: _fitting(recipe, policy, strategy, problems, name) for name, problems in benchmarks.items()}
 

@@ -99,7 +99,7 @@ def estimate(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: boo
     phases = {}
     if trains:
         phases["openings"] = counting.openings()
-        if recipe.rollout.strategy == "multi_round":
+        if recipe.rollout.strategy != "single_round":
             phases["futures"] = counting.futures()
         phases["update"] = counting.update()
     if evaluated := _evaluated(recipe, trains=trains):
@@ -179,7 +179,7 @@ class _Counting:
         rows = min(width, problems * max(1, section.num_samples))
         drawn = {"temperature": section.temperature if section.num_samples else 0.0, "top_p": section.top_p}
         calls = [self._generation(rows, rows, rollout.max_prompt_tokens, rollout.openings.model_copy(update=drawn))]
-        if "multi_round" in (*section.strategies, rollout.strategy):
+        if {*section.strategies, rollout.strategy} != {"single_round"}:
             later = rollout.futures.model_copy(update=drawn)
             calls.append(self._generation(rows, rows, later_prompt(self.recipe), later))
         return max(calls, key=lambda items: sum(items.values()))

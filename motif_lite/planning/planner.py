@@ -172,7 +172,7 @@ def _widths(recipe: Recipe) -> list[int]:
 
 def _num_tokens(recipe: Recipe) -> dict[str, int]:
     rollout, rows = recipe.rollout, recipe.openings_per_step
-    later = rollout.num_rounds - 1 if rollout.strategy == "multi_round" else 0
+    later = rollout.num_rounds - 1 if rollout.strategy != "single_round" else 0
     return {
         "openings": rows * rollout.openings.max_tokens,
         "futures": futures_per_step(recipe) * later * rollout.futures.max_tokens,
@@ -197,7 +197,7 @@ def _seconds(recipe: Recipe, shape: ModelShape, device: DeviceType) -> dict[str,
     rows, at_once = recipe.openings_per_step, openings_at_once(recipe)
     one_call = call(at_once, rollout.max_prompt_tokens, rollout.openings.max_tokens)
     seconds = {"openings": math.ceil(rows / at_once) * one_call, "futures": 0.0}
-    if rollout.strategy == "multi_round":
+    if rollout.strategy != "single_round":
         all_rows = futures_per_step(recipe)
         width = min(decided(rollout.max_width), all_rows)
         one_call = call(width, later_prompt(recipe), rollout.futures.max_tokens)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from motif_lite.errors import RecipeError
+from motif_lite.recipe import own_files
 from motif_lite.recipe.keys import nearest_key
 from motif_lite.recipe.rules import broken_rules
 from motif_lite.recipe.schema import Recipe
@@ -40,6 +41,7 @@ def load(path: Path, overrides: Sequence[str], tables: Tables) -> Recipe:
     settings = _read(path, ())
     for override in overrides:
         apply_override(settings, override)
+    own_files.bind_rest(settings, [Path(), path.parent])
     return validate(settings, tables, origin=str(path))
 
 
@@ -77,12 +79,15 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise RecipeError(f"{seen[0]}: extends leads through more than {_LONGEST_CHAIN} files; put some together")
     by = f", which {seen[-1]} extends" if seen else ""
     settings = read_toml(path, f"recipe{by}", "recipes/", RecipeError)
+    own_files.bind(settings, path.parent)
     parent = settings.pop("extends", None)
     if parent is None:
         return settings
     if not isinstance(parent, str):
         raise RecipeError(f'{path}: extends must be a file name in quotes, e.g. extends = "motif_gsm8k.toml"')
-    return merged(_read(path.parent / parent, (*seen, path.resolve())), settings)
+    base = _read(path.parent / parent, (*seen, path.resolve()))
+    own_files.require_agreement(base, settings, path)
+    return merged(base, settings)
 
 
 def _explain(detail: ErrorDetails) -> str:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
+from motif_lite import own_code
 from motif_lite.nouns import Sampling
 from motif_lite.recipe.spelling import nearest
 
@@ -30,11 +31,14 @@ PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
 Finite = Field(allow_inf_nan=False)
 
 
-def _one_of(kind: str) -> AfterValidator:
+def _one_of(kind: str, *, own: bool = False) -> AfterValidator:
+    """A name in the table of its kind or, with ``own``, of something in a file of the user's (`own_code`)."""
+
     def check(name: str, info: ValidationInfo) -> str:
         known = list((info.context or {})[kind])
-        if name not in known:
-            raise ValueError(f"there is no {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+        if name not in known and not (own and own_code.is_own(name)):
+            more = f", and FILE.py:NAME for a {kind} of your own" if own else ""
+            raise ValueError(f"there is no {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}{more}")
         return name
 
     return AfterValidator(check)
@@ -97,8 +101,8 @@ class SourceSection(_ColumnsSection):
     """Where problems come from."""
 
     source: Annotated[str, Field(min_length=1)]
-    """`gsm8k`, `math500`, `aime24` (downloaded by name), `chain_sum`, `chain_sum_26` (generated), or the path of a \
-JSONL, JSON, CSV or Parquet file."""
+    """`gsm8k`, `math500`, `aime24` (downloaded by name), `chain_sum`, `chain_sum_26` (generated), the path of a \
+JSONL, JSON, CSV or Parquet file, or a function of your own that gives rows, `FILE.py:NAME` (see extending.md)."""
 
 
 class ValidationSection(SourceSection):
@@ -122,8 +126,9 @@ class DataSection(_ColumnsSection):
 class RolloutSection(Section):
     """How problems are thought through: rounds, openings and futures."""
 
-    strategy: Annotated[str, _one_of("strategy")] = "multi_round"
-    """`multi_round` (MOTIF) or `single_round` (vanilla GRPO: the opening is the whole reply)."""
+    strategy: Annotated[str, _one_of("strategy", own=True)] = "multi_round"
+    """`multi_round` (MOTIF) or `single_round` (vanilla GRPO: the opening is the whole reply), or one of your own, \
+`FILE.py:NAME` (see extending.md)."""
     num_rounds: Annotated[int, Field(ge=2, le=100)] = 3
     """Rounds n of the multi_round strategy."""
     num_openings: Annotated[int, Field(ge=2, le=1024)] = 8
@@ -216,7 +221,7 @@ class EvaluationSection(Section):
     """Evaluate the policy before training, too: without it no gain can be claimed."""
     after: bool = True
     """Evaluate the trained policy."""
-    strategies: Annotated[list[Annotated[str, _one_of("strategy")]], Field(min_length=1)] = ["multi_round"]
+    strategies: Annotated[list[Annotated[str, _one_of("strategy", own=True)]], Field(min_length=1)] = ["multi_round"]
     """Ways of thinking to evaluate; all share the token limits of `rollout`."""
     greedy: bool = True
     """Measure greedy decoding (pass@1)."""
@@ -256,11 +261,16 @@ class Recipe(Section):
     data: DataSection
     rollout: RolloutSection = RolloutSection()
     rewards: Annotated[
-        dict[Annotated[str, _one_of("reward")], Annotated[float, Field(ge=-1000, le=1000), Finite]], Field(min_length=1)
+        dict[Annotated[str, _one_of("reward", own=True)], Annotated[float, Field(ge=-1000, le=1000), Finite]],
+        Field(min_length=1),
     ] = {
         "future_accuracy": 1.0, "tag_count": 1.0, "soft_format": 1.0, "strict_format": 1.0,
     }  # fmt: skip
-    """Weight of each reward by name; one that is not named is not computed."""
+    """Weight of each reward by name; one that is not named is not computed. `"FILE.py:NAME"` is a function of your \
+own (see extending.md)."""
+    code: dict[str, str] = {}
+    """Where the Python files lie that this recipe names, by the name used there. The program fills it in: a file lies \
+relative to the recipe that names it."""
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
 

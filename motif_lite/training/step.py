@@ -210,6 +210,7 @@ def _rewards(recipe: Recipe, opening: Opening, *, step: int) -> dict[str, float]
     """
     return {
         name: earned(
+            recipe,
             name,
             opening,
             where=f"in step {step} on an opening of problem {opening.problem.id}",
