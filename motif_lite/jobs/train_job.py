@@ -87,7 +87,7 @@ class RunJob:
         if not holds_run(self.root):
             return "nothing has been written yet; the same command starts again"
         word = "--evaluate-only" if self.evaluate_only else "--resume"
-        return f"to go on: python run.py {word} --out {self.root}"
+        return f"to continue: python run.py {word} --out {self.root}"
 
     def _run_directory(self, recipe: Recipe) -> RunDirectory:
         if self.existing:
