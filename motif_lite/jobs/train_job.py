@@ -1,4 +1,4 @@
-"""The composition root: a run from recipe to report, read top to bottom.
+"""A whole run from recipe to report, read top to bottom: the composition root.
 
     recipe -> problems -> memory plan -> policy -> evaluation before -> training -> evaluation after -> report
 

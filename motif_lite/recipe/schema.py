@@ -25,7 +25,7 @@ NOTICE_TOKENS = 32
 
 
 Auto = Literal["auto"]
-"""The memory plan decides (`planning.py`)."""
+"""The memory plan decides (`planning.planner`)."""
 
 
 PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
