@@ -1,14 +1,14 @@
-# make demo    the tiny recipe on a CPU, from nothing      make test            every test, the same environment
-# make check   ruff and mypy                               make test-unsloth    those of the Unsloth backend alone
-# make docs    docs/recipe.md, from the code
+# make demo    the tiny recipe on a CPU, from scratch      make test            every test, same environment
+# make check   ruff and mypy                               make test-unsloth    only the tests of the Unsloth backend
+# make docs    the generated parts of docs/
 #
 # PYTHON chooses the interpreter (3.11 or 3.12); ARGS is passed on: make demo ARGS="--set seed=2"
 
 PYTHON ?= python3
 VENV := .venv
 
-# Unsloth for tests without a GPU, each version in a folder of its own, for their needs exclude each other: the one
-# that requirements.txt pins, with a Triton whose interpreter knows NumPy 2.4, and one with a CPU backend.
+# Unsloth for tests without a GPU. Each version has a folder of its own, because their dependencies conflict: the one that
+# requirements.txt pins, with a Triton whose interpreter supports NumPy 2.4, and one with a CPU backend.
 pin = $(shell sed -n 's/^$(1)==\([0-9.]*\).*/\1/p' requirements.txt)
 PINNED := $(CURDIR)/$(VENV)/unsloth-$(call pin,unsloth)
 ON_CPU := $(CURDIR)/$(VENV)/unsloth-2026.10.9
@@ -22,7 +22,7 @@ test: $(VENV)/dev
 	$(VENV)/bin/python -m pytest $(ARGS)
 	$(MAKE) test-unsloth ARGS=
 
-# Both versions at once, on one thread each.
+# Both versions in parallel, one thread each.
 test-unsloth: $(VENV)/dev $(PINNED)/complete $(ON_CPU)/complete
 	$(MAKE) --jobs=2 --output-sync=target test-unsloth-pinned test-unsloth-on-cpu
 
@@ -39,6 +39,7 @@ check: $(VENV)/dev
 
 docs: $(VENV)/cpu
 	$(VENV)/bin/python docs/generate_recipe_md.py
+	$(VENV)/bin/python docs/generate_module_map.py
 
 $(VENV)/cpu: requirements-cpu.txt
 	$(PYTHON) -m venv $(VENV)

@@ -247,7 +247,7 @@ GIVEN = ["--recipe", str(TINY), "--openings", str(EXAMPLE)]
         (["score", *GIVEN, "--json", str(TINY)], "is read by this very command"),
         (["score", *GIVEN, "--check"], "--check"),
         (["score", *GIVEN, "more"], "more"),
-        (["--recipe", str(TINY), "score", "--openings", str(EXAMPLE)], "the options of score stand behind its name"),
+        (["--recipe", str(TINY), "score", "--openings", str(EXAMPLE)], "options of score go after its name"),
         (["scores"], "scores"),
     ],
     ids=lambda value: ascii(value)[-30:],

@@ -1,4 +1,4 @@
-"""What a recipe can be checked for without torch, a GPU or a download."""
+"""Checks of a recipe that need no torch, GPU or download."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The composition root: a run from recipe to report, read top to bottom.
+"""A whole run from recipe to report, read top to bottom: the composition root.
 
     recipe -> problems -> memory plan -> policy -> evaluation before -> training -> evaluation after -> report
 
@@ -91,7 +91,7 @@ class RunJob:
         if not holds_run(self.root):
             return "nothing has been written yet; the same command starts again"
         word = "--evaluate-only" if self.evaluate_only else "--resume"
-        return f"to go on: python run.py {word} --out {self.root}"
+        return f"to continue: python run.py {word} --out {self.root}"
 
     def _run_directory(self, recipe: Recipe) -> RunDirectory:
         if self.existing:

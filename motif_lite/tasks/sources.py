@@ -1,4 +1,4 @@
-"""Names and paths to problems.
+"""Turns the name of a data set, or the path of a file, into problems.
 
 A source is a name in `DATASETS`, a file, or a function of the user's own (``my_tasks.py:problems``). Known data sets
 come through the `datasets` library from the hub; files are read here, because a malformed row must be named by its

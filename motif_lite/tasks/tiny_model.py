@@ -1,10 +1,9 @@
 """The tiny model: a Qwen2 of 0.4 million parameters that a laptop can train in rounds within minutes.
 
 A model this small knows nothing, so it is first *warm-started*: it imitates perfect rounds of ``chain_sum``
-(`motif_lite.chain_sum`) until it can do every step of the work. What it is not taught is how much to do in
-the first round. The openings it imitates stop after any number of steps, too few to finish in the rounds
-that follow or too many to fit; finding the right number is left to reinforcement learning, and is what an
-opening's futures tell it.
+(`tasks.chain_sum`) until it can do every step of the work. It is not taught how much to do in the first round. The
+openings it imitates stop after a random number of steps, too few to finish in the later rounds or too many to fit.
+Reinforcement learning has to find the right number, from the reward of an opening's futures.
 
 What is saved is an ordinary Hugging Face folder, so nothing downstream knows that the model is special.
 """
