@@ -1,0 +1,75 @@
+"""Which keys of a recipe may change when a run is resumed."""
+
+from motif_lite.errors import RunError
+from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.schema import Tables
+from motif_lite.recipe.keys import changed
+from motif_lite.recipe.keys import differing_keys
+from motif_lite.runs.directory import RunDirectory
+
+
+CHANGEABLE = (
+    "training.max_steps", "training.until_tokens", "training.until_seconds", "training.save_every",
+    "training.keep_checkpoints", "evaluation.", "model.memory_gib", "model.gpu_memory_utilization",
+    "rollout.max_width", "training.micro_batch_size", "training.gradient_checkpointing", "training.logit_chunks",
+)  # fmt: skip
+"""Keys that may differ when a run is resumed: how long it goes on, what is measured, and what memory allows."""
+
+
+_FIXED = "evaluation.validation"
+"""But not what is measured along the way: training leaves its problems out."""
+
+
+_FIXED_WITH_MARKS = ("evaluation.temperature", "evaluation.top_p", "evaluation.confidence")
+"""Nor, where something is, how: its figures stand beside each other."""
+
+
+_ROUNDING = "sums are made in another order, so what follows is equal but for rounding"
+
+
+_OTHER_LENGTH = "the learning rate from here on is that of a run of the new length"
+
+
+INEXACT = {
+    "training.max_steps": _OTHER_LENGTH,
+    "training.until_tokens": _OTHER_LENGTH,
+    "training.until_seconds": _OTHER_LENGTH,
+    "rollout.max_width": _ROUNDING,
+    "training.micro_batch_size": f"{_ROUNDING}, and without Unsloth bnpo averages over the tokens of a micro-batch",
+    "training.gradient_checkpointing": _ROUNDING,
+    "training.logit_chunks": _ROUNDING,
+}
+"""Those of them with which a resumed run is not the same, and why."""
+
+
+def with_decisions_of(run: RunDirectory, recipe: Recipe, tables: Tables) -> Recipe:
+    """The recipe with what the run's plan decided where it says ``auto``: a resumed run is the same run."""
+    earlier = run.resolved(tables)
+    return changed(
+        recipe,
+        {
+            f"{section}.{key}": getattr(getattr(earlier, section), key)
+            for section, key in (("rollout", "max_width"), ("training", "micro_batch_size"))
+            if getattr(getattr(recipe, section), key) == "auto"
+        },
+    )
+
+
+def check_resumable(run: RunDirectory, recipe: Recipe, tables: Tables) -> None:
+    """Refuse to continue a run with a recipe that would make it another run.
+
+    Raises:
+        RunError: Keys differ that may not; all are named.
+    """
+    earlier = run.resolved(tables)
+    fixed = (_FIXED, *_FIXED_WITH_MARKS) if earlier.evaluation.validation else (_FIXED,)
+    different = [
+        key for key in differing_keys(earlier, recipe) if key.startswith(fixed) or not key.startswith(CHANGEABLE)
+    ]
+    if earlier.evaluation.validation and bool(earlier.evaluation.num_samples) != bool(recipe.evaluation.num_samples):
+        different.append("evaluation.num_samples (it decides whether marks are sampled)")
+    if different:
+        raise RunError(
+            f"{run.root}: was started with other settings of {', '.join(different)}; set them back, or start a new "
+            f"run in another --out"
+        )
