@@ -203,7 +203,7 @@ class Bench:
         backend = policies.backend(recipe.model.backend)  # before metering: Unsloth goes first
         from motif_lite import metering
 
-        machine = planning.machine_for(recipe, metering.gpu(), supposing=False)
+        machine = metering.measured(planning.machine_for(recipe, metering.gpu(), supposing=False))
         plan = planning.make(recipe, shapes.of(recipe.model.name), machine)
         metering.keep_within(machine)
         meter = metering.PhaseMeter(self.settings.device)

@@ -22,7 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from motif_lite import accounting, diagnosis
-from motif_lite.memory import GIB
+from motif_lite.memory import GIB, torch_build
 from motif_lite.planning import SPEEDS, Plan
 from motif_lite.recipe import Recipe
 from motif_lite.run_dir import RunDirectory
@@ -407,8 +407,15 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
         ("time", f"about {duration(step)} a step, {whole}, evaluation apart"),
         ("", phases),
         ("assumed", "every prompt and reply as long as the recipe allows;"),
-        ("", str(SPEEDS[plan.machine.device])),
+        ("", str(SPEEDS[plan.machine.device]) + (";" if plan.machine.device == "cpu" else "")),
+        *_assumed_libraries(plan),
     ]
+
+
+def _assumed_libraries(plan: Plan) -> list[tuple[str, str]]:
+    if plan.machine.device == "cuda":
+        return []
+    return [("", f"libraries as measured elsewhere with PyTorch's {torch_build()} build; a run measures its own")]
 
 
 def _whole_run(plan: Plan, step_seconds: float) -> str:

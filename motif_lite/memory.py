@@ -9,6 +9,8 @@ found by measuring, its comment says so. docs/measurements.md compares estimates
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from motif_lite.recipe import NOTICE_TOKENS, Recipe, SourceSection, decided
@@ -29,12 +31,14 @@ class Machine:
         name: For people.
         memory_gib: What may be used, in GiB.
         is_here: Nobody had to suppose it.
+        libraries: Bytes that the imported libraries take, where a run has measured it (CPU only); None: not measured.
     """
 
     device: DeviceType
     memory_gib: float
     name: str
     is_here: bool = True
+    libraries: int | None = None
 
 
 Items = dict[str, int]
@@ -42,9 +46,12 @@ Items = dict[str, int]
 
 CUDA_LIBRARIES = 700 * MIB
 """CUDA context, cuBLAS workspace, compiled kernels. Assumed: no GPU has been at hand."""
-_CPU_LIBRARIES = 620 * MIB
-"""Python with torch, transformers, PEFT, TRL and datasets imported, as resident memory on Linux: 550 MiB were measured
-with one thread, 700 with two."""
+_IMPORTED = {"CPU": 550 * MIB, "CUDA": 880 * MIB}
+"""Python with torch, transformers, PEFT, TRL and datasets imported, by torch's build, as resident memory on Linux:
+548 MiB measured with 2.13.0+cpu, 881 with 2.13.0+cu130. For a plan only: a run measures it (`metering.measured`)."""
+_FIRST_USE = 70 * MIB
+"""What the libraries allocate when they are first used, threads and kernels: 40 MiB measured with one thread, 100 with
+two."""
 
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per weight: 4 bits, an 8-bit scale for 64 weights, and a 32-bit one for 256 of those (double quantisation)."""
@@ -111,6 +118,14 @@ def estimate(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: boo
     if evaluated := _evaluated(recipe, trains=trains):
         phases["evaluation"] = counting.evaluation(evaluated)
     return Estimate({phase: resident | items for phase, items in phases.items()}, resident["libraries"])
+
+
+def torch_build() -> Literal["CPU", "CUDA"]:
+    """Which build of PyTorch is installed; looks for its libraries, for importing it takes seconds."""
+    spec = find_spec("torch")
+    folders = spec.submodule_search_locations if spec else None
+    has_cuda = any((Path(folder) / "lib" / "libtorch_cuda.so").exists() for folder in folders or ())
+    return "CUDA" if has_cuda else "CPU"
 
 
 def later_prompt(recipe: Recipe) -> int:
@@ -189,11 +204,16 @@ class _Counting:
         optimizer = self.recipe.training.optimizer
         is_paged = optimizer.startswith("paged") and self.machine.device == "cuda"
         return {
-            "libraries": CUDA_LIBRARIES if self.machine.device == "cuda" else _CPU_LIBRARIES,
+            "libraries": self._libraries(),
             "weights": weights,
             "adapter": self.lora_weights * _LORA_BYTES,
             "optimizer": 0 if is_paged else self.lora_weights * _OPTIMIZER_BYTES[optimizer],
         }
+
+    def _libraries(self) -> int:
+        if self.machine.device == "cuda":
+            return CUDA_LIBRARIES
+        return (self.machine.libraries or _IMPORTED[torch_build()]) + _FIRST_USE
 
     def openings(self) -> Items:
         rollout, rows = self.recipe.rollout, openings_at_once(self.recipe)
