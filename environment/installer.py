@@ -43,12 +43,14 @@ class _Seen:
 
     Attributes:
         collecting: The package that is looked up or fetched.
-        to_install: Names of all that will be installed; empty until everything is fetched.
+        to_install: Number of packages that will be installed; 0 until everything is fetched.
+        most_bytes: Fetched so far.
     """
 
     lines: list[str] = field(default_factory=list)
     collecting: str = ""
     to_install: int = 0
+    most_bytes: int = 0
 
     def read(self, line: str) -> None:
         self.lines.append(line.rstrip())
@@ -144,10 +146,10 @@ class Installer:
 
         def doing(seen: _Seen) -> str:
             if not seen.to_install:
-                fetched = readable(_size(self._temporary) / 1e6)
-                return (
-                    f"fetching, {fetched}{f' of about {readable(megabytes)}' if megabytes else ''}: {seen.collecting}"
-                )
+                # The largest size seen: what pip unpacks for a look it removes again.
+                seen.most_bytes = max(seen.most_bytes, _size(self._temporary))
+                fetched, of_all = readable(seen.most_bytes / 1e6), f" of {readable(megabytes)}" if megabytes else ""
+                return f"fetching, {fetched}{of_all}: {seen.collecting}"
             if changes_packages:
                 mark.touch()
             done = sum(path.name not in packages for path in self._installed())

@@ -7,6 +7,7 @@ import argparse
 import os
 import platform
 import shutil
+import signal
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--folder", default=".venv", type=Path)
     parser.add_argument("--python", default="", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a child would go on
     try:
         provide(options.folder.resolve(), options.part)
     except SetupError as error:
@@ -152,7 +154,7 @@ def _install_unsloth(folder: Path) -> None:
 def _announce(folder: Path, size: tuple[int, int] | None, *, is_new: bool) -> None:
     """Say what is about to happen, and whether the disk has room for it."""
     what = f"making {folder.name} with Python {platform.python_version()}" if is_new else f"completing {folder.name}"
-    much = f"; about {readable(size[0])} to fetch, {readable(size[1])} on disk" if size else ""
+    much = f"; about {readable(size[0])} to fetch, less what is cached; {readable(size[1])} on disk" if size else ""
     print(f"{what} ({sys.executable}){much}" if is_new else f"{what}{much}", flush=True)
     if os.geteuid() == 0 and ROOT.stat().st_uid != 0:
         print(f"note: you are root, and so {folder.name} will belong to root", flush=True)
