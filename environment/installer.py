@@ -217,7 +217,8 @@ class Installer:
             return None
         command = [str(state.python(self._folder)), "-m", "pip", "config", "list"]
         done = subprocess.run(command, capture_output=True, text=True)
-        keys = {line.partition("=")[0].rpartition(".")[2] for line in done.stdout.splitlines()}
+        given = [line for line in done.stdout.splitlines() if not line.endswith("=''")]
+        keys = {line.partition("=")[0].rpartition(".")[2] for line in given}
         return None if done.returncode or keys & _UNKNOWN_TO_UV else uv
 
     def _complaint(self, seen: _Seen) -> str:
