@@ -18,7 +18,7 @@ ENVIRONMENT = @for any in $(ANY); do $$any -c "" 2>/dev/null && break; done; \
 	$$any -m environment --folder "$(VENV)" --python "$(PYTHON)"
 IN_VENV = "$(VENV)/bin/python"
 
-.PHONY: demo test test-unsloth test-unsloth-pinned test-unsloth-on-cpu check docs clean
+.PHONY: demo environment test test-versions test-unsloth test-unsloth-pinned test-unsloth-on-cpu check docs clean
 
 demo:
 	$(ENVIRONMENT) cpu
@@ -28,6 +28,14 @@ test:
 	$(ENVIRONMENT) dev
 	$(IN_VENV) -m pytest $(ARGS)
 	$(MAKE) test-unsloth ARGS=
+
+# What depends on the versions of Python and PyTorch: PYTHON=python3.13 VENV=.venv-3.13
+test-versions:
+	$(ENVIRONMENT) dev
+	$(IN_VENV) -m pytest -m versions $(ARGS)
+
+environment:
+	$(ENVIRONMENT) dev
 
 # Both versions at once, on one thread each.
 test-unsloth:

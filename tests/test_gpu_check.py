@@ -47,6 +47,7 @@ def results(out: Path) -> dict[str, Any]:
     return dict(json.loads((out / "results.json").read_text()))
 
 
+@pytest.mark.versions
 def test_every_row_is_measured_printed_and_as_it_should_be(
     whole: tuple[subprocess.CompletedProcess[str], Path],
 ) -> None:
@@ -60,6 +61,7 @@ def test_every_row_is_measured_printed_and_as_it_should_be(
     assert "not measured" not in table
 
 
+@pytest.mark.versions
 def test_results_say_where_when_and_with_what(whole: tuple[subprocess.CompletedProcess[str], Path]) -> None:
     for row in results(whole[1])["rows"].values():
         noted, imported = Version(row["versions"]["torch"]), Version(torch.__version__)

@@ -12,6 +12,8 @@ from motif_lite.memory import GIB, MIB, Machine
 
 ROOT = Path(__file__).parents[1]
 
+pytestmark = pytest.mark.versions
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
