@@ -122,7 +122,9 @@ class Installer:
         if self._uv:
             if changes_packages:
                 (self._folder / state.MARK).touch()
-            command = [self._uv, "pip", "install", "--python", str(state.python(self._folder)), *arguments]
+            # UV_DEFAULT_INDEX would go before --index-url.
+            its = ["--default-index" if argument == "--index-url" else argument for argument in arguments]
+            command = [self._uv, "pip", "install", "--python", str(state.python(self._folder)), *its]
             if subprocess.run(command).returncode == 0:
                 return
             print("uv failed; trying pip", flush=True)
