@@ -102,10 +102,10 @@ def _rolled_out(recipe: Any, policy: Any, name: str, changes: dict[str, float]) 
     """By group and opening: which progress it passes on, and its futures' scores and tokens."""
     from motif_lite.nouns import Turn
     from motif_lite.rollout.rollouts import derive_seed
-    from motif_lite.rollout.strategies import STRATEGIES
+    from motif_lite.rollout.strategies import strategy_of
     from motif_lite.tasks import chain_sum
 
-    strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
+    strategy = strategy_of(recipe, recipe.rollout.strategy)
     problems = chain_sum.problems(NUM_PROBLEMS, seed=recipe.seed, split="adaptive futures")
     repeated = [problem for problem in problems for _ in range(NUM_OPENINGS)]
     prompts = [policy.render(strategy.first_messages(problem)) for problem in repeated]
@@ -233,7 +233,7 @@ def waves(draws: Draws, budget: int, *, unbiased: bool = True, stop: bool = Fals
     A group of one progress gets no second wave.
 
     Unbiased: the mean of each wave, weighted by its share of the budget, which is fixed. Else the mean of all draws.
-    Stop: a group whose first futures all score alike gets no more.
+    Stop: a group whose first futures all have the same score gets no more.
     """
     first = draws.everywhere(2 * (draws.sharing > 0))
     left = np.maximum(0, _budget(draws, budget) - first.sum(-1))
@@ -254,7 +254,7 @@ def waves(draws: Draws, budget: int, *, unbiased: bool = True, stop: bool = Fals
 
 
 def all_or_two(draws: Draws, budget: int) -> Tried:
-    """Two for every opening; a group whose futures all score alike stops there, any other goes on to the budget."""
+    """Two for every opening; a group whose futures all have the same score stops there, any other uses the budget."""
     two = draws.everywhere(2 * draws.sharing)
     scores, _ = draws.sums(two)
     alike = draws.spread(scores / np.maximum(two, 1))
@@ -403,11 +403,11 @@ def stage(groups: list[list[dict[str, Any]]], replications: int) -> Stage:
 def by_stage(stages: dict[str, Stage]) -> Iterator[str]:
     """A line per stage, and one for all: the population, and what adaptive does to the error."""
     yield (
-        "| policy | accuracy | distinct progress, of 8 | groups of one progress | 2 futures each all alike "
+        "| policy | accuracy | distinct progress, of 8 | groups of one progress | 2 futures each all equal "
         "| error, fixed k=4 | scaled | adaptive / fixed at equal tokens | scaled |"
     )
     yield "|---|" + "---|" * 8
-    for name, one in (stages | {"all, weighted alike": None}).items():
+    for name, one in (stages | {"all, weighted equally": None}).items():
         chosen = list(stages.values()) if one is None else [one]
         squares = np.mean([np.mean(s.fixed[BUDGETS.index(4)].squares, 0) for s in chosen], 0)
         cells = [
@@ -432,7 +432,7 @@ SHARED: dict[str, Rule] = {
     "shared, equally many each": each,
     "**adaptive**": adaptive,
     "two waves by Beta posterior": waves,
-    "two waves, stopping where the first is all alike": lambda d, k: waves(d, k, stop=True),
+    "two waves, stopping where the first are all equal": lambda d, k: waves(d, k, stop=True),
     "two waves, mean of all draws (biased)": lambda d, k: waves(d, k, unbiased=False),
     "clairvoyant": clairvoyant,
 }
@@ -440,7 +440,7 @@ SHARED: dict[str, Rule] = {
 
 UNSHARED: dict[str, Rule] = {
     "adaptive (= fixed)": adaptive,
-    "two futures, stopping where they are all alike": all_or_two,
+    "two futures, stopping where they are all equal": all_or_two,
     "two waves by Beta posterior": waves,
     "two waves, mean of all draws (biased)": lambda d, k: waves(d, k, unbiased=False),
     "clairvoyant": clairvoyant,

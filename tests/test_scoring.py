@@ -247,7 +247,7 @@ GIVEN = ["--recipe", str(TINY), "--openings", str(EXAMPLE)]
         (["score", *GIVEN, "--json", str(TINY)], "is read by this very command"),
         (["score", *GIVEN, "--check"], "--check"),
         (["score", *GIVEN, "more"], "more"),
-        (["--recipe", str(TINY), "score", "--openings", str(EXAMPLE)], "the options of score stand behind its name"),
+        (["--recipe", str(TINY), "score", "--openings", str(EXAMPLE)], "options of score go after its name"),
         (["scores"], "scores"),
     ],
     ids=lambda value: ascii(value)[-30:],
@@ -273,8 +273,7 @@ def test_help_names_the_command_and_its_options() -> None:
 
 def printed(scores: Scores, recipe: Recipe = RECIPE, width: int = 80) -> str:
     file = io.StringIO()
-    job = ScoreJob("openings.jsonl", recipe, (), None, scores.num_futures)
-    print_scores(Console(file=file, width=width), job, scores)
+    print_scores(Console(file=file, width=width), recipe, scores)
     return file.getvalue()
 
 

@@ -7,11 +7,10 @@ is made in parts, each kept as it is done: one that was interrupted goes on with
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from motif_lite.context import RunContext
 from motif_lite.evaluation import intervals
 from motif_lite.evaluation.measuring import measure_parts, outcomes_of, summary
 from motif_lite.nouns import Problem
-from motif_lite.observer import Observer
-from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import Recipe, decided
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import (
@@ -27,19 +26,13 @@ from motif_lite.runs.records import (
 )
 
 
-def evaluate(
-    recipe: Recipe,
-    policy: Policy,
-    benchmarks: Mapping[str, Sequence[Problem]],
-    when: When,
-    run: RunDirectory,
-    observer: Observer,
-) -> None:
+def evaluate(context: RunContext, benchmarks: Mapping[str, Sequence[Problem]], when: When) -> None:
     """Measure what the recipe asks for and evaluation.json does not have yet; write each result as it comes.
 
     Args:
         benchmarks: Problems by benchmark name.
     """
+    recipe, run = context.recipe, context.run
     evaluation, confidence = run.evaluation(), recipe.evaluation.confidence
     for subject in _subjects(recipe):
         settings = _settings(recipe, subject)
@@ -47,7 +40,7 @@ def evaluate(
             continue
         parts = Parts(run, subject, when, PartsHeader(settings=settings, width=decided(recipe.rollout.max_width)))
         problems = list(benchmarks[subject.benchmark]) * (settings.num_samples or 1)
-        for part in measure_parts(recipe, policy, problems, subject, len(parts.graded), observer):
+        for part in measure_parts(context, problems, subject, len(parts.graded)):
             parts.add(part)
         run.write_graded(subject, when, parts.graded)
         measurement = _measurement(subject, when, settings, parts)
@@ -55,7 +48,7 @@ def evaluate(
         evaluation = evaluation.model_copy(update={"comparisons": _comparisons(evaluation, run, confidence)})
         run.write_evaluation(evaluation)
         run.remove_parts(subject, when)
-        observer.result(measurement)
+        context.observer.result(measurement)
 
 
 def is_complete(recipe: Recipe, run: RunDirectory) -> bool:

@@ -1,4 +1,4 @@
-"""The reward sanity check: hand-written openings, scored as training would score them.
+"""The ``score`` command: from a file of hand-written openings to their scores.
 
 Futures come from the recipe's own strategy, prompts and sampling, those of all openings in one wide call per round; the
 rewards are the recipe's. An opening that a person thinks better should earn more. Where it does not, the reward, the

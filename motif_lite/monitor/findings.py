@@ -1,4 +1,4 @@
-"""What goes wrong in training, found in its metrics, each with its remedy.
+"""Warnings: problems in training, found in its metrics, each with a remedy.
 
 Everything here is a pure function of the recipe and of two files, metrics.jsonl and validation.jsonl: a run tells a
 finding when it is first seen, and the report finds the same again. Nothing is random, nothing is kept.

@@ -1,4 +1,4 @@
-"""A figure of the training steps over windows of them, and whether two windows differ.
+"""A metric averaged over windows of training steps, and whether two windows differ.
 
 Each step is one sample, whatever the number of replies in it, because replies to one problem are alike. The variance of
 a step is that within the window or, where that is greater, that of all steps so far, taken from successive differences

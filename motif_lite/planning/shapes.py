@@ -1,4 +1,4 @@
-"""The shape of a model: what its memory follows from, read from config.json and never from its weights."""
+"""The shape of a model, which determines its memory: read from config.json, never from its weights."""
 
 import json
 from collections.abc import Mapping

@@ -1,8 +1,7 @@
 """The policy: the model being trained, as rollouts, training and evaluation see it.
 
 Rollouts know a policy only by the `Policy` protocol, so they run on anything that writes replies. What trains
-adds the `TrainablePolicy` part. Backends are named here and imported when one is chosen: each needs packages
-that the others do not, and Unsloth must be imported before transformers.
+adds the `TrainablePolicy` part. The table of backends is in `backends`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ adapter/           the trained LoRA (PEFT)        evaluations/     every graded 
 report.html        figures for people             run.log          what libraries had to say
 validation.jsonl   a line per measurement along   accounting.json  tokens, seconds and memory by phase
                    the way                        unfinished/      what is being written, and not yet trusted
-lock               held while a process works
+lock               held while a process works       own_code/, .json  the user's own files, and their hashes
 
 A run may end at any instruction and at any byte. So files are either appended to, a line that was cut off being
 dropped by the next reader, or written under another name and renamed. Only the process that holds the lock writes.
@@ -24,10 +24,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from motif_lite.errors import RunError
+from motif_lite.recipe import own_files
 from motif_lite.recipe.loading import validate
-from motif_lite.recipe.schema import Recipe, Tables, TrainingSection
+from motif_lite.recipe.schema import Recipe, TrainingSection
+from motif_lite.recipe.tables import Tables
 from motif_lite.recipe.toml import apply_override
-from motif_lite.runs import budget, sealing
+from motif_lite.runs import budget, own_code_record, sealing
 from motif_lite.runs.budget import Spent
 from motif_lite.runs.files import append_records, as_line, each_record, each_sized_line, write_record, write_whole
 from motif_lite.runs.folders import holds_run, require_free
@@ -83,6 +85,7 @@ class RunDirectory:
             write_whole(root / "recipe.toml", [recipe_text])
             if trains:
                 run.checkpoints.mkdir(exist_ok=True)
+            own_code_record.keep(root, recipe)
             run.write_resolved(recipe)
         except OSError as error:
             raise RunError(f"{root}: cannot be written ({error.strerror}); choose another --out") from None
@@ -141,6 +144,7 @@ class RunDirectory:
             raise RunError(f"{path}: cannot be read ({error}); start the run afresh in another --out") from None
         for override in overrides:
             apply_override(settings, override)
+        own_files.bind_rest(settings, [Path()])
         return validate(settings, tables, origin=str(path))
 
     def write_resolved(self, recipe: Recipe) -> None:
@@ -282,7 +286,8 @@ class RunDirectory:
 
     def graded_path(self, subject: Subject, when: When) -> Path:
         """Where the graded replies of one measurement lie."""
-        return self.root / "evaluations" / f"{subject.benchmark}.{when}.{subject.strategy}.{subject.decoding}.jsonl"
+        strategy = subject.strategy.replace("/", "-")
+        return self.root / "evaluations" / f"{subject.benchmark}.{when}.{strategy}.{subject.decoding}.jsonl"
 
     def write_graded(self, subject: Subject, when: When, graded: Iterable[GradedReply]) -> None:
         """Keep the graded replies of one measurement."""

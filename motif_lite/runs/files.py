@@ -66,3 +66,11 @@ def write_whole(path: Path, parts: Iterable[str]) -> None:
         file.writelines(parts)
     sealing.flush(unfinished)
     unfinished.replace(path)
+
+
+def write_whole_bytes(path: Path, content: bytes) -> None:
+    """As `write_whole`, of bytes."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_bytes(content)
+    sealing.flush(unfinished)
+    unfinished.replace(path)

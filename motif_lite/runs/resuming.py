@@ -2,7 +2,8 @@
 
 from motif_lite.errors import RunError
 from motif_lite.recipe.keys import changed, differing_keys
-from motif_lite.recipe.schema import Recipe, Tables
+from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.tables import Tables
 from motif_lite.runs.directory import RunDirectory
 
 CHANGEABLE = (

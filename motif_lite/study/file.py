@@ -1,4 +1,4 @@
-"""A study's file: recipes with changes, times seeds, so that they can be compared fairly; TOML, checked at once."""
+"""A study's file: recipes with changes, times seeds; TOML, validated when it is read."""
 
 import difflib
 import re

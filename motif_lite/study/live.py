@@ -1,4 +1,4 @@
-"""A study on the terminal: a live view of how far it is, or plain lines where there is no terminal."""
+"""A study on the terminal: a live view of its progress, or plain lines if there is no terminal."""
 
 import time
 from collections import deque

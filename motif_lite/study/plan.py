@@ -1,4 +1,4 @@
-"""The runs that follow from a study, and whether each of their recipes is fit for it.
+"""The runs of a study, and whether each of their recipes is suitable for it.
 
 For each variant there is one run per seed, and, where a key is tuned, one per candidate value and tuning seed before
 them. Tuning sees the validation problems only; the test problems of the benchmark are measured once, at the end of the

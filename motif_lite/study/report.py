@@ -1,4 +1,4 @@
-"""What a study leaves: table.md, table.json and plot.svg, and apart from them what depends on the clock.
+"""The files of a study: table.md, table.json and plot.svg; separately, those that depend on the clock.
 
 table.md, table.json and plot.svg are the same bytes whenever they are made of the same runs: they hold no time, no
 date and no path. cost.md, cost.json and seconds.svg hold the seconds and the memory.

@@ -1,4 +1,4 @@
-"""What a study has found, from the directories of its runs: plain figures, ready for JSON, tables and plots.
+"""The results of a study, read from the directories of its runs, for JSON, tables and plots.
 
 `results` depends on what was computed alone, so it is the same on every machine and after every interruption; `costs`
 is what depends on the clock and on the machine. Both can be made of a study that is not finished.

@@ -1,4 +1,4 @@
-"""A study's figures as text: table.md and cost.md, with a sentence for what each comparison allows to say."""
+"""A study's figures as text: table.md and cost.md, with a sentence on what each comparison shows."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

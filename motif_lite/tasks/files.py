@@ -1,4 +1,4 @@
-"""Files of problems, read here rather than by a library because a malformed row must be named by its number."""
+"""Reads files of problems; our own readers, because a malformed row must be named by its number."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""A row of a data set to a problem.
+"""Turns a row of a data set into a problem.
 
 The gold answer is what follows ``####`` where there is one (GSM8K), and otherwise the whole answer column.
 """

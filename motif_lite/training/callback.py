@@ -6,16 +6,14 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from motif_lite.context import RunContext
 from motif_lite.errors import TrainingError
 from motif_lite.evaluation.validation import Validation
 from motif_lite.monitor import findings
-from motif_lite.observer import Observer
-from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import totals
 from motif_lite.runs import budget
-from motif_lite.runs.directory import RunDirectory
 from motif_lite.training import step_metrics
-from motif_lite.training.grpo import StopRequested
+from motif_lite.training.context import StopRequested
 from motif_lite.training.step import TrainingStep
 from motif_lite.training.step_metrics import PerformedStep
 
@@ -28,14 +26,19 @@ class StepCallback(TrainerCallback):
 
     def __init__(
         self,
-        recipe: Recipe,
+        context: RunContext,
         step: TrainingStep,
-        run: RunDirectory,
-        observer: Observer,
         validation: Validation,
         stop_requested: StopRequested,
     ) -> None:
-        self.recipe, self.step, self.run, self.observer, self.validation = recipe, step, run, observer, validation
+        recipe, run = context.recipe, context.run
+        self.recipe, self.step, self.run, self.observer, self.validation = (
+            recipe,
+            step,
+            run,
+            context.observer,
+            validation,
+        )
         self.stop_requested = stop_requested
         self.metrics = run.metrics()
         self.spent = budget.spent(self.metrics)
@@ -97,7 +100,7 @@ class StepCallback(TrainerCallback):
         if not logs or "loss" not in logs or not self.step.rollouts.openings:
             return  # TRL's summary after the last step
         done = self._performed(state.global_step, logs)
-        metrics = step_metrics.summarize(self.recipe, done, self.step.steps_done)
+        metrics = step_metrics.summarize(self.recipe, done, self.step.read_progress)
         self.run.append_rollouts(step_metrics.lines(self.recipe, done))
         self.run.append_metrics(metrics)
         self.observer.step(metrics)
@@ -139,8 +142,7 @@ class StepCallback(TrainerCallback):
 
 def _numbers(logs: dict[str, Any], skipped: bool) -> dict[str, float | None]:
     """What TRL logged, None for what is not a number: JSON has no name for it."""
-    numbers = {
-        key: value if math.isfinite(value) else None for key, value in logs.items() if isinstance(value, int | float)
-    }
+    known = {key: value for key, value in logs.items() if isinstance(value, int | float)}
+    numbers = {key: value if math.isfinite(value) else None for key, value in known.items()}
     # transformers puts an average in place of a loss that is not a number
     return numbers | (dict.fromkeys(("loss", "grad_norm")) if skipped else {})

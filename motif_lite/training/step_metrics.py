@@ -15,7 +15,7 @@ of rounds begun from the right boxed answer, the share that ends with it.
 openings, and ``sampling``, the part of it that the sampling of their futures explains; see the function of that name.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, pstdev
 from typing import TypedDict
@@ -23,7 +23,7 @@ from typing import TypedDict
 from motif_lite.credits.assignment import TrainedRound
 from motif_lite.evaluation import intervals
 from motif_lite.grading.answers import is_beyond_judging, is_correct
-from motif_lite.nouns import Opening, Reply, Trajectory, Turn
+from motif_lite.nouns import Opening, ReadProgress, Reply, Trajectory, Turn
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.counting import generated_tokens, later_replies, num_tokens
 from motif_lite.rollout.reply_format import has_soft_format, progress
@@ -32,8 +32,6 @@ from motif_lite.rollout.rollouts import Rollouts
 from motif_lite.rollout.totals import total_rewards
 from motif_lite.runs.records import Interval, RolloutFuture, RolloutLine, RolloutTurn, StepMetrics
 from motif_lite.training.reward_noise import reward_noise
-
-StepsDone = Callable[[str, str], int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,16 +65,16 @@ class PerformedStep:
         return self.rollouts.openings
 
 
-def summarize(recipe: Recipe, done: PerformedStep, steps_done: StepsDone | None) -> StepMetrics:
+def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress | None) -> StepMetrics:
     """One line of metrics.jsonl.
 
     Args:
-        steps_done: Reads progress notes, where the data set can.
+        read_progress: Reads progress notes, where the data set can.
     """
     openings = [opening.turn.reply for opening in done.openings]
     later = later_replies(done.openings)
     totals, group = total_rewards(recipe, done.rewards), recipe.rollout.num_openings
-    num_rounds = recipe.rollout.num_rounds if recipe.rollout.strategy == "multi_round" else 1
+    num_rounds = recipe.rollout.num_rounds if recipe.rollout.strategy != "single_round" else 1
     accuracy_by_round = _accuracy_by_round(done.openings, num_rounds)
     tokens = generated_tokens(done.openings)
     return StepMetrics(
@@ -108,7 +106,7 @@ def summarize(recipe: Recipe, done: PerformedStep, steps_done: StepsDone | None)
         peak_memory_bytes=dict(done.peak_bytes),
         planned_memory_bytes=dict(done.planned_bytes),
         rewards_by_round=_rewards_by_round(done.trained) if done.trained else None,
-        round_correct=round_correct(done.openings, steps_done, num_rounds) if steps_done else None,
+        round_correct=round_correct(done.openings, read_progress, num_rounds) if read_progress else None,
         loss=done.trainer_logs.get("loss"),
         grad_norm=done.trainer_logs.get("grad_norm"),
         learning_rate=done.trainer_logs.get("learning_rate"),
@@ -149,22 +147,24 @@ def lines(recipe: Recipe, done: PerformedStep) -> Iterator[RolloutLine]:
         )
 
 
-def round_correct(openings: Sequence[Opening], steps_done: StepsDone, num_rounds: int) -> tuple[float | None, ...]:
+def round_correct(
+    openings: Sequence[Opening], read_progress: ReadProgress, num_rounds: int
+) -> tuple[float | None, ...]:
     """By round, the share that comes out right among those that went in right; None where none went in."""
     went_in, came_out = [0.0] * num_rounds, [0.0] * num_rounds
     for opening in openings:
         for future in opening.futures:
             for index, turn in enumerate(future.turns):
                 went_in[index] += 1 / len(opening.futures)
-                if not _is_true(future, turn.reply, steps_done):
+                if not _is_true(future, turn.reply, read_progress):
                     break
                 came_out[index] += 1 / len(opening.futures)
     return tuple(right / all_ if all_ else None for right, all_ in zip(came_out, went_in, strict=True))
 
 
-def _is_true(trajectory: Trajectory, reply: Reply, steps_done: StepsDone) -> bool:
+def _is_true(trajectory: Trajectory, reply: Reply, read_progress: ReadProgress) -> bool:
     problem = trajectory.problem
-    return is_correct(problem.gold, reply.text) or steps_done(problem.question, progress(reply.text)) is not None
+    return is_correct(problem.gold, reply.text) or read_progress(problem.question, progress(reply.text)) is not None
 
 
 def _accuracy_by_round(openings: Sequence[Opening], num_rounds: int) -> tuple[float, ...]:

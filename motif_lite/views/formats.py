@@ -1,4 +1,4 @@
-"""Everything on the terminal: a live view of the run, or a plain line per step where there is no terminal.
+"""Figures, durations and replies as text: what the console, the tables and the report share.
 
 What a model writes is shown as text and nothing else: no markup of it is interpreted, and control characters are
 made visible, so that a reply cannot drive the terminal.

@@ -45,7 +45,7 @@ _STEP_PHASES = {"openings", "futures", "grading", "update"}
 
 
 class RunConsole:
-    """Implements `progress.Observer` for people.
+    """Implements `observer.Observer` for people.
 
     Args:
         console: Where to write; whether it is a terminal decides between the live view and plain lines.
