@@ -13,7 +13,8 @@ import pytest
 from motif_lite.errors import RunError
 from motif_lite.jobs import checking, train_job
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.runs.records import Subject
+from motif_lite.runs.parts import Parts
+from motif_lite.runs.records import PartsHeader, Subject
 from tests.fakes import RecordingObserver
 
 OLD = Path(__file__).parent / "data" / "f60840b"
@@ -129,9 +130,10 @@ def test_parts_of_the_first_format_are_gone_on_with(old: RunDirectory) -> None:
     part = {"seconds": 1.5, "peak_memory_bytes": 7, "graded": graded[:2]}
     parts = old.root / "evaluations" / "chain_sum.after.multi_round.greedy.jsonl.parts"
     parts.write_text(json.dumps(header | {"width": 8}) + "\n" + json.dumps(part) + "\n" + '{"seconds": 2.')
-    found, [kept] = old.parts(GREEDY, "after")
     before = old.evaluation().find(GREEDY, "before")
-    assert found is not None
     assert before is not None
-    assert (found.settings, found.width) == (before.settings, 8)
+    assert before.settings is not None
+    kept = Parts(old.graded_path(GREEDY, "after"), PartsHeader(settings=before.settings, width=8))
     assert (kept.seconds, kept.peak_memory_bytes, len(kept.graded)) == (1.5, 7, 2)
+    assert [json.loads(line)["version"] for line in parts.read_text().splitlines()] == [2, 2]
+    assert Parts(old.graded_path(GREEDY, "after"), PartsHeader(settings=before.settings, width=9)).graded == []

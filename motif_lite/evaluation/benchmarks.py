@@ -13,11 +13,10 @@ from motif_lite.evaluation.measuring import measure_parts, outcomes_of, summary
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import Recipe, decided
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.parts import Parts, remove_all
 from motif_lite.runs.records import (
     Comparison,
     Evaluation,
-    GradedReply,
-    MeasuredPart,
     Measurement,
     PartsHeader,
     Settings,
@@ -33,21 +32,21 @@ def evaluate(context: RunContext, benchmarks: Mapping[str, Sequence[Problem]], w
         benchmarks: Problems by benchmark name.
     """
     recipe, run = context.recipe, context.run
-    evaluation, confidence = run.evaluation(), recipe.evaluation.confidence
+    evaluation, width = run.evaluation(), decided(recipe.rollout.max_width)
     for subject in _subjects(recipe):
         settings = _settings(recipe, subject)
         if _is_measured(evaluation, subject, when, settings):
             continue
-        parts = Parts(run, subject, when, PartsHeader(settings=settings, width=decided(recipe.rollout.max_width)))
+        parts = Parts(run.graded_path(subject, when), PartsHeader(settings=settings, width=width))
         problems = list(benchmarks[subject.benchmark]) * (settings.num_samples or 1)
         for part in measure_parts(context, problems, subject, len(parts.graded)):
             parts.add(part)
         run.write_graded(subject, when, parts.graded)
         measurement = _measurement(subject, when, settings, parts)
         evaluation = _with(evaluation, measurement)
-        evaluation = evaluation.model_copy(update={"comparisons": _comparisons(evaluation, run, confidence)})
+        evaluation = evaluation.model_copy(update={"comparisons": _comparisons(evaluation, run, settings.confidence)})
         run.write_evaluation(evaluation)
-        run.remove_parts(subject, when)
+        parts.remove()
         context.observer.result(measurement)
 
 
@@ -63,47 +62,13 @@ def is_complete(recipe: Recipe, run: RunDirectory) -> bool:
     )
 
 
-class Parts:
-    """What a measurement has so far, in a file of its own: what it is made with, then a line per part.
-
-    Args:
-        header: What it depends on; parts that were made with something else are dropped.
-    """
-
-    def __init__(self, run: RunDirectory, subject: Subject, when: When, header: PartsHeader) -> None:
-        self._run, self._subject, self._when = run, subject, when
-        earlier, parts = run.parts(subject, when)
-        self._parts = parts if earlier == header else []
-        run.write_parts(subject, when, header, self._parts)  # without a line that was cut off
-
-    @property
-    def graded(self) -> list[GradedReply]:
-        """All graded replies so far, in order."""
-        return [graded for part in self._parts for graded in part.graded]
-
-    @property
-    def seconds(self) -> float:
-        """What they took, interruptions aside."""
-        return float(sum(part.seconds for part in self._parts))
-
-    @property
-    def peak_memory_bytes(self) -> int:
-        """The most memory that any of them took."""
-        return max((part.peak_memory_bytes for part in self._parts), default=0)
-
-    def add(self, part: MeasuredPart) -> None:
-        """Keep a part."""
-        self._parts.append(part)
-        self._run.append_part(self._subject, self._when, part)
-
-
 def forget(when: When, run: RunDirectory) -> None:
     """Drop all figures of this time, as they are about to become those of another adapter."""
     evaluation = run.evaluation()
     if evaluation.measurements:
         kept = tuple(each for each in evaluation.measurements if each.when != when)
         run.write_evaluation(Evaluation(measurements=kept))
-    run.remove_all_parts(when)
+    remove_all(run.root / "evaluations", when)
 
 
 def _subjects(recipe: Recipe) -> Iterator[Subject]:

@@ -263,5 +263,5 @@ def _with_interval(mark: Mark) -> str:
     return in_percent(mark.accuracy, mark.interval, digits=0, unit=" %")
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f} %"

@@ -39,8 +39,6 @@ from motif_lite.runs.records import (
     Evaluation,
     GradedReply,
     Mark,
-    MeasuredPart,
-    PartsHeader,
     RolloutLine,
     StepMetrics,
     Subject,
@@ -51,9 +49,6 @@ from motif_lite.runs.versions import Json, parsed
 _STEPWISE = ("metrics.jsonl", "rollouts.jsonl", "validation.jsonl")
 """Files with lines of steps, in order."""
 
-
-_PARTS = ".parts"
-"""Ending of the file that holds the parts of a measurement until it is complete."""
 
 _log = logging.getLogger(__name__)
 
@@ -298,35 +293,6 @@ class RunDirectory:
     def graded(self, subject: Subject, when: When) -> list[GradedReply]:
         """The graded replies of one measurement; none if it was not made."""
         return list(each_record(self.graded_path(subject, when), GradedReply))
-
-    def parts(self, subject: Subject, when: When) -> tuple[PartsHeader | None, list[MeasuredPart]]:
-        """What there is of a measurement that is not complete, and what it was made with."""
-        path = self._parts_path(subject, when)
-        header = next(each_record(path, PartsHeader, lambda line: "graded" not in line), None)
-        return header, list(each_record(path, MeasuredPart, lambda line: "graded" in line))
-
-    def write_parts(self, subject: Subject, when: When, header: PartsHeader, parts: Iterable[MeasuredPart]) -> None:
-        """Begin a measurement in parts, with those that there are."""
-        path = self._parts_path(subject, when)
-        path.parent.mkdir(exist_ok=True)
-        write_whole(path, map(as_line, (header, *parts)))
-
-    def append_part(self, subject: Subject, when: When, part: MeasuredPart) -> None:
-        """Add to what `write_parts` has written."""
-        append_records(self._parts_path(subject, when), [part])
-
-    def remove_parts(self, subject: Subject, when: When) -> None:
-        """The measurement is complete and kept elsewhere."""
-        self._parts_path(subject, when).unlink()
-
-    def remove_all_parts(self, when: When) -> None:
-        """What is incomplete of this time is about to become that of another adapter."""
-        for path in (self.root / "evaluations").glob(f"*.{when}.*.jsonl{_PARTS}"):
-            path.unlink()
-
-    def _parts_path(self, subject: Subject, when: When) -> Path:
-        path = self.graded_path(subject, when)
-        return path.with_name(path.name + _PARTS)
 
     def log_handler(self) -> logging.Handler:
         """A handler that appends to run.log."""

@@ -22,6 +22,7 @@ from motif_lite.study.curves import Curve
 from motif_lite.study.plan import Run, StudyPlan
 
 Json = dict[str, Any]
+"""A table of table.json or of cost.json, which are written for people and other programs, and not read again."""
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth")
 """Those whose version may change a figure, where they are installed."""
