@@ -22,6 +22,7 @@ from motif_lite.rollout import prompts
 from motif_lite.rollout.rollouts import OnRound, Rollouts
 from motif_lite.rollout.strategies import STRATEGIES, Strategy
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.records import Mark, Measurement, RolloutLine, StepMetrics
 from motif_lite.tasks import sources
 
 if TYPE_CHECKING:
@@ -81,20 +82,20 @@ def it_runs(bench: Bench) -> Finding:
     recipe, metrics, rollouts = run.resolved(checking.TABLES), run.metrics(), run.rollouts()
     rollout = recipe.rollout
     expected = (rollout.num_openings, rollout.num_futures, rollout.num_rounds - 1)
-    whole = [_extent([line for line in rollouts if line["step"] == step]) for step in range(1, NUM_STEPS + 1)]
-    gradients = [line["grad_norm"] for line in metrics]
+    whole = [_extent([line for line in rollouts if line.step == step]) for step in range(1, NUM_STEPS + 1)]
+    gradients = [line.grad_norm or 0.0 for line in metrics]
     passed = (
-        [line["step"] for line in metrics] == list(range(1, NUM_STEPS + 1))
+        [line.step for line in metrics] == list(range(1, NUM_STEPS + 1))
         and whole == [expected] * NUM_STEPS
         and all(math.isfinite(norm) and norm > 0 for norm in gradients)
-        and all(math.isfinite(line["loss"]) for line in metrics)
+        and all(line.loss is not None for line in metrics)
     )
     figures = {
         "openings_futures_later_rounds": whole,
         "limits": {"openings": rollout.openings.max_tokens, "futures": rollout.futures.max_tokens},
         "max_width": rollout.max_width,
         "micro_batch_size": recipe.training.micro_batch_size,
-        "metrics": metrics,
+        "metrics": [line.model_dump(exclude_none=True) for line in metrics],
     }
     m, k, later = whole[0]
     summary = (
@@ -105,10 +106,10 @@ def it_runs(bench: Bench) -> Finding:
     return Finding(summary, passed, figures)
 
 
-def _extent(lines: list[Figures]) -> tuple[int, int, int]:
+def _extent(lines: list[RolloutLine]) -> tuple[int, int, int]:
     """Openings, futures of each, later rounds of each future; -1 where they are not all alike."""
-    futures = {len(line["futures"]) for line in lines}
-    rounds = {len(future["rounds"]) for line in lines for future in line["futures"]}
+    futures = {len(line.futures) for line in lines}
+    rounds = {len(future.rounds) for line in lines for future in line.futures}
     return len(lines), futures.pop() if len(futures) == 1 else -1, rounds.pop() if len(rounds) == 1 else -1
 
 
@@ -117,13 +118,11 @@ def peak_memory(bench: Bench) -> Finding:
     metrics = three_steps(bench).metrics()
     loaded = bench.loaded
     measured = {"load": loaded.peak_bytes} | {
-        phase: max(line["peak_memory_bytes"].get(phase, 0) for line in metrics)
+        phase: max(line.peak_memory_bytes.get(phase, 0) for line in metrics)
         for phase in ("openings", "futures", "update")
     }
-    planned = {"load": _planned_load(loaded, bench.on_gpu)} | metrics[0]["planned_memory_bytes"]
-    longest = max(
-        loaded.policy.count_tokens(line["opening"]["prompt"]) for line in three_steps(bench).rollouts_of(step=1)
-    )
+    planned = {"load": _planned_load(loaded, bench.on_gpu)} | metrics[0].planned_memory_bytes
+    longest = max(loaded.policy.count_tokens(line.opening.prompt) for line in three_steps(bench).rollouts_of(step=1))
     figures = {
         "measured_bytes": measured,
         "planned_bytes": planned,
@@ -148,17 +147,17 @@ def _planned_load(loaded: Loaded, on_gpu: bool) -> int:
 def time_by_phase(bench: Bench) -> Finding:
     """Medians over the steps; the first one also compiles kernels."""
     metrics = three_steps(bench).metrics()
-    seconds = {phase: median(line["seconds"][phase] for line in metrics) for phase in metrics[0]["seconds"]}
+    seconds = {phase: median(line.seconds[phase] for line in metrics) for phase in metrics[0].seconds}
     speeds = {
-        phase: median(line["tokens_per_second"][phase] for line in metrics) for phase in metrics[0]["tokens_per_second"]
+        phase: median(line.tokens_per_second[phase] for line in metrics) for phase in metrics[0].tokens_per_second
     }
-    share = median(line["seconds"]["futures"] / sum(line["seconds"].values()) for line in metrics)
+    share = median(line.seconds["futures"] / sum(line.seconds.values()) for line in metrics)
     figures = {
         "median_seconds": seconds,
         "median_tokens_per_second": speeds,
         "median_share_of_futures": share,
-        "seconds_of_each_step": [line["seconds"] for line in metrics],
-        "tokens_of_each_step": [line["tokens"] for line in metrics],
+        "seconds_of_each_step": [line.seconds for line in metrics],
+        "tokens_of_each_step": [line.tokens for line in metrics],
     }
     parts = [
         f"{phase} {number:.2f} s" + (f" ({speeds[phase]:.0f} tokens/s)" if phase in speeds else "")
@@ -203,8 +202,8 @@ def batching(bench: Bench) -> Finding:
 
 def _futures_prompts(run: RunDirectory) -> list[list[str]]:
     """What the first step's futures were asked, by round."""
-    futures = [future["rounds"] for line in run.rollouts_of(step=1) for future in line["futures"]]
-    return [[turn["prompt"] for turn in turns] for turns in zip(*futures, strict=True)]
+    futures = [future.rounds for line in run.rollouts_of(step=1) for future in line.futures]
+    return [[turn.prompt for turn in turns] for turns in zip(*futures, strict=True)]
 
 
 def _seconds(policy: "LocalPolicy", rendered: list[str], sampling: Sampling, seed: int) -> float:
@@ -382,16 +381,16 @@ class _Silence:
     def advance(self, done: int, total: int) -> None:
         pass
 
-    def step(self, metrics: Figures) -> None:
+    def step(self, metrics: StepMetrics) -> None:
         pass
 
-    def mark(self, mark: Figures) -> None:
+    def mark(self, mark: Mark) -> None:
         pass
 
     def opening(self, opening: Opening, score: float) -> None:
         pass
 
-    def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: Figures) -> None:
+    def result(self, measurement: Measurement) -> None:
         pass
 
     def note(self, text: str) -> None:
@@ -476,7 +475,7 @@ def resume(bench: Bench) -> Finding:
     stopped, stopped_after = bench.train_with_a_stop("stopped", *changes, max_steps=NUM_STEPS)
     metrics = [_untimed(run.metrics()) for run in (whole, stopped)]
     rollouts = [run.rollouts() for run in (whole, stopped)]
-    differing = [a["step"] for a, b in zip(*rollouts, strict=False) if a != b]
+    differing = [a.step for a, b in zip(*rollouts, strict=False) if a != b]
     first_difference = min(differing, default=None)
     largest, moved = _adapter_difference(whole, stopped)
     same_texts = len(rollouts[0]) == len(rollouts[1]) and first_difference is None
@@ -502,9 +501,8 @@ def resume(bench: Bench) -> Finding:
     return Finding(summary, (exact or close) and moved > 0, figures)
 
 
-def _untimed(metrics: list[Figures]) -> list[Figures]:
-    measured = {"seconds", "tokens_per_second", "peak_memory_bytes"}
-    return [{key: value for key, value in line.items() if key not in measured} for line in metrics]
+def _untimed(metrics: list[StepMetrics]) -> list[Figures]:
+    return [line.model_dump(exclude={"seconds", "tokens_per_second", "peak_memory_bytes"}) for line in metrics]
 
 
 def _adapter_difference(one: RunDirectory, other: RunDirectory) -> tuple[float, float]:
@@ -527,9 +525,9 @@ def logit_chunks(bench: Bench) -> Finding:
     }
     figures = {
         name: {
-            "update_peak_bytes": line["peak_memory_bytes"]["update"],
-            "update_planned_bytes": line["planned_memory_bytes"]["update"],
-            "update_seconds": line["seconds"]["update"],
+            "update_peak_bytes": line.peak_memory_bytes["update"],
+            "update_planned_bytes": line.planned_memory_bytes["update"],
+            "update_seconds": line.seconds["update"],
         }
         for name, line in lines.items()
     }

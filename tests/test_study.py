@@ -337,7 +337,8 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path: Path, tell: Te
     ):  # fmt: skip
         fcntl.flock(claim, fcntl.LOCK_EX)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        thread = threading.Thread(target=study_runs.perform, args=(made, FAKE_RUN, seen, lambda: None))
+        program = [sys.executable, str(FAKE_RUN)]
+        thread = threading.Thread(target=study_runs.perform, args=(made, program, seen, lambda: None))
         thread.start()
         while not seen.waited:
             time.sleep(0.05)

@@ -33,22 +33,34 @@ def interval(outcomes: Outcomes, confidence: float) -> tuple[float, float]:
     """
     from statsmodels.stats.proportion import proportion_confint
 
-    share, size = accuracy(outcomes), effective_samples(outcomes)
-    low, high = proportion_confint(share * size, size, alpha=1 - confidence, method="wilson")
+    mean, size = accuracy(outcomes), effective_samples(outcomes)
+    low, high = proportion_confint(mean * size, size, alpha=1 - confidence, method="wilson")
     # At 0 and 1 the bound that is the accuracy itself comes out a rounding error inside of it.
-    return max(0.0, min(share, float(low))), min(1.0, max(share, float(high)))
+    return max(0.0, min(mean, float(low))), min(1.0, max(mean, float(high)))
+
+
+def in_percent(value: float, bounds: Sequence[float] | None, *, digits: int = 1, sign: str = "", unit: str = "") -> str:
+    """A share or a difference of two with its interval, such as ``43.2 % [38.0, 48.5]``.
+
+    Args:
+        value: As a fraction, like its bounds; without bounds it stands alone.
+        sign: ``+`` to write the sign of what is positive, too.
+        unit: What follows the value.
+    """
+    mean, *ends = (f"{100 * number:{sign}.{digits}f}" for number in (value, *(bounds or ())))
+    return f"{mean}{unit} [{', '.join(ends)}]" if ends else f"{mean}{unit}"
 
 
 def effective_samples(outcomes: Outcomes) -> float:
     """Independent samples that would be as informative: between the number of problems and that of samples."""
     num_problems, num_samples = len(outcomes), sum(map(len, outcomes.values()))
-    share = accuracy(outcomes)
-    if num_problems == num_samples or num_problems < 2 or share in (0.0, 1.0):
+    mean = accuracy(outcomes)
+    if num_problems == num_samples or num_problems < 2 or mean in (0.0, 1.0):
         return float(num_problems)
     between = variance([fmean(samples) for samples in outcomes.values()]) / num_problems
     if between == 0:
         return float(num_samples)
-    return min(float(num_samples), max(float(num_problems), share * (1 - share) / between))
+    return min(float(num_samples), max(float(num_problems), mean * (1 - mean) / between))
 
 
 def paired_difference(before: Outcomes, after: Outcomes, confidence: float) -> dict[str, object]:

@@ -7,6 +7,7 @@ from motif_lite.context import RunContext
 from motif_lite.evaluation.measuring import measure_parts, summary
 from motif_lite.nouns import Problem
 from motif_lite.runs.budget import Spent, share_done
+from motif_lite.runs.records import Mark, Subject
 
 
 class Validation:
@@ -28,7 +29,7 @@ class Validation:
         section, marks = self._recipe.evaluation.validation, self._run.marks()
         if section is None or not marks:
             return section is not None
-        last = Spent(marks[-1]["step"], marks[-1]["tokens"], marks[-1]["seconds"])
+        last = Spent(marks[-1].step, marks[-1].tokens, marks[-1].seconds)
         before, now = (
             math.floor(section.num_marks * share_done(self._recipe.training, each) + 1e-9) for each in (last, spent)
         )
@@ -41,16 +42,16 @@ class Validation:
 
     def _measure(self, spent: Spent) -> None:
         section = self._recipe.evaluation
-        decoding = "sampled" if section.num_samples else "greedy"
-        strategy = self._recipe.rollout.strategy
-        parts = list(measure_parts(self._context, self._problems, "validation", strategy, decoding, 0))
-        mark = {
-            "step": spent.steps,
-            "tokens": spent.tokens,
-            "seconds": spent.seconds,
-            **summary([line for part in parts for line in part.graded], section.confidence),
-            "evaluation_seconds": sum(part.seconds for part in parts),
-            "peak_memory_bytes": max(part.peak_bytes for part in parts),
-        }
+        subject = Subject("validation", self._recipe.rollout.strategy, "sampled" if section.num_samples else "greedy")
+        parts = list(measure_parts(self._context, self._problems, subject, 0))
+        found = summary([graded for part in parts for graded in part.graded], section.confidence)
+        mark = Mark(
+            step=spent.steps,
+            tokens=spent.tokens,
+            seconds=spent.seconds,
+            **dict(found),
+            evaluation_seconds=sum(part.seconds for part in parts),
+            peak_memory_bytes=max(part.peak_memory_bytes for part in parts),
+        )
         self._run.append_mark(mark)
         self._observer.mark(mark)
