@@ -102,10 +102,10 @@ def _rolled_out(recipe: Any, policy: Any, name: str, changes: dict[str, float]) 
     """By group and opening: which progress it passes on, and its futures' scores and tokens."""
     from motif_lite.nouns import Turn
     from motif_lite.rollout.rollouts import derive_seed
-    from motif_lite.rollout.strategies import STRATEGIES
+    from motif_lite.rollout.strategies import strategy_of
     from motif_lite.tasks import chain_sum
 
-    strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
+    strategy = strategy_of(recipe, recipe.rollout.strategy)
     problems = chain_sum.problems(NUM_PROBLEMS, seed=recipe.seed, split="adaptive futures")
     repeated = [problem for problem in problems for _ in range(NUM_OPENINGS)]
     prompts = [policy.render(strategy.first_messages(problem)) for problem in repeated]

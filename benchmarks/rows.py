@@ -428,25 +428,23 @@ def lora_is_live(bench: Bench) -> Finding:
 def _train_and_look(bench: Bench, loaded: Loaded) -> _LookingStrategy:
     from motif_lite.evaluation.validation import Validation
     from motif_lite.training import grpo
+    from motif_lite.training.context import TrainingContext
 
     recipe = _two_short_steps(loaded.plan.recipe, bench.settings.futures)
     strategy = _LookingStrategy(STRATEGIES["multi_round"](recipe.rollout), recipe.rollout.futures.max_tokens)
     run = RunDirectory(bench.out / "runs" / "lora")
     shutil.rmtree(run.root, ignore_errors=True)
     run.root.mkdir(parents=True)
-    silence = _Silence()
-    grpo.train(
+    context = TrainingContext(
         recipe,
         loaded.policy,
-        strategy,
-        sources.load(recipe.data.as_source(), role="train", seed=recipe.seed)[:64],
         run,
-        silence,
+        _Silence(),
+        strategy=strategy,
+        problems=sources.load(recipe.data.as_source(), role="train", seed=recipe.seed)[:64],
         planned=loaded.plan.estimate,
-        marks=Validation(recipe, loaded.policy, [], run, silence),
-        steps_done=None,
-        stop_requested=lambda: False,
     )
+    grpo.train(context, Validation(context, []), stop_requested=lambda: False)
     return strategy
 
 

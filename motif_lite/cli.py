@@ -141,7 +141,7 @@ def score(
         about = f"{job.recipe.model.name}, seed {job.recipe.seed}, {adapter or 'no adapter'}"
         with watched(job.name, about, job.how_to_go_on) as (terminal, live):
             scores = job.perform(live)
-        tables.print_scores(terminal, job, scores)
+        tables.print_scores(terminal, job.recipe, scores)
         if json is not None:
             score_job.write(json, scores, job)
 

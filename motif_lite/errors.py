@@ -2,6 +2,7 @@
 
     MotifError                  one line: what failed, where, and the remedy
     ├── RecipeError             the recipe file, a key in it, or a --set
+    ├── CodeError               a Python file of the user's own that the recipe names
     ├── StudyError              the study file, a recipe that follows from it, or one of its runs
     ├── DataError               a data set, a file of problems, or one row of it
     ├── ModelError              a model or adapter that cannot be loaded, run or saved
@@ -21,6 +22,10 @@ class MotifError(Exception):
 
 class RecipeError(MotifError):
     """The recipe is unreadable, or one or more of its keys are wrong; all are named in one message."""
+
+
+class CodeError(MotifError):
+    """A file of the user's own code cannot be imported, or lacks what the recipe names; the message names the line."""
 
 
 class StudyError(MotifError):

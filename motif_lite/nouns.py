@@ -19,6 +19,9 @@ Conversation = list[Message]
 OnProgress = Callable[[int, int], None]
 """Called with (units done, units in all) while something long is under way."""
 
+ReadProgress = Callable[[str, str], int | None]
+"""Given a question and a progress note, how many steps the note stands for; None if it is not true of the question."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:

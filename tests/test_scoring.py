@@ -273,8 +273,7 @@ def test_help_names_the_command_and_its_options() -> None:
 
 def printed(scores: Scores, recipe: Recipe = RECIPE, width: int = 80) -> str:
     file = io.StringIO()
-    job = ScoreJob("openings.jsonl", recipe, (), None, scores.num_futures)
-    print_scores(Console(file=file, width=width), job, scores)
+    print_scores(Console(file=file, width=width), recipe, scores)
     return file.getvalue()
 
 

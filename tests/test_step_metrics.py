@@ -105,7 +105,9 @@ def test_a_round_counts_as_kept_true_only_if_it_began_true() -> None:
         trajectory("lost", true[1], true[2], of=CHAIN),  # goes wrong in round 1
         trajectory(true[0], true[1], WRONG, of=CHAIN),
     ]
-    assert step_metrics.round_correct([Opening(CHAIN, paths[0].turns[0], tuple(paths))], chain_sum.steps_done, 3) == [
+    assert step_metrics.round_correct(
+        [Opening(CHAIN, paths[0].turns[0], tuple(paths))], chain_sum.read_progress, 3
+    ) == [
         3 / 4,
         2 / 3,
         1 / 2,
@@ -115,7 +117,7 @@ def test_a_round_counts_as_kept_true_only_if_it_began_true() -> None:
 def test_openings_count_alike_however_many_futures_each_has() -> None:
     often, once = opening(RIGHT, [RIGHT], [RIGHT], [RIGHT], of=CHAIN), opening("lost", [WRONG], of=CHAIN)
     line = step_metrics.summarize(
-        1, TWO, Rollouts((often, once)), {"tag_count": [0.0, 0.0]}, {}, {}, {}, {}, chain_sum.steps_done
+        1, TWO, Rollouts((often, once)), {"tag_count": [0.0, 0.0]}, {}, {}, {}, {}, chain_sum.read_progress
     )
     assert (line["accuracy"], line["accuracy_by_round"]) == (0.5, [0.5, 0.5, 0.5])
     assert line["round_correct"][:2] == pytest.approx([0.5, 1.0])
@@ -136,7 +138,7 @@ def test_shared_futures_count_for_the_value_and_are_written_once() -> None:
 
 def test_a_round_that_nobody_began_true_has_no_share() -> None:
     lost = opening("lost", ["lost", "lost"], of=CHAIN)
-    assert step_metrics.round_correct([lost], chain_sum.steps_done, 3) == [0.0, None, None]
+    assert step_metrics.round_correct([lost], chain_sum.read_progress, 3) == [0.0, None, None]
 
 
 def test_replies_that_the_grader_could_not_judge_are_counted() -> None:

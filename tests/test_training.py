@@ -40,19 +40,23 @@ class Training:
     def train(self, stop_after: int | None = None) -> bool:
         from motif_lite.evaluation.validation import Validation
         from motif_lite.training import grpo
+        from motif_lite.training.context import TrainingContext
 
         section = self.recipe.evaluation.validation
         held_out = sources.load(section, role="validation", seed=self.recipe.seed) if section else []
-        return grpo.train(
+        context = TrainingContext(
             self.recipe,
             self.policy,
-            STRATEGIES[self.recipe.rollout.strategy](self.recipe.rollout),
-            self.problems,
             self.run,
             self.observer,
+            strategy=STRATEGIES[self.recipe.rollout.strategy](self.recipe.rollout),
+            problems=self.problems,
             planned=memory.estimate(self.recipe, shapes.TINY, Machine("cpu", 8.0, "a test's")),
-            marks=Validation(self.recipe, self.policy, held_out, self.run, self.observer),
-            steps_done=sources.steps_done(self.recipe.data.train),
+            read_progress=sources.progress_reader(self.recipe.data.train),
+        )
+        return grpo.train(
+            context,
+            Validation(context, held_out),
             stop_requested=lambda: stop_after is not None and len(self.run.metrics()) + 1 >= stop_after,
         )
 

@@ -9,11 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from motif_lite.context import RunContext
 from motif_lite.evaluation import intervals
 from motif_lite.evaluation.measuring import Part, measure_parts, outcomes_of, summary
 from motif_lite.nouns import Problem
-from motif_lite.observer import Observer
-from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import Recipe, decided
 from motif_lite.runs.directory import Evaluation, RunDirectory
 
@@ -21,20 +20,14 @@ PARTS = ".parts"
 """Ending of the file that holds the parts of a measurement until it is complete."""
 
 
-def evaluate(
-    recipe: Recipe,
-    policy: Policy,
-    benchmarks: Mapping[str, Sequence[Problem]],
-    when: str,
-    run: RunDirectory,
-    observer: Observer,
-) -> None:
+def evaluate(context: RunContext, benchmarks: Mapping[str, Sequence[Problem]], when: str) -> None:
     """Measure what the recipe asks for and evaluation.json does not have yet; write each result as it comes.
 
     Args:
         benchmarks: Problems by benchmark name.
         when: ``before`` or ``after``.
     """
+    recipe, run = context.recipe, context.run
     evaluation = run.evaluation()
     for benchmark, strategy, decoding in _measurements(recipe):
         path, settings = run.graded_path(benchmark, when, strategy, decoding), _settings(recipe, benchmark, decoding)
@@ -43,7 +36,7 @@ def evaluate(
             continue
         parts = Parts(run, path, settings | {"width": decided(recipe.rollout.max_width)})
         problems = list(benchmarks[benchmark]) * (recipe.evaluation.num_samples if decoding == "sampled" else 1)
-        for part in measure_parts(recipe, policy, problems, benchmark, strategy, decoding, len(parts.graded), observer):
+        for part in measure_parts(context, problems, benchmark, strategy, decoding, len(parts.graded)):
             parts.add(part)
         run.write_graded(path, parts.graded)
         entry[decoding] = summary(parts.graded, recipe.evaluation.confidence) | {
@@ -54,7 +47,7 @@ def evaluate(
         evaluation["comparisons"] = _comparisons(evaluation, run, recipe.evaluation.confidence)
         run.write_evaluation(evaluation)
         parts.forget()
-        observer.result(benchmark, when, strategy, decoding, entry[decoding])
+        context.observer.result(benchmark, when, strategy, decoding, entry[decoding])
 
 
 def is_complete(recipe: Recipe, run: RunDirectory) -> bool:

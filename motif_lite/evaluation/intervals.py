@@ -10,7 +10,7 @@ between seeds (`over_seeds`); what two runs are worth on the problems that both 
 """
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev, variance
+from statistics import fmean, variance
 
 Outcomes = Mapping[str, Sequence[bool]]
 """By problem id, whether each of its samples was right."""
@@ -57,8 +57,6 @@ def paired_difference(before: Outcomes, after: Outcomes, confidence: float) -> d
     Returns:
         ``{"difference", "interval": [low, high], "p_value", "num_problems"}``.
     """
-    from scipy.stats import ttest_1samp
-
     shared = [problem for problem in before if problem in after]
     gains = [fmean(after[problem]) - fmean(before[problem]) for problem in shared]
     gain = fmean(gains) if gains else 0.0
@@ -71,14 +69,8 @@ def paired_difference(before: Outcomes, after: Outcomes, confidence: float) -> d
             "p_value": min(1.0, 2 * 0.5 ** len(gains)) if gain else 1.0,  # of the sign test
             "num_problems": len(gains),
         }
-    test = ttest_1samp(gains, 0.0)
-    low, high = test.confidence_interval(confidence)
-    return {
-        "difference": gain,
-        "interval": [float(low), float(high)],
-        "p_value": float(test.pvalue),
-        "num_problems": len(gains),
-    }
+    low, high, p_value = _t_test(gains, confidence)
+    return {"difference": gain, "interval": [low, high], "p_value": p_value, "num_problems": len(gains)}
 
 
 def over_seeds(values: Sequence[float], confidence: float) -> dict[str, object]:
@@ -93,13 +85,18 @@ def over_seeds(values: Sequence[float], confidence: float) -> dict[str, object]:
     """
     found: dict[str, object] = {"mean": fmean(values) if values else None, "interval": None, "p_value": None}
     if len(values) >= 2 and max(values) - min(values) > 1e-12:
-        from scipy.special import stdtr, stdtrit  # scipy.stats spends a hundred times as long on it
-
-        mean, error, freedom = fmean(values), stdev(values) / len(values) ** 0.5, len(values) - 1
-        reach = error * float(stdtrit(freedom, (1 + confidence) / 2))
-        p_value = 2 * float(stdtr(freedom, -abs(mean) / error))
-        found |= {"interval": [mean - reach, mean + reach], "p_value": p_value}
+        low, high, p_value = _t_test(values, confidence)
+        found |= {"interval": [low, high], "p_value": p_value}
     return found | {"num_seeds": len(values)}
+
+
+def _t_test(values: Sequence[float], confidence: float) -> tuple[float, float, float]:
+    """Interval of the mean, and the two-sided p-value of its being zero; the values must differ."""
+    from scipy.stats import ttest_1samp
+
+    test = ttest_1samp(values, 0.0)
+    low, high = test.confidence_interval(confidence)
+    return float(low), float(high), float(test.pvalue)
 
 
 def stratified_difference(strata: Sequence[tuple[Outcomes, Outcomes]], confidence: float) -> dict[str, object]:
@@ -142,10 +139,8 @@ def stratified_difference(strata: Sequence[tuple[Outcomes, Outcomes]], confidenc
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down correction for as many comparisons as there are p-values; None stays None."""
-    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    highest = 0.0
-    for rank, (p, place) in enumerate(known):
-        highest = max(highest, min(1.0, p * (len(known) - rank)))
-        corrected[place] = highest
-    return corrected
+    from statsmodels.stats.multitest import multipletests
+
+    known = [p for p in p_values if p is not None]
+    corrected = iter(multipletests(known, method="holm")[1] if known else [])
+    return [None if p is None else float(next(corrected)) for p in p_values]

@@ -4,14 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from motif_lite.context import RunContext
 from motif_lite.evaluation import intervals
 from motif_lite.nouns import OnProgress, Problem, Sampling, Trajectory
 from motif_lite.observer import Observer
-from motif_lite.policies.protocol import Policy
-from motif_lite.recipe.schema import Recipe, decided
+from motif_lite.recipe.schema import decided
 from motif_lite.rollout.rewards import is_solved
 from motif_lite.rollout.rollouts import OnRound, derive_seed
-from motif_lite.rollout.strategies import STRATEGIES
+from motif_lite.rollout.strategies import strategy_of
 from motif_lite.rollout.thinking import think
 
 CALLS_PER_PART = 2
@@ -28,18 +28,12 @@ class Part:
 
 
 def measure_parts(
-    recipe: Recipe,
-    policy: Policy,
-    problems: Sequence[Problem],
-    benchmark: str,
-    strategy: str,
-    decoding: str,
-    done: int,
-    observer: Observer,
+    context: RunContext, problems: Sequence[Problem], benchmark: str, strategy: str, decoding: str, done: int
 ) -> Iterator[Part]:
     """Think through and grade all problems after the first ``done``, which were thought through before."""
     from motif_lite.planning.metering import PhaseMeter
 
+    recipe, policy, observer = context.recipe, context.policy, context.observer
     section = recipe.evaluation
     temperature, top_p = (section.temperature, section.top_p) if decoding == "sampled" else (0.0, 1.0)
     openings, futures = (
@@ -52,7 +46,7 @@ def measure_parts(
         meter.start("evaluation")
         trajectories = think(
             policy,
-            STRATEGIES[strategy](recipe.rollout),
+            strategy_of(recipe, strategy),
             problems[start : start + size],
             openings,
             futures,

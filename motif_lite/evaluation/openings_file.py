@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from motif_lite import own_code
 from motif_lite.errors import DataError
 from motif_lite.evaluation.scores import HandWritten
 from motif_lite.nouns import Problem
@@ -22,13 +23,13 @@ def read(path: Path, recipe: Recipe) -> list[HandWritten]:
     Raises:
         DataError: The file cannot be read, or a row of it is malformed.
     """
-    if str(path) in sources.DATASETS:
+    if str(path) in sources.DATASETS or own_code.is_own(str(path)):
         raise DataError(f"{path}: is a data set without openings; give a file, such as recipes/tiny_openings.jsonl")
     # A copy, which is not validated: the path may hold what no TOML can.
     source = recipe.data.as_source().model_copy(update={"source": str(path)})
     return [
         written
-        for number, (problem, row) in enumerate(sources.with_rows(source, role="train"), start=1)
+        for number, (problem, row) in enumerate(sources.with_rows(source, role="train", seed=recipe.seed), start=1)
         for written in _written(problem, row, f"{path}: row {number}")
     ]
 

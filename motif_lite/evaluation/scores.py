@@ -20,7 +20,7 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import counting, totals
 from motif_lite.rollout.rewards import earned, is_solved
 from motif_lite.rollout.rollouts import derive_seed
-from motif_lite.rollout.strategies import STRATEGIES, Strategy
+from motif_lite.rollout.strategies import Strategy, strategy_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def score(
         RecipeError: A reward fails.
     """
     started = time.monotonic()
-    strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
+    strategy = strategy_of(recipe, recipe.rollout.strategy)
     openings = [(each.problem, _turn(recipe, policy, strategy, each)) for each in written]
     _tell_of_long_ones(recipe, written, [turn for _, turn in openings], observer)
 
@@ -145,7 +145,7 @@ def _tell_of_long_ones(
 def _scored(recipe: Recipe, written: HandWritten, opening: Opening) -> Scored:
     remedy = "mend the reward, or leave it out of the recipe"
     rewards = {
-        name: earned(name, opening, where=f"on {written.problem.id}, {written.label}", remedy=remedy)
+        name: earned(recipe, name, opening, where=f"on {written.problem.id}, {written.label}", remedy=remedy)
         for name in recipe.rewards
     }
     outcomes = {str(index): [is_solved(future)] for index, future in enumerate(opening.futures)}

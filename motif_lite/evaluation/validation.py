@@ -3,13 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from motif_lite.context import RunContext
 from motif_lite.evaluation.measuring import measure_parts, summary
 from motif_lite.nouns import Problem
-from motif_lite.observer import Observer
-from motif_lite.policies.protocol import Policy
-from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.budget import Spent, share_done
-from motif_lite.runs.directory import RunDirectory
 
 
 class Validation:
@@ -22,11 +19,9 @@ class Validation:
         problems: Held-out ones; none where the recipe asks for no marks.
     """
 
-    def __init__(
-        self, recipe: Recipe, policy: Policy, problems: Sequence[Problem], run: RunDirectory, observer: Observer
-    ) -> None:
-        self._recipe, self._policy, self._problems = recipe, policy, problems
-        self._run, self._observer = run, observer
+    def __init__(self, context: RunContext, problems: Sequence[Problem]) -> None:
+        self._context, self._problems = context, problems
+        self._recipe, self._run, self._observer = context.recipe, context.run, context.observer
 
     def is_due(self, spent: Spent) -> bool:
         """Whether the run has come past another mark since the last one that was measured."""
@@ -48,11 +43,7 @@ class Validation:
         section = self._recipe.evaluation
         decoding = "sampled" if section.num_samples else "greedy"
         strategy = self._recipe.rollout.strategy
-        parts = list(
-            measure_parts(
-                self._recipe, self._policy, self._problems, "validation", strategy, decoding, 0, self._observer
-            )
-        )
+        parts = list(measure_parts(self._context, self._problems, "validation", strategy, decoding, 0))
         mark = {
             "step": spent.steps,
             "tokens": spent.tokens,

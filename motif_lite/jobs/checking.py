@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from motif_lite.credits.table import CREDITS
 from motif_lite.errors import RecipeError
 from motif_lite.planning import hardware, planner, shapes
 from motif_lite.policies.backends import BACKENDS
-from motif_lite.recipe import loading, schema
+from motif_lite.recipe import loading
 from motif_lite.recipe.schema import Recipe
-from motif_lite.rollout.rewards import REWARDS
-from motif_lite.rollout.strategies import STRATEGIES
+from motif_lite.recipe.tables import Tables
+from motif_lite.rollout.rewards import REWARDS, reward
+from motif_lite.rollout.strategies import STRATEGIES, strategy_of
 from motif_lite.tasks import sources
 
-TABLES: schema.Tables = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}
+TABLES: Tables = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS, "credit": CREDITS}
 
 
 def check(path: Path | None, changes: Sequence[str]) -> Recipe:
@@ -28,12 +30,26 @@ def check(path: Path | None, changes: Sequence[str]) -> Recipe:
     if path is None:
         raise RecipeError("which recipe? Give --recipe FILE; recipes/tiny_cpu.toml runs on any machine")
     recipe = loading.load(path, changes, TABLES)
-    sources.check(recipe.data.as_source(), role="train")
-    if recipe.evaluation.validation is not None:
-        sources.check(recipe.evaluation.validation, role="validation")
-    for source in recipe.evaluation.benchmarks.values():
-        sources.check(source, role="test")
+    check_names(recipe)
     return recipe
+
+
+def check_names(recipe: Recipe) -> None:
+    """Whether what a recipe names is there; Python files of the user's own are imported.
+
+    Raises:
+        DataError: A source of problems is unknown or missing.
+        CodeError: A file of the user's own cannot be used.
+    """
+    sources.check(recipe.data.as_source(), role="train", code=recipe.code)
+    if recipe.evaluation.validation is not None:
+        sources.check(recipe.evaluation.validation, role="validation", code=recipe.code)
+    for source in recipe.evaluation.benchmarks.values():
+        sources.check(source, role="test", code=recipe.code)
+    for name in recipe.rewards:
+        reward(recipe, name)
+    for name in {recipe.rollout.strategy, *recipe.evaluation.strategies}:
+        strategy_of(recipe, name)
 
 
 def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None) -> planner.Plan:

@@ -9,21 +9,24 @@ be imported before TRL and transformers, so the policy is always loaded first.
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from motif_lite.context import RunContext
+from motif_lite.credits.table import credit_of
 from motif_lite.errors import RunError
 from motif_lite.jobs import stopping
-from motif_lite.jobs.checking import TABLES, check
+from motif_lite.jobs.checking import TABLES, check, check_names
 from motif_lite.jobs.session import conducted, load_policy, log_file, required_backend
 from motif_lite.jobs.stopping import Stop
 from motif_lite.nouns import Problem
 from motif_lite.observer import Observer
 from motif_lite.planning.memory import Estimate
-from motif_lite.recipe import keys
+from motif_lite.recipe import keys, loading
 from motif_lite.recipe.schema import Recipe
-from motif_lite.rollout.strategies import STRATEGIES, Strategy
-from motif_lite.runs import accounting
+from motif_lite.rollout.strategies import Strategy, strategy_of
+from motif_lite.runs import accounting, own_code_record
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import free_folder, holds_run, newest_run, require_free
 from motif_lite.runs.resuming import INEXACT, check_resumable, with_decisions_of
@@ -76,10 +79,11 @@ class RunJob:
                 held.enter_context(RunDirectory(self.root).locked())
             run = self._run_directory(recipe)
             with log_file(run):
+                context = RunContext(recipe, policy, run, observer)
                 if self.evaluate_only:
-                    _measure(recipe, policy, problems.benchmarks, run, observer)
+                    _measure(context, problems.benchmarks)
                 else:
-                    _train_and_evaluate(recipe, policy, problems, run, observer, planned, stop)
+                    _train_and_evaluate(context, problems, planned, stop)
                 _report(recipe, run, observer)
 
     def how_to_go_on(self) -> str:
@@ -91,6 +95,7 @@ class RunJob:
 
     def _run_directory(self, recipe: Recipe) -> RunDirectory:
         if self.existing:
+            own_code_record.keep(self.root, recipe)
             return RunDirectory.open(self.root)
         return RunDirectory.create(self.root, recipe, self.recipe_text, trains=not self.evaluate_only)
 
@@ -125,9 +130,11 @@ def job(
 def _existing_job(path: Path | None, changes: Sequence[str], root: Path, *, evaluate_only: bool) -> RunJob:
     """Go on with a run, with its own recipe or with one that differs only where it may."""
     run = RunDirectory.open(root)
-    recipe = run.resolved(TABLES, changes) if path is None else check(path, changes)
+    recipe = run.resolved(TABLES, changes) if path is None else loading.load(path, changes, TABLES)
     recipe = with_decisions_of(run, recipe, TABLES)
     check_resumable(run, recipe, TABLES)
+    own_code_record.require_same(root, recipe)
+    check_names(recipe)
     return RunJob(root.name, recipe, root, existing=True, evaluate_only=evaluate_only)
 
 
@@ -136,7 +143,7 @@ def _note_what_is_not_exact(job: RunJob, observer: Observer) -> None:
     training = job.recipe.training
     if training.until_seconds is not None:
         observer.note("note: training.until_seconds: the clock ends this run, so it cannot be repeated exactly")
-    if job.recipe.model.fast_inference and training.credit == "opening":
+    if job.recipe.model.fast_inference and not credit_of(job.recipe).samples_itself:
         observer.note(
             "note: model.fast_inference: vLLM keeps no random state, so openings after --resume are others than they "
             "would have been"
@@ -184,80 +191,65 @@ class Problems:
 def _read(recipe: Recipe, observer: Observer) -> Problems:
     observer.phase("reading", "problems")
     section, held_out = recipe.evaluation, list[Problem]()
+    load = partial(sources.load, seed=recipe.seed, code=recipe.code)
     if section.validation is not None:
-        held_out = sources.load(section.validation, role="validation", seed=recipe.seed)
-    train = sources.load(recipe.data.as_source(), role="train", seed=recipe.seed, held_out=held_out)
-    benchmarks = {
-        name: sources.load(source, role="test", seed=recipe.seed) for name, source in section.benchmarks.items()
-    }
+        held_out = load(section.validation, role="validation")
+    train = load(recipe.data.as_source(), role="train", held_out=held_out)
+    benchmarks = {name: load(source, role="test") for name, source in section.benchmarks.items()}
     for name, problems in benchmarks.items():
         sources.require_apart(held_out, problems, benchmark=name)
     return Problems(train, held_out, benchmarks)
 
 
-def _train_and_evaluate(
-    recipe: Recipe,
-    policy: "TrainablePolicy",
-    problems: Problems,
-    run: RunDirectory,
-    observer: Observer,
-    planned: Estimate | None,
-    stop: Stop,
-) -> None:
+def _train_and_evaluate(context: RunContext, problems: Problems, planned: Estimate | None, stop: Stop) -> None:
     """All stages of a run that are not done yet."""
     from motif_lite.evaluation.benchmarks import evaluate, forget
     from motif_lite.evaluation.validation import Validation
     from motif_lite.training import grpo
+    from motif_lite.training.context import TrainingContext
 
+    recipe, policy, run = context.recipe, context.policy, context.run
     run.write_resolved(recipe)
-    strategy = STRATEGIES[recipe.rollout.strategy](recipe.rollout)
+    strategy = strategy_of(recipe, recipe.rollout.strategy)
     fitting = _fitting(recipe, policy, strategy, problems.train, recipe.data.train)
     sources.require_enough(fitting, recipe.training.problems_per_step, source=recipe.data.train)
     benchmarks = _fitting_benchmarks(recipe, policy, problems.benchmarks)
     held_out = _fitting(recipe, policy, strategy, problems.held_out, "evaluation.validation")
     if recipe.evaluation.before:
-        evaluate(recipe, policy, benchmarks, "before", run, observer)  # the fresh adapter changes nothing yet
+        evaluate(context, benchmarks, "before")  # the fresh adapter changes nothing yet
     if run.is_trained(recipe.training):
         policy.load_adapter(run.adapter)
     else:
         forget("after", run)  # a finished run that goes on has figures of its shorter self
-        steps_done = sources.steps_done(recipe.data.train)
+        training = TrainingContext(
+            recipe, policy, run, context.observer,
+            strategy=strategy, problems=fitting, planned=planned,
+            read_progress=sources.progress_reader(recipe.data.train),
+        )  # fmt: skip
         with stop.patiently(stopping.STEP_SECONDS):
-            grpo.train(
-                recipe,
-                policy,
-                strategy,
-                fitting,
-                run,
-                observer,
-                planned=planned,
-                marks=Validation(recipe, policy, held_out, run, observer),
-                steps_done=steps_done,
-                stop_requested=stop.after_step,
-            )
+            grpo.train(training, Validation(context, held_out), stop.after_step)
     if recipe.evaluation.after:
-        evaluate(recipe, policy, benchmarks, "after", run, observer)
+        evaluate(context, benchmarks, "after")
 
 
-def _measure(
-    recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks, run: RunDirectory, observer: Observer
-) -> None:
+def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
     """Measure the bare model, and the run's adapter where it has one; what is measured alike already is kept."""
     from motif_lite.evaluation.benchmarks import evaluate
 
-    benchmarks = _fitting_benchmarks(recipe, policy, benchmarks)
-    evaluate(recipe, policy, benchmarks, "before", run, observer)
+    policy, run = context.policy, context.run
+    benchmarks = _fitting_benchmarks(context.recipe, policy, benchmarks)
+    evaluate(context, benchmarks, "before")
     if run.adapter.exists():
         run.require_whole_adapter()
         policy.load_adapter(run.adapter)
-        evaluate(recipe, policy, benchmarks, "after", run, observer)
+        evaluate(context, benchmarks, "after")
     else:
-        observer.note(f"{run.root} has no trained adapter: the bare model was measured")
+        context.observer.note(f"{run.root} has no trained adapter: the bare model was measured")
 
 
 def _fitting_benchmarks(recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks) -> Benchmarks:
     """Drop what does not fit the longest system prompt, so that all strategies share their problems."""
-    chosen = [STRATEGIES[name](recipe.rollout) for name in recipe.evaluation.strategies]
+    chosen = [strategy_of(recipe, name) for name in recipe.evaluation.strategies]
     strategy = max(chosen, key=lambda strategy: len(policy.render(strategy.first_messages(Problem("", "", "")))))
     return {name: _fitting(recipe, policy, strategy, problems, name) for name, problems in benchmarks.items()}
 

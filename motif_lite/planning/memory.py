@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 from motif_lite.nouns import Sampling
 from motif_lite.planning.machine import GIB, MIB, Machine
+from motif_lite.planning.rows import futures_per_step, later_prompt, longest_trained, openings_at_once
 from motif_lite.planning.shapes import ModelShape
-from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe, SourceSection, decided
+from motif_lite.recipe.schema import Recipe, SourceSection, decided
 
 Items = dict[str, int]
 """Bytes by what they are for."""
@@ -98,42 +99,12 @@ def estimate(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: boo
     phases = {}
     if trains:
         phases["openings"] = counting.openings()
-        if recipe.rollout.strategy == "multi_round":
+        if recipe.rollout.strategy != "single_round":
             phases["futures"] = counting.futures()
         phases["update"] = counting.update()
     if evaluated := _evaluated(recipe, trains=trains):
         phases["evaluation"] = counting.evaluation(evaluated)
     return Estimate({phase: resident | items for phase, items in phases.items()}, resident["libraries"])
-
-
-def later_prompt(recipe: Recipe) -> int:
-    """Longest prompt of a later round in tokens: the question, the notice, and all of the reply before."""
-    rollout = recipe.rollout
-    before = rollout.openings.max_tokens
-    if rollout.num_rounds > 2:
-        before = max(before, rollout.futures.max_tokens)
-    room = recipe.model.max_seq_length - rollout.futures.max_tokens
-    return min(rollout.max_prompt_tokens + NOTICE_TOKENS + before, room)
-
-
-def openings_at_once(recipe: Recipe) -> int:
-    """Openings that are written together: all of a step, or as many as may be."""
-    rows = recipe.openings_per_step
-    return min(rows, decided(recipe.rollout.max_width)) if bounds_openings(recipe) else rows
-
-
-def bounds_openings(recipe: Recipe) -> bool:
-    """Whether ``rollout.max_width`` holds for openings, too: not where TRL asks Unsloth's `generate` for them."""
-    return recipe.model.backend != "unsloth" or recipe.training.credit != "opening"
-
-
-def longest_trained(recipe: Recipe) -> tuple[int, int]:
-    """Tokens of the longest prompt and of the longest reply that are trained; all rows of an update are as long."""
-    rollout = recipe.rollout
-    if recipe.training.credit == "opening":
-        return rollout.max_prompt_tokens, rollout.openings.max_tokens
-    prompt = max(rollout.max_prompt_tokens, later_prompt(recipe))
-    return prompt, max(rollout.openings.max_tokens, rollout.futures.max_tokens)
 
 
 def _evaluated(recipe: Recipe, *, trains: bool) -> list[SourceSection]:
@@ -196,7 +167,7 @@ class _Counting:
     def futures(self) -> Items:
         """A later round of all futures, or of as many as go together."""
         rollout = self.recipe.rollout
-        rows = min(decided(rollout.max_width), self.recipe.openings_per_step * self.recipe.futures_per_opening)
+        rows = min(decided(rollout.max_width), futures_per_step(self.recipe))
         unlike = rows if rollout.num_rounds > 2 else min(rows, self.recipe.openings_per_step)
         return self._generation(rows, unlike, later_prompt(self.recipe), rollout.futures)
 
@@ -208,7 +179,7 @@ class _Counting:
         rows = min(width, problems * max(1, section.num_samples))
         drawn = {"temperature": section.temperature if section.num_samples else 0.0, "top_p": section.top_p}
         calls = [self._generation(rows, rows, rollout.max_prompt_tokens, rollout.openings.model_copy(update=drawn))]
-        if "multi_round" in (*section.strategies, rollout.strategy):
+        if {*section.strategies, rollout.strategy} != {"single_round"}:
             later = rollout.futures.model_copy(update=drawn)
             calls.append(self._generation(rows, rows, later_prompt(self.recipe), later))
         return max(calls, key=lambda items: sum(items.values()))

@@ -42,8 +42,11 @@ def key_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[t
 
 
 def differing_keys(one: Recipe, other: Recipe) -> list[str]:
-    """Dotted paths of the keys in which two recipes differ."""
-    ours, theirs = _flat(one.model_dump()), _flat(other.model_dump())
+    """Dotted paths of the keys in which two recipes differ.
+
+    Where the user's own files lie is no such key: what matters is in them, and their hashes are compared.
+    """
+    ours, theirs = (_flat(recipe.model_dump(exclude={"code"})) for recipe in (one, other))
     return sorted(path for path in ours | theirs if ours.get(path) != theirs.get(path))
 
 

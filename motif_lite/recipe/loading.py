@@ -9,8 +9,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from motif_lite.errors import RecipeError
+from motif_lite.recipe import own_files
 from motif_lite.recipe.keys import nearest_key
-from motif_lite.recipe.schema import Recipe, Tables
+from motif_lite.recipe.rules import broken_rules
+from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.tables import Tables
 from motif_lite.recipe.toml import apply_override, merged, read_toml
 
 _LONGEST_CHAIN = 32
@@ -38,6 +41,7 @@ def load(path: Path, overrides: Sequence[str], tables: Tables) -> Recipe:
     settings = _read(path, ())
     for override in overrides:
         apply_override(settings, override)
+    own_files.bind_rest(settings, [Path(), path.parent])
     return validate(settings, tables, origin=str(path))
 
 
@@ -48,16 +52,19 @@ def validate(settings: Mapping[str, Any], tables: Tables, *, origin: str) -> Rec
         RecipeError: One or more keys are wrong; the message has a line for each.
     """
     try:
-        return Recipe.model_validate(settings, context=dict(tables))
+        recipe = Recipe.model_validate(settings, context=dict(tables))
     except ValidationError as error:
-        raise RecipeError(_told(error, origin)) from None
+        details = error.errors()
+        lines = [_explain(detail) for detail in details[:_MISTAKES_SHOWN]]
+        raise RecipeError(_told(lines, len(details[_MISTAKES_SHOWN:]), origin)) from None
+    if broken := broken_rules(recipe, tables):
+        raise RecipeError(_told(broken, 0, origin))
+    return recipe
 
 
-def _told(error: ValidationError, origin: str) -> str:
-    """A line for each mistake, up to a number that can be read."""
-    details = error.errors()
-    lines = list(dict.fromkeys(_explain(detail) for detail in details[:_MISTAKES_SHOWN]))
-    num_hidden = len(details[_MISTAKES_SHOWN:])
+def _told(lines: Sequence[str], num_hidden: int, origin: str) -> str:
+    """A line for each mistake; ``num_hidden`` more are counted only."""
+    lines = list(dict.fromkeys(lines))
     number = f"{len(lines) + num_hidden} mistakes" if len(lines) > 1 else "a mistake"
     more = [f"and {num_hidden} more"] if num_hidden else []
     return "\n".join([f"{origin}: {number} in the recipe", *(f"  {line}" for line in lines + more)])
@@ -72,12 +79,15 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise RecipeError(f"{seen[0]}: extends leads through more than {_LONGEST_CHAIN} files; put some together")
     by = f", which {seen[-1]} extends" if seen else ""
     settings = read_toml(path, f"recipe{by}", "recipes/", RecipeError)
+    own_files.bind(settings, path.parent)
     parent = settings.pop("extends", None)
     if parent is None:
         return settings
     if not isinstance(parent, str):
         raise RecipeError(f'{path}: extends must be a file name in quotes, e.g. extends = "motif_gsm8k.toml"')
-    return merged(_read(path.parent / parent, (*seen, path.resolve())), settings)
+    base = _read(path.parent / parent, (*seen, path.resolve()))
+    own_files.require_agreement(base, settings, path)
+    return merged(base, settings)
 
 
 def _explain(detail: ErrorDetails) -> str:

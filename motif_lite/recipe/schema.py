@@ -1,21 +1,18 @@
 """What a recipe may say: its sections, their keys with types, defaults and documentation.
 
 The docstring under a field is its documentation: ``docs/recipe.md`` and the JSON schema are made of them. Names that
-stand for code (backends, strategies, rewards) are checked against the tables of the modules that own them, which the
-caller passes in, so that adding one does not touch this file.
+stand for code (backends, strategies, rewards, credits) are checked against the tables of the modules that own them,
+which the caller passes in (`tables`), so that adding one does not touch this file. Rules between sections are in
+`rules`, those of a credit with the credit.
 """
 
-from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
+from motif_lite import own_code
 from motif_lite.nouns import Sampling
 from motif_lite.recipe.spelling import nearest
-
-Tables = Mapping[str, Collection[str]]
-"""The names that stand for code, by kind: ``{"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}``."""
-
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -34,11 +31,14 @@ PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
 Finite = Field(allow_inf_nan=False)
 
 
-def _one_of(kind: str) -> AfterValidator:
+def _one_of(kind: str, *, own: bool = False) -> AfterValidator:
+    """A name in the table of its kind or, with ``own``, of something in a file of the user's (`own_code`)."""
+
     def check(name: str, info: ValidationInfo) -> str:
         known = list((info.context or {})[kind])
-        if name not in known:
-            raise ValueError(f"there is no {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}")
+        if name not in known and not (own and own_code.is_own(name)):
+            more = f", and FILE.py:NAME for a {kind} of your own" if own else ""
+            raise ValueError(f"there is no {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}{more}")
         return name
 
     return AfterValidator(check)
@@ -101,8 +101,8 @@ class SourceSection(_ColumnsSection):
     """Where problems come from."""
 
     source: Annotated[str, Field(min_length=1)]
-    """`gsm8k`, `math500`, `aime24` (downloaded by name), `chain_sum`, `chain_sum_26` (generated), or the path of a \
-JSONL, JSON, CSV or Parquet file."""
+    """`gsm8k`, `math500`, `aime24` (downloaded by name), `chain_sum`, `chain_sum_26` (generated), the path of a \
+JSONL, JSON, CSV or Parquet file, or a function of your own that gives rows, `FILE.py:NAME` (see extending.md)."""
 
 
 class ValidationSection(SourceSection):
@@ -126,8 +126,9 @@ class DataSection(_ColumnsSection):
 class RolloutSection(Section):
     """How problems are solved: rounds, openings and futures."""
 
-    strategy: Annotated[str, _one_of("strategy")] = "multi_round"
-    """`multi_round` (MOTIF) or `single_round` (vanilla GRPO: the opening is the whole reply)."""
+    strategy: Annotated[str, _one_of("strategy", own=True)] = "multi_round"
+    """`multi_round` (MOTIF) or `single_round` (vanilla GRPO: the opening is the whole reply), or one of your own, \
+`FILE.py:NAME` (see extending.md)."""
     num_rounds: Annotated[int, Field(ge=2, le=100)] = 3
     """Rounds n of the multi_round strategy."""
     num_openings: Annotated[int, Field(ge=2, le=1024)] = 8
@@ -153,20 +154,11 @@ a step in one call: problems_per_step * num_openings.)"""
     futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)
     """Sampling of later rounds in training."""
 
-    @property
-    def flags_for_sampling_alike(self) -> list[str]:
-        """The ``--set`` changes that give futures what openings have, wherever tokens are drawn in another way."""
-        return [
-            f"--set rollout.futures.{key}={getattr(self.openings, key)}"
-            for key in ("temperature", "top_p", "top_k", "min_p")
-            if getattr(self.openings, key) != getattr(self.futures, key)
-        ]
-
 
 class TrainingSection(Section):
     """GRPO, performed by TRL's GRPOTrainer."""
 
-    credit: Literal["opening", "chain", "tree"] = "opening"
+    credit: Annotated[str, _one_of("credit")] = "opening"
     """Which rounds are trained. `opening`, the paper's: first rounds only, each with the mean reward over its k \
 futures. `chain`: every round of m chains, with the chain's advantage. `tree`: openings as in the paper, and also \
 their futures, each relative to the other futures of its opening."""
@@ -229,7 +221,7 @@ class EvaluationSection(Section):
     """Evaluate the policy before training; without it no gain can be claimed."""
     after: bool = True
     """Evaluate the trained policy."""
-    strategies: Annotated[list[Annotated[str, _one_of("strategy")]], Field(min_length=1)] = ["multi_round"]
+    strategies: Annotated[list[Annotated[str, _one_of("strategy", own=True)]], Field(min_length=1)] = ["multi_round"]
     """Strategies to evaluate; all use the token limits of `rollout`."""
     greedy: bool = True
     """Evaluate with greedy decoding (pass@1)."""
@@ -257,7 +249,10 @@ class EvaluationSection(Section):
 
 
 class Recipe(Section):
-    """Everything a run depends on."""
+    """Everything a run depends on.
+
+    Only `loading` makes one, because it checks the rules between sections, too.
+    """
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 3407
     """Fixes all randomness: data order, adapter, sampling, the tiny model."""
@@ -266,11 +261,16 @@ class Recipe(Section):
     data: DataSection
     rollout: RolloutSection = RolloutSection()
     rewards: Annotated[
-        dict[Annotated[str, _one_of("reward")], Annotated[float, Field(ge=-1000, le=1000), Finite]], Field(min_length=1)
+        dict[Annotated[str, _one_of("reward", own=True)], Annotated[float, Field(ge=-1000, le=1000), Finite]],
+        Field(min_length=1),
     ] = {
         "future_accuracy": 1.0, "tag_count": 1.0, "soft_format": 1.0, "strict_format": 1.0,
     }  # fmt: skip
-    """Weight of each reward by name; rewards that are not named are not computed."""
+    """Weight of each reward by name; rewards that are not named are not computed. `"FILE.py:NAME"` is a function of \
+your own (see extending.md)."""
+    code: dict[str, str] = {}
+    """Where the Python files lie that this recipe names, by the name used there. The program fills it in: a file lies \
+relative to the recipe that names it."""
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
 
@@ -278,110 +278,6 @@ class Recipe(Section):
     def openings_per_step(self) -> int:
         """Openings of all problems of a step: one call of TRL, and one optimiser step."""
         return self.training.problems_per_step * self.rollout.num_openings
-
-    @property
-    def futures_per_opening(self) -> int:
-        """Futures that are sampled of each opening."""
-        return 1 if self.training.credit == "chain" else self.rollout.num_futures
-
-    @property
-    def trained_per_opening(self) -> int:
-        """Rounds that are trained for each opening, itself included, where no trajectory ends early."""
-        later = self.futures_per_opening * (self.rollout.num_rounds - 1)
-        return 1 if self.training.credit == "opening" else 1 + later
-
-    @property
-    def trained_per_step(self) -> int:
-        """Rounds that are trained in one optimiser step, at most: the rows of its update."""
-        return self.openings_per_step * self.trained_per_opening
-
-    @model_validator(mode="after")
-    def _keys_agree(self) -> Self:
-        """Rules between sections; all that are broken are reported together."""
-        rollout, training, context = self.rollout, self.training, self.model.max_seq_length
-        rows = self.trained_per_step
-        broken = []
-        if training.micro_batch_size != "auto" and rows % training.micro_batch_size:
-            what = "openings" if training.credit == "opening" else "rounds"
-            broken.append(
-                f"training.micro_batch_size = {training.micro_batch_size} does not divide the {rows} {what} of a "
-                f"step (problems_per_step * num_openings"
-                + (")" if training.credit == "opening" else f" * {self.trained_per_opening} rounds for each opening)")
-            )
-        if training.credit != "opening":
-            broken += self._broken_by_training_later_rounds()
-        if self.model.backend != "unsloth":
-            for key, given in (
-                ("model.fast_inference", self.model.fast_inference),
-                ("training.logit_chunks", training.logit_chunks is not None),
-            ):
-                if given:
-                    broken.append(f"{key} is Unsloth's; with model.backend = {self.model.backend!r} leave it out")
-        if rollout.max_prompt_tokens + rollout.openings.max_tokens > context:
-            broken.append(
-                f"model.max_seq_length = {context} is smaller than rollout.max_prompt_tokens + "
-                f"rollout.openings.max_tokens = {rollout.max_prompt_tokens + rollout.openings.max_tokens}"
-            )
-        if rollout.max_prompt_tokens + NOTICE_TOKENS + rollout.futures.max_tokens > context:
-            broken.append(
-                f"model.max_seq_length = {context} leaves no room for a question of rollout.max_prompt_tokens = "
-                f"{rollout.max_prompt_tokens}, the round's notice ({NOTICE_TOKENS}) and a future of "
-                f"rollout.futures.max_tokens = {rollout.futures.max_tokens}"
-            )
-        by_trl = self.model.backend == "unsloth" and training.credit == "opening"
-        if rollout.openings.stop and by_trl and not self.model.fast_inference:
-            broken.append(
-                "rollout.openings.stop: Unsloth's openings end at an end of turn only; leave it out, or set "
-                "model.fast_inference = true"
-            )
-        if rollout.allocation == "adaptive":
-            remedy = 'or set rollout.allocation = "fixed"'
-            if rollout.strategy == "single_round":
-                broken.append(
-                    'rollout.allocation = "adaptive" shares out futures, and rollout.strategy = "single_round" has '
-                    f"none; take multi_round, {remedy}"
-                )
-            if rollout.num_futures == 1:
-                broken.append(
-                    'rollout.allocation = "adaptive" has nothing to share out with rollout.num_futures = 1; raise '
-                    f"num_futures, {remedy}"
-                )
-        if rollout.openings.temperature == 0:
-            broken.append("rollout.openings.temperature = 0 makes all openings of a group alike: nothing to learn from")
-        if all(weight == 0 for weight in self.rewards.values()):
-            broken.append("rewards: every weight is 0, so nothing would be learned")
-        if broken:
-            raise ValueError("; ".join(broken))
-        return self
-
-    def _broken_by_training_later_rounds(self) -> list[str]:
-        rollout, credit = self.rollout, f'training.credit = "{self.training.credit}"'
-        remedy = 'or set training.credit = "opening"'
-        broken = []
-        if rollout.strategy == "single_round":
-            broken.append(
-                f'{credit} trains later rounds, and rollout.strategy = "single_round" has none; take multi_round, '
-                f"{remedy}"
-            )
-        if rollout.allocation == "adaptive":
-            broken.append(
-                f'{credit} trains futures, so openings cannot share them; set rollout.allocation = "fixed", {remedy}'
-            )
-        if flags := " ".join(rollout.flags_for_sampling_alike):
-            broken.append(
-                f"{credit} trains all rounds with one loss, so they have to be sampled alike; give futures what "
-                f"openings have, {flags}, {remedy}"
-            )
-        if self.training.beta:
-            broken.append(
-                f"{credit} weighs rounds, and the KL penalty of TRL does not; set training.beta = 0, {remedy}"
-            )
-        if self.training.credit == "tree" and rollout.num_futures == 1:
-            broken.append(
-                f"{credit} compares futures with each other, and rollout.num_futures = 1; raise num_futures, or set "
-                f'training.credit = "chain"'
-            )
-        return broken
 
 
 def decided(value: int | Auto) -> int:

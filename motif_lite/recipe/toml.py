@@ -46,9 +46,14 @@ def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def apply_override(settings: dict[str, Any], override: str) -> None:
     """Set one ``key.path=value`` in place."""
     path, equals, text = override.partition("=")
-    keys = [key.strip() for key in path.split(".")]
-    if not equals or not all(keys):
+    keys = _parts(path)
+    if not equals or not keys or not all(keys):
         raise RecipeError(f"--set {override}: write key.path=value, e.g. --set training.max_steps=50")
+    if ":" in path and len(keys) == path.count(".") + 1:
+        raise RecipeError(
+            f"--set {override}: a name with a dot in it needs quotes, e.g. "
+            f"--set 'rewards.\"my_rewards.py:brevity\"=0.5'"
+        )
     try:
         parsed = tomllib.loads(f"value = {text}")
         if list(parsed) != ["value"]:
@@ -63,3 +68,20 @@ def apply_override(settings: dict[str, Any], override: str) -> None:
         if not isinstance(table, dict):
             raise RecipeError(f"--set {override}: {key} is a value, not a table")
     table[keys[-1]] = parsed["value"]
+
+
+def _parts(path: str) -> list[str]:
+    """The keys of a dotted path, of which some may be in quotes as in TOML; empty where it is none."""
+    if '"' not in path and "'" not in path:
+        return [key.strip() for key in path.split(".")]
+    try:
+        table: Any = tomllib.loads(f"{path} = 0")
+    except (ValueError, RecursionError):
+        return []
+    keys = []
+    while isinstance(table, dict):
+        if len(table) != 1:
+            return []  # a line break, and something else behind it
+        ((key, table),) = table.items()
+        keys.append(key)
+    return keys

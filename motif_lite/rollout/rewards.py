@@ -7,10 +7,13 @@ the form rewards look at the opening alone. Scales are the reference's (``motif.
 import logging
 import math
 from collections.abc import Callable
+from typing import SupportsFloat, cast
 
+from motif_lite import own_code
 from motif_lite.errors import MotifError, TrainingError
 from motif_lite.grading.answers import is_correct, last_boxed
 from motif_lite.nouns import Opening, Trajectory
+from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.reply_format import answer_end, answer_start, has_soft_format, has_strict_format, tag_points
 
 _log = logging.getLogger(__name__)
@@ -58,7 +61,10 @@ def strict_format(opening: Opening) -> float:
     return 0.5 * has_strict_format(opening.turn.reply.text)
 
 
-REWARDS: dict[str, Callable[[Opening], float]] = {
+Reward = Callable[[Opening], float]
+
+
+REWARDS: dict[str, Reward] = {
     "future_accuracy": future_accuracy,
     "tag_count": tag_count,
     "soft_format": soft_format,
@@ -66,7 +72,17 @@ REWARDS: dict[str, Callable[[Opening], float]] = {
 }
 
 
-def earned(name: str, opening: Opening, *, where: str, remedy: str) -> float:
+def reward(recipe: Recipe, name: str) -> Reward:
+    """A reward of a recipe: one of `REWARDS`, or the user's own.
+
+    Raises:
+        CodeError: The user's cannot be imported, or takes something else than an opening.
+    """
+    found: Reward | None = REWARDS.get(name)
+    return found or cast(Reward, own_code.find(name, recipe.code, "opening"))
+
+
+def earned(recipe: Recipe, name: str, opening: Opening, *, where: str, remedy: str) -> float:
     """One reward of one opening; rewards may be the user's own code.
 
     Args:
@@ -77,7 +93,10 @@ def earned(name: str, opening: Opening, *, where: str, remedy: str) -> float:
         TrainingError: The reward raises, or what it gives is not a number.
     """
     try:
-        value = float(REWARDS[name](opening))
+        value = reward(recipe, name)(opening)
+        if not isinstance(value, SupportsFloat):
+            raise TypeError(f"it gave {value!r:.60}, which is not a number")
+        value = float(value)
         if not math.isfinite(value):
             raise ValueError(f"it gave {value}")
         return value
@@ -85,4 +104,5 @@ def earned(name: str, opening: Opening, *, where: str, remedy: str) -> float:
         raise
     except Exception as error:
         _log.info("reward %s on the opening %r", name, opening.turn.reply.text, exc_info=True)
-        raise TrainingError(f"reward {name}: failed {where} ({type(error).__name__}: {error}); {remedy}") from error
+        what = own_code.described(error, recipe.code.get(own_code.file_of(name), ""))
+        raise TrainingError(f"reward {name}: failed {where} ({what}); {remedy}") from error

@@ -7,7 +7,7 @@ adapter/           the trained LoRA (PEFT)        evaluations/     every graded 
 report.html        figures for people             run.log          what libraries had to say
 validation.jsonl   a line per measurement along   accounting.json  tokens, seconds and memory by phase
                    the way                        unfinished/      what is being written, and not yet trusted
-lock               held while a process works
+lock               held while a process works       own_code/, .json  the user's own files, and their hashes
 
 A run may end at any instruction and at any byte. So files are either appended to, a line that was cut off being
 dropped by the next reader, or written under another name and renamed. Only the process that holds the lock writes.
@@ -19,32 +19,21 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from motif_lite.runs import budget
-from motif_lite.runs import sealing
-from motif_lite.runs.budget import Spent
-from motif_lite.errors import RunError
-from motif_lite.recipe.schema import Recipe
-from motif_lite.recipe.schema import Tables
-from motif_lite.recipe.schema import TrainingSection
-from motif_lite.recipe.toml import apply_override
-from motif_lite.recipe.loading import validate
-from motif_lite.runs.files import append_lines
-from motif_lite.runs.files import each_line
-from motif_lite.runs.files import each_sized_line
-from motif_lite.runs.files import _line
-from motif_lite.runs.files import read_lines
-from motif_lite.runs.folders import holds_run
-from motif_lite.runs.folders import require_free
-from motif_lite.runs.files import write_whole
 
+from motif_lite.errors import RunError
+from motif_lite.recipe import own_files
+from motif_lite.recipe.loading import validate
+from motif_lite.recipe.schema import Recipe, TrainingSection
+from motif_lite.recipe.tables import Tables
+from motif_lite.recipe.toml import apply_override
+from motif_lite.runs import budget, own_code_record, sealing
+from motif_lite.runs.budget import Spent
+from motif_lite.runs.files import _line, append_lines, each_line, each_sized_line, read_lines, write_whole
+from motif_lite.runs.folders import holds_run, require_free
 
 Evaluation = dict[str, Any]
 """The content of evaluation.json."""
@@ -84,6 +73,7 @@ class RunDirectory:
             write_whole(root / "recipe.toml", [recipe_text])
             if trains:
                 run.checkpoints.mkdir(exist_ok=True)
+            own_code_record.keep(root, recipe)
             run.write_resolved(recipe)
         except OSError as error:
             raise RunError(f"{root}: cannot be written ({error.strerror}); choose another --out") from None
@@ -142,6 +132,7 @@ class RunDirectory:
             raise RunError(f"{path}: cannot be read ({error}); start the run afresh in another --out") from None
         for override in overrides:
             apply_override(settings, override)
+        own_files.bind_rest(settings, [Path()])
         return validate(settings, tables, origin=str(path))
 
     def write_resolved(self, recipe: Recipe) -> None:
@@ -284,7 +275,7 @@ class RunDirectory:
 
     def graded_path(self, benchmark: str, when: str, strategy: str, decoding: str) -> Path:
         """Where the graded replies of one measurement lie."""
-        return self.root / "evaluations" / f"{benchmark}.{when}.{strategy}.{decoding}.jsonl"
+        return self.root / "evaluations" / f"{benchmark}.{when}.{strategy.replace('/', '-')}.{decoding}.jsonl"
 
     def write_graded(self, path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
         """Keep the graded replies of one measurement."""

@@ -1,17 +1,16 @@
 """Writing and reading files so that a process may end at any byte.
 
-Files are either appended to line by line, a cut-off last line being dropped by the next reader, or written under another
-name and renamed.
+Files are either appended to line by line, a cut-off last line being dropped by the next reader, or written under
+another name and renamed.
 """
 
 import json
-from collections.abc import Iterable
-from collections.abc import Iterator
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from motif_lite.runs import sealing
+
 from motif_lite.errors import RunError
+from motif_lite.runs import sealing
 
 
 def _line(content: Mapping[str, Any]) -> str:
@@ -20,11 +19,13 @@ def _line(content: Mapping[str, Any]) -> str:
 
 
 def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Add lines of JSON to a file."""
     with path.open("a", encoding="utf-8") as file:
         file.writelines(map(_line, lines))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
+    """All whole lines of a file; none where there is no file."""
     return list(each_line(path))
 
 
@@ -50,5 +51,13 @@ def write_whole(path: Path, parts: Iterable[str]) -> None:
     unfinished = path.with_name(path.name + ".unfinished")
     with unfinished.open("w", encoding="utf-8") as file:
         file.writelines(parts)
+    sealing.flush(unfinished)
+    unfinished.replace(path)
+
+
+def write_whole_bytes(path: Path, content: bytes) -> None:
+    """As `write_whole`, of bytes."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_bytes(content)
     sealing.flush(unfinished)
     unfinished.replace(path)

@@ -1,13 +1,15 @@
 """Which folders hold runs, and which are free for a new one."""
 
 import errno
-import json
 import re
 from pathlib import Path
+
 from motif_lite.errors import RunError
 
-
-_LEFT_BY_A_FALSE_START = {"lock", "recipe.toml", "recipe.toml.unfinished", "checkpoints", "resolved.json.unfinished"}
+_LEFT_BY_A_FALSE_START = {
+    "lock", "recipe.toml", "recipe.toml.unfinished", "checkpoints", "resolved.json.unfinished",
+    "own_code", "own_code.json", "own_code.json.unfinished",
+}  # fmt: skip
 """What a process may leave behind that ended before it had begun a run."""
 
 
@@ -30,7 +32,7 @@ def require_free(root: Path) -> None:
 
 def _holds_nothing(root: Path) -> bool:
     """Whether a folder is empty but for what a process leaves behind that ended before it had begun a run."""
-    return all(path.name in _LEFT_BY_A_FALSE_START for path in root.rglob("*"))
+    return all(path.name in _LEFT_BY_A_FALSE_START or path.parent == root / "own_code" for path in root.rglob("*"))
 
 
 def free_folder(base: Path) -> Path:

@@ -1,12 +1,10 @@
 """Which keys of a recipe may change when a run is resumed."""
 
 from motif_lite.errors import RunError
+from motif_lite.recipe.keys import changed, differing_keys
 from motif_lite.recipe.schema import Recipe
-from motif_lite.recipe.schema import Tables
-from motif_lite.recipe.keys import changed
-from motif_lite.recipe.keys import differing_keys
+from motif_lite.recipe.tables import Tables
 from motif_lite.runs.directory import RunDirectory
-
 
 CHANGEABLE = (
     "training.max_steps", "training.until_tokens", "training.until_seconds", "training.save_every",

@@ -22,6 +22,7 @@ import motif_lite
 from motif_lite.errors import RunError, StudyError
 from motif_lite.jobs.checking import TABLES
 from motif_lite.recipe.keys import differing_keys
+from motif_lite.runs import own_code_record
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import holds_run
 from motif_lite.runs.resuming import with_decisions_of
@@ -185,6 +186,7 @@ def _require_same(run: Run) -> None:
             f"{run.root}: holds a run with other settings of {', '.join(different)} than the study now asks for; "
             f"remove that folder to make it anew, set the keys back, or choose another --out"
         )
+    own_code_record.require_same(run.root, wanted)
 
 
 @contextmanager

@@ -89,7 +89,7 @@ def reply(digits: list[int], start: int, stop: int, task: Task = EASY) -> str:
     return f"<reasoning>\n={task.sum_of(digits[:start])}\n{''.join(lines)}</reasoning>\n<answer>\n{left}\n</answer>"
 
 
-def steps_done(question: str, progress: str, task: Task = EASY) -> int | None:
+def read_progress(question: str, progress: str, task: Task = EASY) -> int | None:
     """How many steps a progress note stands for; None if it is not a true statement about the question.
 
     Takes any text as progress. Used to tell in which round a trajectory went wrong.

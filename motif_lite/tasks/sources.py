@@ -1,8 +1,9 @@
 """Turns the name of a data set, or the path of a file, into problems.
 
-A source is a name in `DATASETS` or a file. Known data sets come through the `datasets` library from the hub;
-files are read here, because a malformed row must be named by its number. The gold answer of a row is what
-follows ``####`` where there is one (GSM8K), and otherwise the whole answer column.
+A source is a name in `DATASETS`, a file, or a function of the user's own (``my_tasks.py:problems``). Known data sets
+come through the `datasets` library from the hub; files are read here, because a malformed row must be named by its
+number. The gold answer of a row is what follows ``####`` where there is one (GSM8K), and otherwise the whole answer
+column.
 """
 
 import logging
@@ -10,11 +11,14 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
-from motif_lite.errors import DataError
-from motif_lite.nouns import Problem
+from motif_lite import own_code
+from motif_lite.errors import CodeError, DataError
+from motif_lite.nouns import Problem, ReadProgress
 from motif_lite.recipe.schema import SourceSection
 from motif_lite.tasks import chain_sum
 from motif_lite.tasks.files import READERS
@@ -29,6 +33,10 @@ Role = Literal["train", "validation", "test"]
 _CHAIN_SUM_PROBLEMS = 2000
 
 
+_MOST_OWN_ROWS = 1_000_000
+"""More from one function are taken for a generator that never stops."""
+
+
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """A data set that is known by name.
@@ -36,18 +44,26 @@ class Dataset:
     Attributes:
         splits: The roles that it may play, with the name of the split for each.
         hub: Its name on the hub with the configuration, or None if it is generated.
-        steps_done: Reads a progress note: how many steps it stands for, None if it is not true of the question.
+        read_progress: Reads progress notes, where it can be told whether they are true.
     """
 
     splits: Mapping[Role, str]
     hub: tuple[str, str] | None = None
-    steps_done: Callable[[str, str], int | None] | None = None
+    read_progress: ReadProgress | None = None
 
 
-def load(source: SourceSection, *, role: Role, seed: int, held_out: Sequence[Problem] = ()) -> list[Problem]:
+def load(
+    source: SourceSection,
+    *,
+    role: Role,
+    seed: int,
+    held_out: Sequence[Problem] = (),
+    code: Mapping[str, str] = MappingProxyType({}),
+) -> list[Problem]:
     """All problems of a source, or the number asked for, drawn with the seed and kept in order.
 
     Args:
+        code: The recipe's table of the user's own files.
         held_out: Their questions are left out before anything is drawn.
 
     Raises:
@@ -57,34 +73,45 @@ def load(source: SourceSection, *, role: Role, seed: int, held_out: Sequence[Pro
         number = source.num_problems or _CHAIN_SUM_PROBLEMS
         return chain_sum.problems(number, seed=seed, split=role, name=source.source)
     questions = {problem.question for problem in held_out}
-    problems = [problem for problem, _ in with_rows(source, role=role) if problem.question not in questions]
+    rows = with_rows(source, role=role, seed=seed, code=code)
+    problems = [problem for problem, _ in rows if problem.question not in questions]
     if not problems:
         raise DataError(f"{source.source}: all of its problems are in evaluation.validation; lower num_problems there")
     _warn_of_contradictions(problems, source.source)
     return _subset(problems, source, seed)
 
 
-def with_rows(source: SourceSection, *, role: Role) -> list[tuple[Problem, Row]]:
+def with_rows(
+    source: SourceSection, *, role: Role, seed: int, code: Mapping[str, str] = MappingProxyType({})
+) -> list[tuple[Problem, Row]]:
     """All problems of a source that is not generated, each with the row that it stands in.
 
     Raises:
         DataError: As `load`.
     """
-    check(source, role=role)
-    name = source.source if source.source in DATASETS else Path(source.source).stem
-    rows = enumerate(_rows(source.source, role), start=1)
-    found = [(problem_of(row, f"{name}/{number}", source, number), row) for number, row in rows]
+    check(source, role=role, code=code)
+    if own_code.is_own(source.source):
+        name = source.source.rpartition(":")[2]
+        rows: Iterable[Row] = _own_rows(source.source, role, seed, code)
+    else:
+        name = source.source if source.source in DATASETS else Path(source.source).stem
+        rows = _rows(source.source, role)
+    found = [(problem_of(row, f"{name}/{number}", source, number), row) for number, row in enumerate(rows, start=1)]
     if not found:
-        raise DataError(f"{source.source}: holds no problems; give a file with a row per problem")
+        raise DataError(f"{source.source}: holds no problems; give a row per problem")
     return found
 
 
-def check(source: SourceSection, *, role: Role) -> None:
+def check(source: SourceSection, *, role: Role, code: Mapping[str, str] = MappingProxyType({})) -> None:
     """Whether a source could be loaded, as far as can be told without reading or downloading it.
 
     Raises:
+        CodeError: It is a function of the user's own, which cannot be imported or takes something else.
         DataError: It is neither a known name that may play this role nor a file of a known kind.
     """
+    if own_code.is_own(source.source):
+        own_code.find(source.source, code, "role", "seed")
+        return
     known = DATASETS.get(source.source)
     if source.source in chain_sum.TASKS and (source.question_column or source.answer_column):
         raise DataError(
@@ -124,9 +151,9 @@ def require_apart(held_out: Sequence[Problem], test: Sequence[Problem], *, bench
         )
 
 
-def steps_done(source: str) -> Callable[[str, str], int | None] | None:
-    """How progress on this source's problems is checked, if it can be."""
-    return DATASETS[source].steps_done if source in DATASETS else None
+def progress_reader(source: str) -> ReadProgress | None:
+    """What reads progress notes on this source's problems, if it can be told whether they are true."""
+    return DATASETS[source].read_progress if source in DATASETS else None
 
 
 def drop_long(
@@ -161,6 +188,23 @@ def require_enough(problems: list[Problem], wanted: int, *, source: str) -> None
             f"{source}: {len(problems)} problems are fewer than training.problems_per_step = {wanted}; lower that, "
             f"or give more"
         )
+
+
+def _own_rows(source: str, role: Role, seed: int, code: Mapping[str, str]) -> list[Row]:
+    """What a function of the user's own gives.
+
+    Raises:
+        CodeError: It fails, gives no rows, or never stops.
+    """
+    function, path = own_code.find(source, code, "role", "seed"), code[own_code.file_of(source)]
+    try:
+        rows = list(islice(function(role, seed), _MOST_OWN_ROWS + 1))
+    except Exception as error:
+        what = own_code.described(error, path)
+        raise CodeError(f"{path}: {what}, in {source} for role {role!r}; correct it") from error
+    if len(rows) > _MOST_OWN_ROWS:
+        raise CodeError(f"{path}: {source} gives more than {_MOST_OWN_ROWS:,} rows for role {role!r}; let it end")
+    return rows
 
 
 def _rows(source: str, role: Role) -> Iterable[Row]:
@@ -219,7 +263,7 @@ DATASETS: dict[str, Dataset] = {
     **{
         name: Dataset(
             {"train": "train", "validation": "validation", "test": "test"},
-            steps_done=partial(chain_sum.steps_done, task=task),
+            read_progress=partial(chain_sum.read_progress, task=task),
         )
         for name, task in chain_sum.TASKS.items()
     },

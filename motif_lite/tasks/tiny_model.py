@@ -262,7 +262,7 @@ def _demonstrated_run(course: _Course, rng: random.Random, chain: list[int]) -> 
         yield conversation("", user), reply
         seen = course.tokenizer.decode(course.tokenizer.encode(reply)[: course.max_tokens])
         note = reply_format.progress(seen)
-        start = len(chain) if "\\boxed{" in note else chain_sum.steps_done(question, note, course.rules) or 0
+        start = len(chain) if "\\boxed{" in note else chain_sum.read_progress(question, note, course.rules) or 0
         user = question + progress_notice(round_number, course.num_rounds, note)
 
 

@@ -1,25 +1,20 @@
 """Times the phases of a training step, and writes each finished step down."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from motif_lite.context import RunContext
 from motif_lite.errors import TrainingError
 from motif_lite.evaluation.validation import Validation
 from motif_lite.monitor import findings
-from motif_lite.observer import Observer
-from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import totals
 from motif_lite.runs import budget
-from motif_lite.runs.directory import RunDirectory
 from motif_lite.training import step_metrics
+from motif_lite.training.context import StopRequested
 from motif_lite.training.step import TrainingStep
-
-StopRequested = Callable[[], bool]
-
 
 MOST_SKIPPED = 5
 """Updates in a row that may be skipped before the run is stopped."""
@@ -30,14 +25,13 @@ class StepCallback(TrainerCallback):
 
     def __init__(
         self,
-        recipe: Recipe,
+        context: RunContext,
         step: TrainingStep,
-        run: RunDirectory,
-        observer: Observer,
-        marks: Validation,
+        validation: Validation,
         stop_requested: StopRequested,
     ) -> None:
-        self.recipe, self.step, self.run, self.observer, self.marks = recipe, step, run, observer, marks
+        recipe, run = context.recipe, context.run
+        self.recipe, self.step, self.run, self.observer, self.marks = recipe, step, run, context.observer, validation
         self.stop_requested = stop_requested
         self.metrics = run.metrics()
         self.spent = budget.spent(self.metrics)
@@ -101,7 +95,7 @@ class StepCallback(TrainerCallback):
         seconds, peak_bytes = self.step.meter.take()
         metrics = step_metrics.summarize(
             state.global_step, self.recipe, self.step.rollouts, self.step.rewards, seconds, peak_bytes,
-            self.step.planned_bytes, _numbers(logs, self.skipped[-1]), self.step.steps_done, self.step.trained,
+            self.step.planned_bytes, _numbers(logs, self.skipped[-1]), self.step.read_progress, self.step.trained,
         )  # fmt: skip
         metrics["update_skipped"] = self.skipped[-1]
         metrics["share_done"] = self.share_done

@@ -63,7 +63,7 @@ def summarize(
     openings = [opening.turn.reply for opening in rollouts.openings]
     later = later_replies(rollouts.openings)
     totals = total_rewards(recipe, rewards)
-    num_rounds = recipe.rollout.num_rounds if recipe.rollout.strategy == "multi_round" else 1
+    num_rounds = recipe.rollout.num_rounds if recipe.rollout.strategy != "single_round" else 1
     accuracy_by_round = _accuracy_by_round(rollouts.openings, num_rounds)
     tokens = generated_tokens(rollouts.openings)
     updated = [each.turn.reply for each in trained] if trained else openings

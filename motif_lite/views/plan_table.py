@@ -4,6 +4,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from motif_lite.credits.table import credit_of
 from motif_lite.planning.planner import SPEEDS, Plan
 from motif_lite.views.formats import duration, gib, print_text
 
@@ -35,10 +36,10 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
     tokens = " + ".join(f"{name} {count:,}" for name, count in plan.num_tokens.items())
     phases = " + ".join(f"{name} {duration(value)}" for name, value in seconds.items())
     whole = _whole_run(plan, step)
-    trained = "openings" if training.credit == "opening" else "rounds"
+    row = credit_of(plan.recipe).row
     return [
         ("fits" if plan.fits else "too big", f"{peak} of {usable} GiB usable ({plan.machine.memory_gib:.3g} less 5 %)"),
-        ("width", f"futures {rollout.max_width} at a time, update {training.micro_batch_size} {trained} at a time"),
+        ("width", f"futures {rollout.max_width} at a time, update {training.micro_batch_size} {row}s at a time"),
         ("tokens", f"at most {sum(plan.num_tokens.values()):,} a step: {tokens}"),
         ("time", f"about {duration(step)} a step, {whole}, evaluation apart"),
         ("", phases),

@@ -9,7 +9,6 @@ from rich.table import Table
 from rich.text import Text
 
 from motif_lite.evaluation.scores import Answer, Scored, Scores
-from motif_lite.jobs.score_job import ScoreJob
 from motif_lite.monitor import findings
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import Recipe
@@ -55,17 +54,14 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     print_text(console, f"{'next':<9} {again}")
 
 
-def print_scores(console: Console, job: ScoreJob, scores: Scores) -> None:
+def print_scores(console: Console, recipe: Recipe, scores: Scores) -> None:
     """The openings of each problem, the best first, and how to read the figures."""
     for problem, ranked in scores.ranked().items():
         console.print(_score_table(problem, ranked))
-    weighted = [f"{weight:g} x {name}" for name, weight in job.recipe.rewards.items() if weight != 1]
+    weighted = [f"{weight:g} x {name}" for name, weight in recipe.rewards.items() if weight != 1]
     lines = [
         ("ranked by", "total, which training compares" + (f"; it counts {', '.join(weighted)}" if weighted else "")),
-        (
-            "accuracy",
-            f"of {scores.num_futures} futures each, in percent with {confidence_in_words(job.recipe)} intervals",
-        ),
+        ("accuracy", f"of {scores.num_futures} futures each, in percent with {confidence_in_words(recipe)} intervals"),
         ("answers", "below each opening: what its futures boxed last, and how many did"),
         ("cost", f"{scores.num_tokens:,} tokens, {scores.seconds:.0f} s"),
     ]
