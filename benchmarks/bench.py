@@ -207,7 +207,7 @@ class Bench:
         backend = backends.backend(recipe.model.backend)  # before metering: Unsloth goes first
         from motif_lite.planning import metering
 
-        machine = hardware.machine_for(recipe, metering.gpu(), supposing=False)
+        machine = metering.measured(hardware.machine_for(recipe, metering.gpu(), supposing=False))
         plan = planner.make(recipe, shapes.of(recipe.model.name), machine)
         metering.keep_within(machine)
         meter = metering.PhaseMeter(self.settings.device)

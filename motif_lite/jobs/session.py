@@ -102,6 +102,9 @@ def _planned(recipe: Recipe, model_name: str, observer: Observer, *, trains: boo
     observer.phase("planning", "memory")
     machine = hardware.machine_for(recipe, metering.gpu(), supposing=False)
     metering.keep_within(machine)
+    if trains and machine.device == "cpu":
+        import motif_lite.training.grpo  # noqa: F401  # what it imports is measured, too
+    machine = metering.measured(machine)
     try:
         shape = shapes.of(model_name)
     except ModelError as error:

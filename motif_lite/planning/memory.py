@@ -9,6 +9,9 @@ found by measuring, its comment says so. docs/measurements.md compares estimates
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
 
 from motif_lite.nouns import Sampling
 from motif_lite.planning.machine import GIB, MIB, Machine
@@ -22,11 +25,12 @@ Items = dict[str, int]
 
 CUDA_LIBRARIES = 700 * MIB
 """CUDA context, cuBLAS workspace, compiled kernels. Assumed: no GPU has been at hand."""
-
-
-_CPU_LIBRARIES = 620 * MIB
-"""Python with torch, transformers, PEFT, TRL and datasets imported, as resident memory on Linux: 550 MiB were measured
-with one thread, 700 with two."""
+_IMPORTED = {"CPU": 550 * MIB, "CUDA": 880 * MIB}
+"""Python with torch, transformers, PEFT, TRL and datasets imported, by torch's build, as resident memory on Linux:
+548 MiB measured with 2.13.0+cpu, 881 with 2.13.0+cu130. For a plan only: a run measures it (`metering.measured`)."""
+_FIRST_USE = 70 * MIB
+"""What the libraries allocate when they are first used, threads and kernels: 40 MiB measured with one thread, 100 with
+two."""
 
 
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -107,6 +111,14 @@ def estimate(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: boo
     return Estimate({phase: resident | items for phase, items in phases.items()}, resident["libraries"])
 
 
+def torch_build() -> Literal["CPU", "CUDA"]:
+    """Which build of PyTorch is installed; looks for its libraries, for importing it takes seconds."""
+    spec = find_spec("torch")
+    folders = spec.submodule_search_locations if spec else None
+    has_cuda = any((Path(folder) / "lib" / "libtorch_cuda.so").exists() for folder in folders or ())
+    return "CUDA" if has_cuda else "CPU"
+
+
 def _evaluated(recipe: Recipe, *, trains: bool) -> list[SourceSection]:
     """What is measured, along the way or at either end."""
     section = recipe.evaluation
@@ -153,11 +165,16 @@ class _Counting:
         optimizer = self.recipe.training.optimizer
         is_paged = optimizer.startswith("paged") and self.machine.device == "cuda"
         return {
-            "libraries": CUDA_LIBRARIES if self.machine.device == "cuda" else _CPU_LIBRARIES,
+            "libraries": self._libraries(),
             "weights": weights,
             "adapter": self.lora_weights * _LORA_BYTES,
             "optimizer": 0 if is_paged else self.lora_weights * _OPTIMIZER_BYTES[optimizer],
         }
+
+    def _libraries(self) -> int:
+        if self.machine.device == "cuda":
+            return CUDA_LIBRARIES
+        return (self.machine.libraries or _IMPORTED[torch_build()]) + _FIRST_USE
 
     def openings(self) -> Items:
         rollout, rows = self.recipe.rollout, openings_at_once(self.recipe)

@@ -5,6 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from motif_lite.credits.table import credit_of
+from motif_lite.planning.memory import torch_build
 from motif_lite.planning.planner import SPEEDS, Plan
 from motif_lite.views.formats import duration, gib, print_text
 
@@ -44,8 +45,15 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
         ("time", f"about {duration(step)} a step, {whole}, evaluation apart"),
         ("", phases),
         ("assumed", "every prompt and reply as long as the recipe allows;"),
-        ("", str(SPEEDS[plan.machine.device])),
+        ("", str(SPEEDS[plan.machine.device]) + (";" if plan.machine.device == "cpu" else "")),
+        *_assumed_libraries(plan),
     ]
+
+
+def _assumed_libraries(plan: Plan) -> list[tuple[str, str]]:
+    if plan.machine.device == "cuda":
+        return []
+    return [("", f"libraries as measured elsewhere with PyTorch's {torch_build()} build; a run measures its own")]
 
 
 def _whole_run(plan: Plan, step_seconds: float) -> str:
