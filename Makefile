@@ -37,7 +37,7 @@ test-versions:
 environment:
 	$(ENVIRONMENT) dev
 
-# Both versions at once, on one thread each.
+# Both versions in parallel, one thread each.
 test-unsloth:
 	$(ENVIRONMENT) unsloth
 	$(MAKE) --jobs=2 --output-sync=target test-unsloth-pinned test-unsloth-on-cpu

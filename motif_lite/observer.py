@@ -1,4 +1,4 @@
-"""What a run tells whoever is watching: the console implements it, tests record it, batch jobs ignore it."""
+"""How a run reports what it does: the console implements it, tests record it, batch jobs ignore it."""
 
 from typing import Protocol
 

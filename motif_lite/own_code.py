@@ -129,7 +129,7 @@ def described(error: BaseException, path: str | Path) -> str:
 
 
 class _Loader(SourceFileLoader):
-    """Compiles the bytes that were read: no bytecode of an earlier version, and nothing written beside the file."""
+    """Compiles the bytes that were read: no bytecode of an earlier version, and nothing written next to the file."""
 
     def __init__(self, name: str, path: Path, source: bytes) -> None:
         super().__init__(name, str(path))

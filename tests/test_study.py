@@ -272,7 +272,7 @@ def test_a_run_of_another_study_is_never_taken_for_ones_own(tmp_path: Path, tell
         StudyError, match=r"wide/seed-1: holds a run with other settings of rollout\.num_futures"
     ) as told:
         perform(changed)
-    assert "remove that folder to make it anew" in str(told.value)
+    assert "remove that folder to repeat the run" in str(told.value)
     assert not (tmp_path / "calls").exists(), "that is found before anything runs"
 
 

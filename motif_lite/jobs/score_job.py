@@ -54,7 +54,7 @@ class ScoreJob:
         """Load the policy and score the openings.
 
         Raises:
-            MotifError: Something is the user's to mend.
+            MotifError: An error that the user can fix.
             Interrupted: The user stopped it.
         """
         with session.conducted(observer, cache_folder(), self.how_to_go_on):

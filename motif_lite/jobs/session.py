@@ -35,7 +35,7 @@ def conducted(observer: Observer, folder: Path, how_to_go_on: Callable[[], str])
 
     Args:
         folder: Where it writes.
-        how_to_go_on: What to tell somebody whom an interruption or a full disk has stopped.
+        how_to_go_on: The message after an interruption or a full disk.
     """
     with (
         redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer),
@@ -123,7 +123,7 @@ def _planned(recipe: Recipe, model_name: str, observer: Observer, *, trains: boo
 
 @contextmanager
 def _full_disks_named(folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[None]:
-    """A disk that takes no more is the user's to mend, wherever it is noticed."""
+    """Turn a full disk into an error that the user can fix, wherever it occurs."""
     try:
         yield
     except OSError as error:
@@ -137,7 +137,7 @@ def _full_disks_named(folder: Path, how_to_go_on: Callable[[], str]) -> Iterator
 
 @contextmanager
 def _notices_to(observer: Observer) -> Iterator[None]:
-    """Warnings of this package are shown to whoever watches."""
+    """Show warnings of this package to the observer."""
     notices = _Notices(observer)
     logging.getLogger("motif_lite").addHandler(notices)
     try:
@@ -171,7 +171,7 @@ class _Printed(io.TextIOBase):
 
 
 class _Notices(logging.Handler):
-    """Passes warnings on to whoever watches."""
+    """Passes warnings on to the observer."""
 
     def __init__(self, observer: Observer) -> None:
         super().__init__(logging.WARNING)

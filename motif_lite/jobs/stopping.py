@@ -39,7 +39,7 @@ class Stop:
     """Whether a stop was asked for, and how long it has to wait.
 
     Args:
-        say: Shows a line to whoever watches.
+        say: Shows a line to the user.
         last_words: What is printed when the process has to be ended from outside.
     """
 

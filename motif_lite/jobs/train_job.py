@@ -62,7 +62,7 @@ class RunJob:
         """See the run through.
 
         Raises:
-            MotifError: Something is the user's to mend.
+            MotifError: An error that the user can fix.
             Interrupted: The user stopped it.
         """
         with conducted(observer, self.root, self.how_to_go_on) as stop, ExitStack() as held:
@@ -233,7 +233,7 @@ def _train_and_evaluate(context: RunContext, problems: Problems, planned: Estima
 
 
 def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
-    """Measure the bare model, and the run's adapter where it has one; what is measured alike already is kept."""
+    """Evaluate the base model and, if there is one, the run's adapter; results with equal settings are kept."""
     from motif_lite.evaluation.benchmarks import evaluate
 
     policy, run = context.policy, context.run

@@ -147,7 +147,7 @@ class _Counting:
 
     @property
     def hidden_bytes(self) -> int:
-        """Bytes of an activation; beside quantised weights PEFT keeps embeddings, so all that follows, in 32 bits."""
+        """Bytes of an activation; with quantised weights PEFT keeps embeddings, so all that follows, in 32 bits."""
         return 4 if self.recipe.model.load_in_4bit and not self.is_unsloth else self.weight_bytes
 
     @property
@@ -202,7 +202,7 @@ class _Counting:
         return max(calls, key=lambda items: sum(items.values()))
 
     def _generation(self, rows: int, unlike: int, prompt: int, sampling: Sampling) -> Items:
-        """One call for replies, at its peak; what there is beside `resident`.
+        """One call for replies, at its peak; without what is `resident`.
 
         Args:
             rows: Replies at a time.
@@ -285,7 +285,7 @@ class _Counting:
     def update(self) -> Items:
         """One forward and backward pass of a micro-batch.
 
-        With checkpointing a block is computed anew after the logits have gone: the larger of the two counts.
+        With checkpointing a block is recomputed after the logits are freed: the larger of the two counts.
         """
         shape, training = self.shape, self.recipe.training
         micro_batch = decided(training.micro_batch_size)

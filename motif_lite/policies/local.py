@@ -71,7 +71,7 @@ class LocalPolicy:
             (not self.stop_ids, "its tokenizer has no token that ends a turn; is the folder complete?"),
             (not self.encode(question), "its tokenizer reads no text; is tokenizer.json missing?"),
             (question not in self.render([{"role": "user", "content": question}]), "its chat template leaves out what "
-             "the user says; mend the template"),
+             "the user says; fix the template"),
         ):  # fmt: skip
             if is_missing:
                 raise ModelError(f"{self.model.name_or_path}: {complaint}")
@@ -112,7 +112,7 @@ class LocalPolicy:
         """One reply per rendered prompt, in order, at most ``max_width`` at a time.
 
         Progress counts tokens, those that a reply did not need as done. Out of memory, the width is halved for good
-        and what is missing is written anew: every sequence has a random stream of its own, so nothing changes.
+        and the missing replies are generated again: every sequence has a random stream of its own, so nothing changes.
 
         Raises:
             ModelError: There is not enough memory for one sequence.
@@ -258,7 +258,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def free_memory_of(error: RuntimeError) -> None:
-    """Let go of the tensors that an allocation failed beside: the frames of its traceback hold them."""
+    """Free the tensors of the failed call: the frames of its traceback hold them."""
     error.__traceback__ = None
     gc.collect()
     if torch.cuda.is_available():

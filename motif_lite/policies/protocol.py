@@ -49,7 +49,7 @@ class Policy(Protocol):
         """One reply per rendered prompt, in order, as many at once as the width limit allows.
 
         Args:
-            prompts: Those that begin alike are fastest next to each other.
+            prompts: Fastest if those with a common prefix are next to each other.
             sampling: For all of them.
             seeds: One per prompt, of its random stream: a reply depends on policy, prompt, sampling and seed, and on
                 nothing else in the call (rounding aside). Random state elsewhere is left alone.

@@ -269,8 +269,8 @@ class Recipe(Section):
     """Weight of each reward by name; rewards that are not named are not computed. `"FILE.py:NAME"` is a function of \
 your own (see extending.md)."""
     code: dict[str, str] = {}
-    """Where the Python files lie that this recipe names, by the name used there. The program fills it in: a file lies \
-relative to the recipe that names it."""
+    """Filled in by the program: the path of each Python file that this recipe names. A file name is relative to the \
+recipe that names it."""
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
 

@@ -159,7 +159,7 @@ def _keys() -> list[str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``(did you mean ...?)`` where something known is spelled alike."""
+    """``(did you mean ...?)`` where a known name is spelled similarly."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -102,7 +102,7 @@ class StudyConsole:
         print_text(self._console, text)
 
     def __rich__(self) -> RenderableType:
-        """The live view, drawn anew several times a second."""
+        """The live view, redrawn several times a second."""
         return Panel(
             Group(self._progress(), self._now(), *self._done_runs()),
             title=Text(f" motif_lite study · {self._title} ", style="bold"),

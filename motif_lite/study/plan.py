@@ -114,7 +114,7 @@ def load(path: Path, out: Path | None = None) -> StudyPlan:
 
     Args:
         path: The TOML file.
-        out: Where its runs and results go; by default the folder beside it that has its name.
+        out: Where its runs and results go; by default the folder next to it with its name.
 
     Raises:
         StudyError: Something in it is wrong; all that is, is named.

@@ -20,7 +20,7 @@ TABLE, PLOT = "table.md", "plot.svg"
 
 
 def write(plan: StudyPlan) -> Json:
-    """Make all results anew of the runs that are done.
+    """Make all results again from the finished runs.
 
     Returns:
         The content of table.json.

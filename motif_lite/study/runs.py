@@ -60,7 +60,7 @@ def perform(plan: StudyPlan, program: Sequence[str], watcher: Watcher, remake: C
 
     Args:
         program: The command that performs a run, e.g. `THIS_PROGRAM`.
-        remake: Makes the results anew from what is done.
+        remake: Makes the results again from the finished runs.
 
     Raises:
         StudyError: A run has failed, or what lies in a run's folder is not this study's.
@@ -198,7 +198,7 @@ def _require_same(run: Run) -> None:
     if different := differing_keys(directory.resolved(TABLES), wanted):
         raise StudyError(
             f"{run.root}: holds a run with other settings of {', '.join(different)} than the study now asks for; "
-            f"remove that folder to make it anew, set the keys back, or choose another --out"
+            f"remove that folder to repeat the run, set the keys back, or choose another --out"
         )
     own_code_record.require_same(run.root, wanted)
 
@@ -245,7 +245,7 @@ def _perform(plan: StudyPlan, run: Run, program: Sequence[str], watcher: Watcher
     if code:
         raise StudyError(f"{run.name}: {complaint}\n({run.root}; once it is mended, the same command goes on with it)")
     if not is_done(plan, run):
-        raise StudyError(f"{run.name}: ended, and {run.root} lacks its results; remove that folder to make it anew")
+        raise StudyError(f"{run.name}: ended, and {run.root} lacks its results; remove that folder to repeat the run")
 
 
 def _command(run: Run, program: Sequence[str]) -> list[str]:

@@ -239,7 +239,7 @@ def _warn_of_contradictions(problems: list[Problem], source: str) -> None:
         earlier, gold = first.setdefault(problem.question, (number, problem.gold))
         if gold != problem.gold:
             logger.warning(
-                "%s: rows %d and %d ask the same and differ in the answer (%.40r, %.40r); mend one",
+                "%s: rows %d and %d have the same question and different answers (%.40r, %.40r); fix one",
                 source, earlier, number, gold, problem.gold,
             )  # fmt: skip
             return

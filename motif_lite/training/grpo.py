@@ -96,7 +96,7 @@ def _has_budget(recipe: Recipe) -> bool:
 
 
 def _in_order(model: Any) -> None:
-    """Have PEFT write its settings alike each time: it keeps names in a set, in the order of this process."""
+    """Have PEFT write the same settings each time: it keeps names in a set, in the order of this process."""
     for config in model.peft_config.values():
         if isinstance(config.target_modules, set):
             config.target_modules = sorted(config.target_modules)

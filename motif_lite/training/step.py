@@ -214,7 +214,7 @@ def _rewards(recipe: Recipe, opening: Opening, *, step: int) -> dict[str, float]
             name,
             opening,
             where=f"in step {step} on an opening of problem {opening.problem.id}",
-            remedy="run.log has the opening; mend the reward, then go on with --resume",
+            remedy="run.log has the opening; fix the reward, then continue with --resume",
         )
         for name in recipe.rewards
     }

@@ -1,7 +1,7 @@
-"""TRL's trainer, or what Unsloth makes of it, with differences in saving, out of memory, and in whom it credits.
+"""TRL's trainer, or Unsloth's version of it, with our saving, out-of-memory handling and advantages.
 
 Where later rounds are trained, they come with advantages of their own (`step`). A checkpoint counts once it is
-sealed (`sealing`). An update that does not fit into memory is made anew in smaller pieces, with the same gradient: only
+sealed (`sealing`). An update that does not fit into memory is repeated in smaller pieces, with the same gradient: only
 sums of numbers are made in another order.
 
 Imports TRL, so it is imported only after the policy has been loaded, see `training`.
@@ -64,7 +64,7 @@ class Trainer(GRPOTrainer):
         self._width = self.args.per_device_train_batch_size
         """Rows in one piece of an update."""
         self._again = False
-        """A micro-batch is being made anew: its rollouts are there already."""
+        """A micro-batch is being repeated; its rollouts exist already."""
 
     def _roll_out(self, prompts: Any, trainer: Any) -> dict[str, Any]:
         """TRL's ``rollout_func``: prompts are first rounds', and do not tell which problem they are of."""

@@ -133,7 +133,7 @@ class RunConsole:
         print_text(self._console, text)
 
     def __rich__(self) -> RenderableType:
-        """The live view, drawn anew several times a second."""
+        """The live view, redrawn several times a second."""
         parts: list[RenderableType] = [self._phase_line()]
         if self._metrics:
             parts += [self._step_progress(self._metrics), self._figures(self._metrics)]
