@@ -154,9 +154,9 @@ class TrainingSection(Section):
     """GRPO, as TRL's GRPOTrainer performs it."""
 
     credit: Annotated[str, _one_of("credit")] = "opening"
-    """Who is trained on what. `opening`, the paper's: first rounds only, each with the mean over its k futures. \
-`chain`: every round of m chains, with the chain's advantage. `tree`: openings as in the paper, and their futures as \
-well, each against the others of its opening."""
+    """Which rounds are trained, and with which advantage. `opening`, the paper's: first rounds only, each with the \
+mean over its k futures. `chain`: every round of m chains, with the chain's advantage. `tree`: openings as in the \
+paper, and their futures as well, each against the others of its opening."""
     max_steps: PositiveInt = 300
     """Optimiser steps, at most."""
     until_tokens: Annotated[int, Field(ge=1, le=10**12)] | None = None

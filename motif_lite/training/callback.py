@@ -31,8 +31,8 @@ class StepCallback(TrainerCallback):
         stop_requested: StopRequested,
     ) -> None:
         recipe, run = context.recipe, context.run
-        self.recipe, self.step, self.run, self.observer, self.marks = recipe, step, run, context.observer, validation
-        self.stop_requested = stop_requested
+        self.recipe, self.run, self.observer = recipe, run, context.observer
+        self.step, self.validation, self.stop_requested = step, validation, stop_requested
         self.metrics = run.metrics()
         self.spent = budget.spent(self.metrics)
         self.skipped = [bool(line.get("update_skipped")) for line in self.metrics]
@@ -57,7 +57,7 @@ class StepCallback(TrainerCallback):
         return budget.learning_rate_factor(training, budget.share_done(training, so_far))
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.marks.measure_if_due(self.spent)  # only now, when the step before has been saved
+        self.validation.measure_if_due(self.spent)  # only now, when the step before has been saved
         self.step.on_round(1, self.step.strategy.num_rounds, self.recipe.openings_per_step)
         self.step.meter.start("openings")
 
@@ -76,7 +76,7 @@ class StepCallback(TrainerCallback):
         self.spent = self.spent.and_step(self.step.tokens, self.step.meter.seconds)
         stops = self.stop_requested() or self.is_done  # asked in any case: the saving that follows is then waited for
         control.should_training_stop = control.should_training_stop or stops
-        control.should_save = control.should_save or stops or self.marks.is_due(self.spent)
+        control.should_save = control.should_save or stops or self.validation.is_due(self.spent)
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.is_done:
@@ -84,7 +84,7 @@ class StepCallback(TrainerCallback):
 
     def finish(self) -> None:
         """Measure the last mark."""
-        self.marks.measure_if_due(self.spent)
+        self.validation.measure_if_due(self.spent)
         self._warn()
 
     def on_log(

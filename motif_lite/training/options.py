@@ -11,7 +11,6 @@ from motif_lite.planning.rows import longest_trained
 from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.recipe.schema import Recipe, TrainingSection, decided
 
-
 Options = dict[str, Any]
 """Keyword arguments of a class of TRL's, or what Unsloth makes of it."""
 

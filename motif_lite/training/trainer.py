@@ -1,8 +1,8 @@
-"""TRL's trainer, or what Unsloth makes of it, with differences in saving, out of memory, and in whom it credits.
+"""TRL's trainer, or what Unsloth makes of it, with differences in saving, out of memory, and in what it trains.
 
 Where later rounds are trained, they come with advantages of their own (`step`). A checkpoint counts once it is
-sealed (`sealing`). An update that does not fit into memory is made anew in smaller pieces, with the same gradient: only
-sums of numbers are made in another order.
+sealed (`sealing`). An update that does not fit into memory is made again in smaller pieces, with the same gradient:
+only sums of numbers are made in another order.
 
 Imports TRL, so it is imported only after the policy has been loaded, see `training`.
 """
