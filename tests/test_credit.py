@@ -1,7 +1,9 @@
 """Advantages worked out by hand, on trajectories that are written here."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +11,7 @@ from motif_lite.credits.assignment import Scale, TrainedRound, trained_rounds
 from motif_lite.credits.base import RoundsCredit
 from motif_lite.credits.table import CREDITS
 from motif_lite.nouns import Opening, Reply, Trajectory, Turn
+from motif_lite.recipe.schema import TrainingSection
 from motif_lite.rollout.rewards import REWARDS
 from tests.fakes import GOOD_FORM, problem
 
@@ -145,6 +148,16 @@ def test_a_round_keeps_the_prompt_that_was_used_in_it() -> None:
     for credit in ("chain", "tree"):
         for (_, _, index), each in credited(credit, TREE[:1] * 2 if credit == "tree" else CHAINS).items():
             assert each.turn.prompt == f"prompt {index + 1}"
+
+
+def test_the_recipes_documentation_names_every_credit() -> None:
+    described = TrainingSection.model_fields["credit"].description or ""
+    assert [name for name in CREDITS if f"`{name}`" not in described] == []
+
+
+def test_nothing_asks_a_credit_for_its_name() -> None:
+    modules = (Path(__file__).parents[1] / "motif_lite").rglob("*.py")
+    assert [path.name for path in modules if re.search(r"credit (==|!=) ", path.read_text(encoding="utf-8"))] == []
 
 
 def test_rewards_are_those_of_the_round_itself() -> None:

@@ -32,14 +32,8 @@ class StepCallback(TrainerCallback):
         stop_requested: StopRequested,
     ) -> None:
         recipe, run = context.recipe, context.run
-        self.recipe, self.step, self.run, self.observer, self.validation = (
-            recipe,
-            step,
-            run,
-            context.observer,
-            validation,
-        )
-        self.stop_requested = stop_requested
+        self.recipe, self.run, self.observer = recipe, run, context.observer
+        self.step, self.validation, self.stop_requested = step, validation, stop_requested
         self.metrics = run.metrics()
         self.spent = budget.spent(self.metrics)
         self.skipped = [line.update_skipped for line in self.metrics]
