@@ -1,6 +1,7 @@
 """Times the phases of a training step, and writes each finished step down."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -15,8 +16,10 @@ from motif_lite.rollout import totals
 from motif_lite.runs import budget
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.training import step_metrics
-from motif_lite.training.grpo import StopRequested
 from motif_lite.training.step import TrainingStep
+
+StopRequested = Callable[[], bool]
+
 
 MOST_SKIPPED = 5
 """Updates in a row that may be skipped before the run is stopped."""

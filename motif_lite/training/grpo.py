@@ -22,15 +22,12 @@ from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.strategies import Strategy
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.training.callback import StepCallback
+from motif_lite.training.callback import StepCallback, StopRequested
 from motif_lite.training.options import grpo_config
 from motif_lite.training.step import OpeningStep, RoundsStep
 from motif_lite.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
-
-
-StopRequested = Callable[[], bool]
 
 
 def train(
