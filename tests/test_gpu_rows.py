@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,12 @@ TITLES = [
 Whole = tuple[subprocess.CompletedProcess[str], Path]
 
 
+def command(out: Path, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", "pytest", "-rs", "-m", "gpu", "tests/gpu", *TINY, "--gpu-out", str(out), *arguments]
+
+
 def measure(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pytest", "-rs", "-m", "gpu", "tests/gpu", *TINY, "--gpu-out", str(out)]
-    return subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    return subprocess.run(command(out, *arguments), cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +102,7 @@ def test_rows_that_are_done_are_not_measured_again_unless_asked(whole: Whole, tm
     shutil.copytree(whole[1], out)
     before = measured(out)
     done = measure(out)
-    assert (done.returncode, done.stdout.count("--gpu-again repeats it")) == (0, 8), done.stdout
+    assert (done.returncode, "8 skipped" in done.stdout, "--gpu-again repeats it" in done.stdout) == (0, True, True)
     assert measured(out) == before
     assert measure(out, "-k", "time", "--gpu-again").returncode == 0
     assert [title for title in TITLES if measured(out)[title] != before[title]] == ["time"]
@@ -115,6 +119,19 @@ def test_a_run_that_fails_says_why_and_goes_on_with_what_is_missing(whole: Whole
     assert "missing.jsonl: is neither a known data set" in " ".join(found["it runs"]["summary"].split())
     assert "CheckError" in found["it runs"]["error"]
     assert "| time | failed: tests.gpu.bench.CheckError" in measurements.markdown(found)
+
+
+def test_what_is_measured_stays_when_a_call_is_cut_off(whole: Whole, tmp_path: Path) -> None:
+    shutil.copytree(whole[1] / "model", tmp_path / "model")
+    asked = command(tmp_path, "-k", "padding or adapter")
+    with subprocess.Popen(asked, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and not (tmp_path / "measurements.json").exists():
+            time.sleep(0.1)
+        process.terminate()
+        printed, _ = process.communicate()
+    assert process.returncode == pytest.ExitCode.INTERRUPTED, printed
+    assert {title: entry["status"] for title, entry in measured(tmp_path).items()} == {"padding is right": "passed"}
+    assert "| padding is right |" in printed
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +236,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(
     monkeypatch.setattr(cut_off, "_python", lambda name, command, *_, **__: commands.append(command))
     with pytest.raises(CheckError, match="is not complete"):
         rows.three_steps(cut_off)
-    assert [command[1:] for command in commands] == [["--resume", "--out", str(tmp_path / "runs" / "steps")]]
+    assert [command[2:] for command in commands] == [["--resume", "--out", str(tmp_path / "runs" / "steps")]]
 
 
 def test_measurements_of_other_settings_are_not_mixed(whole: Whole) -> None:
