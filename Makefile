@@ -1,6 +1,6 @@
 # make demo    the tiny recipe on a CPU, from nothing      make test            every test, the same environment
 # make check   ruff and mypy                               make test-unsloth    those of the Unsloth backend alone
-# make docs    docs/recipe.md, from the code
+# make docs    docs/recipe.md and the JSON schema, from the code
 #
 # PYTHON chooses the interpreter (3.11 or 3.12); ARGS is passed on: make demo ARGS="--set seed=2"
 
@@ -39,6 +39,7 @@ check: $(VENV)/dev
 
 docs: $(VENV)/cpu
 	$(VENV)/bin/python docs/generate_recipe_md.py
+	$(VENV)/bin/python docs/generate_recipe_schema.py
 
 $(VENV)/cpu: requirements-cpu.txt
 	$(PYTHON) -m venv $(VENV)
