@@ -1,6 +1,6 @@
 # make demo    the tiny recipe on a CPU, from scratch      make test            every test, same environment
 # make check   ruff and mypy                               make test-unsloth    only the tests of the Unsloth backend
-# make docs    the generated parts of docs/
+# make docs    the generated parts of docs/, and the recipes' JSON schema
 #
 # PYTHON chooses the interpreter, VENV the folder of the environment; ARGS is passed on: make demo ARGS="--set seed=2"
 
@@ -59,6 +59,7 @@ check:
 docs:
 	$(ENVIRONMENT) cpu
 	$(IN_VENV) docs/generate_recipe_md.py
+	$(IN_VENV) docs/generate_recipe_schema.py
 	$(IN_VENV) docs/generate_module_map.py
 
 clean:

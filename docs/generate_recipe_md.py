@@ -20,7 +20,12 @@ HEAD = """\
 # The recipe, key by key
 
 A recipe is a TOML file. `extends = "other.toml"` begins with another recipe, relative to the file;
-`--set key.path=value` changes one key on the command line. This page is made from the docstrings in
+`--set key.path=value` changes one key on the command line; a part with dots in it needs quotes, as in TOML.
+
+Editors with a TOML language server (Taplo; Even Better TOML in VS Code) complete and explain these keys while you type:
+begin a recipe with `#:schema recipe.schema.json`, the path of `recipes/recipe.schema.json` relative to the recipe.
+
+This page is made from the docstrings in
 `motif_lite/recipe/schema.py` by `python docs/generate_recipe_md.py`.
 """
 
