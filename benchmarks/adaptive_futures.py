@@ -1,7 +1,7 @@
 """What adaptive futures are worth: the error of the advantages against the tokens spent, on recorded rollouts.
 
     python benchmarks/adaptive_futures.py            the tables and the plot, from the recording: half a minute
-    python benchmarks/adaptive_futures.py --record   make the recording anew first: ten minutes more on one core
+    python benchmarks/adaptive_futures.py --record   repeat the recording first: ten minutes more on one core
 
 Recorded are 16 futures of every opening, of the tiny policy at several stages of training. Futures of openings of one
 group that pass on the same progress are draws from one distribution, so its mean over all of them is taken for the
@@ -363,7 +363,7 @@ def ratio(rule: Sequence[Curve], fixed: Sequence[Curve], weights: Sequence[Array
 
 
 def with_interval(rule: Sequence[Curve], fixed: Sequence[Curve], budget: int | None = 4) -> list[str]:
-    """The two ratios, each with a 95 % interval from drawing the problems anew."""
+    """The two ratios, each with a 95 % interval from resampling the problems."""
     rng = np.random.default_rng(0)
     sizes = [len(curve[0].tokens) for curve in fixed]
     found = ratio(rule, fixed, [np.ones(size) for size in sizes], budget)
@@ -524,7 +524,7 @@ def figures(stages: dict[str, Stage]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the recording, or make it, and put the figures onto the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--record", action="store_true", help="make the recording anew first")
+    parser.add_argument("--record", action="store_true", help="repeat the recording first")
     if parser.parse_args(arguments).record:
         RECORDING.write_bytes(gzip.compress(json.dumps(record(), separators=(",", ":")).encode(), mtime=0))
     recorded = json.loads(gzip.decompress(RECORDING.read_bytes()))

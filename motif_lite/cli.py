@@ -119,7 +119,7 @@ def main(
             if not found.fits:
                 raise RecipeError(f"{recipe}: {found.shortage}; {found.remedy}")
         elif vram is not None:
-            raise RecipeError("--vram goes with --plan; a run is kept within --set model.memory_gib=...")
+            raise RecipeError("--vram goes with --plan; to limit a run's memory use --set model.memory_gib=...")
         else:
             perform(train_job.job(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only))
 

@@ -149,7 +149,7 @@ def test_the_closing_lists_the_warnings(tmp_path: Path) -> None:
     file = io.StringIO()
     print_closing(Console(file=file, width=80), RECIPE, run)
     [warning] = [line for line in file.getvalue().splitlines() if line.startswith("warning")]
-    assert "replies lose their form" in warning
+    assert "replies lose the required format" in warning
     assert "--set training.learning_rate=0.00017" in warning
 
 

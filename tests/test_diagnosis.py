@@ -22,7 +22,7 @@ GSM8K = checking.check(RECIPES / "motif_gsm8k.toml", [])
 
 Metrics = list[StepMetrics]
 
-FORM = "replies lose their form"
+FORM = "replies lose the required format"
 CUT_FIRST, CUT_LATER = "first rounds are cut off", "later rounds are cut off"
 DRIFT, FALL, NO_SIGNAL = "later rounds drift", "accuracy falls", "groups without signal"
 NOISE = "reward noise is larger than the differences between openings"

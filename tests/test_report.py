@@ -153,7 +153,7 @@ def test_warnings_stand_in_the_report_and_where_there_are_none_it_says_so(run: R
         cut_off = {"openings": 0.9, "futures": 0.0}
         run.append_metrics(run.metrics()[-1].model_copy(update={"step": step, "cut_off": cut_off}))
     text = written(run)
-    assert "<b>first rounds are cut off</b>: those that reach their token limit rose from 0 %" in text
+    assert "<b>first rounds are cut off</b>: the share that reaches the token limit rose from 0 %" in text
     assert "--set rollout.openings.max_tokens=70" in text
     assert "None: replies kept" not in text
     assert Page(text).open == []

@@ -151,7 +151,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     checkpoint(run, 1)
     (checkpoint(run, 2) / "trainer_state.json").write_text("stale")
     assert run.newest_checkpoint() == (run.checkpoints / "checkpoint-1", 1)
-    assert "checkpoint-2: is damaged (trainer_state.json is not what was written)" in caplog.text
+    assert "checkpoint-2: is damaged (trainer_state.json differs from what was written)" in caplog.text
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_over_unasked(run: RunDirectory) -> None:
@@ -179,7 +179,9 @@ def test_a_run_is_trained_when_the_adapter_of_its_last_step_lies_there_whole(run
     assert not run.is_trained(recipe("training.until_seconds=5.5").training)
     (run.adapter / "adapter_model.safetensors").write_text("WEIGHTS")
     assert not run.is_trained(five)
-    with pytest.raises(RunError, match=r"adapter_model\.safetensors is not what was written; --resume writes it again"):
+    with pytest.raises(
+        RunError, match=r"adapter_model\.safetensors differs from what was written; --resume writes it again"
+    ):
         run.require_whole_adapter()
 
 
@@ -209,7 +211,7 @@ def test_a_run_may_go_on_for_longer_and_measure_something_else(run: RunDirectory
     ],
 )
 def test_a_run_is_not_continued_as_another_run(run: RunDirectory, change: str, key: str) -> None:
-    with pytest.raises(RunError, match=f"other settings of {key}"):
+    with pytest.raises(RunError, match=f"different settings for {key}"):
         check_resumable(run, recipe(change), checking.TABLES)
 
 

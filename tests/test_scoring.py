@@ -350,7 +350,7 @@ def test_an_adapter_is_scored_under_and_one_of_another_model_is_told(
     )
     assert bare.openings[2].accuracy > 0.5, "five steps"
     assert ruined.openings[2].accuracy < 0.5
-    assert observer.notes == [f"note: {adapter} was trained with other settings of seed"]
+    assert observer.notes == [f"note: {adapter} was trained with different settings for seed"]
     (adapter / "manifest.json").write_text("{}")
     with pytest.raises(ModelError, match=r"manifest\.json is damaged"):
         score_job.job(TINY, [], EXAMPLE, num_futures=8, adapter=adapter)
@@ -368,7 +368,7 @@ def test_ctrl_c_ends_it_with_130_and_without_a_traceback(tiny_folder: Path) -> N
             break
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "nothing has been written; the same command starts again" in told
+    assert "nothing has been written; repeat the command to start over" in told
     assert "Traceback" not in told
 
 

@@ -403,7 +403,7 @@ def test_an_update_out_of_memory_is_made_in_smaller_pieces_with_the_same_gradien
     assert roomy.train()
     starve(monkeypatch, first_call=2, room_for=2)  # the second micro-batch fails, the first is made anew, too
     assert cramped.train()
-    assert "out of memory in the update: going on with 2 openings at a time" in " ".join(cramped.observer.notes)
+    assert "out of memory in the update: continuing with 2 openings at a time" in " ".join(cramped.observer.notes)
     assert cramped.run.rollouts() == roomy.run.rollouts()
     [ours], [theirs] = (training.run.metrics() for training in (cramped, roomy))
     assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-4)

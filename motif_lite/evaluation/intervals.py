@@ -1,6 +1,6 @@
 """How sure an accuracy is, and whether two of them differ.
 
-Samples of one problem are alike, so n samples of 400 problems are not 400 n independent ones. Intervals are
+Samples of one problem are correlated, so n samples of 400 problems are not 400 n independent ones. Intervals are
 Wilson's on the *effective* number of samples, the one whose binomial variance equals the variance measured
 between problems (Korn and Graubard's idea for surveys); with one sample per problem this is Wilson's interval
 itself. Comparisons are paired by problem.
@@ -60,7 +60,7 @@ def paired_difference(before: Outcomes, after: Outcomes, confidence: float) -> d
     shared = [problem for problem in before if problem in after]
     gains = [fmean(after[problem]) - fmean(before[problem]) for problem in shared]
     gain = fmean(gains) if gains else 0.0
-    if len(set(gains)) < 2:  # no spread to judge by: nothing changed, or everything did alike
+    if len(set(gains)) < 2:  # no spread to judge by: nothing changed, or everything by the same amount
         # Binomial bound on how often the next problem would do otherwise (the exact "rule of three").
         other = 1 - (1 - confidence) ** (1 / len(gains)) if gains else 1.0
         return {

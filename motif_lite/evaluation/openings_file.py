@@ -62,5 +62,5 @@ def _opening(problem: Problem, entry: object, number: int, where: str) -> HandWr
     if len(text) > _LONGEST_OPENING:
         raise DataError(f"{where}: has {len(text):,} characters; shorten or remove it")
     if any("\ud800" <= char <= "\udfff" for char in text + label):
-        raise DataError(f"{where}: holds half a character (a lone surrogate); fix or remove it")
+        raise DataError(f"{where}: contains half of a character (a lone surrogate); fix or remove it")
     return HandWritten(problem, label.strip(), text)

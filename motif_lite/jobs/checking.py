@@ -28,7 +28,7 @@ def check(path: Path | None, changes: Sequence[str]) -> Recipe:
         MotifError: Something in it is wrong.
     """
     if path is None:
-        raise RecipeError("which recipe? Give --recipe FILE; recipes/tiny_cpu.toml runs on any machine")
+        raise RecipeError("no recipe given; use --recipe FILE, e.g. recipes/tiny_cpu.toml, which runs on any machine")
     recipe = loading.load(path, changes, TABLES)
     check_names(recipe)
     return recipe

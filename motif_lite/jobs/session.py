@@ -116,7 +116,7 @@ def _planned(recipe: Recipe, model_name: str, observer: Observer, *, trains: boo
     if not plan.fits:
         complaint = f"{plan.shortage}; {plan.remedy}"
         if machine.device == "cuda":
-            raise RecipeError(f"{complaint}; if you know better, name more with --set model.memory_gib=N")
+            raise RecipeError(f"{complaint}; to override the plan, raise --set model.memory_gib=N")
         observer.note(f"note: {complaint}")  # a CPU can swap, and few replies run to their limits
     return plan.recipe, plan.estimate
 
@@ -130,8 +130,8 @@ def _full_disks_named(folder: Path, how_to_go_on: Callable[[], str]) -> Iterator
         if error.errno not in _CANNOT_WRITE:
             raise
         raise RunError(
-            f"{error.filename or folder}: cannot be written ({error.strerror}); make room; what was saved before is "
-            f"whole; {how_to_go_on()}"
+            f"{error.filename or folder}: cannot be written ({error.strerror}); free some space; everything "
+            f"saved before is intact; {how_to_go_on()}"
         ) from None
 
 

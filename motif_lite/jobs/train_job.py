@@ -87,9 +87,9 @@ class RunJob:
                 _report(recipe, run, observer)
 
     def how_to_go_on(self) -> str:
-        """What to tell somebody who has just interrupted it."""
+        """How to continue, shown after an interruption."""
         if not holds_run(self.root):
-            return "nothing has been written yet; the same command starts again"
+            return "nothing has been written yet; repeat the command to start over"
         word = "--evaluate-only" if self.evaluate_only else "--resume"
         return f"to continue: python run.py {word} --out {self.root}"
 
@@ -109,7 +109,7 @@ def job(
         MotifError: The recipe or the run directory is not fit for it.
     """
     if resume and evaluate_only:
-        raise RunError("--resume and --evaluate-only exclude each other; a resumed run evaluates by itself")
+        raise RunError("--resume and --evaluate-only cannot be combined; a resumed run is evaluated at its end")
     if resume:
         root = out or (newest_run(RUNS / path.stem) if path else None)
         if root is None:
@@ -119,7 +119,7 @@ def job(
         return _existing_job(path, changes, out, evaluate_only=True)
     if evaluate_only and path is None:
         where = f"{out}: holds no run" if out else "nothing to evaluate"
-        raise RunError(f"{where}; give --out with a run directory, or --recipe for a bare model")
+        raise RunError(f"{where}; give --out with a run directory, or --recipe for a base model")
     recipe = check(path, changes)
     assert path is not None
     root = out or free_folder(RUNS / path.stem)
@@ -142,11 +142,11 @@ def _note_what_is_not_exact(job: RunJob, observer: Observer) -> None:
     """Name the settings by which a resumed run differs from one that was not interrupted."""
     training = job.recipe.training
     if training.until_seconds is not None:
-        observer.note("note: training.until_seconds: the clock ends this run, so it cannot be repeated exactly")
+        observer.note("note: training.until_seconds: this run ends by the clock, so it cannot be repeated exactly")
     if job.recipe.model.fast_inference and not credit_of(job.recipe).samples_itself:
         observer.note(
-            "note: model.fast_inference: vLLM keeps no random state, so openings after --resume are others than they "
-            "would have been"
+            "note: model.fast_inference: vLLM does not save its random state, so openings after --resume differ from "
+            "those of an uninterrupted run"
         )
     if job.existing:
         earlier = RunDirectory(job.root).resolved(TABLES)
@@ -165,8 +165,8 @@ def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:
         limits = {key: getattr(recipe.training, key) for key in ("max_steps", "until_tokens", "until_seconds")}
         larger = ", ".join(f"training.{key} (now {value:,})" for key, value in limits.items() if value is not None)
         observer.note(
-            f"this run is finished: {run.spent().steps} steps are trained and all is measured; --set with a larger "
-            f"{larger} trains on"
+            f"this run is finished: {run.spent().steps} steps are trained and everything is evaluated; to "
+            f"train longer, --set a larger {larger}"
         )
     return finished
 
@@ -244,7 +244,7 @@ def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
         policy.load_adapter(run.adapter)
         evaluate(context, benchmarks, "after")
     else:
-        context.observer.note(f"{run.root} has no trained adapter: the bare model was measured")
+        context.observer.note(f"{run.root} has no trained adapter; only the base model was evaluated")
 
 
 def _fitting_benchmarks(recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks) -> Benchmarks:

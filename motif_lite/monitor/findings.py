@@ -132,8 +132,8 @@ class _Examination:
         rise = _change(self.broken_form, step, width, 1)
         if rise is None:
             return None
-        text = f"first rounds without it rose from {_from_to(rise)}"
-        return Finding("replies lose their form", step, text, remedies.more_form(self.recipe))
+        text = f"the share of malformed first rounds rose from {_from_to(rise)}"
+        return Finding("replies lose the required format", step, text, remedies.more_form(self.recipe))
 
     def _cut_off(self, step: int, width: int, phase: Literal["openings", "futures"]) -> Finding | None:
         figure, rounds = {
@@ -143,7 +143,7 @@ class _Examination:
         rise = _change(figure, step, width, 1)
         if rise is None:
             return None
-        text = f"those that reach their token limit rose from {_from_to(rise)}"
+        text = f"the share that reaches the token limit rose from {_from_to(rise)}"
         return Finding(f"{rounds} are cut off", step, text, remedies.fewer_cut_off(self.recipe, phase))
 
     def _drift(self, step: int, width: int) -> Finding | None:
@@ -157,15 +157,15 @@ class _Examination:
                 continue
             right = "true progress" if self.knows_truth else "the right answer"
             text = (
-                f"of rounds {number} given {right}, those that keep it fell from {_from_to(fall)}; "
-                f"first rounds that reach it: {_percent(before)} then, {_percent(now)} now"
+                f"of the round-{number} replies given {right}, the share that keeps it fell from {_from_to(fall)}; "
+                f"first rounds that reach it: {_percent(before)} before, {_percent(now)} now"
             )
             remedy = remedies.steadier_later_rounds(self.recipe, self.accuracy.highest(step, width).last)
             return Finding("later rounds drift", step, text, remedy)
         return None
 
     def _fall(self, step: int, fall: Change) -> Finding:
-        text = f"in training it fell from {_from_to(fall)}"
+        text = f"training accuracy fell from {_from_to(fall)}"
         return Finding("accuracy falls", step, text, remedies.steadier(self.recipe, fall.before.last))
 
     def _without_signal(self, step: int, width: int, *, has_fallen: bool) -> Finding | None:
@@ -176,8 +176,8 @@ class _Examination:
             return None
         accuracy = self.accuracy.mean(share) or 0.0
         text = (
-            f"all openings earned the same in {_percent(share.mean)} of the groups of {_steps(share)}, "
-            f"where {_percent(accuracy)} of the answers were right"
+            f"in {_percent(share.mean)} of the groups of {_steps(share)} all openings earned the same reward; "
+            f"{_percent(accuracy)} of the answers were right"
         )
         remedy = remedies.more_signal(self.recipe, step, accuracy, has_fallen=has_fallen)
         return Finding("groups without signal", step, text, remedy)
@@ -192,8 +192,8 @@ class _Examination:
             fmean(getattr(noise, part) for noise in steps if noise) for part in ("between_openings", "sampling")
         )
         text = (
-            f"in {_steps(excess)} the openings of a group differ by a variance of {between:.3f}; "
-            f"openings that are all alike would by {sampling:.3f}, from the sampling of their futures"
+            f"in {_steps(excess)} the variance between the openings of a group is {between:.3f}; "
+            f"sampling of their futures alone would give {sampling:.3f}"
         )
         name = "reward noise is larger than the differences between openings"
         return Finding(name, step, text, remedies.less_noise(self.recipe))

@@ -26,7 +26,8 @@ def fewer_cut_off(recipe: Recipe, phase: Literal["openings", "futures"]) -> str:
     if needed > recipe.model.max_seq_length:
         longer += f" --set model.max_seq_length={needed}"
     return (
-        f"a new run with {_slower(recipe)}; if they make sense to their end in rollouts.jsonl, they need room: {longer}"
+        f"a new run with {_slower(recipe)}; if the replies in rollouts.jsonl make sense to the end, raise the limit: "
+        f"{longer}"
     )
 
 
@@ -53,18 +54,18 @@ def more_signal(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool)
     """
     more = f"--set rollout.num_openings={2 * recipe.rollout.num_openings}"
     if has_fallen:
-        return f"accuracy has fallen, so do not wait for it to come back: a new run with {_slower(recipe)}"
+        return f"accuracy has fallen and rarely recovers: a new run with {_slower(recipe)}"
     if accuracy >= 0.9:
         return f"these problems are easy: harder ones (data.train), or an end here, --set training.max_steps={step}"
     if accuracy <= 0.1:
         return (
-            f"where rollouts.jsonl shows sense, the problems are too hard: a new run with easier ones (data.train), or "
-            f"with {more}; where it shows none, one with {_slower(recipe)}"
+            f"if the replies in rollouts.jsonl make sense, the problems are too hard: a new run with easier ones "
+            f"(data.train), or with {more}; if they do not, one with {_slower(recipe)}"
         )
     phases = ("openings", "futures") if credit_of(recipe).same_sampling else ("openings",)
     temperature = min(5.0, recipe.rollout.openings.temperature + 0.2)
     hotter = " ".join(f"--set rollout.{phase}.temperature={temperature:.2g}" for phase in phases)
-    return f"a new run with openings that differ more, {hotter}, or {more}"
+    return f"a new run with more varied openings, {hotter}, or {more}"
 
 
 def less_noise(recipe: Recipe) -> str:

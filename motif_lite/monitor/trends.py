@@ -80,7 +80,7 @@ class Series:
         return self._span(start, width, count) if start + width <= count else None
 
     def worst_change(self, step: int, width: int, sign: int) -> Change | None:
-        """The newest window beside that earlier one, apart from it, from which it differs most.
+        """The newest window with the earlier, disjoint one from which it differs most.
 
         Args:
             step: The newest one to look at.

@@ -70,7 +70,7 @@ class Plan:
         """What does not fit, in a sentence without its end."""
         over = [phase for phase in self.estimate.phases if self.estimate.total(phase) > self.usable_bytes]
         needs = ", ".join(f"{phase} {self.estimate.total(phase) / GIB:.1f}" for phase in over)
-        return f"does not fit: {needs} GiB, where {self.usable_bytes / GIB:.1f} are usable on {self.machine.name}"
+        return f"does not fit: {needs} GiB needed, {self.usable_bytes / GIB:.1f} usable on {self.machine.name}"
 
     @property
     def remedy(self) -> str:

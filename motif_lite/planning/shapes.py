@@ -164,7 +164,7 @@ def _of_hub_model(model_name: str) -> ModelShape:
         return ModelShape.from_config(_table(text), f"config.json of {model_name}")
     except (OSError, HTTPException, ValueError, RecursionError) as error:  # no such name, network, access, JSON
         raise ModelError(
-            f"{model_name}: its config.json cannot be had ({error}); check model.name and the connection, or give a "
+            f"{model_name}: its config.json cannot be read ({error}); check model.name and the connection, or give a "
             f"local folder"
         ) from None
 

@@ -69,9 +69,9 @@ class LocalPolicy:
         question = "a question"
         for is_missing, complaint in (
             (not self.stop_ids, "its tokenizer has no token that ends a turn; is the folder complete?"),
-            (not self.encode(question), "its tokenizer reads no text; is tokenizer.json missing?"),
-            (question not in self.render([{"role": "user", "content": question}]), "its chat template leaves out what "
-             "the user says; fix the template"),
+            (not self.encode(question), "its tokenizer encodes no text; is tokenizer.json missing?"),
+            (question not in self.render([{"role": "user", "content": question}]), "its chat template drops "
+             "the user message; fix the template"),
         ):  # fmt: skip
             if is_missing:
                 raise ModelError(f"{self.model.name_or_path}: {complaint}")
@@ -87,8 +87,8 @@ class LocalPolicy:
             rendered: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # a template is a program: besides Jinja's own errors it may divide by zero
             raise ModelError(
-                f"{self.model.name_or_path}: its chat template refuses our messages ({error}); if it knows no system "
-                f"prompt, go without: --set 'rollout.system_prompt=\"\"'"
+                f"{self.model.name_or_path}: its chat template refuses our messages ({error}); if it has no system "
+                f"role, use none: --set 'rollout.system_prompt=\"\"'"
             ) from None
         return rendered
 
@@ -227,7 +227,7 @@ class LocalPolicy:
             ) from error
         self.max_width = width // 2
         _log.warning(
-            "out of memory with %d replies at once: going on with %d; rollout.max_width = %d would start there",
+            "out of memory with %d replies at once: continuing with %d; set rollout.max_width = %d to start there",
             width, self.max_width, self.max_width,
         )  # fmt: skip
         free_memory_of(error)

@@ -88,7 +88,7 @@ class UnslothPolicy(LocalPolicy):
         """
         cls.require(recipe)
         if recipe.model.dtype == "float32" and torch.cuda.is_bf16_supported():
-            _log.warning("model.dtype = 'float32', but Unsloth's trainer works in bfloat16 on this GPU all the same")
+            _log.warning("model.dtype = 'float32', but Unsloth's trainer uses bfloat16 on this GPU anyway")
         # Without this switch, read at every step, it keeps the logits of all chunks for the backward pass.
         os.environ["UNSLOTH_GRPO_LOGPROB_RECOMPUTE"] = "0" if recipe.training.logit_chunks is None else "1"
         model, tokenizer = _load(recipe, model_name)

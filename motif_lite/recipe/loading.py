@@ -74,9 +74,9 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """A file's settings laid over those of the file that it extends."""
     if "\0" not in str(path) and path.resolve() in seen:
         chain = " -> ".join(step.name for step in (*seen, path))
-        raise RecipeError(f"{path}: extends goes in a circle ({chain}); remove one of them")
+        raise RecipeError(f"{path}: extends is circular ({chain}); remove one of them")
     if len(seen) >= _LONGEST_CHAIN:
-        raise RecipeError(f"{seen[0]}: extends leads through more than {_LONGEST_CHAIN} files; put some together")
+        raise RecipeError(f"{seen[0]}: extends chains more than {_LONGEST_CHAIN} files; merge some of them")
     by = f", which {seen[-1]} extends" if seen else ""
     settings = read_toml(path, f"recipe{by}", "recipes/", RecipeError)
     own_files.bind(settings, path.parent)

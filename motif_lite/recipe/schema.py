@@ -242,7 +242,7 @@ class EvaluationSection(Section):
     @model_validator(mode="after")
     def _something_is_measured(self) -> Self:
         if len(set(self.strategies)) < len(self.strategies):
-            raise ValueError("strategies names one of them twice; leave one out")
+            raise ValueError("strategies lists one twice; remove it")
         if self.benchmarks and not self.greedy and not self.num_samples:
             raise ValueError("benchmarks are named but neither greedy nor num_samples is on; set one of them")
         return self

@@ -136,7 +136,7 @@ class RunDirectory:
             if not isinstance(settings, dict):
                 raise ValueError("not a table of settings")
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{path}: cannot be read ({error}); start the run afresh in another --out") from None
+            raise RunError(f"{path}: cannot be read ({error}); start a new run in another --out") from None
         for override in overrides:
             apply_override(settings, override)
         own_files.bind_rest(settings, [Path()])
@@ -207,11 +207,11 @@ class RunDirectory:
             damage = sealing.damage(path)
             if damage is None:
                 return path, step
-            _log.warning("%s: is damaged (%s) and is not used", path, damage)
+            _log.warning("%s: is damaged (%s) and is skipped", path, damage)
         if found:
             raise RunError(
                 f"{self.checkpoints}: every checkpoint is damaged; restore one from a copy, or remove the folder to "
-                f"train from the first step again"
+                f"restart training from the first step"
             )
         return None
 

@@ -113,7 +113,7 @@ def _changed(folder: Path, name: str, listed: dict[str, Any]) -> str | None:
     size = path.stat().st_size
     if size != listed["bytes"]:
         return f"{name} has {size} bytes instead of {listed['bytes']}"
-    return None if _digest(path) == listed["sha256"] else f"{name} is not what was written"
+    return None if _digest(path) == listed["sha256"] else f"{name} differs from what was written"
 
 
 def _digest(path: Path) -> str:

@@ -24,7 +24,7 @@ class Run:
         root: Its run directory.
         recipe: The recipe file.
         changes: For ``--set``.
-        trains: Else the bare model is measured.
+        trains: Else the base model is measured.
         candidate: The value of the tuned key, in a tuning run.
     """
 

@@ -36,7 +36,9 @@ def write(plan: StudyPlan) -> Json:
             _write(plan.out, found, cost)
     except OSError as error:
         where = error.filename or plan.out
-        raise StudyError(f"{where}: cannot be written ({error.strerror}); make room, or choose another --out") from None
+        raise StudyError(
+            f"{where}: cannot be written ({error.strerror}); free some space, or choose another --out"
+        ) from None
     return found
 
 

@@ -197,8 +197,8 @@ def _require_same(run: Run) -> None:
     wanted = with_decisions_of(directory, run.resolved(), TABLES)
     if different := differing_keys(directory.resolved(TABLES), wanted):
         raise StudyError(
-            f"{run.root}: holds a run with other settings of {', '.join(different)} than the study now asks for; "
-            f"remove that folder to repeat the run, set the keys back, or choose another --out"
+            f"{run.root}: holds a run with different settings for {', '.join(different)} than the study now asks for; "
+            f"remove that folder to repeat the run, change the keys back, or choose another --out"
         )
     own_code_record.require_same(run.root, wanted)
 
@@ -239,13 +239,15 @@ def _perform(plan: StudyPlan, run: Run, program: Sequence[str], watcher: Watcher
         raise KeyboardInterrupt
     if code < 0:
         raise StudyError(
-            f"{run.name}: was ended by signal {-code} ({signal.strsignal(-code)}), as happens where memory runs out; "
-            f"the same command goes on with it"
+            f"{run.name}: was killed by signal {-code} ({signal.strsignal(-code)}), which happens when memory runs "
+            f"out; repeat the command to resume it"
         )
     if code:
-        raise StudyError(f"{run.name}: {complaint}\n({run.root}; once it is mended, the same command goes on with it)")
+        raise StudyError(f"{run.name}: {complaint}\n({run.root}; fix it, then repeat the command to resume)")
     if not is_done(plan, run):
-        raise StudyError(f"{run.name}: ended, and {run.root} lacks its results; remove that folder to repeat the run")
+        raise StudyError(
+            f"{run.name}: finished, but {run.root} lacks its results; remove that folder to repeat the run"
+        )
 
 
 def _command(run: Run, program: Sequence[str]) -> list[str]:
@@ -280,7 +282,7 @@ def _talk(command: list[str], watcher: Watcher) -> tuple[int, str]:
                 break
             except KeyboardInterrupt:
                 interrupted = True
-                watcher.line("stopping; once more to leave at once")
+                watcher.line("stopping; interrupt again to quit immediately")
                 process.send_signal(signal.SIGINT)
         process.stdout.close()
         if interrupted:

@@ -65,5 +65,7 @@ def _text(row: Row, wanted: str | None, usual: tuple[str, ...], key: str, where:
         shown = repr(str(value)[:40]) if isinstance(value, str | float | bool | None) else f"a {type(value).__name__}"
         raise DataError(f"{where}: column {column!r} holds {shown}, not text; fix or remove the row")
     if not value.isascii() and value.encode(errors="ignore").decode() != value:
-        raise DataError(f"{where}: column {column!r} holds half a character (a lone surrogate); fix or remove the row")
+        raise DataError(
+            f"{where}: column {column!r} contains half of a character (a lone surrogate); fix or remove the row"
+        )
     return value.strip()

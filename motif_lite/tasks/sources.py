@@ -120,7 +120,7 @@ def check(source: SourceSection, *, role: Role, code: Mapping[str, str] = Mappin
     if known is not None:
         if role not in known.splits:
             raise DataError(
-                f"{source.source}: is for the final evaluation only; train on, and measure along the way, gsm8k, "
+                f"{source.source}: is for the final evaluation only; for training and validation use gsm8k, "
                 f"chain_sum or a file of your own"
             )
         return
@@ -185,8 +185,8 @@ def require_enough(problems: list[Problem], wanted: int, *, source: str) -> None
     """
     if len(problems) < wanted:
         raise DataError(
-            f"{source}: {len(problems)} problems are fewer than training.problems_per_step = {wanted}; lower that, "
-            f"or give more"
+            f"{source}: {len(problems)} problems are fewer than training.problems_per_step = {wanted}; lower it, "
+            f"or provide more"
         )
 
 

@@ -128,7 +128,7 @@ def prepare(
         cache_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelError(
-            f"{cache_folder}: cannot be made ({error.strerror}); let MOTIF_LITE_CACHE name another"
+            f"{cache_folder}: cannot be created ({error.strerror}); set MOTIF_LITE_CACHE to another folder"
         ) from None
     course = _course(task, num_rounds, max_tokens)
     with torch.random.fork_rng(devices=[]):

@@ -2,7 +2,7 @@
 
 ``accuracy_by_round[i]`` is the share of trajectories whose reply in round i+1 holds the right boxed answer.
 ``round_correct[i]`` is, where the data set can tell, the share of rounds i+1 begun from true progress that end in
-true progress or the right answer. It shows later rounds drifting while first rounds stay good. Openings count alike
+true progress or the right answer. It shows later rounds drifting while first rounds stay good. Openings count equally
 in both, however many futures each has.
 
 ``distinct_progress`` is the number of distinct texts that a group's openings pass on, divided by their number: below

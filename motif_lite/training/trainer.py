@@ -157,12 +157,12 @@ class Trainer(GRPOTrainer):
             phase = "futures" if self._credit.trains_later_rounds else "openings"
             raise TrainingError(
                 f"out of memory in the update of a single {self._credit.row}; what was saved in {self._run.root} is "
-                f"whole, but the rest needs a new run with a shorter rollout.{phase}.max_tokens, or a smaller model"
+                f"whole, but continuing needs a new run with a shorter rollout.{phase}.max_tokens, or a smaller model"
             ) from error
         self._width = max(width for width in range(1, self._width) if rows % width == 0)
         self._observer.note(
-            f"out of memory in the update: going on with {self._width} {self._credit.row}s at a time; "
-            f"training.micro_batch_size = {self._width} would start there"
+            f"out of memory in the update: continuing with {self._width} {self._credit.row}s at a time; "
+            f"set training.micro_batch_size = {self._width} to start there"
         )
         free_memory_of(error)
 
@@ -185,7 +185,7 @@ class Trainer(GRPOTrainer):
             self._run.clear_unfinished()
             raise RunError(
                 f"{self._run.checkpoints}: step {step} cannot be saved ({reason}); the "
-                f"checkpoints before it are whole: make room, then go on with --resume --out {self._run.root}"
+                f"earlier checkpoints are intact: free some space, then continue with --resume --out {self._run.root}"
             ) from error
 
 

@@ -23,7 +23,7 @@ def print_plan(console: Console, plan: Plan) -> None:
         table.add_row(item, *cells)
     table.add_section()
     table.add_row("all", *(gib(plan.estimate.total(phase)) for phase in phases), style="bold")
-    supposed = "" if plan.machine.is_here else " (there is none here; --vram names another size)"
+    supposed = "" if plan.machine.is_here else " (none here; set another size with --vram)"
     print_text(console, f"{recipe.model.name} on {plan.machine.name}{supposed}")
     console.print(table)
     for name, text in _plan_lines(plan):

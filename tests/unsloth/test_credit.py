@@ -81,6 +81,6 @@ def test_an_update_out_of_memory_is_made_in_smaller_pieces_with_the_same_gradien
         train_job.job(ROOT / "recipes" / "tiny_cpu.toml", settings, tmp_path / name).perform(observer)
         [line] = RunDirectory(tmp_path / name).metrics()
         norms.append(line.grad_norm or 0.0)
-    assert "out of memory in the update: going on with 1 openings at a time" in " ".join(observer.notes)
+    assert "out of memory in the update: continuing with 1 openings at a time" in " ".join(observer.notes)
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
     assert norms[0] > 0
