@@ -39,18 +39,6 @@ def interval(outcomes: Outcomes, confidence: float) -> tuple[float, float]:
     return max(0.0, min(mean, float(low))), min(1.0, max(mean, float(high)))
 
 
-def in_percent(value: float, bounds: Sequence[float] | None, *, digits: int = 1, sign: str = "", unit: str = "") -> str:
-    """A share or a difference of two with its interval, such as ``43.2 % [38.0, 48.5]``.
-
-    Args:
-        value: As a fraction, like its bounds; without bounds it stands alone.
-        sign: ``+`` to write the sign of what is positive, too.
-        unit: What follows the value.
-    """
-    mean, *ends = (f"{100 * number:{sign}.{digits}f}" for number in (value, *(bounds or ())))
-    return f"{mean}{unit} [{', '.join(ends)}]" if ends else f"{mean}{unit}"
-
-
 def effective_samples(outcomes: Outcomes) -> float:
     """Independent samples that would be as informative: between the number of problems and that of samples."""
     num_problems, num_samples = len(outcomes), sum(map(len, outcomes.values()))

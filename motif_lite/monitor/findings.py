@@ -23,7 +23,7 @@ from math import ceil, hypot, sqrt
 from statistics import fmean
 from typing import Literal
 
-from motif_lite.evaluation.intervals import in_percent
+from motif_lite.figures import in_percent
 from motif_lite.monitor import remedies
 from motif_lite.monitor.trends import Change, Series, Span
 from motif_lite.recipe.schema import Recipe

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from motif_lite.evaluation.intervals import in_percent
+from motif_lite.figures import in_percent
 from motif_lite.planning.machine import GIB
 from motif_lite.study.results import Json
 

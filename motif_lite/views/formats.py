@@ -10,7 +10,7 @@ import tomli_w
 from rich.console import Console
 from rich.text import Text
 
-from motif_lite.evaluation.intervals import in_percent
+from motif_lite.figures import in_percent
 from motif_lite.planning.machine import GIB
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.records import Comparison, Mark, Measurement, StepMetrics

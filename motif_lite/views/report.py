@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from motif_lite import __version__
-from motif_lite.evaluation.intervals import in_percent
+from motif_lite.figures import in_percent
 from motif_lite.monitor import findings
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import accounting

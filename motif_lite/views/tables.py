@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from motif_lite.evaluation.intervals import in_percent
 from motif_lite.evaluation.scores import Answer, Scored, Scores
+from motif_lite.figures import in_percent
 from motif_lite.monitor import findings
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import Recipe
