@@ -1,61 +1,66 @@
-# make demo    the tiny recipe on a CPU, from nothing      make test            every test, the same environment
-# make check   ruff and mypy                               make test-unsloth    those of the Unsloth backend alone
-# make docs    docs/recipe.md and the JSON schema, from the code
+# make demo    the tiny recipe on a CPU, from scratch      make test            every test, same environment
+# make check   ruff and mypy                               make test-unsloth    only the tests of the Unsloth backend
+# make docs    the generated parts of docs/, and the recipes' JSON schema
 #
-# PYTHON chooses the interpreter (3.11 or 3.12); ARGS is passed on: make demo ARGS="--set seed=2"
+# PYTHON chooses the interpreter, VENV the folder of the environment; ARGS is passed on: make demo ARGS="--set seed=2"
 
-PYTHON ?= python3
-VENV := .venv
+PYTHON ?=
+VENV ?= .venv
 
-# Unsloth for tests without a GPU, each version in a folder of its own, for their needs exclude each other: the one
-# that requirements.txt pins, with a Triton whose interpreter knows NumPy 2.4, and one with a CPU backend.
-pin = $(shell sed -n 's/^$(1)==\([0-9.]*\).*/\1/p' requirements.txt)
-PINNED := $(CURDIR)/$(VENV)/unsloth-$(call pin,unsloth)
-ON_CPU := $(CURDIR)/$(VENV)/unsloth-2026.10.9
+# Where PyTorch's CPU build comes from on Linux without a GPU: a URL or a folder. Empty: from the package index, which
+# serves a CUDA build.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+export TORCH_INDEX
 
-.PHONY: demo test test-unsloth test-unsloth-pinned test-unsloth-on-cpu check docs clean
+# Any Python that runs; which one the environment is made with is decided in environment/interpreter.py.
+ANY = python3 python3.14 python3.13 python3.12 python3.11 python
+ENVIRONMENT = @for any in $(ANY); do $$any -c "" 2>/dev/null && break; done; \
+	$$any -m environment --folder "$(VENV)" --python "$(PYTHON)"
+IN_VENV = "$(VENV)/bin/python"
 
-demo: $(VENV)/cpu
-	$(VENV)/bin/python run.py --recipe recipes/tiny_cpu.toml $(ARGS)
+.PHONY: demo environment test test-versions test-unsloth test-unsloth-pinned test-unsloth-on-cpu check docs clean
 
-test: $(VENV)/dev
-	$(VENV)/bin/python -m pytest $(ARGS)
+demo:
+	$(ENVIRONMENT) cpu
+	$(IN_VENV) run.py --recipe recipes/tiny_cpu.toml $(ARGS)
+
+test:
+	$(ENVIRONMENT) dev
+	$(IN_VENV) -m pytest $(ARGS)
 	$(MAKE) test-unsloth ARGS=
 
-# Both versions at once, on one thread each.
-test-unsloth: $(VENV)/dev $(PINNED)/complete $(ON_CPU)/complete
+# What depends on the versions of Python and PyTorch: PYTHON=python3.13 VENV=.venv-3.13
+test-versions:
+	$(ENVIRONMENT) dev
+	$(IN_VENV) -m pytest -m versions $(ARGS)
+
+environment:
+	$(ENVIRONMENT) dev
+
+# Both versions in parallel, one thread each.
+test-unsloth:
+	$(ENVIRONMENT) unsloth
 	$(MAKE) --jobs=2 --output-sync=target test-unsloth-pinned test-unsloth-on-cpu
 
 test-unsloth-pinned:
-	OMP_NUM_THREADS=1 UNSLOTH_ALLOW_CPU=1 PYTHONPATH=$(PINNED) $(VENV)/bin/python -m pytest -n 0 tests/unsloth $(ARGS)
+	OMP_NUM_THREADS=1 UNSLOTH_ALLOW_CPU=1 PYTHONPATH="$$(cd "$(VENV)" && pwd)/unsloth-pinned" \
+		$(IN_VENV) -m pytest -n 0 tests/unsloth $(ARGS)
 
 test-unsloth-on-cpu:
-	OMP_NUM_THREADS=1 UNSLOTH_FORCE_CPU=1 PYTHONPATH=$(ON_CPU) $(VENV)/bin/python -m pytest -n 0 tests/unsloth $(ARGS)
+	OMP_NUM_THREADS=1 UNSLOTH_FORCE_CPU=1 PYTHONPATH="$$(cd "$(VENV)" && pwd)/unsloth-on-cpu" \
+		$(IN_VENV) -m pytest -n 0 tests/unsloth $(ARGS)
 
-check: $(VENV)/dev
-	$(VENV)/bin/ruff check .
-	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/mypy
+check:
+	$(ENVIRONMENT) dev
+	$(IN_VENV) -m ruff check .
+	$(IN_VENV) -m ruff format --check .
+	$(IN_VENV) -m mypy
 
-docs: $(VENV)/cpu
-	$(VENV)/bin/python docs/generate_recipe_md.py
-	$(VENV)/bin/python docs/generate_recipe_schema.py
-
-$(VENV)/cpu: requirements-cpu.txt
-	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/pip install -r requirements-cpu.txt
-	touch $@
-
-$(VENV)/dev: $(VENV)/cpu requirements-dev.txt
-	$(VENV)/bin/pip install -r requirements-dev.txt
-	touch $@
-
-$(PINNED)/complete: PACKAGES = unsloth==$(call pin,unsloth) unsloth_zoo==$(call pin,unsloth_zoo) triton==3.9.0
-$(ON_CPU)/complete: PACKAGES = unsloth==2026.10.9 unsloth_zoo==2026.10.9
-$(PINNED)/complete $(ON_CPU)/complete: | $(VENV)/dev
-	rm -rf $(@D)
-	$(VENV)/bin/pip install --no-deps --target $(@D) $(PACKAGES)
-	touch $@
+docs:
+	$(ENVIRONMENT) cpu
+	$(IN_VENV) docs/generate_recipe_md.py
+	$(IN_VENV) docs/generate_recipe_schema.py
+	$(IN_VENV) docs/generate_module_map.py
 
 clean:
-	rm -rf $(VENV) .cache
+	rm -rf "$(VENV)" .cache

@@ -1,7 +1,7 @@
 """What adaptive futures are worth: the error of the advantages against the tokens spent, on recorded rollouts.
 
     python benchmarks/adaptive_futures.py            the tables and the plot, from the recording: half a minute
-    python benchmarks/adaptive_futures.py --record   make the recording anew first: ten minutes more on one core
+    python benchmarks/adaptive_futures.py --record   repeat the recording first: ten minutes more on one core
 
 Recorded are 16 futures of every opening, of the tiny policy at several stages of training. Futures of openings of one
 group that pass on the same progress are draws from one distribution, so its mean over all of them is taken for the
@@ -233,7 +233,7 @@ def waves(draws: Draws, budget: int, *, unbiased: bool = True, stop: bool = Fals
     A group of one progress gets no second wave.
 
     Unbiased: the mean of each wave, weighted by its share of the budget, which is fixed. Else the mean of all draws.
-    Stop: a group whose first futures all score alike gets no more.
+    Stop: a group whose first futures all have the same score gets no more.
     """
     first = draws.everywhere(2 * (draws.sharing > 0))
     left = np.maximum(0, _budget(draws, budget) - first.sum(-1))
@@ -254,7 +254,7 @@ def waves(draws: Draws, budget: int, *, unbiased: bool = True, stop: bool = Fals
 
 
 def all_or_two(draws: Draws, budget: int) -> Tried:
-    """Two for every opening; a group whose futures all score alike stops there, any other goes on to the budget."""
+    """Two for every opening; a group whose futures all have the same score stops there, any other uses the budget."""
     two = draws.everywhere(2 * draws.sharing)
     scores, _ = draws.sums(two)
     alike = draws.spread(scores / np.maximum(two, 1))
@@ -363,7 +363,7 @@ def ratio(rule: Sequence[Curve], fixed: Sequence[Curve], weights: Sequence[Array
 
 
 def with_interval(rule: Sequence[Curve], fixed: Sequence[Curve], budget: int | None = 4) -> list[str]:
-    """The two ratios, each with a 95 % interval from drawing the problems anew."""
+    """The two ratios, each with a 95 % interval from resampling the problems."""
     rng = np.random.default_rng(0)
     sizes = [len(curve[0].tokens) for curve in fixed]
     found = ratio(rule, fixed, [np.ones(size) for size in sizes], budget)
@@ -403,11 +403,11 @@ def stage(groups: list[list[dict[str, Any]]], replications: int) -> Stage:
 def by_stage(stages: dict[str, Stage]) -> Iterator[str]:
     """A line per stage, and one for all: the population, and what adaptive does to the error."""
     yield (
-        "| policy | accuracy | distinct progress, of 8 | groups of one progress | 2 futures each all alike "
+        "| policy | accuracy | distinct progress, of 8 | groups of one progress | 2 futures each all equal "
         "| error, fixed k=4 | scaled | adaptive / fixed at equal tokens | scaled |"
     )
     yield "|---|" + "---|" * 8
-    for name, one in (stages | {"all, weighted alike": None}).items():
+    for name, one in (stages | {"all, weighted equally": None}).items():
         chosen = list(stages.values()) if one is None else [one]
         squares = np.mean([np.mean(s.fixed[BUDGETS.index(4)].squares, 0) for s in chosen], 0)
         cells = [
@@ -432,7 +432,7 @@ SHARED: dict[str, Rule] = {
     "shared, equally many each": each,
     "**adaptive**": adaptive,
     "two waves by Beta posterior": waves,
-    "two waves, stopping where the first is all alike": lambda d, k: waves(d, k, stop=True),
+    "two waves, stopping where the first are all equal": lambda d, k: waves(d, k, stop=True),
     "two waves, mean of all draws (biased)": lambda d, k: waves(d, k, unbiased=False),
     "clairvoyant": clairvoyant,
 }
@@ -440,7 +440,7 @@ SHARED: dict[str, Rule] = {
 
 UNSHARED: dict[str, Rule] = {
     "adaptive (= fixed)": adaptive,
-    "two futures, stopping where they are all alike": all_or_two,
+    "two futures, stopping where they are all equal": all_or_two,
     "two waves by Beta posterior": waves,
     "two waves, mean of all draws (biased)": lambda d, k: waves(d, k, unbiased=False),
     "clairvoyant": clairvoyant,
@@ -524,7 +524,7 @@ def figures(stages: dict[str, Stage]) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the recording, or make it, and put the figures onto the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--record", action="store_true", help="make the recording anew first")
+    parser.add_argument("--record", action="store_true", help="repeat the recording first")
     if parser.parse_args(arguments).record:
         RECORDING.write_bytes(gzip.compress(json.dumps(record(), separators=(",", ":")).encode(), mtime=0))
     recorded = json.loads(gzip.decompress(RECORDING.read_bytes()))

@@ -1,4 +1,4 @@
-"""The memory plan against measurement: real training steps on a CPU, their peaks by phase beside what was planned.
+"""The memory plan against measurement: real training steps on a CPU, their peaks by phase compared with the plan.
 
     python benchmarks/memory.py [NAME ...] [--json FILE]
 

@@ -25,7 +25,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 import sys
 import tempfile
 import time
@@ -48,7 +47,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 from rich.table import Table  # noqa: E402
 from transformers.utils import logging as transformers_logging  # noqa: E402
 
-from benchmarks import contenders  # noqa: E402
+from benchmarks import contenders, provenance  # noqa: E402
 from benchmarks.contenders import FUTURES, OPENINGS, Case  # noqa: E402
 from benchmarks.floor import Floor, bytes_per_second, floor, operations_per_second  # noqa: E402
 from motif_lite.planning.shapes import ModelShape  # noqa: E402
@@ -311,16 +310,11 @@ def show(console: Console, origin: dict[str, Any], results: Sequence[Result]) ->
 def _origin(arguments: Sequence[str] | None) -> dict[str, Any]:
     """Where, when and with what."""
     command = sys.orig_argv if arguments is None else ["python", "benchmarks/rollout.py", *arguments]
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    described = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude", "*"]
-    commit = subprocess.run(described, capture_output=True, text=True, check=False).stdout.strip()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(command),
-        "commit": commit or None,
-        "processor": next((line.partition(": ")[2] for line in lines if line.startswith("model name")), None)
-        or platform.machine(),
+        "commit": provenance.commit(),
+        "processor": provenance.processor(),
         "threads": torch.get_num_threads(),
         "versions": {"Python": platform.python_version()}
         | {name: version(name) for name in ("torch", "transformers", "peft")},

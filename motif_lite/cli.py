@@ -1,8 +1,8 @@
 """motif_lite on the command line: arguments to one call, errors to exit codes.
 
-Without the name of a command it is `main`: a recipe's run. The other commands stand below it.
+`main` is the command without a name, a recipe's run; the other commands follow it.
 
-0: done. 2: something that the user can mend, said in a message. 130: interrupted, and resumable.
+Exit codes: 0: done. 2: an error that the user can fix, explained in one message. 130: interrupted; can be resumed.
 """
 
 import os
@@ -34,29 +34,29 @@ RecipeFile = Annotated[
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; a TOML value. Repeatable."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; VALUE is TOML. Repeatable."),
 ]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="The run directory; by default runs/NAME-OF-RECIPE.")
 ]
-Check = Annotated[bool, typer.Option("--check", help="Read and validate the recipe, print it in full, and stop.")]
+Check = Annotated[bool, typer.Option("--check", help="Validate the recipe, print it with every default, and stop.")]
 Plan = Annotated[
-    bool, typer.Option("--plan", help="Say what memory and time a step takes, and whether it fits; no download.")
+    bool, typer.Option("--plan", help="Estimate memory and time of a step, and whether it fits; no download.")
 ]
 Vram = Annotated[
     float | None,
-    typer.Option("--vram", metavar="GIB", help="With --plan: for a card of this size."),
+    typer.Option("--vram", metavar="GIB", help="With --plan: for a GPU of this size."),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the recipe's newest run.")]
 EvaluateOnly = Annotated[
-    bool, typer.Option("--evaluate-only", help="Only evaluate: the run in --out, or the recipe's bare model.")
+    bool, typer.Option("--evaluate-only", help="Only evaluate: the run in --out, or the recipe's base model.")
 ]
 Openings = Annotated[
     Path,
     typer.Option(
         "--openings",
         metavar="FILE",
-        help="A line of JSON per problem: question, answer, and a list of openings.",
+        help="JSON lines, one per problem: question, answer, and a list of openings.",
     ),
 ]
 Futures = Annotated[
@@ -66,27 +66,29 @@ Futures = Annotated[
         metavar="N",
         min=1,
         max=10_000,
-        help=f"Futures per opening; by default the recipe's num_futures, but {score_job.LEAST_FUTURES} at least.",
+        help=f"Futures per opening; by default the recipe's num_futures, at least {score_job.LEAST_FUTURES}.",
     ),
 ]
 Adapter = Annotated[
     Path | None,
-    typer.Option("--adapter", metavar="DIR", help="Score under a trained adapter, e.g. runs/NAME/adapter."),
+    typer.Option("--adapter", metavar="DIR", help="Score with a trained adapter, e.g. runs/NAME/adapter."),
 ]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Write the scores to this file, too.")]
+Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores to this file.")]
 
 
 StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The study, e.g. studies/tiny_credit.toml.")]
 StudyOut = Annotated[
     Path | None,
-    typer.Option("--out", metavar="DIR", help="Where runs and results go; by default the folder beside FILE."),
+    typer.Option("--out", metavar="DIR", help="Folder for runs and results; by default next to FILE."),
 ]
-StudyCheck = Annotated[bool, typer.Option("--check", help="Read and validate it with all its recipes, and stop.")]
+StudyCheck = Annotated[
+    bool, typer.Option("--check", help="Validate the study with all its recipes, print its runs, and stop.")
+]
 
 
 @app.callback(
     invoke_without_command=True,
-    help="Train a model to think in rounds (MOTIF), evaluate it before and after, and write a report.",
+    help="Train a model to reason in rounds (MOTIF), evaluate it before and after, and write a report.",
 )
 def main(
     context: typer.Context,
@@ -99,23 +101,25 @@ def main(
     resume: Resume = False,
     evaluate_only: EvaluateOnly = False,
 ) -> None:
-    """Make the call that is meant, unless a command was named."""
+    """Do what the options ask for, unless a command was named."""
     with exit_codes():
         if context.invoked_subcommand:
             if any(context.params.values()):
                 name = context.invoked_subcommand
-                raise RecipeError(f"the options of {name} stand behind its name: python run.py {name} ...")
+                raise RecipeError(f"options of {name} go after its name: python run.py {name} ...")
         elif check:
             print(formats.recipe_toml(checking.check(recipe, changes or [])), end="")
         elif plan:
             if out or resume or evaluate_only:
-                raise RecipeError("--plan goes with --recipe, --set and --vram only; it writes and runs nothing")
+                raise RecipeError(
+                    "--plan goes with --recipe, --set and --vram only; it neither writes nor runs anything"
+                )
             found = checking.memory_plan(recipe, changes or [], vram)
             plan_table.print_plan(Console(highlight=False), found)
             if not found.fits:
                 raise RecipeError(f"{recipe}: {found.shortage}; {found.remedy}")
         elif vram is not None:
-            raise RecipeError("--vram goes with --plan; a run is kept within --set model.memory_gib=...")
+            raise RecipeError("--vram goes with --plan; to limit a run's memory use --set model.memory_gib=...")
         else:
             perform(train_job.job(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only))
 
@@ -137,14 +141,14 @@ def score(
         about = f"{job.recipe.model.name}, seed {job.recipe.seed}, {adapter or 'no adapter'}"
         with watched(job.name, about, job.how_to_go_on) as (terminal, live):
             scores = job.perform(live)
-        tables.print_scores(terminal, job, scores)
+        tables.print_scores(terminal, job.recipe, scores)
         if json is not None:
             score_job.write(json, scores, job)
 
 
-@app.command("study", help="Compare variants over seeds, fairly: runs, table, figures; the same command goes on.")
+@app.command("study", help="Compare variants over seeds: runs, tables, figures. Repeat it to continue.")
 def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = False) -> None:
-    """Validate a study and see it through."""
+    """Validate a study and run it to the end."""
     from motif_lite.study.live import print_plan
     from motif_lite.study.plan import load
 
@@ -158,7 +162,7 @@ def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = Fal
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Errors become exit codes here, for Typer would swallow Ctrl-C."""
+    """Turn errors into exit codes here, because Typer would swallow Ctrl-C."""
     errors = Console(stderr=True, highlight=False)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -172,7 +176,7 @@ def exit_codes() -> Iterator[None]:
 
 
 def perform_study(plan: "StudyPlan") -> None:
-    """See a study through on the terminal; it goes on when the terminal goes away."""
+    """Run a study on the terminal; it continues when the terminal is closed."""
     from motif_lite.study import report as study_report
     from motif_lite.study import runs as study_runs
     from motif_lite.study.live import StudyConsole, print_closing
@@ -183,13 +187,15 @@ def perform_study(plan: "StudyPlan") -> None:
         with StudyConsole(terminal, plan.study.title, str(plan.out)) as live:
             study_runs.perform(plan, study_runs.THIS_PROGRAM, live, lambda: study_report.write(plan))
     except KeyboardInterrupt:
-        formats.print_text(Console(stderr=True, highlight=False), "to go on: the same command; what is done is kept")
+        formats.print_text(
+            Console(stderr=True, highlight=False), "to continue, repeat the command; finished runs are kept"
+        )
         raise
     print_closing(terminal, plan, study_report.write(plan))
 
 
 def perform(job: train_job.RunJob) -> None:
-    """See a run through on the terminal."""
+    """Run a job on the terminal, and print its results."""
     about = f"{job.recipe.model.name}, seed {job.recipe.seed}, {job.root}"
     with watched(job.name, about, job.how_to_go_on) as (terminal, live):
         job.perform(live)
@@ -198,7 +204,7 @@ def perform(job: train_job.RunJob) -> None:
 
 @contextmanager
 def watched(title: str, subtitle: str, how_to_go_on: Callable[[], str]) -> Iterator[tuple[Console, RunConsole]]:
-    """The terminal, with a live view on it; who interrupts is told how to go on."""
+    """The terminal with a live view; on Ctrl-C it prints how to continue."""
     terminal = Console(file=sys.stdout, highlight=False)  # this very stream: what libraries print is diverted
     try:
         with RunConsole(terminal, title, subtitle) as live:
@@ -209,7 +215,7 @@ def watched(title: str, subtitle: str, how_to_go_on: Callable[[], str]) -> Itera
 
 
 class _Lasting:
-    """A standard stream whose other end may go away, a closed terminal or pipe: from then on it leads nowhere."""
+    """A standard stream whose terminal or pipe may be closed; from then on it discards what is written."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

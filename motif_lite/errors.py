@@ -11,13 +11,13 @@
     ├── GradingError            the process that compares answers cannot be started
     └── MissingHardwareError    the recipe needs a device or a package that this machine lacks
 
-They are the user's to mend, so `run.py` prints them without a traceback and exits with code 2. Whatever a
+The user can fix them, so `run.py` prints them without a traceback and exits with code 2. Whatever a
 *model writes* is never an error: it is parsed, scores what it deserves, and is counted.
 """
 
 
 class MotifError(Exception):
-    """Something that the user can mend; the message says what, where and how."""
+    """An error that the user can fix; the message says what, where and how."""
 
 
 class RecipeError(MotifError):

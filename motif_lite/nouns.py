@@ -19,6 +19,9 @@ Conversation = list[Message]
 OnProgress = Callable[[int, int], None]
 """Called with (units done, units in all) while something long is under way."""
 
+ReadProgress = Callable[[str, str], int | None]
+"""Given a question and a progress note, how many steps the note stands for; None if it is not true of the question."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -102,19 +105,19 @@ class Opening:
 
 
 class Sampling(BaseModel):
-    """How tokens are drawn, and how many at most."""
+    """How tokens are sampled, and how many at most."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     max_tokens: int = Field(default=1024, ge=1, le=131_072)
-    """Longest reply in tokens; what is longer is cut off."""
+    """Maximum tokens of a reply; longer ones are cut off."""
     temperature: float = Field(default=1.0, ge=0.0, le=5.0, allow_inf_nan=False)
     """Softmax temperature; 0 is greedy decoding."""
     top_p: float = Field(default=1.0, gt=0.0, le=1.0, allow_inf_nan=False)
-    """Nucleus: draw from the smallest set of tokens that holds this probability; 1 is off."""
+    """Nucleus sampling: from the smallest set of tokens with this total probability; 1 is off."""
     top_k: int = Field(default=0, ge=0, le=1_000_000)
-    """Draw from the k likeliest tokens only; 0 is off."""
+    """Sample from the k likeliest tokens only; 0 is off."""
     min_p: float = Field(default=0.0, ge=0.0, lt=1.0, allow_inf_nan=False)
-    """Draw from tokens at least this share as likely as the likeliest; 0 is off."""
+    """Sample only from tokens with at least this share of the likeliest token's probability; 0 is off."""
     stop: list[Annotated[str, Field(min_length=1, max_length=64)]] = []
-    """Texts that end a reply once they stand in it, e.g. `["</answer>"]`."""
+    """Texts that end a reply when they appear in it, e.g. `["</answer>"]`."""

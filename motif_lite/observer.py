@@ -1,8 +1,9 @@
-"""What a run tells whoever is watching: the console implements it, tests record it, batch jobs ignore it."""
+"""How a run reports what it does: the console implements it, tests record it, batch jobs ignore it."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from motif_lite.nouns import Opening
+from motif_lite.runs.records import Mark, Measurement, StepMetrics
 
 
 class Observer(Protocol):
@@ -14,16 +15,16 @@ class Observer(Protocol):
     def advance(self, done: int, total: int) -> None:
         """So much of the phase is done."""
 
-    def step(self, metrics: dict[str, Any]) -> None:
+    def step(self, metrics: StepMetrics) -> None:
         """A training step is over; its line of metrics.jsonl."""
 
     def opening(self, opening: Opening, score: float) -> None:
         """A sample of what the policy writes, with its future accuracy reward."""
 
-    def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: dict[str, Any]) -> None:
+    def result(self, measurement: Measurement) -> None:
         """An entry of evaluation.json has been measured."""
 
-    def mark(self, mark: dict[str, Any]) -> None:
+    def mark(self, mark: Mark) -> None:
         """Held-out problems have been measured along the way; its line of validation.jsonl."""
 
     def note(self, text: str) -> None:

@@ -129,7 +129,7 @@ def described(error: BaseException, path: str | Path) -> str:
 
 
 class _Loader(SourceFileLoader):
-    """Compiles the bytes that were read: no bytecode of an earlier version, and nothing written beside the file."""
+    """Compiles the bytes that were read: no bytecode of an earlier version, and nothing written next to the file."""
 
     def __init__(self, name: str, path: Path, source: bytes) -> None:
         super().__init__(name, str(path))
@@ -153,7 +153,7 @@ def _import(path: Path, source: bytes) -> OwnFile:
         del sys.modules[name]
         remedy = "correct it"
         if isinstance(error, ModuleNotFoundError):
-            remedy = "install it; a file beside this one cannot be imported, as only this file is kept with a run"
+            remedy = "install it; another file of yours cannot be imported, as only this file is kept with a run"
         raise CodeError(f"{path}: {described(error, path)}; {remedy}") from error
     return OwnFile(path, source, module)
 

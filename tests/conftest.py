@@ -13,8 +13,9 @@ from motif_lite.recipe.schema import Recipe
 
 ROOT = Path(__file__).parents[1]
 
-# Unsloth changes the whole process, so its tests run in processes of their own: `make test-unsloth`.
-collect_ignore = [] if {"UNSLOTH_ALLOW_CPU", "UNSLOTH_FORCE_CPU"} & os.environ.keys() else ["unsloth"]
+# Unsloth changes the whole process, so its tests run in processes of their own: `make test-unsloth`. Those of a GPU run
+# where they are named: `pytest -m gpu tests/gpu`.
+collect_ignore = ["gpu"] if {"UNSLOTH_ALLOW_CPU", "UNSLOTH_FORCE_CPU"} & os.environ.keys() else ["gpu", "unsloth"]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads each would wait for each other

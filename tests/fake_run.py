@@ -14,6 +14,8 @@ from pathlib import Path
 from motif_lite.jobs import checking
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import holds_run
+from motif_lite.runs.records import Evaluation, Subject, When
+from tests import records
 
 words = sys.argv[1:]
 told = json.loads(os.environ["MOTIF_FAKE_RUN"])
@@ -39,14 +41,13 @@ with run.locked():
     if told.get("fails", "nothing") in str(root):
         print(told["message"], file=sys.stderr)
         sys.exit(told["code"])
-    when = "before" if "--evaluate-only" in words else "after"
-    path = run.graded_path("chain_sum", when, "multi_round", "sampled")
-    run.write_graded(path, [{"problem": "1", "question": "a1=", "correct": True, "tokens": 3}])
-    result = {
-        "num_problems": 1, "num_samples": 1, "num_correct": 1, "accuracy": 1.0, "interval": [0, 1],
-        "generated_tokens": 3, "seconds": 1.0,
-    }  # fmt: skip
-    run.write_evaluation({"benchmarks": {"chain_sum": {when: {"multi_round": {"sampled": result}}}}})
+    when: When = "before" if "--evaluate-only" in words else "after"
+    run.write_graded(Subject("chain_sum", "multi_round", "sampled"), when, [records.graded()])
+    found = records.measurement(
+        1.0, when=when, decoding="sampled", num_problems=1, num_samples=1, num_correct=1, interval=(0.0, 1.0),
+        generated_tokens=3, seconds=1.0,
+    )  # fmt: skip
+    run.write_evaluation(Evaluation(measurements=(found,)))
     if trains:
         run.adapter.mkdir(exist_ok=True)
     run.write_report("")

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from motif_lite.nouns import Conversation, OnProgress, Opening, Problem, Reply, Sampling, Trajectory, Turn
 from motif_lite.policies.protocol import Policy
+from motif_lite.runs.records import Mark, Measurement, StepMetrics
 
 Script = Callable[[str, Sampling], str]
 """What to write, given the rendered prompt and the sampling settings."""
@@ -92,17 +93,17 @@ class RecordingObserver:
     def advance(self, done: int, total: int) -> None:
         self.events.append(("advance", (done, total)))
 
-    def step(self, metrics: dict[str, Any]) -> None:
+    def step(self, metrics: StepMetrics) -> None:
         self.events.append(("step", (metrics,)))
 
-    def mark(self, mark: dict[str, Any]) -> None:
+    def mark(self, mark: Mark) -> None:
         self.events.append(("mark", (mark,)))
 
     def opening(self, opening: Opening, score: float) -> None:
         self.events.append(("opening", (opening, score)))
 
-    def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: dict[str, Any]) -> None:
-        self.events.append(("result", (benchmark, when, strategy, decoding, result)))
+    def result(self, measurement: Measurement) -> None:
+        self.events.append(("result", (measurement,)))
 
     def note(self, text: str) -> None:
         self.events.append(("note", (text,)))

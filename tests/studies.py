@@ -1,13 +1,14 @@
 """A study on disk for tests: its file, and runs that were never made but look as if they had been."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.records import Evaluation, Subject, When
 from motif_lite.study.file import Study
 from motif_lite.study.plan import Run, StudyPlan
+from tests import records
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "recipes" / "tiny_cpu.toml"
@@ -43,15 +44,12 @@ def pretend(
     directory = RunDirectory.create(run.root, run.resolved(), "", trains=run.trains)
     if run.trains:
         directory.adapter.mkdir()
-        directory.append_metrics({
-            "step": 1, "prompts": {"openings": 8}, "tokens": {"openings": tokens // 4, "futures": 3 * tokens // 4},
-            "trained_tokens": tokens // 4, "seconds": {"openings": 1.5, "update": 0.5},
-            "peak_memory_bytes": {"update": 2**30},
-        })  # fmt: skip
-    with (run.root / "validation.jsonl").open("w") as file:
-        for step, (spent, accuracy) in enumerate(marks):
-            line = {"step": step, "tokens": spent, "seconds": spent / 100, "accuracy": accuracy}
-            file.write(json.dumps(line) + "\n")
+        directory.append_metrics(records.step(
+            1, prompts={"openings": 8}, tokens={"openings": tokens // 4, "futures": 3 * tokens // 4},
+            trained_tokens=tokens // 4, seconds={"openings": 1.5, "update": 0.5}, peak_memory_bytes={"update": 2**30},
+        ))  # fmt: skip
+    for step, (spent, accuracy) in enumerate(marks):
+        directory.append_mark(records.mark(step, accuracy, tokens=spent, seconds=spent / 100))
     if run.candidate is None:
         _measured(plan, run, directory, correct)
     directory.write_report("")
@@ -59,15 +57,14 @@ def pretend(
 
 
 def _measured(plan: StudyPlan, run: Run, directory: RunDirectory, correct: Sequence[bool]) -> None:
-    when, strategy = "after" if run.trains else "before", plan.strategies[run.variant]
-    graded = [
-        {"problem": f"{run.seed}/{number}", "question": "a1=", "correct": right, "tokens": 30}
-        for number, right in enumerate(correct)
-    ]
-    directory.write_graded(directory.graded_path("chain_sum", when, strategy, "sampled"), graded)
+    when: When = "after" if run.trains else "before"
+    subject = Subject("chain_sum", plan.strategies[run.variant], "sampled")
+    directory.write_graded(
+        subject, when, [records.graded(f"{run.seed}/{n}", right, tokens=30) for n, right in enumerate(correct)]
+    )
     right, number = sum(correct), len(correct)
-    result = {
-        "num_problems": number, "num_samples": number, "num_correct": right, "accuracy": right / number,
-        "interval": [0.0, 1.0], "generated_tokens": 30 * number, "seconds": 1.25,
-    }  # fmt: skip
-    directory.write_evaluation({"benchmarks": {"chain_sum": {when: {strategy: {"sampled": result}}}}})
+    found = records.measurement(
+        right / number, **subject._asdict(), when=when, num_problems=number, num_samples=number, num_correct=right,
+        interval=(0.0, 1.0), generated_tokens=30 * number, seconds=1.25,
+    )  # fmt: skip
+    directory.write_evaluation(Evaluation(measurements=(found,)))

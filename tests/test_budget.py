@@ -5,8 +5,9 @@ from transformers import get_scheduler
 
 from motif_lite.recipe.schema import TrainingSection
 from motif_lite.runs.budget import Spent, learning_rate_factor, share_done, spent
+from tests import records
 
-LINE = {"tokens": {"openings": 100, "futures": 300}, "seconds": {"openings": 1.0, "update": 2.0}}
+LINE = records.step(tokens={"openings": 100, "futures": 300}, seconds={"openings": 1.0, "update": 2.0})
 
 
 def test_what_is_spent_is_the_sum_of_all_lines() -> None:

@@ -52,7 +52,7 @@ def test_a_perfect_round_has_the_strict_form_and_true_progress(digits: list[int]
     if stop == len(digits):
         assert is_correct(str(sum(digits) % 10), text)
     else:
-        assert chain_sum.steps_done(chain_sum.question(digits), reply_format.progress(text)) == stop
+        assert chain_sum.read_progress(chain_sum.question(digits), reply_format.progress(text)) == stop
 
 
 def test_the_lines_of_a_round_are_label_digit_and_running_sum() -> None:
@@ -67,9 +67,9 @@ def test_the_lines_of_a_round_are_label_digit_and_running_sum() -> None:
      ("d=\uff12", None), ("=d2", None), ("dd=2", None), ("\x00=2", None), ("\ud800=2", None), ("d=2d=2", None)],
 )  # fmt: skip
 def test_progress_is_true_only_if_label_and_sum_agree_with_the_question(progress: str, steps: int | None) -> None:
-    assert chain_sum.steps_done("a0b4c5d3=", progress) == steps
+    assert chain_sum.read_progress("a0b4c5d3=", progress) == steps
 
 
 @given(st.text())
 def test_any_progress_note_is_read_without_an_error(progress: str) -> None:
-    assert chain_sum.steps_done("a0b4c5d3=", progress) in (None, 1, 2, 3, 4)
+    assert chain_sum.read_progress("a0b4c5d3=", progress) in (None, 1, 2, 3, 4)

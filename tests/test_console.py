@@ -12,40 +12,26 @@ from rich.console import Console
 
 from motif_lite.jobs import checking
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.records import StepMetrics
 from motif_lite.views.formats import duration, excerpt, printable, recipe_toml, sparkline
 from motif_lite.views.live import RunConsole
 from motif_lite.views.tables import print_closing, result_table
+from tests import records
 from tests.fakes import opening, problem
 
 RECIPE = checking.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", [])
 HOSTILE = "[red]bold[/] [link=http://x]y[/link] \x1b[2J\x1b]0;title\x07 a\rb\x08\x9b31m \u202e \ud800 wide: 数学数学"
 
 
-def metrics(step: int, reward: float = 1.25, share_done: float = 1.0) -> dict[str, Any]:
-    return {
-        "step": step, "share_done": share_done, "reward": reward, "accuracy": 0.5, "accuracy_by_round": [0.1, 0.3, 0.5],
-        "round_correct": [0.9, None, 0.8], "groups_without_signal": 0.25, "broken_form": 0.5,
-        "cut_off": {"openings": 0.1, "futures": 0.2}, "tokens": {"openings": 800, "futures": 6400},
+def metrics(step: int, reward: float = 1.25, share_done: float = 1.0, **changes: Any) -> StepMetrics:
+    figures: dict[str, Any] = {
+        "share_done": share_done, "reward": reward, "round_correct": (0.9, None, 0.8), "groups_without_signal": 0.25,
+        "broken_form": 0.5, "cut_off": {"openings": 0.1, "futures": 0.2}, "tokens": {"openings": 800, "futures": 6400},
         "seconds": {"openings": 60.0, "futures": 90.5, "update": 30.0},
         "peak_memory_bytes": {"openings": 3 * 2**30, "update": 5 * 2**30},
         "planned_memory_bytes": {"openings": 4 * 2**30, "futures": 2**30, "update": 6 * 2**30},
     }  # fmt: skip
-
-
-def entry(accuracy: float) -> dict[str, Any]:
-    return {"num_problems": 400, "num_samples": 400, "num_correct": round(400 * accuracy), "accuracy": accuracy,
-            "interval": [accuracy - 0.05, accuracy + 0.05], "generated_tokens": 12345, "seconds": 6.7}  # fmt: skip
-
-
-EVALUATION = {
-    "benchmarks": {
-        "chain_sum": {
-            "before": {"multi_round": {"greedy": entry(0.1), "sampled": entry(0.3)}},
-            "after": {"multi_round": {"greedy": entry(0.6)}},
-        }
-    },
-    "comparisons": {"chain_sum": {"multi_round": {"greedy": {"difference": 0.5, "interval": [0.4, 0.6]}}}},
-}
+    return records.step(step, **(figures | changes))
 
 
 def lines_of(watch: RunConsole, width: int, height: int = 40) -> list[str]:
@@ -74,7 +60,7 @@ def test_without_a_terminal_there_is_a_line_per_step_and_per_result() -> None:
                 watch.advance(1, 2)
             watch.step(metrics(step, share_done=step / 2))
             watch.opening(opening("secret reply"), 1.0)
-        watch.result("chain_sum", "after", "multi_round", "greedy", entry(0.6))
+        watch.result(records.measurement(0.6))
         watch.note("mind this")
         watch.note("mind this")
     lines = file.getvalue().splitlines()
@@ -133,7 +119,7 @@ def test_the_live_view_writes_no_control_codes_of_a_reply_to_the_terminal() -> N
 
 def test_the_table_shows_before_after_and_the_paired_gain_in_80_columns() -> None:
     file = io.StringIO()
-    Console(file=file, width=80).print(result_table(RECIPE, EVALUATION, "chain_sum"))
+    Console(file=file, width=80).print(result_table(RECIPE, records.evaluation(), "chain_sum"))
     assert max(map(len, file.getvalue().splitlines())) <= 80
     assert "10.0 [5.0, 15.0]" in file.getvalue()
     assert "60.0 [55.0, 65.0]" in file.getvalue()
@@ -144,9 +130,9 @@ def test_the_table_shows_before_after_and_the_paired_gain_in_80_columns() -> Non
 
 def test_the_closing_says_where_everything_lies_and_what_to_run_next(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", RECIPE, "")
-    run.write_evaluation(EVALUATION)
+    run.write_evaluation(records.evaluation())
     run.report.write_text("")
-    run.append_rollouts([{"step": 1}])
+    run.append_rollouts([records.rollout()])
     file = io.StringIO()
     print_closing(Console(file=file, width=80), RECIPE, run)
     assert f"report    {run.report}" in file.getvalue()
@@ -159,11 +145,11 @@ def test_the_closing_says_where_everything_lies_and_what_to_run_next(tmp_path: P
 def test_the_closing_lists_the_warnings(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", RECIPE, "")
     for step in range(1, 16):
-        run.append_metrics(metrics(step) | {"broken_form": 0.02 if step < 9 else 0.8})
+        run.append_metrics(metrics(step, broken_form=0.02 if step < 9 else 0.8))
     file = io.StringIO()
     print_closing(Console(file=file, width=80), RECIPE, run)
     [warning] = [line for line in file.getvalue().splitlines() if line.startswith("warning")]
-    assert "replies lose their form" in warning
+    assert "replies lose the required format" in warning
     assert "--set training.learning_rate=0.00017" in warning
 
 

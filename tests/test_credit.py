@@ -1,12 +1,17 @@
 """Advantages worked out by hand, on trajectories that are written here."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from motif_lite.credits.assignment import CREDITS, Scale, TrainedRound, trained_rounds
+from motif_lite.credits.assignment import Scale, TrainedRound, trained_rounds
+from motif_lite.credits.base import RoundsCredit
+from motif_lite.credits.table import CREDITS
 from motif_lite.nouns import Opening, Reply, Trajectory, Turn
+from motif_lite.recipe.schema import TrainingSection
 from motif_lite.rollout.rewards import REWARDS
 from tests.fakes import GOOD_FORM, problem
 
@@ -28,8 +33,10 @@ def credited(
     credit: str, openings: Sequence[Opening], *rewards: str, group_size: int | None = None, scale: Scale = "none"
 ) -> dict[tuple[int, int | None, int], TrainedRound]:
     names = rewards or ("future_accuracy",)
+    kind = CREDITS[credit]
+    assert isinstance(kind, RoundsCredit)
     found = trained_rounds(
-        CREDITS[credit],
+        kind.advantages,
         openings,
         group_size or len(openings),
         lambda each: {name: REWARDS[name](each) for name in names},
@@ -117,7 +124,7 @@ def test_a_chain_that_ended_early_is_still_compared_with_and_trains_no_round_tha
 
 
 def test_a_group_that_agrees_has_no_signal() -> None:
-    for credit in CREDITS:
+    for credit in ("chain", "tree"):
         assert set(advantages(credit, [TREE[1], TREE[1]], scale="group").values()) == {0.0}
 
 
@@ -138,9 +145,19 @@ def test_every_opening_weighs_alike_however_long_it_is(credit: str) -> None:
 
 
 def test_a_round_keeps_the_prompt_that_was_used_in_it() -> None:
-    for credit in CREDITS:
+    for credit in ("chain", "tree"):
         for (_, _, index), each in credited(credit, TREE[:1] * 2 if credit == "tree" else CHAINS).items():
             assert each.turn.prompt == f"prompt {index + 1}"
+
+
+def test_the_recipes_documentation_names_every_credit() -> None:
+    described = TrainingSection.model_fields["credit"].description or ""
+    assert [name for name in CREDITS if f"`{name}`" not in described] == []
+
+
+def test_nothing_asks_a_credit_for_its_name() -> None:
+    modules = (Path(__file__).parents[1] / "motif_lite").rglob("*.py")
+    assert [path.name for path in modules if re.search(r"credit (==|!=) ", path.read_text(encoding="utf-8"))] == []
 
 
 def test_rewards_are_those_of_the_round_itself() -> None:

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from motif_lite.recipe.schema import Recipe
+from motif_lite.runs.records import Mark, RolloutLine, RolloutTurn
 from tests.test_training import Training
 
 MakeRecipe = Callable[..., Recipe]
@@ -51,23 +52,23 @@ def rows(step: dict[str, Any]) -> list[tuple[list[int], list[int], float]]:
     ]  # fmt: skip
 
 
-def turns(training: Training) -> list[dict[str, Any]]:
+def turns(training: Training) -> list[RolloutTurn]:
     """Every round in rollouts.jsonl that was trained."""
     lines = training.run.rollouts()
-    found = [turn for line in lines for turn in (line["opening"], *later(line)) if "advantage" in turn]
+    found = [turn for line in lines for turn in (line.opening, *later(line)) if turn.advantage is not None]
     assert found
     return found
 
 
-def later(line: dict[str, Any]) -> list[dict[str, Any]]:
-    return [turn for future in line["futures"] for turn in future["rounds"]]
+def later(line: RolloutLine) -> list[RolloutTurn]:
+    return [turn for future in line.futures for turn in future.rounds]
 
 
 def test_the_papers_advantages_are_those_of_the_openings_rewards(
     tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, scored: list[dict[str, Any]]
 ) -> None:
     training = one_step(tiny_recipe, tiny_folder, tmp_path)
-    rewards = [sum(line["rewards"].values()) for line in training.run.rollouts()]
+    rewards = [sum(line.rewards.values()) for line in training.run.rollouts()]
     assert len(rewards) == 8
     expected = []
     for group in (rewards[:4], rewards[4:]):
@@ -104,7 +105,7 @@ def test_what_is_trained_are_the_rounds_as_they_were_written(
     assert len(trained) == num_rounds
     assert sorted((prompt, reply) for prompt, reply, _ in trained) == sorted(written)
     kept = [
-        (training.policy.encode(turn["prompt"]), turn["tokens"], turn["advantage"] * turn["weight"])
+        (training.policy.encode(turn.prompt), turn.tokens, (turn.advantage or 0.0) * (turn.weight or 0.0))
         for turn in turns(training)
     ]
     found = [(prompt, len(reply), advantage) for prompt, reply, advantage in trained]
@@ -113,8 +114,8 @@ def test_what_is_trained_are_the_rounds_as_they_were_written(
         assert ours[2] == pytest.approx(theirs[2], rel=1e-5, abs=1e-6)
     assert any(advantage for _, _, advantage in found)
     metrics = training.run.metrics()[0]
-    assert metrics["trained_tokens"] == sum(len(reply) for _, reply, _ in trained)
-    assert len(metrics["rewards_by_round"]["tag_count"]) == 3
+    assert metrics.trained_tokens == sum(len(reply) for _, reply, _ in trained)
+    assert len((metrics.rewards_by_round or {})["tag_count"]) == 3
 
 
 @pytest.mark.parametrize("credit", ["chain", "tree"])
@@ -127,25 +128,25 @@ def test_the_gradient_weighs_openings_alike_and_tokens_by_their_advantage(
     fresh = Training(tiny_recipe(*changes), tiny_folder, tmp_path / "fresh")
     policy, loss = fresh.policy, torch.zeros(())
     for line in training.run.rollouts():
-        paths = [[line["opening"], *future["rounds"]] for future in line["futures"]]
+        paths = [[line.opening, *future.rounds] for future in line.futures]
         for path in paths:
-            num_tokens = sum(turn["tokens"] for turn in path)
+            num_tokens = sum(turn.tokens for turn in path)
             for turn in path:
-                prompt = policy.encode(turn["prompt"])
+                prompt = policy.encode(turn.prompt)
                 ids = reply_ids(policy, turn)
                 logits = policy.model(input_ids=torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
                 chosen = torch.log_softmax(logits, -1)[range(len(ids)), ids].sum()
-                loss = loss - turn["advantage"] * chosen / num_tokens / len(paths)
+                loss = loss - (turn.advantage or 0.0) * chosen / num_tokens / len(paths)
     (loss / len(training.run.rollouts())).backward()  # type: ignore[no-untyped-call]
     gradients = [weight.grad for weight in policy.model.parameters() if weight.grad is not None]
     norm = torch.nn.utils.get_total_norm(gradients)
-    assert training.run.metrics()[0]["grad_norm"] == pytest.approx(float(norm), rel=1e-3)
+    assert training.run.metrics()[0].grad_norm == pytest.approx(float(norm), rel=1e-3)
 
 
-def reply_ids(policy: Any, turn: dict[str, Any]) -> list[int]:
-    ids: list[int] = policy.encode(turn["reply"])
-    ids += [policy.stop_ids[0]] * (turn["finish"] == "stop")
-    assert len(ids) == turn["tokens"]
+def reply_ids(policy: Any, turn: RolloutTurn) -> list[int]:
+    ids: list[int] = policy.encode(turn.reply)
+    ids += [policy.stop_ids[0]] * (turn.finish == "stop")
+    assert len(ids) == turn.tokens
     return ids
 
 
@@ -168,8 +169,8 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     assert [timeless(mark) for mark in second.run.marks()] == [timeless(mark) for mark in whole.run.marks()]
 
 
-def timeless(mark: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in mark.items() if "seconds" not in name and "memory" not in name}
+def timeless(mark: Mark) -> dict[str, Any]:
+    return mark.model_dump(exclude={"seconds", "evaluation_seconds", "peak_memory_bytes"})
 
 
 def test_a_run_ends_with_its_tokens_and_measures_along_the_way(
@@ -182,17 +183,17 @@ def test_a_run_ends_with_its_tokens_and_measures_along_the_way(
     training = Training(recipe, tiny_folder, tmp_path)
     assert training.train()
     metrics, marks = training.run.metrics(), training.run.marks()
-    spent = [sum(line["tokens"].values()) for line in metrics]
+    spent = [sum(line.tokens.values()) for line in metrics]
     assert sum(spent[:-1]) < 4000 <= sum(spent)
-    assert [line["share_done"] for line in metrics][-1] == 1.0
-    rates = [line["learning_rate"] for line in metrics]
+    assert [line.share_done for line in metrics][-1] == 1.0
+    rates = [line.learning_rate or 0.0 for line in metrics]
     assert rates[0] == 0.0  # warm-up begins there
     assert rates == sorted(rates[:2]) + sorted(rates[2:], reverse=True)
-    assert marks[0]["step"] == 0
-    assert marks[0]["tokens"] == 0
-    assert marks[-1]["step"] == len(metrics)
-    assert marks[-1]["tokens"] == sum(spent)
-    assert [mark["num_problems"] for mark in marks] == [8] * len(marks)
+    assert marks[0].step == 0
+    assert marks[0].tokens == 0
+    assert marks[-1].step == len(metrics)
+    assert marks[-1].tokens == sum(spent)
+    assert [mark.num_problems for mark in marks] == [8] * len(marks)
     assert len(training.observer.named("mark")) == len(marks)
     assert training.run.is_trained(recipe.training)
 
@@ -206,17 +207,17 @@ def test_trajectories_that_end_early_train_the_rounds_they_had(
         tiny_recipe, tiny_folder, tmp_path / "run", 'training.credit="chain"', "rollout.early_finish=true",
         f'data.train="{file}"', "data.num_problems=16", "training.problems_per_step=4",
     )  # fmt: skip
-    lengths = [1 + len(line["futures"][0]["rounds"]) for line in training.run.rollouts()]
+    lengths = [1 + len(line.futures[0].rounds) for line in training.run.rollouts()]
     assert 1 in lengths
     assert sum(lengths) < 16 * 3
     for line in training.run.rollouts():
-        *earlier, _ = [line["opening"], *later(line)]
-        assert not any(boxed_inside(turn["reply"]) for turn in earlier)
+        *earlier, _ = [line.opening, *later(line)]
+        assert not any(boxed_inside(turn.reply) for turn in earlier)
     trained = rows(scored[0])
     assert len(trained) == 16 * 3
     unused = trained[sum(lengths) :]
     assert all(advantage == 0 and len(reply) == 1 for _, reply, advantage in unused)
-    assert training.run.metrics()[0]["trained_tokens"] == sum(len(reply) for _, reply, _ in trained) - len(unused)
+    assert training.run.metrics()[0].trained_tokens == sum(len(reply) for _, reply, _ in trained) - len(unused)
 
 
 def boxed_inside(reply: str) -> bool:

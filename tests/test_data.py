@@ -197,11 +197,11 @@ def test_chain_sum_is_generated_with_different_problems_for_each_role() -> None:
 
 
 def test_only_chain_sum_can_tell_whether_progress_is_true() -> None:
-    steps_done = sources.steps_done("chain_sum")
-    assert steps_done is not None
-    assert steps_done("a1b2=", "b=3") == 2
-    assert sources.steps_done("gsm8k") is None
-    assert sources.steps_done("mine.jsonl") is None
+    read_progress = sources.progress_reader("chain_sum")
+    assert read_progress is not None
+    assert read_progress("a1b2=", "b=3") == 2
+    assert sources.progress_reader("gsm8k") is None
+    assert sources.progress_reader("mine.jsonl") is None
 
 
 def test_long_problems_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,14 +13,16 @@ from motif_lite.evaluation import intervals
 from motif_lite.jobs import checking
 from motif_lite.monitor import findings, remedies
 from motif_lite.recipe.schema import Recipe
+from motif_lite.runs.records import Mark, StepMetrics
+from tests import records
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 TINY = checking.check(RECIPES / "tiny_cpu.toml", [])
 GSM8K = checking.check(RECIPES / "motif_gsm8k.toml", [])
 
-Metrics = list[dict[str, Any]]
+Metrics = list[StepMetrics]
 
-FORM = "replies lose their form"
+FORM = "replies lose the required format"
 CUT_FIRST, CUT_LATER = "first rounds are cut off", "later rounds are cut off"
 DRIFT, FALL, NO_SIGNAL = "later rounds drift", "accuracy falls", "groups without signal"
 NOISE = "reward noise is larger than the differences between openings"
@@ -34,21 +36,20 @@ def steps(number: int = 20, **columns: Sequence[Any] | Callable[[int], Any]) -> 
     for index in range(number):
         accuracy = 0.6 + wobble.uniform(-0.05, 0.05)
         line: dict[str, Any] = {
-            "step": index + 1, "reward": 1.5 + 2 * accuracy, "accuracy": accuracy,
+            "number": index + 1, "reward": 1.5 + 2 * accuracy, "accuracy": accuracy,
             "accuracy_by_round": [0.4, 0.5, accuracy], "answers_kept": [0.95, 0.95], "groups_without_signal": 0.25,
             "broken_form": wobble.uniform(0, 0.05), "cut_off": {"openings": wobble.uniform(0, 0.05), "futures": 0.0},
             "reward_noise": {"between_openings": 0.5 + wobble.uniform(-0.1, 0.1), "sampling": 0.1},
         }  # fmt: skip
-        lines.append(
-            line | {key: column(index) if callable(column) else column[index] for key, column in columns.items()}
-        )
+        changes = {key: column(index) if callable(column) else column[index] for key, column in columns.items()}
+        lines.append(records.step(**(line | changes)))
     return lines
 
 
-def mark(step: int, num_correct: int, num_problems: int = 200) -> dict[str, Any]:
+def mark(step: int, num_correct: int, num_problems: int = 200) -> Mark:
     outcomes = {str(index): [index < num_correct] for index in range(num_problems)}
-    interval = list(intervals.interval(outcomes, 0.95))
-    return {"step": step, "accuracy": num_correct / num_problems, "interval": interval, "num_problems": num_problems}
+    interval = intervals.interval(outcomes, 0.95)
+    return records.mark(step, num_correct / num_problems, interval=interval, num_problems=num_problems)
 
 
 def late(before: float, after: float, since: int = 10) -> Callable[[int], float]:
@@ -56,11 +57,11 @@ def late(before: float, after: float, since: int = 10) -> Callable[[int], float]
     return lambda index: (after if index >= since else before) + 0.01 * (index % 3)
 
 
-def names(metrics: Metrics, validation: Metrics | None = None, recipe: Recipe = TINY) -> list[str]:
+def names(metrics: Metrics, validation: list[Mark] | None = None, recipe: Recipe = TINY) -> list[str]:
     return [finding.name for finding in findings.diagnose(recipe, metrics, validation or [])]
 
 
-def only(metrics: Metrics, validation: Metrics | None = None, recipe: Recipe = TINY) -> findings.Finding:
+def only(metrics: Metrics, validation: list[Mark] | None = None, recipe: Recipe = TINY) -> findings.Finding:
     [finding] = findings.diagnose(recipe, metrics, validation or [])
     return finding
 
@@ -217,8 +218,8 @@ def test_a_run_sees_step_by_step_what_the_files_show_in_the_end() -> None:
 
 
 def test_metrics_of_an_earlier_version_are_read_as_well() -> None:
-    new = ("answers_kept", "reward_noise")
-    old = [{key: value for key, value in line.items() if key not in new} for line in steps(broken_form=late(0.0, 0.6))]
+    lacking = {"answers_kept": (), "reward_noise": None}
+    old = [line.model_copy(update=lacking) for line in steps(broken_form=late(0.0, 0.6))]
     assert names(old) == [FORM]
 
 
@@ -278,8 +279,8 @@ def stationary(chance: random.Random, number: int, problems: int) -> Metrics:
         groups = [_group(chance, draw(chance, 0.6, 0.4)) for _ in range(problems)]
         rewards = [[fmean(futures) for futures in group] for group in groups]
         accuracy, form = fmean(map(fmean, rewards)), share(chance, draw(chance, 0.1, 0.3), 8 * problems)
-        lines.append({
-            "step": step, "reward": 2 * accuracy + 1.5 * (1 - form), "accuracy": accuracy,
+        lines.append(records.step(step, **{
+            "reward": 2 * accuracy + 1.5 * (1 - form), "accuracy": accuracy,
             "accuracy_by_round": [0.7 * accuracy, 0.9 * accuracy, accuracy],
             "answers_kept": [share(chance, draw(chance, 0.9, 0.3), 20), share(chance, draw(chance, 0.9, 0.3), 20)],
             "groups_without_signal": fmean(len(set(values)) == 1 for values in rewards),
@@ -289,7 +290,7 @@ def stationary(chance: random.Random, number: int, problems: int) -> Metrics:
                 "between_openings": fmean(variance(values) for values in rewards),
                 "sampling": fmean(fmean(variance(futures) / 4 for futures in group) for group in groups),
             },
-        })  # fmt: skip
+        }))  # fmt: skip
     return lines
 
 

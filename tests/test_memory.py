@@ -1,5 +1,7 @@
 """The estimate against what real training steps take: their peaks, measured in processes of their own."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,9 +9,11 @@ import pytest
 from benchmarks import memory as benchmark
 from motif_lite.jobs import checking
 from motif_lite.planning import memory, shapes
-from motif_lite.planning.machine import GIB, Machine
+from motif_lite.planning.machine import GIB, MIB, Machine
 
 ROOT = Path(__file__).parents[1]
+
+pytestmark = pytest.mark.versions
 
 
 @pytest.fixture(scope="module")
@@ -27,11 +31,49 @@ def test_the_planned_peak_is_within_a_fifth_of_the_measured_one(name: str, model
         assert 1 / 1.3 < result.planned[phase] / measured < 1.3, phase
 
 
+def test_a_run_counts_the_libraries_that_it_has_imported() -> None:
+    """The rest of the plan is the same, whichever build of PyTorch is there."""
+    recipe = checking.check(ROOT / "recipes" / "tiny_cpu.toml", ["training.micro_batch_size=1"])
+    small, large = (
+        memory.estimate(recipe, shapes.TINY, Machine("cpu", 8.0, "a test's", libraries=size * MIB)).phases["update"]
+        for size in (500, 900)
+    )
+    assert large["libraries"] - small["libraries"] == 400 * MIB
+    assert large | {"libraries": 0} == small | {"libraries": 0}
+
+
+def test_what_has_been_imported_is_measured_on_a_cpu_only() -> None:
+    from motif_lite.planning import metering
+
+    cpu, gpu = (metering.measured(Machine(device, 8.0, "a test's")) for device in ("cpu", "cuda"))
+    assert gpu.libraries is None
+    if sys.platform == "linux":
+        assert cpu.libraries is not None
+        assert cpu.libraries > 200 * MIB, "PyTorch alone takes more"
+        assert cpu.libraries == metering.measured(cpu).libraries, "in steps, so that plans can be repeated"
+
+
+@pytest.mark.parametrize(("library", "build"), [("libtorch_cpu.so", "CPU"), ("libtorch_cuda.so", "CUDA")])
+def test_a_plan_alone_looks_up_the_build_of_pytorch(
+    library: str, build: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "torch" / "lib").mkdir(parents=True)
+    (tmp_path / "torch" / "__init__.py").write_text("raise AssertionError('imported')")
+    (tmp_path / "torch" / "lib" / library).touch()
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    command = [sys.executable, "run.py", "--recipe", "recipes/tiny_cpu.toml", "--plan"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"PyTorch's {build} build" in done.stdout
+    libraries = next(line.split()[1] for line in done.stdout.splitlines() if line.split()[:1] == ["libraries"])
+    assert float(libraries) == pytest.approx({"CPU": 0.6, "CUDA": 0.9}[build], abs=0.05)
+
+
 def test_in_one_of_the_cases_what_a_step_works_with_outweighs_all_that_stays() -> None:
     """Otherwise the comparison above would be one of weights with weights."""
     case = benchmark.CASES["wide MLP"]
     recipe = checking.check(ROOT / "recipes" / case.recipe, [*case.changes, 'model.name="tiny"'])
-    update = memory.estimate(recipe, benchmark.SHAPES[case.size], Machine("cpu", 8.0, "a test's")).phases["update"]
+    machine = Machine("cpu", 8.0, "a test's", libraries=550 * MIB)
+    update = memory.estimate(recipe, benchmark.SHAPES[case.size], machine).phases["update"]
     assert update["activations"] + update["logits"] > 0.5 * sum(update.values())
 
 

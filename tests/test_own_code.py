@@ -406,9 +406,9 @@ def test_the_commands_of_the_page_train_with_the_example(tmp_path: Path) -> None
         assert words[0] == "python"
         subprocess.run([sys.executable, *words[1:]], cwd=ROOT, capture_output=True, text=True, check=True)
     run = RunDirectory(tmp_path / "run")
-    assert [list(line["rewards"]) for line in run.metrics()] == [["future_accuracy", "my_task.py:brevity"]] * 2
-    assert all(0 < line["rewards"]["my_task.py:brevity"] < 1 for line in run.metrics())
-    assert {line["problem"].partition("/")[0] for line in run.rollouts()} == {"sums"}
+    assert [list(line.rewards) for line in run.metrics()] == [["future_accuracy", "my_task.py:brevity"]] * 2
+    assert all(0 < line.rewards["my_task.py:brevity"] < 1 for line in run.metrics())
+    assert {line.problem.partition("/")[0] for line in run.rollouts()} == {"sums"}
     assert "my_task.py:brevity" in run.report.read_text()
 
 

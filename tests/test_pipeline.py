@@ -9,6 +9,10 @@ from typing import Any
 
 import pytest
 
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.records import Measurement, Subject, When
+
+SAMPLED = Subject("chain_sum", "multi_round", "sampled")
 ROOT = Path(__file__).parents[1]
 SMALL = [
     "rollout.num_openings=4",
@@ -68,29 +72,38 @@ def test_nothing_of_the_libraries_reaches_the_screen(
 
 def test_evaluation_json_has_the_promised_shape(finished: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     out, _ = finished
-    benchmarks = read(out / "evaluation.json")["benchmarks"]
-    assert benchmarks.keys() == {"chain_sum"}
-    assert benchmarks["chain_sum"].keys() == {"before", "after"}
-    for by_strategy in benchmarks["chain_sum"].values():
-        assert by_strategy.keys() == {"single_round", "multi_round"}
-        for by_decoding in by_strategy.values():
-            for result in by_decoding.values():
-                assert result["num_problems"] == 20
-                assert result["accuracy"] == result["num_correct"] / result["num_samples"]
-                low, high = result["interval"]
-                assert 0 <= low <= result["accuracy"] <= high <= 1
-                assert result["generated_tokens"] > 0 < result["seconds"]
+    evaluation = read(out / "evaluation.json")
+    assert evaluation["version"] == 2
+    names = ("benchmark", "when", "strategy", "decoding")
+    keys = [tuple(each[name] for name in names) for each in evaluation["measurements"]]
+    assert len(keys) == len(set(keys))
+    assert {key[:3] for key in keys} == {
+        ("chain_sum", when, strategy) for when in ("before", "after") for strategy in ("single_round", "multi_round")
+    }
+    for result in evaluation["measurements"]:
+        assert result["num_problems"] == 20
+        assert result["accuracy"] == result["num_correct"] / result["num_samples"]
+        low, high = result["interval"]
+        assert 0 <= low <= result["accuracy"] <= high <= 1
+        assert result["generated_tokens"] > 0 < result["seconds"]
+
+
+def measured(out: Path, when: When = "after") -> Measurement:
+    """chain_sum in multi_round, sampled."""
+    found = RunDirectory(out).evaluation().find(SAMPLED, when)
+    assert found is not None
+    return found
 
 
 def test_graded_replies_are_kept_problem_by_problem(
     finished: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     out, _ = finished
-    result = read(out / "evaluation.json")["benchmarks"]["chain_sum"]["after"]["multi_round"]["sampled"]
+    result = measured(out)
     lines = (out / "evaluations" / "chain_sum.after.multi_round.sampled.jsonl").read_text().splitlines()
     graded = [json.loads(line) for line in lines]
-    assert sum(line["correct"] for line in graded) == result["num_correct"]
-    assert sum(line["tokens"] for line in graded) == result["generated_tokens"]
+    assert sum(line["correct"] for line in graded) == result.num_correct
+    assert sum(line["tokens"] for line in graded) == result.generated_tokens
     assert all(len(line["replies"]) == 3 for line in graded)
 
 
@@ -128,8 +141,8 @@ def test_evaluate_only_measures_a_run_again_with_more_samples(
     out, _ = finished
     process = run([sys.executable, "run.py", "--evaluate-only", "--out", str(out), "--set", "evaluation.num_samples=3"])
     assert process.returncode == 0, process.stderr
-    result = read(out / "evaluation.json")["benchmarks"]["chain_sum"]["after"]["multi_round"]["sampled"]
-    assert (result["num_problems"], result["num_samples"]) == (20, 60)
+    result = measured(out)
+    assert (result.num_problems, result.num_samples) == (20, 60)
 
 
 def test_figures_measured_in_different_ways_are_never_compared(
@@ -138,8 +151,14 @@ def test_figures_measured_in_different_ways_are_never_compared(
     """After the test above both sides have three samples; a change of one side alone would be no gain."""
     out, _ = finished
     evaluation = read(out / "evaluation.json")
-    assert evaluation["comparisons"]["chain_sum"]["multi_round"]["sampled"]["num_problems"] == 20
-    evaluation["settings"]["chain_sum.before.multi_round.sampled"]["temperature"] = 0.5
+    gain = RunDirectory(out).evaluation().gain(SAMPLED)
+    assert gain is not None
+    assert gain.num_problems == 20
+    [changed] = [
+        each for each in evaluation["measurements"]
+        if (each["when"], each["strategy"], each["decoding"]) == ("before", "multi_round", "sampled")
+    ]  # fmt: skip
+    changed["settings"]["temperature"] = 0.5
     (out / "evaluation.json").write_text(json.dumps(evaluation))
     process = run([sys.executable, "run.py", "--evaluate-only", "--out", str(out), "--set", "evaluation.num_samples=3"])
     assert "before, multi_round, sampled" in process.stdout, "it is measured again, and only that"
@@ -158,7 +177,7 @@ def test_an_adapter_is_not_measured_on_another_model(
 def test_evaluate_only_measures_a_bare_model(tmp_path: Path) -> None:
     process = run(command(tmp_path / "bare", "--evaluate-only"))
     assert process.returncode == 0, process.stderr
-    assert read(tmp_path / "bare" / "evaluation.json")["benchmarks"]["chain_sum"].keys() == {"before"}
+    assert {each["when"] for each in read(tmp_path / "bare" / "evaluation.json")["measurements"]} == {"before"}
     assert not (tmp_path / "bare" / "adapter").exists()
 
 
@@ -211,8 +230,7 @@ def test_the_tiny_recipe_learns_to_think_in_rounds(tmp_path: Path) -> None:
         command(tmp_path / "demo", changes=["evaluation.greedy=false", 'evaluation.strategies=["multi_round"]'])
     )
     assert process.returncode == 0, process.stderr
-    benchmarks = read(tmp_path / "demo" / "evaluation.json")["benchmarks"]
-    before, after = (benchmarks["chain_sum"][when]["multi_round"]["sampled"] for when in ("before", "after"))
-    assert before["num_problems"] == after["num_problems"] == 400
-    assert after["accuracy"] >= before["accuracy"] + 0.15
-    assert before["interval"][1] < after["interval"][0]
+    before, after = measured(tmp_path / "demo", "before"), measured(tmp_path / "demo")
+    assert before.num_problems == after.num_problems == 400
+    assert after.accuracy >= before.accuracy + 0.15
+    assert before.interval[1] < after.interval[0]

@@ -71,8 +71,8 @@ def test_the_flags_that_it_prints_make_it_fit(vram: str) -> None:
 
 def test_planning_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from pathlib import Path; from motif_lite import pipeline, planning; hardware.gpu_by_driver();"
-        "pipeline.memory_plan(Path('recipes/motif_gsm8k.toml'), [], 24.0);"
+        "import sys; from pathlib import Path; from motif_lite.jobs import checking; from motif_lite.planning import "
+        "hardware; hardware.gpu_by_driver(); checking.memory_plan(Path('recipes/motif_gsm8k.toml'), [], 24.0);"
         "print([name for name in ('torch', 'transformers', 'trl', 'datasets', 'peft') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from motif_lite.credits.table import credit_of
 from motif_lite.errors import RecipeError
 from motif_lite.jobs import checking
 from motif_lite.nouns import Sampling
@@ -260,7 +261,7 @@ def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: st
         ("training.micro_batch_size=3", "training.micro_batch_size = 3 does not divide the 8 openings of a step"),
         ("model.max_seq_length=2000", "model.max_seq_length = 2000 is smaller than rollout.max_prompt_tokens"),
         ("model.max_seq_length=3071", "leaves no room for a question of rollout.max_prompt_tokens = 1024"),
-        ("rollout.openings.temperature=0", "makes all openings of a group alike"),
+        ("rollout.openings.temperature=0", "makes all openings of a group the same"),
         ("rewards={future_accuracy=0}", "every weight is 0"),
         ('rollout={allocation="adaptiv"}', "rollout.allocation: input should be 'fixed' or 'adaptive' (got 'adaptiv')"),
         (
@@ -272,14 +273,17 @@ def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: st
             'rollout.strategy = "single_round" has none; take multi_round, or set rollout.allocation = "fixed"',
         ),
         ('evaluation={greedy=false, benchmarks={x={source="chain_sum"}}}', "set one of them"),
-        ('training.credit="chains"', "training.credit: input should be 'opening', 'chain' or 'tree' (got 'chains')"),
+        (
+            'training.credit="chains"',
+            "training.credit: there is no credit 'chains' (did you mean 'chain'?); known: opening, chain, tree",
+        ),
         (
             'training={credit="chain", micro_batch_size=5}',
             "micro_batch_size = 5 does not divide the 24 rounds of a step (problems_per_step * num_openings * 3 rounds",
         ),
         (
             'training.credit="chain"',
-            "sampled alike; give futures what openings have, --set rollout.futures.temperature=1.0 --set rollout.f",
+            "sampled in the same way; give futures what openings have, --set rollout.futures.temperature=1.0 --set ",
         ),
         ("training.until_tokens=0", "training.until_tokens: input should be greater than or equal to 1"),
         ("training.until_seconds=inf", "training.until_seconds: input should be a finite number"),
@@ -321,7 +325,8 @@ def test_the_rounds_of_a_step_are_counted_by_who_is_trained(tmp_path: Path) -> N
     counts, alike = {}, ("rollout.futures.temperature=1.0", "rollout.futures.top_p=1.0")
     for credit in ("opening", "chain", "tree"):
         recipe = load(tmp_path, MINIMAL, *three, f'training.credit="{credit}"', *alike)
-        counts[credit] = recipe.trained_per_step, recipe.futures_per_opening
+        kind = credit_of(recipe)
+        counts[credit] = kind.trained_per_step(recipe), kind.futures_per_opening(recipe)
     assert counts == {"opening": (16, 4), "chain": (48, 1), "tree": (16 * 9, 4)}
 
 
@@ -337,10 +342,12 @@ def test_all_mistakes_are_told_at_once_each_on_a_line(tmp_path: Path) -> None:
     assert [line.split(":")[0].strip() for line in told[1:]] == ["seed", "lora.rank", "data.train", "training.max_step"]
 
 
-def test_all_broken_rules_between_keys_are_told_at_once(tmp_path: Path) -> None:
-    changes = ("training.micro_batch_size=3", "rollout.openings.temperature=0", "model.max_seq_length=99")
-    told = mistakes(tmp_path, *changes)
-    assert all(part in told for part in ("does not divide", "makes all openings", "is smaller than", "leaves no room"))
+def test_all_broken_rules_between_keys_are_told_at_once_each_on_a_line(tmp_path: Path) -> None:
+    changes = ("training.micro_batch_size=5", "rollout.openings.temperature=0", "model.max_seq_length=99")
+    told = mistakes(tmp_path, *changes, 'training.credit="chain"').splitlines()
+    assert told[0].endswith("recipe.toml: 5 mistakes in the recipe")
+    broken = ("is smaller than", "leaves no room", "makes all openings", "does not divide", "in the same way")
+    assert all(part in line for part, line in zip(broken, told[1:], strict=True)), told
 
 
 @pytest.mark.parametrize(

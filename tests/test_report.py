@@ -3,7 +3,6 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,9 +11,10 @@ from motif_lite.monitor import findings
 from motif_lite.rollout.rollouts import Rollouts
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.training import step_metrics
+from motif_lite.training.step_metrics import PerformedStep
 from motif_lite.views import report
+from tests import records
 from tests.fakes import GOOD_FORM, opening, problem
-from tests.test_console import EVALUATION
 
 CHANGES = ["rollout.num_openings=2", "training.micro_batch_size=2", "rewards={future_accuracy=1.0, tag_count=1.0}"]
 RECIPE = checking.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", CHANGES)
@@ -59,11 +59,11 @@ def train(run: RunDirectory, reply: str, *, steps: int = 2) -> None:
             tuple(opening(reply, [reply, GOOD_FORM.format("\\boxed{2}")], of=problem(reply, "2")) for _ in range(2))
         )
         seconds, peaks = {"openings": 1.0, "futures": 2.0, "update": 1.0}, {"update": 2**30}
-        line = step_metrics.summarize(
-            step, RECIPE, rollouts, rewards, seconds, peaks, peaks, {"loss": 0.1}, lambda *_: None
+        done = PerformedStep(
+            step, rollouts, rewards, seconds=seconds, peak_bytes=peaks, planned_bytes=peaks, trainer_logs={"loss": 0.1}
         )
-        run.append_metrics(line)
-        run.append_rollouts(step_metrics.lines(step, RECIPE, rollouts, rewards))
+        run.append_metrics(step_metrics.summarize(RECIPE, done, lambda *_: None))
+        run.append_rollouts(step_metrics.lines(RECIPE, done))
 
 
 def written(run: RunDirectory) -> str:
@@ -73,7 +73,7 @@ def written(run: RunDirectory) -> str:
 
 def test_the_report_of_a_whole_run_has_the_accuracies_the_plots_the_cost_and_the_recipe(run: RunDirectory) -> None:
     train(run, "a plain reply")
-    run.write_evaluation(EVALUATION)
+    run.write_evaluation(records.evaluation())
     text = written(run)
     page = Page(text)
     assert page.open == []
@@ -84,18 +84,10 @@ def test_the_report_of_a_whole_run_has_the_accuracies_the_plots_the_cost_and_the
         assert part in text
 
 
-def mark(step: int, accuracy: float) -> dict[str, Any]:
-    return {
-        "step": step, "tokens": 1000 * step, "seconds": 4.0 * step, "num_problems": 50, "num_samples": 50,
-        "num_correct": round(50 * accuracy), "accuracy": accuracy, "interval": [accuracy - 0.1, accuracy + 0.1],
-        "prompts": 150, "generated_tokens": 5000, "evaluation_seconds": 1.5, "peak_memory_bytes": 2**31,
-    }  # fmt: skip
-
-
 def test_accuracy_along_the_way_is_drawn_against_tokens_and_seconds_and_its_cost_counted(run: RunDirectory) -> None:
     train(run, "a reply")
     for step, accuracy in enumerate((0.3, 0.5, 0.7)):
-        run.append_mark(mark(step, accuracy))
+        run.append_mark(records.mark(step, accuracy))
     text = written(run)
     page = Page(text)
     assert page.tags.count("svg") == 6 + 2
@@ -108,11 +100,12 @@ def test_steps_whose_trajectories_all_ended_early_have_the_shape_of_the_others(r
     train(run, "a reply", steps=1)
     ended = Rollouts(tuple(opening(GOOD_FORM.format("\\boxed{2}"), of=problem("q", "2")) for _ in range(2)))
     rewards = {"future_accuracy": [2.0, 2.0], "tag_count": [0.5, 0.5]}
-    line = step_metrics.summarize(2, RECIPE, ended, rewards, {"update": 1.0}, {}, {}, {}, lambda *_: None)
+    done = PerformedStep(2, ended, rewards, seconds={"update": 1.0})
+    line = step_metrics.summarize(RECIPE, done, lambda *_: None)
     run.append_metrics(line)
-    run.append_rollouts(step_metrics.lines(2, RECIPE, ended, rewards))
-    assert line["accuracy_by_round"] == [1.0, 1.0, 1.0]
-    assert line["round_correct"] == [1.0, None, None]
+    run.append_rollouts(step_metrics.lines(RECIPE, done))
+    assert line.accuracy_by_round == (1.0, 1.0, 1.0)
+    assert line.round_correct == (1.0, None, None)
     assert "Right answer by round" in written(run)
 
 
@@ -130,7 +123,7 @@ def test_what_a_model_wrote_is_text_and_nothing_else(run: RunDirectory) -> None:
 
 def test_the_page_needs_nothing_from_anywhere(run: RunDirectory) -> None:
     train(run, "https://example.org/ is only text here")
-    run.write_evaluation(EVALUATION)
+    run.write_evaluation(records.evaluation())
     text = written(run)
     page = Page(text)
     assert not {"script", "link", "img", "iframe", "object"} & set(page.tags)
@@ -145,7 +138,7 @@ def test_the_page_needs_nothing_from_anywhere(run: RunDirectory) -> None:
 def test_it_can_be_written_with_whatever_the_run_has_so_far(run: RunDirectory, steps: int, evaluated: bool) -> None:
     train(run, "reply", steps=steps)
     if evaluated:
-        run.write_evaluation(EVALUATION)
+        run.write_evaluation(records.evaluation())
     text = written(run)
     assert Page(text).open == []
     assert ("Nothing has been measured" in text) is not evaluated
@@ -157,9 +150,10 @@ def test_warnings_stand_in_the_report_and_where_there_are_none_it_says_so(run: R
     train(run, "a plain reply", steps=11)
     assert "None: replies kept their form" in written(run)
     for step in range(12, 24):
-        run.append_metrics(run.metrics()[-1] | {"step": step, "cut_off": {"openings": 0.9, "futures": 0.0}})
+        cut_off = {"openings": 0.9, "futures": 0.0}
+        run.append_metrics(run.metrics()[-1].model_copy(update={"step": step, "cut_off": cut_off}))
     text = written(run)
-    assert "<b>first rounds are cut off</b>: those that reach their token limit rose from 0 %" in text
+    assert "<b>first rounds are cut off</b>: the share that reaches the token limit rose from 0 %" in text
     assert "--set rollout.openings.max_tokens=70" in text
     assert "None: replies kept" not in text
     assert Page(text).open == []

@@ -12,7 +12,9 @@ from motif_lite.paths import cache_folder
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import free_folder, newest_run, require_free
+from motif_lite.runs.records import Evaluation, Subject
 from motif_lite.runs.resuming import check_resumable, with_decisions_of
+from tests import records
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml"
 
@@ -30,8 +32,8 @@ def test_a_new_run_keeps_the_recipe_as_given_and_as_understood(run: RunDirectory
     assert (run.root / "recipe.toml").read_text() == RECIPE.read_text()
     assert RunDirectory.open(run.root).resolved(checking.TABLES) == recipe()
     assert run.resolved(checking.TABLES, ["seed=9"]) == recipe("seed=9")
-    assert run.metrics() == run.rollouts() == []
-    assert run.evaluation()["benchmarks"] == {}
+    assert (run.metrics(), run.rollouts()) == ([], [])
+    assert run.evaluation().measurements == ()
     assert run.newest_checkpoint() is None
     assert not run.is_trained(recipe().training)
 
@@ -71,29 +73,39 @@ def test_default_folders_are_numbered_and_the_newest_run_is_found(tmp_path: Path
 
 
 def test_lines_come_back_whatever_a_reply_holds(run: RunDirectory) -> None:
-    lines = [{"step": 1, "reply": "\ud800 \u2028 \x85 \x00 \n {}"}, {"step": 2, "reply": "ok"}]
+    text = "\ud800 \u2028 \x85 \x00 \n {}"
+    lines = [records.rollout(1, question=text), records.rollout(2, gold=text)]
     run.append_rollouts(lines)
-    run.append_rollouts([{"step": 3}])
-    assert run.rollouts() == [*lines, {"step": 3}]
-    path = run.graded_path("mine", "before", "multi_round", "greedy")
-    assert run.read_graded(path) == []
-    run.write_graded(path, lines)
-    assert run.read_graded(path) == lines
-    assert path.name == "mine.before.multi_round.greedy.jsonl"
+    run.append_rollouts([records.rollout(3)])
+    assert run.rollouts() == [*lines, records.rollout(3)]
+    assert run.rollouts_of(2) == lines[1:]
+    subject, replies = Subject("mine", "multi_round", "greedy"), [records.graded(replies=(text,))]
+    assert run.graded(subject, "before") == []
+    run.write_graded(subject, "before", replies)
+    assert run.graded(subject, "before") == replies
+    assert run.graded_path(subject, "before").name == "mine.before.multi_round.greedy.jsonl"
+
+
+def test_every_line_names_the_version_of_its_format_and_leaves_out_what_it_has_not(run: RunDirectory) -> None:
+    run.append_metrics(records.step(1))
+    line = (run.root / "metrics.jsonl").read_text()
+    assert line.startswith('{"version": 2, "step": 1, "reward": 1.0')
+    assert "loss" not in line
+    assert "null" not in line
 
 
 def test_a_line_cut_off_in_mid_write_is_not_read_and_resuming_drops_it(run: RunDirectory) -> None:
     for step in (1, 2, 3):
-        run.append_metrics({"step": step})
-        run.append_rollouts([{"step": step, "row": row} for row in (1, 2)])
+        run.append_metrics(records.step(step))
+        run.append_rollouts([records.rollout(step, problem=str(row)) for row in (1, 2)])
     with (run.root / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "rew')
-    assert [line["step"] for line in run.metrics()] == [1, 2, 3]
+    assert [line.step for line in run.metrics()] == [1, 2, 3]
     run.forget_after(2)
-    assert (run.root / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
-    assert [line["step"] for line in run.rollouts()] == [1, 1, 2, 2]
+    assert [json.loads(line)["step"] for line in (run.root / "metrics.jsonl").read_text().splitlines()] == [1, 2]
+    assert [line.step for line in run.rollouts()] == [1, 1, 2, 2]
     run.forget_after(0)
-    assert run.metrics() == run.rollouts() == []
+    assert (run.metrics(), run.rollouts()) == ([], [])
 
 
 def checkpoint(run: RunDirectory, step: int, content: str = "state", keep: int = 9) -> Path:
@@ -139,7 +151,7 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_is_used(
     checkpoint(run, 1)
     (checkpoint(run, 2) / "trainer_state.json").write_text("stale")
     assert run.newest_checkpoint() == (run.checkpoints / "checkpoint-1", 1)
-    assert "checkpoint-2: is damaged (trainer_state.json is not what was written)" in caplog.text
+    assert "checkpoint-2: is damaged (trainer_state.json differs from what was written)" in caplog.text
 
 
 def test_a_run_whose_checkpoints_are_all_damaged_does_not_start_over_unasked(run: RunDirectory) -> None:
@@ -155,7 +167,7 @@ def test_a_run_is_trained_when_the_adapter_of_its_last_step_lies_there_whole(run
 
     five = recipe("training.max_steps=5").training
     for step in range(1, 8):  # two lines more than the adapter knows of
-        run.append_metrics({"step": step, "tokens": {"openings": 10, "futures": 30}, "seconds": {"update": 1.0}})
+        run.append_metrics(records.step(step, tokens={"openings": 10, "futures": 30}, seconds={"update": 1.0}))
     assert not run.is_trained(five)
     run.save_adapter(5, save)
     run.require_whole_adapter()
@@ -167,14 +179,17 @@ def test_a_run_is_trained_when_the_adapter_of_its_last_step_lies_there_whole(run
     assert not run.is_trained(recipe("training.until_seconds=5.5").training)
     (run.adapter / "adapter_model.safetensors").write_text("WEIGHTS")
     assert not run.is_trained(five)
-    with pytest.raises(RunError, match=r"adapter_model\.safetensors is not what was written; --resume writes it again"):
+    with pytest.raises(
+        RunError, match=r"adapter_model\.safetensors differs from what was written; --resume writes it again"
+    ):
         run.require_whole_adapter()
 
 
 def test_the_evaluation_is_replaced_as_a_whole(run: RunDirectory) -> None:
-    run.write_evaluation({"benchmarks": {"a": {}}})
-    run.write_evaluation({"benchmarks": {"b": {}}})
-    assert run.evaluation()["benchmarks"] == {"b": {}}
+    run.write_evaluation(records.evaluation())
+    kept = Evaluation(measurements=records.evaluation().measurements[:1])
+    run.write_evaluation(kept)
+    assert run.evaluation() == kept
     assert not list(run.root.glob("*.unfinished"))
 
 
@@ -196,7 +211,7 @@ def test_a_run_may_go_on_for_longer_and_measure_something_else(run: RunDirectory
     ],
 )
 def test_a_run_is_not_continued_as_another_run(run: RunDirectory, change: str, key: str) -> None:
-    with pytest.raises(RunError, match=f"other settings of {key}"):
+    with pytest.raises(RunError, match=f"different settings for {key}"):
         check_resumable(run, recipe(change), checking.TABLES)
 
 

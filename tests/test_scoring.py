@@ -247,7 +247,7 @@ GIVEN = ["--recipe", str(TINY), "--openings", str(EXAMPLE)]
         (["score", *GIVEN, "--json", str(TINY)], "is read by this very command"),
         (["score", *GIVEN, "--check"], "--check"),
         (["score", *GIVEN, "more"], "more"),
-        (["--recipe", str(TINY), "score", "--openings", str(EXAMPLE)], "the options of score stand behind its name"),
+        (["--recipe", str(TINY), "score", "--openings", str(EXAMPLE)], "options of score go after its name"),
         (["scores"], "scores"),
     ],
     ids=lambda value: ascii(value)[-30:],
@@ -273,8 +273,7 @@ def test_help_names_the_command_and_its_options() -> None:
 
 def printed(scores: Scores, recipe: Recipe = RECIPE, width: int = 80) -> str:
     file = io.StringIO()
-    job = ScoreJob("openings.jsonl", recipe, (), None, scores.num_futures)
-    print_scores(Console(file=file, width=width), job, scores)
+    print_scores(Console(file=file, width=width), recipe, scores)
     return file.getvalue()
 
 
@@ -351,7 +350,7 @@ def test_an_adapter_is_scored_under_and_one_of_another_model_is_told(
     )
     assert bare.openings[2].accuracy > 0.5, "five steps"
     assert ruined.openings[2].accuracy < 0.5
-    assert observer.notes == [f"note: {adapter} was trained with other settings of seed"]
+    assert observer.notes == [f"note: {adapter} was trained with different settings for seed"]
     (adapter / "manifest.json").write_text("{}")
     with pytest.raises(ModelError, match=r"manifest\.json is damaged"):
         score_job.job(TINY, [], EXAMPLE, num_futures=8, adapter=adapter)
@@ -369,7 +368,7 @@ def test_ctrl_c_ends_it_with_130_and_without_a_traceback(tiny_folder: Path) -> N
             break
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "nothing has been written; the same command starts again" in told
+    assert "nothing has been written; repeat the command to start over" in told
     assert "Traceback" not in told
 
 

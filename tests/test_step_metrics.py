@@ -1,6 +1,5 @@
 """A step's figures, worked out by hand from scripted rollouts."""
 
-import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +13,10 @@ from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import totals
 from motif_lite.rollout.rollouts import Rollouts
+from motif_lite.runs.records import RewardNoise, RolloutLine, RolloutTurn, StepMetrics
 from motif_lite.tasks import chain_sum
 from motif_lite.training import reward_noise, step_metrics
+from motif_lite.training.step_metrics import PerformedStep
 from tests.fakes import GOOD_FORM, opening, problem, reply, trajectory
 
 RIGHT, WRONG = GOOD_FORM.format("\\boxed{2}"), GOOD_FORM.format("\\boxed{3}")
@@ -37,39 +38,40 @@ def openings() -> tuple[Opening, ...]:
     )
 
 
-def summarize(rewards: dict[str, list[float]], **changes: object) -> dict[str, object]:
-    arguments: dict[str, object] = {
-        "seconds": {"openings": 2.0, "futures": 4.0, "update": 1.0},
-        "peak_bytes": {"openings": 5},
-        "planned_bytes": {"openings": 6, "futures": 7},
-        "trainer_logs": {"loss": 0.1, "grad_norm": 2.0, "other": 3},
-        "steps_done": None,
-    }
-    return step_metrics.summarize(
-        7, TWO, Rollouts(openings(), num_cut=3), rewards, **(arguments | changes)  # type: ignore[arg-type]
-    )  # fmt: skip
+def summarize(rewards: dict[str, list[float]]) -> StepMetrics:
+    done = PerformedStep(
+        7,
+        Rollouts(openings(), num_cut=3),
+        rewards,
+        seconds={"openings": 2.0, "futures": 4.0, "update": 1.0},
+        peak_bytes={"openings": 5},
+        planned_bytes={"openings": 6, "futures": 7},
+        trainer_logs={"loss": 0.1, "grad_norm": 2.0, "other": 3},
+        share_done=0.5,
+    )
+    return step_metrics.summarize(TWO, done, None)
 
 
 def test_a_step_is_summed_up_in_one_line() -> None:
     line = summarize({"future_accuracy": [1.0, 1.0], "tag_count": [0.5, 0.0]})
-    assert json.loads(json.dumps(line)) == line
-    assert (line["step"], line["reward"]) == (7, pytest.approx((1.0 + 2 * 0.5 + 1.0) / 2))
-    assert line["rewards"] == {"future_accuracy": 1.0, "tag_count": 0.25}
-    assert line["accuracy"] == 0.5
-    assert line["accuracy_by_round"] == [0.0, 0.5, 0.5]
-    assert line["broken_form"] == 0.5
-    assert line["grader_failures"] == 0
-    assert line["cut_off"] == {"openings": 0.5, "futures": 1 / 8}
-    assert line["progress_cut"] == 3
-    assert (line["futures_per_opening"], line["distinct_progress"]) == (2.0, 1.0)
-    assert line["tokens"] == {"openings": 42, "futures": 4 + 6 + 32 + 5 * len(RIGHT)}
-    assert line["mean_tokens"] == {"openings": 21.0, "futures": (42 + 5 * len(RIGHT)) / 8}
-    assert line["tokens_per_second"] == {"openings": 21.0, "futures": (42 + 5 * len(RIGHT)) / 4.0}
-    assert line["peak_memory_bytes"] == {"openings": 5}
-    assert line["planned_memory_bytes"] == {"openings": 6, "futures": 7}
-    assert (line["loss"], line["grad_norm"]) == (0.1, 2.0)
-    assert "other" not in line
-    assert "round_correct" not in line
+    assert StepMetrics.model_validate_json(line.model_dump_json()) == line
+    assert (line.step, line.reward) == pytest.approx((7, (1.0 + 2 * 0.5 + 1.0) / 2))
+    assert line.rewards == {"future_accuracy": 1.0, "tag_count": 0.25}
+    assert line.accuracy == 0.5
+    assert line.accuracy_by_round == (0.0, 0.5, 0.5)
+    assert line.broken_form == 0.5
+    assert line.grader_failures == 0
+    assert line.cut_off == {"openings": 0.5, "futures": 1 / 8}
+    assert line.progress_cut == 3
+    assert (line.futures_per_opening, line.distinct_progress) == (2.0, 1.0)
+    assert line.tokens == {"openings": 42, "futures": 4 + 6 + 32 + 5 * len(RIGHT)}
+    assert line.mean_tokens == {"openings": 21.0, "futures": (42 + 5 * len(RIGHT)) / 8}
+    assert line.tokens_per_second == {"openings": 21.0, "futures": (42 + 5 * len(RIGHT)) / 4.0}
+    assert line.peak_memory_bytes == {"openings": 5}
+    assert line.planned_memory_bytes == {"openings": 6, "futures": 7}
+    assert (line.loss, line.grad_norm) == (0.1, 2.0)
+    assert line.round_correct is None
+    assert line.share_done == 0.5
 
 
 @pytest.mark.parametrize(
@@ -77,9 +79,9 @@ def test_a_step_is_summed_up_in_one_line() -> None:
 )
 def test_a_group_whose_rewards_are_all_alike_has_no_signal(values: list[float], share: float) -> None:
     four = Rollouts(openings() * 2)
-    line = step_metrics.summarize(1, TWO, four, {"future_accuracy": values}, {}, {}, {}, {}, None)
-    assert line["groups_without_signal"] == share
-    assert line["tokens_per_second"] == {}
+    line = step_metrics.summarize(TWO, PerformedStep(1, four, {"future_accuracy": values}), None)
+    assert line.groups_without_signal == share
+    assert line.tokens_per_second == {}
 
 
 def test_rewards_are_added_up_with_the_recipes_weights() -> None:
@@ -90,11 +92,11 @@ def test_rewards_are_added_up_with_the_recipes_weights() -> None:
 def test_a_single_round_has_no_futures_to_count() -> None:
     alone = Rollouts((opening(RIGHT), opening(WRONG)))
     single = changed(TWO, {"rollout.strategy": "single_round"})
-    line = step_metrics.summarize(1, single, alone, {"future_accuracy": [2.0, 0.0]}, {}, {}, {}, {}, None)
-    assert line["accuracy_by_round"] == [0.5]
-    assert line["mean_tokens"]["futures"] == 0
-    assert line["cut_off"]["futures"] == 0.0
-    assert "interval" not in next(step_metrics.lines(1, single, alone, {}))
+    line = step_metrics.summarize(single, PerformedStep(1, alone, {"future_accuracy": [2.0, 0.0]}), None)
+    assert line.accuracy_by_round == (0.5,)
+    assert line.mean_tokens["futures"] == 0
+    assert line.cut_off["futures"] == 0.0
+    assert next(step_metrics.lines(single, PerformedStep(1, alone, {}))).interval is None
 
 
 def test_a_round_counts_as_kept_true_only_if_it_began_true() -> None:
@@ -105,38 +107,41 @@ def test_a_round_counts_as_kept_true_only_if_it_began_true() -> None:
         trajectory("lost", true[1], true[2], of=CHAIN),  # goes wrong in round 1
         trajectory(true[0], true[1], WRONG, of=CHAIN),
     ]
-    assert step_metrics.round_correct([Opening(CHAIN, paths[0].turns[0], tuple(paths))], chain_sum.steps_done, 3) == [
+    assert step_metrics.round_correct(
+        [Opening(CHAIN, paths[0].turns[0], tuple(paths))], chain_sum.read_progress, 3
+    ) == (
         3 / 4,
         2 / 3,
         1 / 2,
-    ]
+    )
 
 
 def test_openings_count_alike_however_many_futures_each_has() -> None:
     often, once = opening(RIGHT, [RIGHT], [RIGHT], [RIGHT], of=CHAIN), opening("lost", [WRONG], of=CHAIN)
     line = step_metrics.summarize(
-        1, TWO, Rollouts((often, once)), {"tag_count": [0.0, 0.0]}, {}, {}, {}, {}, chain_sum.steps_done
+        TWO, PerformedStep(1, Rollouts((often, once)), {"tag_count": [0.0, 0.0]}), chain_sum.read_progress
     )
-    assert (line["accuracy"], line["accuracy_by_round"]) == (0.5, [0.5, 0.5, 0.5])
-    assert line["round_correct"][:2] == pytest.approx([0.5, 1.0])
-    assert line["round_correct"][2] is None, "there was no third round: every step has as many figures"
-    assert line["futures_per_opening"] == 2.0
+    assert (line.accuracy, line.accuracy_by_round) == (0.5, (0.5, 0.5, 0.5))
+    assert line.round_correct is not None
+    assert line.round_correct[:2] == pytest.approx((0.5, 1.0))
+    assert line.round_correct[2] is None, "there was no third round: every step has as many figures"
+    assert line.futures_per_opening == 2.0
 
 
 def test_shared_futures_count_for_the_value_and_are_written_once() -> None:
     own, others = opening(WRONG, [WRONG]), opening(WRONG, [RIGHT], [RIGHT], [WRONG])
     both = Rollouts((replace(own, shared=others.futures), replace(others, shared=own.futures)))
-    lines = list(step_metrics.lines(1, TWO, both, {}))
-    assert [(line["futures_used"], line["accuracy"]) for line in lines] == [(4, 0.5), (4, 0.5)]
-    assert [len(line["futures"]) for line in lines] == [1, 3]
-    assert lines[0]["interval"] == pytest.approx([0.15, 0.85], abs=1e-3), "Wilson's of two in four"
-    metrics = step_metrics.summarize(1, TWO, both, {"tag_count": [0.0, 0.0]}, {}, {}, {}, {}, None)
-    assert metrics["distinct_progress"] == 0.5
+    lines = list(step_metrics.lines(TWO, PerformedStep(1, both, {})))
+    assert [(line.futures_used, line.accuracy) for line in lines] == [(4, 0.5), (4, 0.5)]
+    assert [len(line.futures) for line in lines] == [1, 3]
+    assert lines[0].interval == pytest.approx([0.15, 0.85], abs=1e-3), "Wilson's of two in four"
+    metrics = step_metrics.summarize(TWO, PerformedStep(1, both, {"tag_count": [0.0, 0.0]}), None)
+    assert metrics.distinct_progress == 0.5
 
 
 def test_a_round_that_nobody_began_true_has_no_share() -> None:
     lost = opening("lost", ["lost", "lost"], of=CHAIN)
-    assert step_metrics.round_correct([lost], chain_sum.steps_done, 3) == [0.0, None, None]
+    assert step_metrics.round_correct([lost], chain_sum.read_progress, 3) == (0.0, None, None)
 
 
 def test_replies_that_the_grader_could_not_judge_are_counted() -> None:
@@ -144,51 +149,52 @@ def test_replies_that_the_grader_could_not_judge_are_counted() -> None:
     rollouts = Rollouts(
         (opening(tower, [RIGHT, tower], [RIGHT, RIGHT]), opening(RIGHT, [RIGHT, RIGHT], [RIGHT, WRONG]))
     )
-    line = step_metrics.summarize(1, TWO, rollouts, {"future_accuracy": [1.0, 1.5]}, {}, {}, {}, {}, None)
-    assert line["grader_failures"] == 2
-    assert line["accuracy"] == 0.5
+    line = step_metrics.summarize(TWO, PerformedStep(1, rollouts, {"future_accuracy": [1.0, 1.5]}), None)
+    assert line.grader_failures == 2
+    assert line.accuracy == 0.5
 
 
 def test_rollouts_are_written_with_prompts_replies_rewards_and_verdicts() -> None:
     rewards = {"future_accuracy": [1.0, 0.5], "tag_count": [0.5, 0.0]}
-    lines = list(step_metrics.lines(7, TWO, Rollouts(openings()), rewards))
-    assert json.loads(json.dumps(lines)) == lines
-    assert [line["rewards"] for line in lines] == [
+    lines = list(step_metrics.lines(TWO, PerformedStep(7, Rollouts(openings()), rewards)))
+    assert [RolloutLine.model_validate_json(line.model_dump_json()) for line in lines] == lines
+    assert [line.rewards for line in lines] == [
         {"future_accuracy": 1.0, "tag_count": 0.5},
         {"future_accuracy": 0.5, "tag_count": 0.0},
     ]
-    assert lines[0]["opening"] == {"prompt": "prompt", "reply": WRONG, "tokens": 10, "finish": "stop"}
-    assert [future["correct"] for future in lines[0]["futures"]] == [True, False]
-    assert [line["futures_used"] for line in lines] == [2, 2]
-    assert [line["accuracy"] for line in lines] == [0.5, 0.5]
-    assert lines[0]["interval"] == pytest.approx([0.0945, 0.9055], abs=1e-4), "Wilson's of one in two"
-    assert [turn["finish"] for turn in lines[0]["futures"][1]["rounds"]] == ["length", "stop"]
-    assert (lines[0]["step"], lines[0]["problem"], lines[0]["gold"]) == (7, "test/1", "2")
+    assert lines[0].opening == RolloutTurn(prompt="prompt", reply=WRONG, tokens=10, finish="stop")
+    assert [future.correct for future in lines[0].futures] == [True, False]
+    assert [line.futures_used for line in lines] == [2, 2]
+    assert [line.accuracy for line in lines] == [0.5, 0.5]
+    assert lines[0].interval == pytest.approx([0.0945, 0.9055], abs=1e-4), "Wilson's of one in two"
+    assert [turn.finish for turn in lines[0].futures[1].rounds] == ["length", "stop"]
+    assert (lines[0].step, lines[0].problem, lines[0].gold) == (7, "test/1", "2")
 
 
 def test_answers_kept_are_the_right_ones_that_a_later_round_does_not_give_up() -> None:
     line = summarize({"tag_count": [0.0, 0.0]})
-    assert line["answers_kept"] == [None, None], "no first round has the answer"
+    assert line.answers_kept == (None, None), "no first round has the answer"
     keeps = Rollouts((opening(RIGHT, [RIGHT, WRONG], [WRONG, RIGHT]), opening(RIGHT, [RIGHT, RIGHT], [RIGHT, RIGHT])))
-    line = step_metrics.summarize(1, TWO, keeps, {"tag_count": [0.0, 0.0]}, {}, {}, {}, {}, None)
-    assert line["answers_kept"] == [3 / 4, pytest.approx(2 / 3)]
+    line = step_metrics.summarize(TWO, PerformedStep(1, keeps, {"tag_count": [0.0, 0.0]}), None)
+    assert line.answers_kept == pytest.approx((3 / 4, 2 / 3))
 
 
 def test_reward_noise_sets_the_spread_of_the_futures_beside_that_of_the_openings() -> None:
     sure, unsure = opening(WRONG, [WRONG], [WRONG]), opening(WRONG, [RIGHT], [WRONG])
     noise = reward_noise.reward_noise([sure, unsure, sure, sure], 2)
     # scores 0, 0 against 2, 0, whose mean is 1 and whose variance is 2, and a group of no spread at all
-    assert noise == pytest.approx({"between_openings": 0.5 / 2, "sampling": (0 + 2 / 2) / 2 / 2})
+    assert noise == RewardNoise(between_openings=0.5 / 2, sampling=(0 + 2 / 2) / 2 / 2)
 
 
 def test_openings_that_share_their_futures_differ_by_no_noise() -> None:
     first, second = opening(WRONG, [RIGHT], [WRONG]), opening(WRONG, [RIGHT], [RIGHT])
     shared = [replace(first, shared=second.futures), replace(second, shared=first.futures)]
     other = opening(WRONG, [RIGHT], [WRONG])
-    assert reward_noise.reward_noise(shared, 2) == {"between_openings": 0.0, "sampling": 0.0}
+    assert reward_noise.reward_noise(shared, 2) == RewardNoise(between_openings=0.0, sampling=0.0)
     noise = reward_noise.reward_noise([*shared, other], 3)
     # means 1.5, 1.5 and 1; variances 1 of four scores for two openings, 2 of two for one
-    assert noise == pytest.approx({"between_openings": 1 / 12, "sampling": (1 / 4 * 2 + 2 / 2 * 2) / 6})
+    assert noise is not None
+    assert (noise.between_openings, noise.sampling) == pytest.approx((1 / 12, (1 / 4 * 2 + 2 / 2 * 2) / 6))
 
 
 def test_one_future_of_each_shows_no_noise() -> None:
@@ -200,7 +206,7 @@ def test_an_opening_that_has_ended_has_no_noise() -> None:
     """Right for sure, beside one whose futures earn 2 and 0: their means 2 and 1 differ by a variance of 0.5."""
     ended, sampled = opening(RIGHT), opening(WRONG, [RIGHT], [WRONG])
     found = reward_noise.reward_noise([ended, sampled], 2)
-    assert found == pytest.approx({"between_openings": 0.5, "sampling": 0.5})
+    assert found == RewardNoise(between_openings=0.5, sampling=0.5)
 
 
 def test_groups_in_which_an_opening_has_one_future_are_left_out() -> None:
@@ -219,4 +225,4 @@ def test_openings_that_are_all_alike_differ_by_the_noise_alone_and_it_is_estimat
     ]
     truth = 4 * 0.7 * 0.3 / 4  # of the mean of four scores that are 2 or 0
     for part in ("between_openings", "sampling"):
-        assert fmean(noise[part] for noise in noises if noise) == pytest.approx(truth, rel=0.1)
+        assert fmean(getattr(noise, part) for noise in noises if noise) == pytest.approx(truth, rel=0.1)

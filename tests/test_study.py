@@ -269,10 +269,10 @@ def test_a_run_of_another_study_is_never_taken_for_ones_own(tmp_path: Path, tell
     pretend(made, made.final_run("wide", 1, None))
     changed = plan(tmp_path, seeds=[1], variants={"plain": {}, "wide": {"set": ["rollout.num_futures=2"]}})
     with pytest.raises(
-        StudyError, match=r"wide/seed-1: holds a run with other settings of rollout\.num_futures"
+        StudyError, match=r"wide/seed-1: holds a run with different settings for rollout\.num_futures"
     ) as told:
         perform(changed)
-    assert "remove that folder to make it anew" in str(told.value)
+    assert "remove that folder to repeat the run" in str(told.value)
     assert not (tmp_path / "calls").exists(), "that is found before anything runs"
 
 
@@ -302,7 +302,7 @@ def test_a_run_that_is_killed_is_said_to_be(tmp_path: Path, tell: Tell) -> None:
     made, seen = plan(tmp_path), Seen()
     tell(waits="base")
     seen.on_line = lambda: os.kill(pid_of(made.final_run("base", 1, None)), signal.SIGKILL)
-    with pytest.raises(StudyError, match=r"was ended by signal 9 .* memory"):
+    with pytest.raises(StudyError, match=r"was killed by signal 9 .* memory"):
         study_runs.perform(made, [sys.executable, str(FAKE_RUN)], seen, lambda: None)
 
 
@@ -321,7 +321,7 @@ def test_ctrl_c_reaches_the_run_once_and_it_is_waited_for(tmp_path: Path, tell: 
     seen.on_line = lambda: signal.raise_signal(signal.SIGINT) if seen.lines == ["begun"] else None
     with pytest.raises(KeyboardInterrupt):
         study_runs.perform(made, [sys.executable, str(FAKE_RUN)], seen, lambda: None)
-    assert seen.lines[-1] == "stopping; once more to leave at once"
+    assert seen.lines[-1] == "stopping; interrupt again to quit immediately"
     with pytest.raises(ProcessLookupError):
         os.kill(pid_of(made.final_run("base", 1, None)), 0)
 
@@ -337,7 +337,8 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path: Path, tell: Te
     ):  # fmt: skip
         fcntl.flock(claim, fcntl.LOCK_EX)
         fcntl.flock(lock, fcntl.LOCK_EX)
-        thread = threading.Thread(target=study_runs.perform, args=(made, FAKE_RUN, seen, lambda: None))
+        program = [sys.executable, str(FAKE_RUN)]
+        thread = threading.Thread(target=study_runs.perform, args=(made, program, seen, lambda: None))
         thread.start()
         while not seen.waited:
             time.sleep(0.05)
@@ -440,4 +441,7 @@ def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(tmp_path: Path, tiny_fold
     time.sleep(2)
     process.send_signal(signal.SIGTERM)
     _, complaint = process.communicate(timeout=60)
-    assert (process.returncode, complaint) == (130, "to go on: the same command; what is done is kept\ninterrupted\n")
+    assert (process.returncode, complaint) == (
+        130,
+        "to continue, repeat the command; finished runs are kept\ninterrupted\n",
+    )

@@ -20,6 +20,7 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import REWARDS
 from motif_lite.rollout.strategies import STRATEGIES
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.records import StepMetrics
 from motif_lite.tasks import sources
 from tests.fakes import RecordingObserver
 
@@ -40,19 +41,23 @@ class Training:
     def train(self, stop_after: int | None = None) -> bool:
         from motif_lite.evaluation.validation import Validation
         from motif_lite.training import grpo
+        from motif_lite.training.context import TrainingContext
 
         section = self.recipe.evaluation.validation
         held_out = sources.load(section, role="validation", seed=self.recipe.seed) if section else []
-        return grpo.train(
+        context = TrainingContext(
             self.recipe,
             self.policy,
-            STRATEGIES[self.recipe.rollout.strategy](self.recipe.rollout),
-            self.problems,
             self.run,
             self.observer,
+            strategy=STRATEGIES[self.recipe.rollout.strategy](self.recipe.rollout),
+            problems=self.problems,
             planned=memory.estimate(self.recipe, shapes.TINY, Machine("cpu", 8.0, "a test's")),
-            marks=Validation(self.recipe, self.policy, held_out, self.run, self.observer),
-            steps_done=sources.steps_done(self.recipe.data.train),
+            read_progress=sources.progress_reader(self.recipe.data.train),
+        )
+        return grpo.train(
+            context,
+            Validation(context, held_out),
             stop_requested=lambda: stop_after is not None and len(self.run.metrics()) + 1 >= stop_after,
         )
 
@@ -68,9 +73,8 @@ class Training:
             assert torch.equal(self.adapter()[name], weight)
 
 
-def untimed(metrics: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    measured = {"seconds", "tokens_per_second", "peak_memory_bytes"}
-    return [{key: value for key, value in line.items() if key not in measured} for line in metrics]
+def untimed(metrics: list[StepMetrics]) -> list[dict[str, Any]]:
+    return [line.model_dump(exclude={"seconds", "tokens_per_second", "peak_memory_bytes"}) for line in metrics]
 
 
 @pytest.fixture(scope="module")
@@ -108,47 +112,47 @@ def test_training_moves_the_adapter_and_saves_it(finished: Training) -> None:
 
 def test_metrics_have_a_line_per_step_with_everything_promised(finished: Training) -> None:
     metrics = finished.run.metrics()
-    assert [line["step"] for line in metrics] == [1, 2, 3, 4]
+    assert [line.step for line in metrics] == [1, 2, 3, 4]
     for line in metrics:
-        assert line["rewards"].keys() == finished.recipe.rewards.keys()
-        assert len(line["accuracy_by_round"]) == len(line["round_correct"]) == 3
-        assert line["accuracy"] == line["accuracy_by_round"][2]
+        assert line.rewards.keys() == finished.recipe.rewards.keys()
+        assert len(line.accuracy_by_round) == len(line.round_correct or ()) == 3
+        assert line.accuracy == line.accuracy_by_round[2]
         phases = {"openings", "futures", "update"}
-        assert line["seconds"].keys() == line["peak_memory_bytes"].keys() == phases
-        assert line["planned_memory_bytes"].keys() == phases
-        assert all(value > 0 for value in (*line["seconds"].values(), *line["peak_memory_bytes"].values()))
-        assert line["tokens"]["openings"] > 0 < line["tokens"]["futures"]
-        for share in ("groups_without_signal", "broken_form"):
-            assert 0 <= line[share] <= 1
-        assert {"loss", "grad_norm", "learning_rate", "progress_cut", "cut_off", "mean_tokens"} <= line.keys()
+        assert line.seconds.keys() == line.peak_memory_bytes.keys() == phases
+        assert line.planned_memory_bytes.keys() == phases
+        assert all(value > 0 for value in (*line.seconds.values(), *line.peak_memory_bytes.values()))
+        assert line.tokens["openings"] > 0 < line.tokens["futures"]
+        for part in (line.groups_without_signal, line.broken_form):
+            assert 0 <= part <= 1
+        assert None not in (line.loss, line.grad_norm, line.learning_rate)
 
 
 def test_the_reward_in_the_metrics_is_the_weighted_sum_of_its_parts(finished: Training) -> None:
     for line in finished.run.metrics():
-        parts = sum(finished.recipe.rewards[name] * value for name, value in line["rewards"].items())
-        assert line["reward"] == pytest.approx(parts)
+        parts = sum(finished.recipe.rewards[name] * value for name, value in line.rewards.items())
+        assert line.reward == pytest.approx(parts)
 
 
 def test_rollouts_hold_every_opening_with_its_own_question(finished: Training) -> None:
     problems = {problem.id: problem for problem in finished.problems}
     lines = finished.run.rollouts()
     per_step = finished.recipe.training.problems_per_step * finished.recipe.rollout.num_openings
-    assert [line["step"] for line in lines] == [step for step in (1, 2, 3, 4) for _ in range(per_step)]
+    assert [line.step for line in lines] == [step for step in (1, 2, 3, 4) for _ in range(per_step)]
     for line in lines:
-        problem = problems[line["problem"]]
-        assert (line["question"], line["gold"]) == (problem.question, problem.gold)
-        assert len(line["futures"]) == finished.recipe.rollout.num_futures
-        for future in line["futures"]:
-            assert all(problem.question in turn["prompt"] for turn in (line["opening"], *future["rounds"]))
-    assert len({line["problem"] for line in lines[:per_step]}) == finished.recipe.training.problems_per_step
+        problem = problems[line.problem]
+        assert (line.question, line.gold) == (problem.question, problem.gold)
+        assert len(line.futures) == finished.recipe.rollout.num_futures
+        for future in line.futures:
+            assert all(problem.question in turn.prompt for turn in (line.opening, *future.rounds))
+    assert len({line.problem for line in lines[:per_step]}) == finished.recipe.training.problems_per_step
 
 
 def test_rewards_in_the_rollouts_can_be_recomputed_from_their_text(finished: Training) -> None:
     from motif_lite.rollout.rewards import answer_score
 
     for line in finished.run.rollouts():
-        scores = [answer_score(line["gold"], future["rounds"][-1]["reply"]) for future in line["futures"]]
-        assert line["rewards"]["future_accuracy"] == pytest.approx(sum(scores) / len(scores))
+        scores = [answer_score(line.gold, future.rounds[-1].reply) for future in line.futures]
+        assert line.rewards["future_accuracy"] == pytest.approx(sum(scores) / len(scores))
 
 
 def test_a_run_stopped_and_resumed_equals_one_that_was_not(
@@ -187,8 +191,7 @@ def test_lines_of_steps_after_the_checkpoint_are_written_once(
     (tmp_path / "metrics.jsonl").write_text(lost)
     (tmp_path / "rollouts.jsonl").write_text(lost)
     assert training.train()
-    assert [line["step"] for line in training.run.metrics()] == [1, 2]
-    assert not any("lost" in line for line in training.run.metrics())
+    assert [line.step for line in training.run.metrics()] == [1, 2]
 
 
 def test_a_policy_that_collapses_is_told_once_with_a_remedy_and_not_again_after_a_resume(
@@ -214,7 +217,7 @@ def test_a_policy_that_collapses_is_told_once_with_a_remedy_and_not_again_after_
 def test_single_round_training_generates_no_futures(tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path) -> None:
     training = Training(tiny_recipe('rollout.strategy="single_round"'), tiny_folder, tmp_path)
     assert training.train()
-    assert [line["tokens"]["futures"] for line in training.run.metrics()] == [0, 0]
+    assert [line.tokens["futures"] for line in training.run.metrics()] == [0, 0]
 
 
 def test_adaptive_training_rewards_openings_with_the_same_progress_alike(
@@ -228,14 +231,18 @@ def test_adaptive_training_rewards_openings_with_the_same_progress_alike(
     rewards: dict[tuple[str, str], float] = {}
     sampled: dict[tuple[str, str], int] = {}
     for line in training.run.rollouts():
-        place = (line["problem"], progress(line["opening"]["reply"]))
-        assert rewards.setdefault(place, line["rewards"]["future_accuracy"]) == line["rewards"]["future_accuracy"]
-        sampled[place] = sampled.get(place, 0) + len(line["futures"])
-        assert line["interval"][0] <= line["accuracy"] <= line["interval"][1]
-    assert {line["futures_used"] for line in training.run.rollouts()} == set(sampled.values())
+        place = (line.problem, progress(line.opening.reply))
+        assert rewards.setdefault(place, line.rewards["future_accuracy"]) == line.rewards["future_accuracy"]
+        sampled[place] = sampled.get(place, 0) + len(line.futures)
+        assert line.interval is not None
+        assert line.accuracy is not None
+        assert line.interval[0] <= line.accuracy <= line.interval[1]
+    assert {line.futures_used for line in training.run.rollouts()} == set(sampled.values())
     metrics = training.run.metrics()[0]
-    assert metrics["distinct_progress"] == len(sampled) / 16 < 1
-    assert metrics["futures_per_opening"] == sum(sampled.values()) / 16 <= 3
+    assert metrics.distinct_progress == len(sampled) / 16
+    assert len(sampled) < 16
+    assert metrics.futures_per_opening == sum(sampled.values()) / 16
+    assert sum(sampled.values()) <= 3 * 16
 
 
 def test_every_field_of_the_trainer_has_the_recipes_value(
@@ -348,14 +355,14 @@ def test_openings_end_at_a_stop_string_and_say_so(tiny_recipe: MakeRecipe, tiny_
     recipe = tiny_recipe("training.max_steps=1", "rollout.openings.stop=['=']", "rollout.futures.stop=['</answer>']")
     training = Training(recipe, tiny_folder, tmp_path)
     assert training.train()
-    openings = [line["opening"] for line in training.run.rollouts()]
-    assert any("=" in opening["reply"] for opening in openings)
+    openings = [line.opening for line in training.run.rollouts()]
+    assert any("=" in opening.reply for opening in openings)
     for opening in openings:
-        assert "=" not in opening["reply"][:-1]
-        assert opening["finish"] == "stop" or "=" not in opening["reply"]
-    later = [turn for line in training.run.rollouts() for future in line["futures"] for turn in future["rounds"]]
-    assert all(turn["reply"].endswith("</answer>") for turn in later if "</answer>" in turn["reply"])
-    assert any("</answer>" in turn["reply"] for turn in later)
+        assert "=" not in opening.reply[:-1]
+        assert opening.finish == "stop" or "=" not in opening.reply
+    later = [turn for line in training.run.rollouts() for future in line.futures for turn in future.rounds]
+    assert all(turn.reply.endswith("</answer>") for turn in later if "</answer>" in turn.reply)
+    assert any("</answer>" in turn.reply for turn in later)
 
 
 def test_an_update_without_a_number_for_a_gradient_is_skipped_and_counted(
@@ -365,8 +372,8 @@ def test_an_update_without_a_number_for_a_gradient_is_skipped_and_counted(
     spoil(monkeypatch, steps={2})
     adapters = watch_adapter(training)
     assert training.train()
-    assert [line["update_skipped"] for line in training.run.metrics()] == [False, True, False]
-    assert training.run.metrics()[1]["loss"] is training.run.metrics()[1]["grad_norm"] is None
+    assert [line.update_skipped for line in training.run.metrics()] == [False, True, False]
+    assert training.run.metrics()[1].loss is training.run.metrics()[1].grad_norm is None
     assert "step 2: the gradient is not a number; its update is skipped" in training.observer.notes
     (_, first), (_, second), (_, third) = adapters
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -383,8 +390,8 @@ def test_a_run_whose_gradients_are_no_numbers_any_more_is_stopped_with_its_rollo
     spoil(monkeypatch, steps=range(2, 100))
     with pytest.raises(TrainingError, match=r"not a number in 5 steps in a row, up to step 6; .*lower training\.learn"):
         training.train()
-    assert [line["step"] for line in training.run.metrics()] == list(range(1, MOST_SKIPPED + 2))
-    assert training.run.rollouts()[-1]["step"] == MOST_SKIPPED + 1
+    assert [line.step for line in training.run.metrics()] == list(range(1, MOST_SKIPPED + 2))
+    assert training.run.rollouts()[-1].step == MOST_SKIPPED + 1
 
 
 @pytest.mark.parametrize("loss_type", ["bnpo", "grpo", "dapo", "dr_grpo"])
@@ -396,11 +403,11 @@ def test_an_update_out_of_memory_is_made_in_smaller_pieces_with_the_same_gradien
     assert roomy.train()
     starve(monkeypatch, first_call=2, room_for=2)  # the second micro-batch fails, the first is made anew, too
     assert cramped.train()
-    assert "out of memory in the update: going on with 2 openings at a time" in " ".join(cramped.observer.notes)
+    assert "out of memory in the update: continuing with 2 openings at a time" in " ".join(cramped.observer.notes)
     assert cramped.run.rollouts() == roomy.run.rollouts()
     [ours], [theirs] = (training.run.metrics() for training in (cramped, roomy))
-    assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-4)
-    assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-4, abs=1e-6)
+    assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-4)
+    assert ours.loss == pytest.approx(theirs.loss, rel=1e-4, abs=1e-6)
     for name, weight in roomy.adapter().items():
         assert torch.allclose(cramped.adapter()[name], weight, atol=2e-6), name
 
@@ -470,8 +477,8 @@ def watch_adapter(training: Training) -> list[tuple[int, dict[str, torch.Tensor]
     seen: list[tuple[int, dict[str, torch.Tensor]]] = []
     step = training.observer.step
 
-    def remember(metrics: dict[str, Any]) -> None:
-        seen.append((metrics["step"], training.adapter()))
+    def remember(metrics: StepMetrics) -> None:
+        seen.append((metrics.step, training.adapter()))
         step(metrics)
 
     training.observer.step = remember  # type: ignore[method-assign]

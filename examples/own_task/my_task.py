@@ -1,4 +1,4 @@
-"""A data set and a reward of one's own."""
+"""Your own data set and reward."""
 
 import random
 from collections.abc import Iterator

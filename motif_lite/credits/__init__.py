@@ -1,1 +1,1 @@
-"""Credits: which rounds are trained, and with which advantage."""
+"""Credits: which rounds are trained, with which advantage, and what that asks of the rest of a recipe."""

@@ -1,19 +1,13 @@
-"""Who is trained on what: the credit that rounds get for how their trajectories end.
-
-In the paper's credit, ``opening``, only first rounds are trained, each with the mean over its k futures; TRL computes
-the advantages from our rewards (`training`). The two here train later rounds as well:
-
-``chain``  m openings with one future each; every round of a chain has the chain's advantage (as InftyThink+ has it,
-           arXiv 2602.06960).
-``tree``   openings and their k futures are all trained; an opening is worth the mean over its futures and compared with
-           the other openings of its problem, a future with the others of its opening. Along a trajectory the two
-           advantages add up to the chain's: what is decided in the first round is credited there, the rest later.
+"""How rounds are credited for the way their trajectories end: rewards, scaled advantages and weights of a step.
 
 A round is rewarded with the recipe's rewards, as an opening is: the accuracy of the futures below it, and its own form.
+Which rewards are compared with each other is the credit's own business (`chain`, `tree`).
+
 Advantages are divided by the deviation of the same rewards over all trajectories of the problem (``scale_rewards =
-"group"``), one number for all rounds of that index. In a tree this keeps openings and futures on one scale, so that the
-sum above holds for what accuracy contributes: the deviation of k siblings alone would blow up the differences of those
-that have all but settled, the bias that Dr. GRPO (arXiv 2503.20783) describes for easy and hard problems.
+"group"``), one number for all rounds of that index. In a tree this keeps openings and futures on one scale, so that
+opening and future together add up to the chain's advantage for what accuracy contributes: the deviation of k siblings
+alone would blow up the differences of those that have all but settled, the bias that Dr. GRPO (arXiv 2503.20783)
+describes for easy and hard problems.
 
 Every opening counts equally in the loss, its futures share its weight, and a trajectory's tokens share the
 trajectory's: neither long chains nor chains of more rounds weigh more than others.
@@ -24,7 +18,7 @@ Nothing here samples, grades or trains.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean, stdev
-from typing import Literal, Protocol
+from typing import Literal
 
 from motif_lite.nouns import Opening, Turn
 
@@ -60,41 +54,16 @@ class TrainedRound:
 Rewarded = Callable[[Opening], dict[str, float]]
 """The rewards by name of a round with the trajectories that go through it, as if it were an opening."""
 
-_Table = Sequence[Sequence[Sequence[float]]]
+Totals = Sequence[Sequence[Sequence[float]]]
 """Of a group: the total reward by opening, future and round; a trajectory that has ended stands with its last round."""
 
 
-class Credit(Protocol):
-    """Tells the advantages of the rounds of one group."""
-
-    def __call__(self, totals: _Table) -> Iterator[tuple[int, int | None, int, float]]:
-        """Yield (opening, future or None, round, advantage before scaling); rounds that were not needed included."""
-
-
-def chain(totals: _Table) -> Iterator[tuple[int, int | None, int, float]]:
-    """Every round of a chain against the same round of the group's other chains."""
-    for index in range(len(totals[0][0])):
-        rewards = [futures[0][index] for futures in totals]
-        for opening, reward in enumerate(rewards):
-            yield opening, 0 if index else None, index, reward - fmean(rewards)
-
-
-def tree(totals: _Table) -> Iterator[tuple[int, int | None, int, float]]:
-    """Openings against openings, futures against those of the same opening."""
-    values = [fmean(future[0] for future in futures) for futures in totals]
-    for opening, futures in enumerate(totals):
-        yield opening, None, 0, values[opening] - fmean(values)
-        for index in range(1, len(futures[0])):
-            value = fmean(future[index] for future in futures)
-            for number, future in enumerate(futures):
-                yield opening, number, index, future[index] - value
-
-
-CREDITS: dict[str, Credit] = {"chain": chain, "tree": tree}
+Advantages = Callable[[Totals], Iterator[tuple[int, int | None, int, float]]]
+"""Of a group, yields (opening, future or None, round, advantage before scaling); also for rounds not needed."""
 
 
 def trained_rounds(
-    credit: Credit,
+    advantages: Advantages,
     openings: Sequence[Opening],
     group_size: int,
     rewarded: Rewarded,
@@ -104,6 +73,7 @@ def trained_rounds(
     """All rounds that a step trains, with their advantages and weights.
 
     Args:
+        advantages: The credit's.
         openings: Of the step, with their futures; ``group_size`` in a row belong to one problem.
         total: The weighted sum of rewards by name.
         scale: Whose deviation advantages are divided by: the problem's, the step's, or nothing.
@@ -116,7 +86,7 @@ def trained_rounds(
     for start in range(0, len(openings), group_size):
         group = totals[start : start + group_size]
         deviations = [_deviation(totals if scale == "batch" else group, index, scale) for index in range(num_rounds)]
-        for opening, future, index, advantage in credit(group):
+        for opening, future, index, advantage in advantages(group):
             place, path = start + opening, openings[start + opening].futures[future or 0]
             if index < len(path.turns):
                 below = rewards[place] if future is None else [rewards[place][future]]
@@ -135,7 +105,7 @@ def _by_round(opening: Opening, future: int, rewarded: Rewarded, num_rounds: int
     return found + found[-1:] * (num_rounds - len(found))
 
 
-def _deviation(totals: _Table, index: int, scale: Scale) -> float:
+def _deviation(totals: Totals, index: int, scale: Scale) -> float:
     if scale == "none":
         return 1.0
     most = max(map(len, totals))  # an opening that has ended has one future instead of k, which stands for them

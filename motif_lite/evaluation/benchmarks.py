@@ -6,161 +6,129 @@ is made in parts, each kept as it is done: one that was interrupted goes on with
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
+from motif_lite.context import RunContext
 from motif_lite.evaluation import intervals
-from motif_lite.evaluation.measuring import Part, measure_parts, outcomes_of, summary
+from motif_lite.evaluation.measuring import measure_parts, outcomes_of, summary
 from motif_lite.nouns import Problem
-from motif_lite.observer import Observer
-from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import Recipe, decided
-from motif_lite.runs.directory import Evaluation, RunDirectory
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.parts import Parts, remove_all
+from motif_lite.runs.records import (
+    Comparison,
+    Evaluation,
+    Measurement,
+    PartsHeader,
+    Settings,
+    Subject,
+    When,
+)
 
-PARTS = ".parts"
-"""Ending of the file that holds the parts of a measurement until it is complete."""
 
-
-def evaluate(
-    recipe: Recipe,
-    policy: Policy,
-    benchmarks: Mapping[str, Sequence[Problem]],
-    when: str,
-    run: RunDirectory,
-    observer: Observer,
-) -> None:
+def evaluate(context: RunContext, benchmarks: Mapping[str, Sequence[Problem]], when: When) -> None:
     """Measure what the recipe asks for and evaluation.json does not have yet; write each result as it comes.
 
     Args:
         benchmarks: Problems by benchmark name.
-        when: ``before`` or ``after``.
     """
-    evaluation = run.evaluation()
-    for benchmark, strategy, decoding in _measurements(recipe):
-        path, settings = run.graded_path(benchmark, when, strategy, decoding), _settings(recipe, benchmark, decoding)
-        entry = _entry(evaluation, benchmark, when, strategy)
-        if decoding in entry and evaluation["settings"].get(path.stem) == settings:
+    recipe, run = context.recipe, context.run
+    evaluation, width = run.evaluation(), decided(recipe.rollout.max_width)
+    for subject in _subjects(recipe):
+        settings = _settings(recipe, subject)
+        if _is_measured(evaluation, subject, when, settings):
             continue
-        parts = Parts(run, path, settings | {"width": decided(recipe.rollout.max_width)})
-        problems = list(benchmarks[benchmark]) * (recipe.evaluation.num_samples if decoding == "sampled" else 1)
-        for part in measure_parts(recipe, policy, problems, benchmark, strategy, decoding, len(parts.graded), observer):
+        parts = Parts(run.graded_path(subject, when), PartsHeader(settings=settings, width=width))
+        problems = list(benchmarks[subject.benchmark]) * (settings.num_samples or 1)
+        for part in measure_parts(context, problems, subject, len(parts.graded)):
             parts.add(part)
-        run.write_graded(path, parts.graded)
-        entry[decoding] = summary(parts.graded, recipe.evaluation.confidence) | {
-            "seconds": parts.seconds,
-            "peak_memory_bytes": parts.peak_bytes,
-        }
-        evaluation["settings"][path.stem] = settings
-        evaluation["comparisons"] = _comparisons(evaluation, run, recipe.evaluation.confidence)
+        run.write_graded(subject, when, parts.graded)
+        measurement = _measurement(subject, when, settings, parts)
+        evaluation = _with(evaluation, measurement)
+        evaluation = evaluation.model_copy(update={"comparisons": _comparisons(evaluation, run, settings.confidence)})
         run.write_evaluation(evaluation)
-        parts.forget()
-        observer.result(benchmark, when, strategy, decoding, entry[decoding])
+        parts.remove()
+        context.observer.result(measurement)
 
 
 def is_complete(recipe: Recipe, run: RunDirectory) -> bool:
     """Whether evaluation.json has all that the recipe of a trained run asks for."""
-    evaluation = run.evaluation()
-    times = ["before"] * recipe.evaluation.before + ["after"] * recipe.evaluation.after
+    evaluation, section = run.evaluation(), recipe.evaluation
+    asked: dict[When, bool] = {"before": section.before, "after": section.after}
     return all(
-        evaluation["settings"].get(run.graded_path(benchmark, when, strategy, decoding).stem)
-        == _settings(recipe, benchmark, decoding)
-        for when in times
-        for benchmark, strategy, decoding in _measurements(recipe)
+        _is_measured(evaluation, subject, when, _settings(recipe, subject))
+        for when in asked
+        if asked[when]
+        for subject in _subjects(recipe)
     )
 
 
-class Parts:
-    """What a measurement has so far, in a file of its own: its settings, then a line per part.
-
-    Args:
-        path: Of the graded replies once they are complete.
-        settings: What they depend on; parts that were made with others are dropped.
-    """
-
-    def __init__(self, run: RunDirectory, path: Path, settings: Mapping[str, Any]) -> None:
-        self._run, self._path = run, path.with_name(path.name + PARTS)
-        self._lines = run.read_graded(self._path)
-        if not self._lines or self._lines[0] != settings:
-            self._lines = [dict(settings)]
-        run.write_graded(self._path, self._lines)  # without a line that was cut off
-
-    @property
-    def graded(self) -> list[dict[str, Any]]:
-        """All graded replies so far, in order."""
-        return [graded for part in self._lines[1:] for graded in part["graded"]]
-
-    @property
-    def seconds(self) -> float:
-        """What they took, interruptions aside."""
-        return float(sum(part["seconds"] for part in self._lines[1:]))
-
-    @property
-    def peak_bytes(self) -> int:
-        """The most memory that any of them took."""
-        return max((part["peak_memory_bytes"] for part in self._lines[1:]), default=0)
-
-    def add(self, part: Part) -> None:
-        """Keep a part."""
-        self._lines.append({"seconds": part.seconds, "peak_memory_bytes": part.peak_bytes, "graded": part.graded})
-        self._run.append_graded(self._path, self._lines[-1])
-
-    def forget(self) -> None:
-        """The measurement is complete and kept elsewhere."""
-        self._path.unlink()
-
-
-def forget(when: str, run: RunDirectory) -> None:
+def forget(when: When, run: RunDirectory) -> None:
     """Drop all figures of this time, as they are about to become those of another adapter."""
     evaluation = run.evaluation()
-    for by_when in evaluation["benchmarks"].values():
-        by_when.pop(when, None)
-    for name in [name for name in evaluation["settings"] if name.split(".")[-3] == when]:
-        del evaluation["settings"][name]
-    evaluation["comparisons"] = {}
-    if evaluation["benchmarks"]:
-        run.write_evaluation(evaluation)
-    for unfinished in run.graded_path("*", when, "*", "*").parent.glob(f"*.{when}.*{PARTS}"):
-        unfinished.unlink()
+    if evaluation.measurements:
+        kept = tuple(each for each in evaluation.measurements if each.when != when)
+        run.write_evaluation(Evaluation(measurements=kept))
+    remove_all(run.root / "evaluations", when)
 
 
-def _measurements(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
+def _subjects(recipe: Recipe) -> Iterator[Subject]:
     section = recipe.evaluation
     decodings = ["greedy"] * section.greedy + ["sampled"] * (section.num_samples > 0)
     for benchmark in section.benchmarks:
         for strategy in section.strategies:
             for decoding in decodings:
-                yield benchmark, strategy, decoding
+                yield Subject(benchmark, strategy, decoding)
 
 
-def _entry(evaluation: Evaluation, benchmark: str, when: str, strategy: str) -> dict[str, Any]:
-    entry: dict[str, Any] = evaluation["benchmarks"].setdefault(benchmark, {}).setdefault(when, {})
-    result: dict[str, Any] = entry.setdefault(strategy, {})
-    return result
+def _settings(recipe: Recipe, subject: Subject) -> Settings:
+    section, limits = recipe.evaluation, (recipe.rollout.openings, recipe.rollout.futures)
+    is_sampled = subject.decoding == "sampled"
+    return Settings(
+        source=section.benchmarks[subject.benchmark].model_dump(mode="json", exclude_none=True),
+        max_tokens=(limits[0].max_tokens, limits[1].max_tokens),
+        stop=(tuple(limits[0].stop), tuple(limits[1].stop)),
+        confidence=section.confidence,
+        num_samples=section.num_samples if is_sampled else None,
+        temperature=section.temperature if is_sampled else None,
+        top_p=section.top_p if is_sampled else None,
+    )
 
 
-def _settings(recipe: Recipe, benchmark: str, decoding: str) -> dict[str, Any]:
-    """What a figure depends on besides the policy; only figures with the same settings are compared."""
-    section = recipe.evaluation
-    sampled = {"num_samples": section.num_samples, "temperature": section.temperature, "top_p": section.top_p}
-    return {
-        "source": section.benchmarks[benchmark].model_dump(),
-        "max_tokens": [recipe.rollout.openings.max_tokens, recipe.rollout.futures.max_tokens],
-        "stop": [recipe.rollout.openings.stop, recipe.rollout.futures.stop],
-        "confidence": section.confidence,
-        **(sampled if decoding == "sampled" else {}),
-    }
+def _is_measured(evaluation: Evaluation, subject: Subject, when: When, settings: Settings) -> bool:
+    found = evaluation.find(subject, when)
+    return found is not None and found.settings == settings
 
 
-def _comparisons(evaluation: Evaluation, run: RunDirectory, confidence: float) -> dict[str, Any]:
+def _measurement(subject: Subject, when: When, settings: Settings, parts: Parts) -> Measurement:
+    return Measurement(
+        **subject._asdict(),
+        when=when,
+        **dict(summary(parts.graded, settings.confidence)),
+        seconds=parts.seconds,
+        peak_memory_bytes=parts.peak_memory_bytes,
+        settings=settings,
+    )
+
+
+def _with(evaluation: Evaluation, new: Measurement) -> Evaluation:
+    """With one measurement more, or in the place of the one that was made before."""
+    by_key = {(each.subject, each.when): each for each in evaluation.measurements} | {(new.subject, new.when): new}
+    return evaluation.model_copy(update={"measurements": tuple(by_key.values())})
+
+
+def _comparisons(evaluation: Evaluation, run: RunDirectory, confidence: float) -> tuple[Comparison, ...]:
     """Paired comparisons of after with before, wherever both were measured in the same way."""
-    comparisons: dict[str, Any] = {}
-    for benchmark, by_when in evaluation["benchmarks"].items():
-        for strategy, by_decoding in by_when.get("after", {}).items():
-            for decoding in by_decoding:
-                paths = [run.graded_path(benchmark, when, strategy, decoding) for when in ("before", "after")]
-                settings = [evaluation["settings"].get(path.stem) for path in paths]
-                if settings[0] is not None and settings[0] == settings[1]:
-                    before, after = (outcomes_of(run.read_graded(path)) for path in paths)
-                    found = intervals.paired_difference(before, after, confidence)
-                    comparisons.setdefault(benchmark, {}).setdefault(strategy, {})[decoding] = found
-    return comparisons
+    return tuple(
+        _comparison(run, subject, confidence)
+        for subject in evaluation.subjects()
+        if (before := evaluation.find(subject, "before"))
+        and (after := evaluation.find(subject, "after"))
+        and before.settings is not None
+        and before.settings == after.settings
+    )
+
+
+def _comparison(run: RunDirectory, subject: Subject, confidence: float) -> Comparison:
+    before, after = outcomes_of(run.graded(subject, "before")), outcomes_of(run.graded(subject, "after"))
+    found = intervals.paired_difference(before, after, confidence)
+    return Comparison.model_validate(subject._asdict() | found)

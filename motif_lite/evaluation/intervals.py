@@ -1,6 +1,6 @@
 """How sure an accuracy is, and whether two of them differ.
 
-Samples of one problem are alike, so n samples of 400 problems are not 400 n independent ones. Intervals are
+Samples of one problem are correlated, so n samples of 400 problems are not 400 n independent ones. Intervals are
 Wilson's on the *effective* number of samples, the one whose binomial variance equals the variance measured
 between problems (Korn and Graubard's idea for surveys); with one sample per problem this is Wilson's interval
 itself. Comparisons are paired by problem.
@@ -10,7 +10,7 @@ between seeds (`over_seeds`); what two runs are worth on the problems that both 
 """
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev, variance
+from statistics import fmean, variance
 
 Outcomes = Mapping[str, Sequence[bool]]
 """By problem id, whether each of its samples was right."""
@@ -33,22 +33,34 @@ def interval(outcomes: Outcomes, confidence: float) -> tuple[float, float]:
     """
     from statsmodels.stats.proportion import proportion_confint
 
-    share, size = accuracy(outcomes), effective_samples(outcomes)
-    low, high = proportion_confint(share * size, size, alpha=1 - confidence, method="wilson")
+    mean, size = accuracy(outcomes), effective_samples(outcomes)
+    low, high = proportion_confint(mean * size, size, alpha=1 - confidence, method="wilson")
     # At 0 and 1 the bound that is the accuracy itself comes out a rounding error inside of it.
-    return max(0.0, min(share, float(low))), min(1.0, max(share, float(high)))
+    return max(0.0, min(mean, float(low))), min(1.0, max(mean, float(high)))
+
+
+def in_percent(value: float, bounds: Sequence[float] | None, *, digits: int = 1, sign: str = "", unit: str = "") -> str:
+    """A share or a difference of two with its interval, such as ``43.2 % [38.0, 48.5]``.
+
+    Args:
+        value: As a fraction, like its bounds; without bounds it stands alone.
+        sign: ``+`` to write the sign of what is positive, too.
+        unit: What follows the value.
+    """
+    mean, *ends = (f"{100 * number:{sign}.{digits}f}" for number in (value, *(bounds or ())))
+    return f"{mean}{unit} [{', '.join(ends)}]" if ends else f"{mean}{unit}"
 
 
 def effective_samples(outcomes: Outcomes) -> float:
     """Independent samples that would be as informative: between the number of problems and that of samples."""
     num_problems, num_samples = len(outcomes), sum(map(len, outcomes.values()))
-    share = accuracy(outcomes)
-    if num_problems == num_samples or num_problems < 2 or share in (0.0, 1.0):
+    mean = accuracy(outcomes)
+    if num_problems == num_samples or num_problems < 2 or mean in (0.0, 1.0):
         return float(num_problems)
     between = variance([fmean(samples) for samples in outcomes.values()]) / num_problems
     if between == 0:
         return float(num_samples)
-    return min(float(num_samples), max(float(num_problems), share * (1 - share) / between))
+    return min(float(num_samples), max(float(num_problems), mean * (1 - mean) / between))
 
 
 def paired_difference(before: Outcomes, after: Outcomes, confidence: float) -> dict[str, object]:
@@ -57,12 +69,10 @@ def paired_difference(before: Outcomes, after: Outcomes, confidence: float) -> d
     Returns:
         ``{"difference", "interval": [low, high], "p_value", "num_problems"}``.
     """
-    from scipy.stats import ttest_1samp
-
     shared = [problem for problem in before if problem in after]
     gains = [fmean(after[problem]) - fmean(before[problem]) for problem in shared]
     gain = fmean(gains) if gains else 0.0
-    if len(set(gains)) < 2:  # no spread to judge by: nothing changed, or everything did alike
+    if len(set(gains)) < 2:  # no spread to judge by: nothing changed, or everything by the same amount
         # Binomial bound on how often the next problem would do otherwise (the exact "rule of three").
         other = 1 - (1 - confidence) ** (1 / len(gains)) if gains else 1.0
         return {
@@ -71,14 +81,8 @@ def paired_difference(before: Outcomes, after: Outcomes, confidence: float) -> d
             "p_value": min(1.0, 2 * 0.5 ** len(gains)) if gain else 1.0,  # of the sign test
             "num_problems": len(gains),
         }
-    test = ttest_1samp(gains, 0.0)
-    low, high = test.confidence_interval(confidence)
-    return {
-        "difference": gain,
-        "interval": [float(low), float(high)],
-        "p_value": float(test.pvalue),
-        "num_problems": len(gains),
-    }
+    low, high, p_value = _t_test(gains, confidence)
+    return {"difference": gain, "interval": [low, high], "p_value": p_value, "num_problems": len(gains)}
 
 
 def over_seeds(values: Sequence[float], confidence: float) -> dict[str, object]:
@@ -93,13 +97,18 @@ def over_seeds(values: Sequence[float], confidence: float) -> dict[str, object]:
     """
     found: dict[str, object] = {"mean": fmean(values) if values else None, "interval": None, "p_value": None}
     if len(values) >= 2 and max(values) - min(values) > 1e-12:
-        from scipy.special import stdtr, stdtrit  # scipy.stats spends a hundred times as long on it
-
-        mean, error, freedom = fmean(values), stdev(values) / len(values) ** 0.5, len(values) - 1
-        reach = error * float(stdtrit(freedom, (1 + confidence) / 2))
-        p_value = 2 * float(stdtr(freedom, -abs(mean) / error))
-        found |= {"interval": [mean - reach, mean + reach], "p_value": p_value}
+        low, high, p_value = _t_test(values, confidence)
+        found |= {"interval": [low, high], "p_value": p_value}
     return found | {"num_seeds": len(values)}
+
+
+def _t_test(values: Sequence[float], confidence: float) -> tuple[float, float, float]:
+    """Interval of the mean, and the two-sided p-value of its being zero; the values must differ."""
+    from scipy.stats import ttest_1samp
+
+    test = ttest_1samp(values, 0.0)
+    low, high = test.confidence_interval(confidence)
+    return float(low), float(high), float(test.pvalue)
 
 
 def stratified_difference(strata: Sequence[tuple[Outcomes, Outcomes]], confidence: float) -> dict[str, object]:
@@ -142,10 +151,8 @@ def stratified_difference(strata: Sequence[tuple[Outcomes, Outcomes]], confidenc
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Holm's step-down correction for as many comparisons as there are p-values; None stays None."""
-    known = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
-    corrected: list[float | None] = [None] * len(p_values)
-    highest = 0.0
-    for rank, (p, place) in enumerate(known):
-        highest = max(highest, min(1.0, p * (len(known) - rank)))
-        corrected[place] = highest
-    return corrected
+    from statsmodels.stats.multitest import multipletests
+
+    known = [p for p in p_values if p is not None]
+    corrected = iter(multipletests(known, method="holm")[1] if known else [])
+    return [None if p is None else float(next(corrected)) for p in p_values]

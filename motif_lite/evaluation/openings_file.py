@@ -18,7 +18,7 @@ _LONGEST_OPENING = 1_000_000
 
 
 def read(path: Path, recipe: Recipe) -> list[HandWritten]:
-    """All openings of a file, which has the columns of the recipe's training data and ``openings`` beside them.
+    """All openings of a file, which has the columns of the recipe's training data, and ``openings``.
 
     Raises:
         DataError: The file cannot be read, or a row of it is malformed.
@@ -62,5 +62,5 @@ def _opening(problem: Problem, entry: object, number: int, where: str) -> HandWr
     if len(text) > _LONGEST_OPENING:
         raise DataError(f"{where}: has {len(text):,} characters; shorten or remove it")
     if any("\ud800" <= char <= "\udfff" for char in text + label):
-        raise DataError(f"{where}: holds half a character (a lone surrogate); mend or remove it")
+        raise DataError(f"{where}: contains half of a character (a lone surrogate); fix or remove it")
     return HandWritten(problem, label.strip(), text)

@@ -143,7 +143,7 @@ def _tell_of_long_ones(
 
 
 def _scored(recipe: Recipe, written: HandWritten, opening: Opening) -> Scored:
-    remedy = "mend the reward, or leave it out of the recipe"
+    remedy = "fix the reward, or leave it out of the recipe"
     rewards = {
         name: earned(recipe, name, opening, where=f"on {written.problem.id}, {written.label}", remedy=remedy)
         for name in recipe.rewards

@@ -3,13 +3,11 @@
 import math
 from collections.abc import Sequence
 
+from motif_lite.context import RunContext
 from motif_lite.evaluation.measuring import measure_parts, summary
 from motif_lite.nouns import Problem
-from motif_lite.observer import Observer
-from motif_lite.policies.protocol import Policy
-from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.budget import Spent, share_done
-from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.records import Mark, Subject
 
 
 class Validation:
@@ -22,18 +20,16 @@ class Validation:
         problems: Held-out ones; none where the recipe asks for no marks.
     """
 
-    def __init__(
-        self, recipe: Recipe, policy: Policy, problems: Sequence[Problem], run: RunDirectory, observer: Observer
-    ) -> None:
-        self._recipe, self._policy, self._problems = recipe, policy, problems
-        self._run, self._observer = run, observer
+    def __init__(self, context: RunContext, problems: Sequence[Problem]) -> None:
+        self._context, self._problems = context, problems
+        self._recipe, self._run, self._observer = context.recipe, context.run, context.observer
 
     def is_due(self, spent: Spent) -> bool:
         """Whether the run has come past another mark since the last one that was measured."""
         section, marks = self._recipe.evaluation.validation, self._run.marks()
         if section is None or not marks:
             return section is not None
-        last = Spent(marks[-1]["step"], marks[-1]["tokens"], marks[-1]["seconds"])
+        last = Spent(marks[-1].step, marks[-1].tokens, marks[-1].seconds)
         before, now = (
             math.floor(section.num_marks * share_done(self._recipe.training, each) + 1e-9) for each in (last, spent)
         )
@@ -46,20 +42,16 @@ class Validation:
 
     def _measure(self, spent: Spent) -> None:
         section = self._recipe.evaluation
-        decoding = "sampled" if section.num_samples else "greedy"
-        strategy = self._recipe.rollout.strategy
-        parts = list(
-            measure_parts(
-                self._recipe, self._policy, self._problems, "validation", strategy, decoding, 0, self._observer
-            )
+        subject = Subject("validation", self._recipe.rollout.strategy, "sampled" if section.num_samples else "greedy")
+        parts = list(measure_parts(self._context, self._problems, subject, 0))
+        found = summary([graded for part in parts for graded in part.graded], section.confidence)
+        mark = Mark(
+            step=spent.steps,
+            tokens=spent.tokens,
+            seconds=spent.seconds,
+            **dict(found),
+            evaluation_seconds=sum(part.seconds for part in parts),
+            peak_memory_bytes=max(part.peak_memory_bytes for part in parts),
         )
-        mark = {
-            "step": spent.steps,
-            "tokens": spent.tokens,
-            "seconds": spent.seconds,
-            **summary([line for part in parts for line in part.graded], section.confidence),
-            "evaluation_seconds": sum(part.seconds for part in parts),
-            "peak_memory_bytes": max(part.peak_bytes for part in parts),
-        }
         self._run.append_mark(mark)
         self._observer.mark(mark)

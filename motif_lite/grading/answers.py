@@ -124,8 +124,8 @@ def _equivalent(gold: str, answer: str) -> bool | None:
         return _server.equivalent(gold, answer)
     except (OSError, TimeoutError) as error:
         raise GradingError(
-            f"the grader cannot be started ({error or 'no answer'}); is math-verify whole? pip install -r "
-            f"requirements-cpu.txt (or requirements.txt) mends it"
+            f"the grader cannot be started ({error or 'no answer'}); is math-verify installed completely? "
+            f"Run pip install -r requirements-cpu.txt (or requirements.txt)"
         ) from None
 
 

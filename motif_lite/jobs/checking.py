@@ -1,18 +1,20 @@
-"""What a recipe can be checked for without torch, a GPU or a download."""
+"""Checks of a recipe that need no torch, GPU or download."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from motif_lite.credits.table import CREDITS
 from motif_lite.errors import RecipeError
 from motif_lite.planning import hardware, planner, shapes
 from motif_lite.policies.backends import BACKENDS
-from motif_lite.recipe import loading, schema
+from motif_lite.recipe import loading
 from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.tables import Tables
 from motif_lite.rollout.rewards import REWARDS, reward
 from motif_lite.rollout.strategies import STRATEGIES, strategy_of
 from motif_lite.tasks import sources
 
-TABLES: schema.Tables = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}
+TABLES: Tables = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS, "credit": CREDITS}
 
 
 def check(path: Path | None, changes: Sequence[str]) -> Recipe:
@@ -26,7 +28,7 @@ def check(path: Path | None, changes: Sequence[str]) -> Recipe:
         MotifError: Something in it is wrong.
     """
     if path is None:
-        raise RecipeError("which recipe? Give --recipe FILE; recipes/tiny_cpu.toml runs on any machine")
+        raise RecipeError("no recipe given; use --recipe FILE, e.g. recipes/tiny_cpu.toml, which runs on any machine")
     recipe = loading.load(path, changes, TABLES)
     check_names(recipe)
     return recipe

@@ -1,4 +1,4 @@
-"""The reward sanity check: hand-written openings, scored as training would score them.
+"""The ``score`` command: from a file of hand-written openings to their scores.
 
 Futures come from the recipe's own strategy, prompts and sampling, those of all openings in one wide call per round; the
 rewards are the recipe's. An opening that a person thinks better should earn more. Where it does not, the reward, the
@@ -40,7 +40,7 @@ class ScoreJob:
 
     Attributes:
         name: For people: the file of openings.
-        adapter: Folder of the adapter to score under; None is the bare model.
+        adapter: Folder of the adapter to score under; None is the base model.
         num_futures: Per opening.
     """
 
@@ -54,7 +54,7 @@ class ScoreJob:
         """Load the policy and score the openings.
 
         Raises:
-            MotifError: Something is the user's to mend.
+            MotifError: An error that the user can fix.
             Interrupted: The user stopped it.
         """
         with session.conducted(observer, cache_folder(), self.how_to_go_on):
@@ -67,8 +67,8 @@ class ScoreJob:
 
     @staticmethod
     def how_to_go_on() -> str:
-        """What to tell somebody who has just interrupted it."""
-        return "nothing has been written; the same command starts again"
+        """How to continue, shown after an interruption."""
+        return "nothing has been written; repeat the command to start over"
 
 
 def job(
@@ -130,9 +130,9 @@ def require_writable(path: Path, *inputs: Path | None) -> None:
     except (OSError, RuntimeError):  # a name that is too long, links in a circle
         is_fit, is_input = False, False
     if is_input:
-        raise RunError(f"{path}: is read by this very command; let --json name another file")
+        raise RunError(f"{path}: is an input of this command; choose another file for --json")
     if not is_fit:
-        raise RunError(f"{path}: cannot be written; let --json name a file in a folder that exists")
+        raise RunError(f"{path}: cannot be written; choose a file in an existing folder for --json")
 
 
 def write(path: Path, scores: Scores, job: ScoreJob) -> None:
@@ -144,7 +144,7 @@ def write(path: Path, scores: Scores, job: ScoreJob) -> None:
     try:
         write_whole(path, [json.dumps(as_json(scores, job), indent=2), "\n"])
     except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror}); let --json name another file") from None
+        raise RunError(f"{path}: cannot be written ({error.strerror}); choose another file for --json") from None
 
 
 def _require_whole(adapter: Path) -> None:
@@ -154,10 +154,10 @@ def _require_whole(adapter: Path) -> None:
     except OSError:  # a name that no file can have
         is_there = False
     if not is_there:
-        raise ModelError(f"{adapter}: holds no adapter; give a run's, such as runs/tiny_cpu/adapter")
+        raise ModelError(f"{adapter}: contains no adapter; give a run's, e.g. runs/tiny_cpu/adapter")
     damage = sealing.damage(adapter) if (adapter / sealing.MANIFEST).exists() else None
     if damage:
-        raise ModelError(f"{adapter}: {damage}; --resume of its run writes it again")
+        raise ModelError(f"{adapter}: {damage}; resume its run to write it again")
 
 
 def _note_other_settings(adapter: Path, recipe: Recipe, observer: Observer) -> None:
@@ -168,7 +168,7 @@ def _note_other_settings(adapter: Path, recipe: Recipe, observer: Observer) -> N
     matters = (*_MADE_FOR, "seed") if recipe.model.name == "tiny" else _MADE_FOR
     different = [key for key in differing_keys(earlier, recipe) if key in matters]
     if different:
-        observer.note(f"note: {adapter} was trained with other settings of {', '.join(different)}")
+        observer.note(f"note: {adapter} was trained with different settings for {', '.join(different)}")
 
 
 def _opening_as_json(scored: Scored) -> dict[str, Any]:

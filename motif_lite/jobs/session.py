@@ -35,7 +35,7 @@ def conducted(observer: Observer, folder: Path, how_to_go_on: Callable[[], str])
 
     Args:
         folder: Where it writes.
-        how_to_go_on: What to tell somebody whom an interruption or a full disk has stopped.
+        how_to_go_on: The message after an interruption or a full disk.
     """
     with (
         redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer),
@@ -102,6 +102,9 @@ def _planned(recipe: Recipe, model_name: str, observer: Observer, *, trains: boo
     observer.phase("planning", "memory")
     machine = hardware.machine_for(recipe, metering.gpu(), supposing=False)
     metering.keep_within(machine)
+    if trains and machine.device == "cpu":
+        import motif_lite.training.grpo  # noqa: F401  # what it imports is measured, too
+    machine = metering.measured(machine)
     try:
         shape = shapes.of(model_name)
     except ModelError as error:
@@ -113,28 +116,28 @@ def _planned(recipe: Recipe, model_name: str, observer: Observer, *, trains: boo
     if not plan.fits:
         complaint = f"{plan.shortage}; {plan.remedy}"
         if machine.device == "cuda":
-            raise RecipeError(f"{complaint}; if you know better, name more with --set model.memory_gib=N")
+            raise RecipeError(f"{complaint}; to override the plan, raise --set model.memory_gib=N")
         observer.note(f"note: {complaint}")  # a CPU can swap, and few replies run to their limits
     return plan.recipe, plan.estimate
 
 
 @contextmanager
 def _full_disks_named(folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[None]:
-    """A disk that takes no more is the user's to mend, wherever it is noticed."""
+    """Turn a full disk into an error that the user can fix, wherever it occurs."""
     try:
         yield
     except OSError as error:
         if error.errno not in _CANNOT_WRITE:
             raise
         raise RunError(
-            f"{error.filename or folder}: cannot be written ({error.strerror}); make room; what was saved before is "
-            f"whole; {how_to_go_on()}"
+            f"{error.filename or folder}: cannot be written ({error.strerror}); free some space; everything "
+            f"saved before is intact; {how_to_go_on()}"
         ) from None
 
 
 @contextmanager
 def _notices_to(observer: Observer) -> Iterator[None]:
-    """Warnings of this package are shown to whoever watches."""
+    """Show warnings of this package to the observer."""
     notices = _Notices(observer)
     logging.getLogger("motif_lite").addHandler(notices)
     try:
@@ -168,7 +171,7 @@ class _Printed(io.TextIOBase):
 
 
 class _Notices(logging.Handler):
-    """Passes warnings on to whoever watches."""
+    """Passes warnings on to the observer."""
 
     def __init__(self, observer: Observer) -> None:
         super().__init__(logging.WARNING)

@@ -39,7 +39,7 @@ class Stop:
     """Whether a stop was asked for, and how long it has to wait.
 
     Args:
-        say: Shows a line to whoever watches.
+        say: Shows a line to the user.
         last_words: What is printed when the process has to be ended from outside.
     """
 
@@ -98,16 +98,16 @@ class Stop:
                 if number in _ASKING:
                     asked += 1
                     deadline = time.monotonic() + (FIRST_SECONDS if asked == 1 else SECOND_SECONDS)
-                    self._say("stopping; once more to leave at once")
+                    self._say("stopping; interrupt again to quit immediately")
                 elif number == signal.SIGHUP:
-                    self._say("the terminal is gone; the run goes on")
+                    self._say("the terminal was closed; the run continues")
         self._leave()
 
     def _leave(self) -> None:
         with suppress(OSError):  # a terminal that is gone
             if os.isatty(2):
                 os.write(2, _SHOW_CURSOR)
-            os.write(2, f"left at once\n{self._last_words()}\n".encode(errors="backslashreplace"))
+            os.write(2, f"quit immediately\n{self._last_words()}\n".encode(errors="backslashreplace"))
         os._exit(130)
 
 

@@ -1,4 +1,4 @@
-"""The composition root: a run from recipe to report, read top to bottom.
+"""A whole run from recipe to report, read top to bottom: the composition root.
 
     recipe -> problems -> memory plan -> policy -> evaluation before -> training -> evaluation after -> report
 
@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from motif_lite.context import RunContext
+from motif_lite.credits.table import credit_of
 from motif_lite.errors import RunError
 from motif_lite.jobs import stopping
 from motif_lite.jobs.checking import TABLES, check, check_names
@@ -61,7 +63,7 @@ class RunJob:
         """See the run through.
 
         Raises:
-            MotifError: Something is the user's to mend.
+            MotifError: An error that the user can fix.
             Interrupted: The user stopped it.
         """
         with conducted(observer, self.root, self.how_to_go_on) as stop, ExitStack() as held:
@@ -80,18 +82,19 @@ class RunJob:
                 held.enter_context(RunDirectory(self.root).locked())
             run = self._run_directory(recipe)
             with log_file(run):
+                context = RunContext(recipe, policy, run, observer)
                 if self.evaluate_only:
-                    _measure(recipe, policy, problems.benchmarks, run, observer)
+                    _measure(context, problems.benchmarks)
                 else:
-                    _train_and_evaluate(recipe, policy, problems, run, observer, planned, stop)
+                    _train_and_evaluate(context, problems, planned, stop)
                 _report(recipe, run, observer)
 
     def how_to_go_on(self) -> str:
-        """What to tell somebody who has just interrupted it."""
+        """How to continue, shown after an interruption."""
         if not holds_run(self.root):
-            return "nothing has been written yet; the same command starts again"
+            return "nothing has been written yet; repeat the command to start over"
         word = "--evaluate-only" if self.evaluate_only else "--resume"
-        return f"to go on: python run.py {word} --out {self.root}"
+        return f"to continue: python run.py {word} --out {self.root}"
 
     def _run_directory(self, recipe: Recipe) -> RunDirectory:
         if self.existing:
@@ -109,7 +112,7 @@ def job(
         MotifError: The recipe or the run directory is not fit for it.
     """
     if resume and evaluate_only:
-        raise RunError("--resume and --evaluate-only exclude each other; a resumed run evaluates by itself")
+        raise RunError("--resume and --evaluate-only cannot be combined; a resumed run is evaluated at its end")
     if resume:
         root = out or (newest_run(RUNS / path.stem) if path else None)
         if root is None:
@@ -119,7 +122,7 @@ def job(
         return _existing_job(path, changes, out, evaluate_only=True)
     if evaluate_only and path is None:
         where = f"{out}: holds no run" if out else "nothing to evaluate"
-        raise RunError(f"{where}; give --out with a run directory, or --recipe for a bare model")
+        raise RunError(f"{where}; give --out with a run directory, or --recipe for a base model")
     recipe = check(path, changes)
     assert path is not None
     root = out or free_folder(RUNS / path.stem)
@@ -142,11 +145,11 @@ def _note_what_is_not_exact(job: RunJob, observer: Observer) -> None:
     """Name the settings by which a resumed run differs from one that was not interrupted."""
     training = job.recipe.training
     if training.until_seconds is not None:
-        observer.note("note: training.until_seconds: the clock ends this run, so it cannot be repeated exactly")
-    if job.recipe.model.fast_inference and training.credit == "opening":
+        observer.note("note: training.until_seconds: this run ends by the clock, so it cannot be repeated exactly")
+    if job.recipe.model.fast_inference and not credit_of(job.recipe).samples_itself:
         observer.note(
-            "note: model.fast_inference: vLLM keeps no random state, so openings after --resume are others than they "
-            "would have been"
+            "note: model.fast_inference: vLLM does not save its random state, so openings after --resume differ from "
+            "those of an uninterrupted run"
         )
     if job.existing:
         earlier = RunDirectory(job.root).resolved(TABLES)
@@ -165,8 +168,8 @@ def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:
         limits = {key: getattr(recipe.training, key) for key in ("max_steps", "until_tokens", "until_seconds")}
         larger = ", ".join(f"training.{key} (now {value:,})" for key, value in limits.items() if value is not None)
         observer.note(
-            f"this run is finished: {run.spent().steps} steps are trained and all is measured; --set with a larger "
-            f"{larger} trains on"
+            f"this run is finished: {run.spent().steps} steps are trained and everything is evaluated; to "
+            f"train longer, --set a larger {larger}"
         )
     return finished
 
@@ -201,20 +204,14 @@ def _read(recipe: Recipe, observer: Observer) -> Problems:
     return Problems(train, held_out, benchmarks)
 
 
-def _train_and_evaluate(
-    recipe: Recipe,
-    policy: "TrainablePolicy",
-    problems: Problems,
-    run: RunDirectory,
-    observer: Observer,
-    planned: Estimate | None,
-    stop: Stop,
-) -> None:
+def _train_and_evaluate(context: RunContext, problems: Problems, planned: Estimate | None, stop: Stop) -> None:
     """All stages of a run that are not done yet."""
     from motif_lite.evaluation.benchmarks import evaluate, forget
     from motif_lite.evaluation.validation import Validation
     from motif_lite.training import grpo
+    from motif_lite.training.context import TrainingContext
 
+    recipe, policy, run = context.recipe, context.policy, context.run
     run.write_resolved(recipe)
     strategy = strategy_of(recipe, recipe.rollout.strategy)
     fitting = _fitting(recipe, policy, strategy, problems.train, recipe.data.train)
@@ -222,43 +219,35 @@ def _train_and_evaluate(
     benchmarks = _fitting_benchmarks(recipe, policy, problems.benchmarks)
     held_out = _fitting(recipe, policy, strategy, problems.held_out, "evaluation.validation")
     if recipe.evaluation.before:
-        evaluate(recipe, policy, benchmarks, "before", run, observer)  # the fresh adapter changes nothing yet
+        evaluate(context, benchmarks, "before")  # the fresh adapter changes nothing yet
     if run.is_trained(recipe.training):
         policy.load_adapter(run.adapter)
     else:
         forget("after", run)  # a finished run that goes on has figures of its shorter self
-        steps_done = sources.steps_done(recipe.data.train)
+        training = TrainingContext(
+            recipe, policy, run, context.observer,
+            strategy=strategy, problems=fitting, planned=planned,
+            read_progress=sources.progress_reader(recipe.data.train),
+        )  # fmt: skip
         with stop.patiently(stopping.STEP_SECONDS):
-            grpo.train(
-                recipe,
-                policy,
-                strategy,
-                fitting,
-                run,
-                observer,
-                planned=planned,
-                marks=Validation(recipe, policy, held_out, run, observer),
-                steps_done=steps_done,
-                stop_requested=stop.after_step,
-            )
+            grpo.train(training, Validation(context, held_out), stop.after_step)
     if recipe.evaluation.after:
-        evaluate(recipe, policy, benchmarks, "after", run, observer)
+        evaluate(context, benchmarks, "after")
 
 
-def _measure(
-    recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks, run: RunDirectory, observer: Observer
-) -> None:
-    """Measure the bare model, and the run's adapter where it has one; what is measured alike already is kept."""
+def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
+    """Evaluate the base model and, if there is one, the run's adapter; results with equal settings are kept."""
     from motif_lite.evaluation.benchmarks import evaluate
 
-    benchmarks = _fitting_benchmarks(recipe, policy, benchmarks)
-    evaluate(recipe, policy, benchmarks, "before", run, observer)
+    policy, run = context.policy, context.run
+    benchmarks = _fitting_benchmarks(context.recipe, policy, benchmarks)
+    evaluate(context, benchmarks, "before")
     if run.adapter.exists():
         run.require_whole_adapter()
         policy.load_adapter(run.adapter)
-        evaluate(recipe, policy, benchmarks, "after", run, observer)
+        evaluate(context, benchmarks, "after")
     else:
-        observer.note(f"{run.root} has no trained adapter: the bare model was measured")
+        context.observer.note(f"{run.root} has no trained adapter; only the base model was evaluated")
 
 
 def _fitting_benchmarks(recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks) -> Benchmarks:

@@ -1,4 +1,4 @@
-"""What goes wrong in training, found in its metrics, each with its remedy.
+"""Warnings: problems in training, found in its metrics, each with a remedy.
 
 Everything here is a pure function of the recipe and of two files, metrics.jsonl and validation.jsonl: a run tells a
 finding when it is first seen, and the report finds the same again. Nothing is random, nothing is kept.
@@ -17,15 +17,17 @@ The price is delay: what happens within a few steps is told some five steps late
 and what happens before there is one whole window of good steps may not be told at all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import ceil, hypot, sqrt
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
+from motif_lite.evaluation.intervals import in_percent
 from motif_lite.monitor import remedies
 from motif_lite.monitor.trends import Change, Series, Span
 from motif_lite.recipe.schema import Recipe
+from motif_lite.runs.records import Mark, StepMetrics
 
 MANY_SIGMAS = 4.5
 """Standard errors between the newest window and the best of many before."""
@@ -41,9 +43,7 @@ HELD_OUT_MATTERS = 0.05
 
 _MIN_STEPS, _MIN_PROBLEMS, _STEPS_PER_STEP_OF_WINDOW = 5, 24, 6
 
-Metrics = Sequence[Mapping[str, Any]]
-
-Figure = Callable[[Mapping[str, Any]], float | None]
+Figure = Callable[[StepMetrics], float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Finding:
         return f"warning at step {self.step}: {self.name}: {self.text}. Remedy: {self.remedy}"
 
 
-def diagnose(recipe: Recipe, metrics: Metrics, validation: Metrics) -> list[Finding]:
+def diagnose(recipe: Recipe, metrics: Sequence[StepMetrics], validation: Sequence[Mark]) -> list[Finding]:
     """All findings of a run so far, each as it was when it was first seen.
 
     Args:
@@ -77,35 +77,35 @@ def diagnose(recipe: Recipe, metrics: Metrics, validation: Metrics) -> list[Find
     """
     examination, first_seen = _Examination(recipe, metrics, validation), dict[str, Finding]()
     for line in metrics:
-        for finding in examination.look(line["step"]):
+        for finding in examination.look(line.step):
             first_seen.setdefault(finding.name, finding)
     return list(first_seen.values())
 
 
-def at_last_step(recipe: Recipe, metrics: Metrics, validation: Metrics) -> list[Finding]:
+def at_last_step(recipe: Recipe, metrics: Sequence[StepMetrics], validation: Sequence[Mark]) -> list[Finding]:
     """What is seen after the newest step, whether or not it was seen before: what a run asks after each step."""
-    return _Examination(recipe, metrics, validation).look(metrics[-1]["step"])
+    return _Examination(recipe, metrics, validation).look(metrics[-1].step)
 
 
 class _Examination:
     """The figures of a run, and the looks at them."""
 
-    def __init__(self, recipe: Recipe, metrics: Metrics, validation: Metrics) -> None:
+    def __init__(self, recipe: Recipe, metrics: Sequence[StepMetrics], validation: Sequence[Mark]) -> None:
         self.recipe, self.metrics, self.validation = recipe, metrics, validation
-        self.knows_truth = bool(metrics) and "round_correct" in metrics[0]
-        num_rounds = len(metrics[0]["accuracy_by_round"]) if metrics else 0
-        self.reward = self._series(lambda line: line["reward"])
-        self.accuracy = self._series(lambda line: line["accuracy"])
-        self.without_signal = self._series(lambda line: line["groups_without_signal"])
-        self.broken_form = self._series(lambda line: line["broken_form"])
-        self.cut_openings = self._series(lambda line: line["cut_off"]["openings"])
-        self.cut_futures = self._series(lambda line: line["cut_off"].get("futures"))
+        self.knows_truth = bool(metrics) and metrics[0].round_correct is not None
+        num_rounds = len(metrics[0].accuracy_by_round) if metrics else 0
+        self.reward = self._series(lambda line: line.reward)
+        self.accuracy = self._series(lambda line: line.accuracy)
+        self.without_signal = self._series(lambda line: line.groups_without_signal)
+        self.broken_form = self._series(lambda line: line.broken_form)
+        self.cut_openings = self._series(lambda line: line.cut_off["openings"])
+        self.cut_futures = self._series(lambda line: line.cut_off.get("futures"))
         self.noise_excess = self._series(_noise_excess)
         self.first_round = self._series(lambda line: _kept(line)[0])
         self.later_rounds = [self._series(_round(number)) for number in range(2, num_rounds + 1)]
 
     def _series(self, figure: Figure) -> Series:
-        return Series([line["step"] for line in self.metrics], [figure(line) for line in self.metrics])
+        return Series([line.step for line in self.metrics], [figure(line) for line in self.metrics])
 
     def look(self, step: int) -> list[Finding]:
         """What is seen after this step, from nothing later."""
@@ -132,8 +132,8 @@ class _Examination:
         rise = _change(self.broken_form, step, width, 1)
         if rise is None:
             return None
-        text = f"first rounds without it rose from {_from_to(rise)}"
-        return Finding("replies lose their form", step, text, remedies.more_form(self.recipe))
+        text = f"the share of malformed first rounds rose from {_from_to(rise)}"
+        return Finding("replies lose the required format", step, text, remedies.more_form(self.recipe))
 
     def _cut_off(self, step: int, width: int, phase: Literal["openings", "futures"]) -> Finding | None:
         figure, rounds = {
@@ -143,7 +143,7 @@ class _Examination:
         rise = _change(figure, step, width, 1)
         if rise is None:
             return None
-        text = f"those that reach their token limit rose from {_from_to(rise)}"
+        text = f"the share that reaches the token limit rose from {_from_to(rise)}"
         return Finding(f"{rounds} are cut off", step, text, remedies.fewer_cut_off(self.recipe, phase))
 
     def _drift(self, step: int, width: int) -> Finding | None:
@@ -157,15 +157,15 @@ class _Examination:
                 continue
             right = "true progress" if self.knows_truth else "the right answer"
             text = (
-                f"of rounds {number} given {right}, those that keep it fell from {_from_to(fall)}; "
-                f"first rounds that reach it: {_percent(before)} then, {_percent(now)} now"
+                f"of the round-{number} replies given {right}, the share that keeps it fell from {_from_to(fall)}; "
+                f"first rounds that reach it: {_percent(before)} before, {_percent(now)} now"
             )
             remedy = remedies.steadier_later_rounds(self.recipe, self.accuracy.highest(step, width).last)
             return Finding("later rounds drift", step, text, remedy)
         return None
 
     def _fall(self, step: int, fall: Change) -> Finding:
-        text = f"in training it fell from {_from_to(fall)}"
+        text = f"training accuracy fell from {_from_to(fall)}"
         return Finding("accuracy falls", step, text, remedies.steadier(self.recipe, fall.before.last))
 
     def _without_signal(self, step: int, width: int, *, has_fallen: bool) -> Finding | None:
@@ -176,8 +176,8 @@ class _Examination:
             return None
         accuracy = self.accuracy.mean(share) or 0.0
         text = (
-            f"all openings earned the same in {_percent(share.mean)} of the groups of {_steps(share)}, "
-            f"where {_percent(accuracy)} of the answers were right"
+            f"in {_percent(share.mean)} of the groups of {_steps(share)} all openings earned the same reward; "
+            f"{_percent(accuracy)} of the answers were right"
         )
         remedy = remedies.more_signal(self.recipe, step, accuracy, has_fallen=has_fallen)
         return Finding("groups without signal", step, text, remedy)
@@ -187,34 +187,34 @@ class _Examination:
         excess = self.noise_excess.newest(step, width)
         if excess is None or excess.mean <= SIGMAS * excess.error:
             return None
-        steps = [line.get("reward_noise") for line in self.metrics if excess.first <= line["step"] <= excess.last]
+        steps = [line.reward_noise for line in self.metrics if excess.first <= line.step <= excess.last]
         between, sampling = (
-            fmean(noise[part] for noise in steps if noise) for part in ("between_openings", "sampling")
+            fmean(getattr(noise, part) for noise in steps if noise) for part in ("between_openings", "sampling")
         )
         text = (
-            f"in {_steps(excess)} the openings of a group differ by a variance of {between:.3f}; "
-            f"openings that are all alike would by {sampling:.3f}, from the sampling of their futures"
+            f"in {_steps(excess)} the variance between the openings of a group is {between:.3f}; "
+            f"sampling of their futures alone would give {sampling:.3f}"
         )
         name = "reward noise is larger than the differences between openings"
         return Finding(name, step, text, remedies.less_noise(self.recipe))
 
     def _held_out(self, step: int, width: int) -> Finding | None:
         """The reward has risen since some mark, and held-out accuracy since then surely by next to nothing."""
-        marks = [mark for mark in self.validation if mark["step"] <= step]
+        marks = [mark for mark in self.validation if mark.step <= step]
         for reference in marks[:-2]:
-            before = self.reward.oldest(reference["step"], marks[-1]["step"] - width, width)
-            now = self.reward.newest(marks[-1]["step"], width)
+            before = self.reward.oldest(reference.step, marks[-1].step - width, width)
+            now = self.reward.newest(marks[-1].step, width)
             if before and now and self._gains_nothing(Change(before, now), reference, marks[-2:]):
                 text = (
-                    f"from step {reference['step']} to {marks[-1]['step']} the reward rose from {before.mean:.2f} to "
+                    f"from step {reference.step} to {marks[-1].step} the reward rose from {before.mean:.2f} to "
                     f"{now.mean:.2f}; held-out accuracy was {_with_interval(reference)}, is {_with_interval(marks[-1])}"
                 )
-                best = max(marks, key=lambda mark: mark["accuracy"])["step"]
+                best = max(marks, key=lambda mark: mark.accuracy).step
                 remedy = remedies.better_on_new_problems(self.recipe, best)
                 return Finding("held-out accuracy does not rise with the reward", step, text, remedy)
         return None
 
-    def _gains_nothing(self, reward: Change, reference: Mapping[str, Any], marks: Metrics) -> bool:
+    def _gains_nothing(self, reward: Change, reference: Mark, marks: Sequence[Mark]) -> bool:
         if reward.size < MATTERS or not reward.is_sure(MANY_SIGMAS):
             return False
         trained = (self.accuracy.mean(reward.now) or 0.0) - (self.accuracy.mean(reward.before) or 0.0)
@@ -227,30 +227,28 @@ def _change(figure: Series, step: int, width: int, sign: int) -> Change | None:
     return change if change and sign * change.size >= MATTERS and change.is_sure(MANY_SIGMAS) else None
 
 
-def _kept(line: Mapping[str, Any]) -> Sequence[float | None]:
+def _kept(line: StepMetrics) -> Sequence[float | None]:
     """By round, how much of what was right stays so: of true progress, or where nobody can tell, of right answers."""
-    answers = (line["accuracy_by_round"][0], *line.get("answers_kept", ()))
-    kept: Sequence[float | None] = line.get("round_correct", answers)
-    return kept
+    return (line.accuracy_by_round[0], *line.answers_kept) if line.round_correct is None else line.round_correct
 
 
 def _round(number: int) -> Figure:
     return lambda line: _kept(line)[number - 1] if number <= len(_kept(line)) else None
 
 
-def _noise_excess(line: Mapping[str, Any]) -> float | None:
+def _noise_excess(line: StepMetrics) -> float | None:
     """Sampling noise less the rest of the variance between openings: 2 noise - all, an unbiased estimate."""
-    noise = line.get("reward_noise")
-    return 2 * noise["sampling"] - noise["between_openings"] if noise else None
+    noise = line.reward_noise
+    return 2 * noise.sampling - noise.between_openings if noise else None
 
 
-def _largest_gain(before: Mapping[str, Any], after: Mapping[str, Any]) -> float:
+def _largest_gain(before: Mark, after: Mark) -> float:
     """Upper end of the interval of a gain in accuracy, from the intervals of the two (Newcombe 1998, method 10).
 
     It takes the two for independent; they share their problems, so the true interval is narrower: this is cautious.
     """
-    up, down = after["interval"][1] - after["accuracy"], before["accuracy"] - before["interval"][0]
-    return float(after["accuracy"] - before["accuracy"] + hypot(up, down))
+    up, down = after.interval[1] - after.accuracy, before.accuracy - before.interval[0]
+    return after.accuracy - before.accuracy + hypot(up, down)
 
 
 def _from_to(change: Change) -> str:
@@ -261,10 +259,9 @@ def _steps(span: Span) -> str:
     return f"steps {span.first} to {span.last}"
 
 
-def _with_interval(mark: Mapping[str, Any]) -> str:
-    low, high = mark["interval"]
-    return f"{_percent(mark['accuracy'])} [{100 * low:.0f}, {100 * high:.0f}]"
+def _with_interval(mark: Mark) -> str:
+    return in_percent(mark.accuracy, mark.interval, digits=0, unit=" %")
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.0f} %"

@@ -5,6 +5,8 @@ What is learned may not change when a run is resumed, so nearly all of them mean
 
 from typing import Literal
 
+from motif_lite.credits.chain import ChainCredit
+from motif_lite.credits.table import credit_of
 from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe
 
 _FORM_REWARDS = ("tag_count", "soft_format", "strict_format")
@@ -24,7 +26,8 @@ def fewer_cut_off(recipe: Recipe, phase: Literal["openings", "futures"]) -> str:
     if needed > recipe.model.max_seq_length:
         longer += f" --set model.max_seq_length={needed}"
     return (
-        f"a new run with {_slower(recipe)}; if they make sense to their end in rollouts.jsonl, they need room: {longer}"
+        f"a new run with {_slower(recipe)}; if the replies in rollouts.jsonl make sense to the end, raise the limit: "
+        f"{longer}"
     )
 
 
@@ -36,8 +39,8 @@ def steadier(recipe: Recipe, good_until: int) -> str:
 def steadier_later_rounds(recipe: Recipe, good_until: int) -> str:
     """Against later rounds that drift."""
     trained = ""
-    if recipe.training.credit == "opening":  # what is not trained drifts with what is
-        trained = f"a new run that trains every round: {_chains(recipe)}; or "
+    if not credit_of(recipe).trains_later_rounds:  # what is not trained drifts with what is
+        trained = f"a new run that trains every round: {' '.join(ChainCredit().flags(recipe))}; or "
     return trained + steadier(recipe, good_until)
 
 
@@ -51,24 +54,24 @@ def more_signal(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool)
     """
     more = f"--set rollout.num_openings={2 * recipe.rollout.num_openings}"
     if has_fallen:
-        return f"accuracy has fallen, so do not wait for it to come back: a new run with {_slower(recipe)}"
+        return f"accuracy has fallen and rarely recovers: a new run with {_slower(recipe)}"
     if accuracy >= 0.9:
         return f"these problems are easy: harder ones (data.train), or an end here, --set training.max_steps={step}"
     if accuracy <= 0.1:
         return (
-            f"where rollouts.jsonl shows sense, the problems are too hard: a new run with easier ones (data.train), or "
-            f"with {more}; where it shows none, one with {_slower(recipe)}"
+            f"if the replies in rollouts.jsonl make sense, the problems are too hard: a new run with easier ones "
+            f"(data.train), or with {more}; if they do not, one with {_slower(recipe)}"
         )
-    phases = ("openings",) if recipe.training.credit == "opening" else ("openings", "futures")  # sampled alike
+    phases = ("openings", "futures") if credit_of(recipe).same_sampling else ("openings",)
     temperature = min(5.0, recipe.rollout.openings.temperature + 0.2)
     hotter = " ".join(f"--set rollout.{phase}.temperature={temperature:.2g}" for phase in phases)
-    return f"a new run with openings that differ more, {hotter}, or {more}"
+    return f"a new run with more varied openings, {hotter}, or {more}"
 
 
 def less_noise(recipe: Recipe) -> str:
     """Against rewards that are mostly sampling noise."""
     changes = [f"--set rollout.num_futures={2 * recipe.rollout.num_futures}"]
-    if recipe.rollout.allocation == "fixed" and recipe.training.credit == "opening":
+    if recipe.rollout.allocation == "fixed" and credit_of(recipe).shares_futures:
         changes.append("--set 'rollout.allocation=\"adaptive\"'")
     if recipe.training.scale_rewards == "group":  # which blows noise up where a group has nothing else
         changes.append("--set 'training.scale_rewards=\"none\"'")
@@ -79,16 +82,6 @@ def better_on_new_problems(recipe: Recipe, best_step: int) -> str:
     """Against a reward that rises alone."""
     end = f"{_end_at(best_step)}, " if best_step else ""
     return f"a new run with {_slower(recipe)}, {end}or with more problems (data.train, data.num_problems)"
-
-
-def _chains(recipe: Recipe) -> str:
-    """Credit for whole chains, with what it needs: rounds that are sampled alike, futures of each opening's own."""
-    flags = ["--set 'training.credit=\"chain\"'", *recipe.rollout.flags_for_sampling_alike]
-    if recipe.rollout.allocation != "fixed":
-        flags.append("--set 'rollout.allocation=\"fixed\"'")
-    if recipe.training.beta:
-        flags.append("--set training.beta=0.0")
-    return " ".join(flags)
 
 
 def _slower(recipe: Recipe) -> str:

@@ -1,9 +1,9 @@
-"""A figure of the training steps over windows of them, and whether two windows differ.
+"""A metric averaged over windows of training steps, and whether two windows differ.
 
-Each step is one sample, whatever the number of replies in it, because replies to one problem are alike. The variance of
-a step is that within the window or, where that is greater, that of all steps so far, taken from successive differences
-(von Neumann's estimate, which a slow trend does not inflate): a few steps in a row are close together by chance too
-often.
+Each step is one sample, whatever the number of replies in it, because replies to one problem are correlated. The
+variance of a step is that within the window or, where that is greater, that of all steps so far, taken from successive
+differences (von Neumann's estimate, which a slow trend does not inflate): a few steps in a row are close together by
+chance too often.
 """
 
 from bisect import bisect_left, bisect_right
@@ -80,7 +80,7 @@ class Series:
         return self._span(start, width, count) if start + width <= count else None
 
     def worst_change(self, step: int, width: int, sign: int) -> Change | None:
-        """The newest window beside that earlier one, apart from it, from which it differs most.
+        """The newest window with the earlier, disjoint one from which it differs most.
 
         Args:
             step: The newest one to look at.

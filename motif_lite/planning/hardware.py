@@ -1,4 +1,4 @@
-"""Finding out what machine this is, without importing torch."""
+"""Detects the machine's memory and GPU, without importing torch."""
 
 import os
 import shutil

@@ -20,9 +20,11 @@ class Machine:
         name: For people.
         memory_gib: What may be used, in GiB.
         is_here: Nobody had to suppose it.
+        libraries: Bytes that the imported libraries take, where a run has measured it (CPU only); None: not measured.
     """
 
     device: DeviceType
     memory_gib: float
     name: str
     is_here: bool = True
+    libraries: int | None = None

@@ -9,11 +9,15 @@ found by measuring, its comment says so. docs/measurements.md compares estimates
 """
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
 
 from motif_lite.nouns import Sampling
 from motif_lite.planning.machine import GIB, MIB, Machine
+from motif_lite.planning.rows import futures_per_step, later_prompt, longest_trained, openings_at_once
 from motif_lite.planning.shapes import ModelShape
-from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe, SourceSection, decided
+from motif_lite.recipe.schema import Recipe, SourceSection, decided
 
 Items = dict[str, int]
 """Bytes by what they are for."""
@@ -21,11 +25,12 @@ Items = dict[str, int]
 
 CUDA_LIBRARIES = 700 * MIB
 """CUDA context, cuBLAS workspace, compiled kernels. Assumed: no GPU has been at hand."""
-
-
-_CPU_LIBRARIES = 620 * MIB
-"""Python with torch, transformers, PEFT, TRL and datasets imported, as resident memory on Linux: 550 MiB were measured
-with one thread, 700 with two."""
+_IMPORTED = {"CPU": 550 * MIB, "CUDA": 880 * MIB}
+"""Python with torch, transformers, PEFT, TRL and datasets imported, by torch's build, as resident memory on Linux:
+548 MiB measured with 2.13.0+cpu, 881 with 2.13.0+cu130. For a plan only: a run measures it (`metering.measured`)."""
+_FIRST_USE = 70 * MIB
+"""What the libraries allocate when they are first used, threads and kernels: 40 MiB measured with one thread, 100 with
+two."""
 
 
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -106,34 +111,12 @@ def estimate(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: boo
     return Estimate({phase: resident | items for phase, items in phases.items()}, resident["libraries"])
 
 
-def later_prompt(recipe: Recipe) -> int:
-    """Longest prompt of a later round in tokens: the question, the notice, and all of the reply before."""
-    rollout = recipe.rollout
-    before = rollout.openings.max_tokens
-    if rollout.num_rounds > 2:
-        before = max(before, rollout.futures.max_tokens)
-    room = recipe.model.max_seq_length - rollout.futures.max_tokens
-    return min(rollout.max_prompt_tokens + NOTICE_TOKENS + before, room)
-
-
-def openings_at_once(recipe: Recipe) -> int:
-    """Openings that are written together: all of a step, or as many as may be."""
-    rows = recipe.openings_per_step
-    return min(rows, decided(recipe.rollout.max_width)) if bounds_openings(recipe) else rows
-
-
-def bounds_openings(recipe: Recipe) -> bool:
-    """Whether ``rollout.max_width`` holds for openings, too: not where TRL asks Unsloth's `generate` for them."""
-    return recipe.model.backend != "unsloth" or recipe.training.credit != "opening"
-
-
-def longest_trained(recipe: Recipe) -> tuple[int, int]:
-    """Tokens of the longest prompt and of the longest reply that are trained; all rows of an update are as long."""
-    rollout = recipe.rollout
-    if recipe.training.credit == "opening":
-        return rollout.max_prompt_tokens, rollout.openings.max_tokens
-    prompt = max(rollout.max_prompt_tokens, later_prompt(recipe))
-    return prompt, max(rollout.openings.max_tokens, rollout.futures.max_tokens)
+def torch_build() -> Literal["CPU", "CUDA"]:
+    """Which build of PyTorch is installed; looks for its libraries, for importing it takes seconds."""
+    spec = find_spec("torch")
+    folders = spec.submodule_search_locations if spec else None
+    has_cuda = any((Path(folder) / "lib" / "libtorch_cuda.so").exists() for folder in folders or ())
+    return "CUDA" if has_cuda else "CPU"
 
 
 def _evaluated(recipe: Recipe, *, trains: bool) -> list[SourceSection]:
@@ -164,7 +147,7 @@ class _Counting:
 
     @property
     def hidden_bytes(self) -> int:
-        """Bytes of an activation; beside quantised weights PEFT keeps embeddings, so all that follows, in 32 bits."""
+        """Bytes of an activation; with quantised weights PEFT keeps embeddings, so all that follows, in 32 bits."""
         return 4 if self.recipe.model.load_in_4bit and not self.is_unsloth else self.weight_bytes
 
     @property
@@ -182,11 +165,16 @@ class _Counting:
         optimizer = self.recipe.training.optimizer
         is_paged = optimizer.startswith("paged") and self.machine.device == "cuda"
         return {
-            "libraries": CUDA_LIBRARIES if self.machine.device == "cuda" else _CPU_LIBRARIES,
+            "libraries": self._libraries(),
             "weights": weights,
             "adapter": self.lora_weights * _LORA_BYTES,
             "optimizer": 0 if is_paged else self.lora_weights * _OPTIMIZER_BYTES[optimizer],
         }
+
+    def _libraries(self) -> int:
+        if self.machine.device == "cuda":
+            return CUDA_LIBRARIES
+        return (self.machine.libraries or _IMPORTED[torch_build()]) + _FIRST_USE
 
     def openings(self) -> Items:
         rollout, rows = self.recipe.rollout, openings_at_once(self.recipe)
@@ -196,7 +184,7 @@ class _Counting:
     def futures(self) -> Items:
         """A later round of all futures, or of as many as go together."""
         rollout = self.recipe.rollout
-        rows = min(decided(rollout.max_width), self.recipe.openings_per_step * self.recipe.futures_per_opening)
+        rows = min(decided(rollout.max_width), futures_per_step(self.recipe))
         unlike = rows if rollout.num_rounds > 2 else min(rows, self.recipe.openings_per_step)
         return self._generation(rows, unlike, later_prompt(self.recipe), rollout.futures)
 
@@ -214,7 +202,7 @@ class _Counting:
         return max(calls, key=lambda items: sum(items.values()))
 
     def _generation(self, rows: int, unlike: int, prompt: int, sampling: Sampling) -> Items:
-        """One call for replies, at its peak; what there is beside `resident`.
+        """One call for replies, at its peak; without what is `resident`.
 
         Args:
             rows: Replies at a time.
@@ -297,7 +285,7 @@ class _Counting:
     def update(self) -> Items:
         """One forward and backward pass of a micro-batch.
 
-        With checkpointing a block is computed anew after the logits have gone: the larger of the two counts.
+        With checkpointing a block is recomputed after the logits are freed: the larger of the two counts.
         """
         shape, training = self.shape, self.recipe.training
         micro_batch = decided(training.micro_batch_size)

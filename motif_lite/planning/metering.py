@@ -3,15 +3,18 @@
 import ctypes
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from motif_lite.planning.hardware import Gpu
-from motif_lite.planning.machine import GIB, Machine
+from motif_lite.planning.machine import GIB, MIB, Machine
 from motif_lite.planning.memory import CUDA_LIBRARIES
 
 _MMAP_THRESHOLD = -3, 2**20  # mallopt's name for it (malloc.h), bytes
+
+_GRANULE = 16 * MIB
 
 PHASES = ("openings", "futures", "update")
 
@@ -22,6 +25,16 @@ def gpu() -> Gpu | None:
         return None
     found = torch.cuda.get_device_properties(0)
     return Gpu(found.name, found.total_memory / GIB)
+
+
+def measured(machine: Machine) -> Machine:
+    """The machine, on a CPU with what the libraries take: call it after they are imported and before a model is loaded.
+
+    Rounded up, so that a run that is started again has the same plan. Outside Linux nothing can be measured.
+    """
+    if machine.device == "cuda" or (resident := _from_status("VmRSS")) is None:
+        return machine
+    return replace(machine, libraries=-(-resident // _GRANULE) * _GRANULE)
 
 
 def keep_within(machine: Machine) -> None:
@@ -98,8 +111,13 @@ def _reset_cpu() -> None:
 
 
 def _peak_cpu() -> int | None:
+    return _from_status("VmHWM")
+
+
+def _from_status(name: str) -> int | None:
+    """Bytes that the kernel counts for this process, see proc(5); None outside Linux."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(f"{name}:"):
                 return int(line.split()[1]) * 1024
     return None

@@ -10,9 +10,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from motif_lite.credits.table import credit_of
 from motif_lite.planning import memory, shapes
 from motif_lite.planning.machine import GIB, DeviceType, Machine
 from motif_lite.planning.memory import Estimate
+from motif_lite.planning.rows import (
+    bounds_openings,
+    futures_per_step,
+    later_prompt,
+    longest_trained,
+    openings_at_once,
+)
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe, decided
@@ -62,7 +70,7 @@ class Plan:
         """What does not fit, in a sentence without its end."""
         over = [phase for phase in self.estimate.phases if self.estimate.total(phase) > self.usable_bytes]
         needs = ", ".join(f"{phase} {self.estimate.total(phase) / GIB:.1f}" for phase in over)
-        return f"does not fit: {needs} GiB, where {self.usable_bytes / GIB:.1f} are usable on {self.machine.name}"
+        return f"does not fit: {needs} GiB needed, {self.usable_bytes / GIB:.1f} usable on {self.machine.name}"
 
     @property
     def remedy(self) -> str:
@@ -138,7 +146,7 @@ def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
         return trial
 
     if width == "auto":
-        openings = {"openings"} if memory.bounds_openings(recipe) else set()
+        openings = {"openings"} if bounds_openings(recipe) else set()
         trial = with_largest("rollout.max_width", _widths(recipe), {"futures", "evaluation"} | openings)
     if micro_batch == "auto":
         trial = with_largest("training.micro_batch_size", _micro_batches(recipe), {"update"})
@@ -147,13 +155,13 @@ def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
 
 def _micro_batches(recipe: Recipe) -> list[int]:
     """Sizes that divide the rows of a step, the largest first."""
-    rows = recipe.trained_per_step
+    rows = credit_of(recipe).trained_per_step(recipe)
     return [size for size in range(rows, 0, -1) if rows % size == 0]
 
 
 def _widths(recipe: Recipe) -> list[int]:
     """Powers of two up to what training and evaluation can use, the largest first."""
-    futures = recipe.openings_per_step * recipe.futures_per_opening
+    futures = futures_per_step(recipe)
     samples = max(1, recipe.evaluation.num_samples)
     problems = [(source.num_problems or _WIDEST) * samples for source in recipe.evaluation.benchmarks.values()]
     if recipe.evaluation.validation is not None:
@@ -167,7 +175,7 @@ def _num_tokens(recipe: Recipe) -> dict[str, int]:
     later = rollout.num_rounds - 1 if rollout.strategy != "single_round" else 0
     return {
         "openings": rows * rollout.openings.max_tokens,
-        "futures": rows * recipe.futures_per_opening * later * rollout.futures.max_tokens,
+        "futures": futures_per_step(recipe) * later * rollout.futures.max_tokens,
     }
 
 
@@ -186,16 +194,16 @@ def _seconds(recipe: Recipe, shape: ModelShape, device: DeviceType) -> dict[str,
         step = shape.num_layers * speed.layer_seconds + max(reading, rows * flop_seconds)
         return new * step + rows * prompt * flop_seconds
 
-    rows, at_once = recipe.openings_per_step, memory.openings_at_once(recipe)
+    rows, at_once = recipe.openings_per_step, openings_at_once(recipe)
     one_call = call(at_once, rollout.max_prompt_tokens, rollout.openings.max_tokens)
     seconds = {"openings": math.ceil(rows / at_once) * one_call, "futures": 0.0}
     if rollout.strategy != "single_round":
-        all_rows = rows * recipe.futures_per_opening
+        all_rows = futures_per_step(recipe)
         width = min(decided(rollout.max_width), all_rows)
-        one_call = call(width, memory.later_prompt(recipe), rollout.futures.max_tokens)
+        one_call = call(width, later_prompt(recipe), rollout.futures.max_tokens)
         seconds["futures"] = (rollout.num_rounds - 1) * math.ceil(all_rows / width) * one_call
     passes = 4 if training.gradient_checkpointing else 3  # forward, backward twice as much, and forward again
-    tokens = recipe.trained_per_step * sum(memory.longest_trained(recipe))
+    tokens = credit_of(recipe).trained_per_step(recipe) * sum(longest_trained(recipe))
     seconds["update"] = passes * tokens * flop_seconds
     return seconds
 

@@ -1,4 +1,4 @@
-"""The shape of a model: what its memory follows from, read from config.json and never from its weights."""
+"""The shape of a model, which determines its memory: read from config.json, never from its weights."""
 
 import json
 from collections.abc import Mapping
@@ -164,7 +164,7 @@ def _of_hub_model(model_name: str) -> ModelShape:
         return ModelShape.from_config(_table(text), f"config.json of {model_name}")
     except (OSError, HTTPException, ValueError, RecursionError) as error:  # no such name, network, access, JSON
         raise ModelError(
-            f"{model_name}: its config.json cannot be had ({error}); check model.name and the connection, or give a "
+            f"{model_name}: its config.json cannot be read ({error}); check model.name and the connection, or give a "
             f"local folder"
         ) from None
 

@@ -69,9 +69,9 @@ class LocalPolicy:
         question = "a question"
         for is_missing, complaint in (
             (not self.stop_ids, "its tokenizer has no token that ends a turn; is the folder complete?"),
-            (not self.encode(question), "its tokenizer reads no text; is tokenizer.json missing?"),
-            (question not in self.render([{"role": "user", "content": question}]), "its chat template leaves out what "
-             "the user says; mend the template"),
+            (not self.encode(question), "its tokenizer encodes no text; is tokenizer.json missing?"),
+            (question not in self.render([{"role": "user", "content": question}]), "its chat template drops "
+             "the user message; fix the template"),
         ):  # fmt: skip
             if is_missing:
                 raise ModelError(f"{self.model.name_or_path}: {complaint}")
@@ -87,8 +87,8 @@ class LocalPolicy:
             rendered: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         except Exception as error:  # a template is a program: besides Jinja's own errors it may divide by zero
             raise ModelError(
-                f"{self.model.name_or_path}: its chat template refuses our messages ({error}); if it knows no system "
-                f"prompt, go without: --set 'rollout.system_prompt=\"\"'"
+                f"{self.model.name_or_path}: its chat template refuses our messages ({error}); if it has no system "
+                f"role, use none: --set 'rollout.system_prompt=\"\"'"
             ) from None
         return rendered
 
@@ -112,7 +112,7 @@ class LocalPolicy:
         """One reply per rendered prompt, in order, at most ``max_width`` at a time.
 
         Progress counts tokens, those that a reply did not need as done. Out of memory, the width is halved for good
-        and what is missing is written anew: every sequence has a random stream of its own, so nothing changes.
+        and the missing replies are generated again: every sequence has a random stream of its own, so nothing changes.
 
         Raises:
             ModelError: There is not enough memory for one sequence.
@@ -227,7 +227,7 @@ class LocalPolicy:
             ) from error
         self.max_width = width // 2
         _log.warning(
-            "out of memory with %d replies at once: going on with %d; rollout.max_width = %d would start there",
+            "out of memory with %d replies at once: continuing with %d; set rollout.max_width = %d to start there",
             width, self.max_width, self.max_width,
         )  # fmt: skip
         free_memory_of(error)
@@ -258,7 +258,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def free_memory_of(error: RuntimeError) -> None:
-    """Let go of the tensors that an allocation failed beside: the frames of its traceback hold them."""
+    """Free the tensors of the failed call: the frames of its traceback hold them."""
     error.__traceback__ = None
     gc.collect()
     if torch.cuda.is_available():

@@ -15,7 +15,7 @@ import torch
 from torch.nn.functional import linear
 
 FEWEST_MULTIPLICATIONS = 2**20
-"""With fewer, the 10 microseconds that a call of oneDNN costs beside the arithmetic outweigh the gain (measured)."""
+"""With fewer, the 10 microseconds that a call of oneDNN costs in addition outweigh the gain (measured)."""
 
 
 @contextmanager

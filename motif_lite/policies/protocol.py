@@ -1,8 +1,7 @@
 """The policy: the model being trained, as rollouts, training and evaluation see it.
 
 Rollouts know a policy only by the `Policy` protocol, so they run on anything that writes replies. What trains
-adds the `TrainablePolicy` part. Backends are named here and imported when one is chosen: each needs packages
-that the others do not, and Unsloth must be imported before transformers.
+adds the `TrainablePolicy` part. The table of backends is in `backends`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -50,7 +49,7 @@ class Policy(Protocol):
         """One reply per rendered prompt, in order, as many at once as the width limit allows.
 
         Args:
-            prompts: Those that begin alike are fastest next to each other.
+            prompts: Fastest if those with a common prefix are next to each other.
             sampling: For all of them.
             seeds: One per prompt, of its random stream: a reply depends on policy, prompt, sampling and seed, and on
                 nothing else in the call (rounding aside). Random state elsewhere is left alone.

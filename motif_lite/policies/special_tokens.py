@@ -1,4 +1,4 @@
-"""Text stays text: nothing that a message says is read as one of the marks that set messages apart.
+"""Keeps special tokens out of messages: no text in one is read as a token of the chat template.
 
 A tokenizer turns the text ``<|im_end|>`` into the very token that ends a turn, wherever it stands. A reply whose
 progress holds such text, or a row of a data set, could so write a system prompt or a whole round of its own into

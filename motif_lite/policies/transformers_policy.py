@@ -9,6 +9,7 @@ from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
 
+from motif_lite.credits.table import credit_of
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.nouns import Sampling
 from motif_lite.policies.engine.sampler import Request
@@ -82,7 +83,7 @@ class TransformersPolicy(LocalPolicy):
             peft_model.generate = policy.generate_rows
             if recipe.rollout.openings.stop:
                 policy.trainer_options = {"generation_kwargs": {"stop_strings": recipe.rollout.openings.stop}}
-        elif recipe.rollout.openings.stop and recipe.training.credit == "opening":
+        elif recipe.rollout.openings.stop and not credit_of(recipe).samples_itself:
             raise ModelError(
                 f"{model_name}: openings of a {peft_model.config.model_type} model end at an end of turn only; leave "
                 f"out rollout.openings.stop"

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
 
+from motif_lite.credits.table import credit_of
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.paths import cache_folder
 from motif_lite.recipe.schema import Recipe, decided
@@ -87,7 +88,7 @@ class UnslothPolicy(LocalPolicy):
         """
         cls.require(recipe)
         if recipe.model.dtype == "float32" and torch.cuda.is_bf16_supported():
-            _log.warning("model.dtype = 'float32', but Unsloth's trainer works in bfloat16 on this GPU all the same")
+            _log.warning("model.dtype = 'float32', but Unsloth's trainer uses bfloat16 on this GPU anyway")
         # Without this switch, read at every step, it keeps the logits of all chunks for the backward pass.
         os.environ["UNSLOTH_GRPO_LOGPROB_RECOMPUTE"] = "0" if recipe.training.logit_chunks is None else "1"
         model, tokenizer = _load(recipe, model_name)
@@ -180,7 +181,7 @@ def _trainer_options(recipe: Recipe) -> dict[str, Any]:
     if not rewritten:  # Unsloth's CPU backend leaves TRL's class as it is
         return options
     options["unsloth_logit_chunk_multiplier"] = training.logit_chunks
-    if (training.credit, training.loss_type, training.scale_rewards) == ("opening", "dr_grpo", "group"):
+    if (credit_of(recipe).loss_type(training), training.scale_rewards) == ("dr_grpo", "group"):
         options["scale_rewards"] = None  # Unsloth turns "group" into none with this loss, and None into "group"
     if training.gradient_checkpointing:
         options["gradient_checkpointing_kwargs"] = {"use_reentrant": True}  # it takes nothing else

@@ -1,4 +1,4 @@
-"""Generation with the vLLM engine that Unsloth can keep beside the model (model.fast_inference).
+"""Generation with the vLLM engine that Unsloth can load next to the model (model.fast_inference).
 
 vLLM is not a requirement. Nothing here has been run with it: this was written from Unsloth 2026.10.7's source, and
 its tests check what can be checked without vLLM. The engine has a copy of the base weights only: the adapter as it

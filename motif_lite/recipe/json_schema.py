@@ -57,7 +57,7 @@ def _known(names: Collection[str], others: Schema) -> Schema:
 
 
 def _plain(part: Any) -> Any:
-    """A part as TOML files need it: without null, which TOML has not, and with nothing beside a reference."""
+    """A part as TOML files need it: without null, which TOML lacks, and with nothing next to a reference."""
     if isinstance(part, list):
         return [_plain(each) for each in part if each != {"type": "null"}]
     if not isinstance(part, dict):

@@ -11,7 +11,9 @@ from pydantic_core import ErrorDetails
 from motif_lite.errors import RecipeError
 from motif_lite.recipe import own_files
 from motif_lite.recipe.keys import nearest_key
-from motif_lite.recipe.schema import Recipe, Tables
+from motif_lite.recipe.rules import broken_rules
+from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.tables import Tables
 from motif_lite.recipe.toml import apply_override, merged, read_toml
 
 _LONGEST_CHAIN = 32
@@ -50,16 +52,19 @@ def validate(settings: Mapping[str, Any], tables: Tables, *, origin: str) -> Rec
         RecipeError: One or more keys are wrong; the message has a line for each.
     """
     try:
-        return Recipe.model_validate(settings, context=dict(tables))
+        recipe = Recipe.model_validate(settings, context=dict(tables))
     except ValidationError as error:
-        raise RecipeError(_told(error, origin)) from None
+        details = error.errors()
+        lines = [_explain(detail) for detail in details[:_MISTAKES_SHOWN]]
+        raise RecipeError(_told(lines, len(details[_MISTAKES_SHOWN:]), origin)) from None
+    if broken := broken_rules(recipe, tables):
+        raise RecipeError(_told(broken, 0, origin))
+    return recipe
 
 
-def _told(error: ValidationError, origin: str) -> str:
-    """A line for each mistake, up to a number that can be read."""
-    details = error.errors()
-    lines = list(dict.fromkeys(_explain(detail) for detail in details[:_MISTAKES_SHOWN]))
-    num_hidden = len(details[_MISTAKES_SHOWN:])
+def _told(lines: Sequence[str], num_hidden: int, origin: str) -> str:
+    """A line for each mistake; ``num_hidden`` more are counted only."""
+    lines = list(dict.fromkeys(lines))
     number = f"{len(lines) + num_hidden} mistakes" if len(lines) > 1 else "a mistake"
     more = [f"and {num_hidden} more"] if num_hidden else []
     return "\n".join([f"{origin}: {number} in the recipe", *(f"  {line}" for line in lines + more)])
@@ -69,9 +74,9 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """A file's settings laid over those of the file that it extends."""
     if "\0" not in str(path) and path.resolve() in seen:
         chain = " -> ".join(step.name for step in (*seen, path))
-        raise RecipeError(f"{path}: extends goes in a circle ({chain}); remove one of them")
+        raise RecipeError(f"{path}: extends is circular ({chain}); remove one of them")
     if len(seen) >= _LONGEST_CHAIN:
-        raise RecipeError(f"{seen[0]}: extends leads through more than {_LONGEST_CHAIN} files; put some together")
+        raise RecipeError(f"{seen[0]}: extends chains more than {_LONGEST_CHAIN} files; merge some of them")
     by = f", which {seen[-1]} extends" if seen else ""
     settings = read_toml(path, f"recipe{by}", "recipes/", RecipeError)
     own_files.bind(settings, path.parent)

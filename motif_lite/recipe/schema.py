@@ -1,11 +1,11 @@
 """What a recipe may say: its sections, their keys with types, defaults and documentation.
 
 The docstring under a field is its documentation: ``docs/recipe.md`` and the JSON schema are made of them. Names that
-stand for code (backends, strategies, rewards) are checked against the tables of the modules that own them, which the
-caller passes in, so that adding one does not touch this file.
+stand for code (backends, strategies, rewards, credits) are checked against the tables of the modules that own them,
+which the caller passes in (`tables`), so that adding one does not touch this file. Rules between sections are in
+`rules`, those of a credit with the credit.
 """
 
-from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
@@ -13,10 +13,6 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from motif_lite import own_code
 from motif_lite.nouns import Sampling
 from motif_lite.recipe.spelling import nearest
-
-Tables = Mapping[str, Collection[str]]
-"""The names that stand for code, by kind: ``{"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS}``."""
-
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -26,7 +22,7 @@ NOTICE_TOKENS = 32
 
 
 Auto = Literal["auto"]
-"""The memory plan decides (`planning.py`)."""
+"""The memory plan decides (`planning.planner`)."""
 
 
 PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -58,29 +54,29 @@ class ModelSection(Section):
     """Which model, and how it is loaded."""
 
     name: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f]*$")]
-    """A model's name on the hub, a local folder, or `tiny`: the small model that is built here on first use."""
+    """A model's name on the hub, a local folder, or `tiny`, the small model that is built on first use."""
     backend: Annotated[str, _one_of("backend")]
     """`unsloth` (NVIDIA GPU) or `transformers` (CPU or GPU)."""
     load_in_4bit: bool = False
     """Quantise the base weights to 4-bit NF4 with bitsandbytes (QLoRA)."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of weights and arithmetic; `auto` is bfloat16 on a GPU that has it, float16 on one that has not, float32 \
+    """Type of weights and arithmetic; `auto` is bfloat16 on a GPU that supports it, float16 on other GPUs, float32 \
 on a CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model lives; `auto` takes the GPU where there is one."""
+    """Where the model runs; `auto` is the GPU if there is one."""
     max_seq_length: Annotated[int, Field(ge=16, le=2**24)] = 4096
-    """Context in tokens: prompt and reply together. Progress that does not fit is cut, keeping its end."""
+    """Context in tokens: prompt and reply together. Progress that does not fit is truncated from the left."""
     memory_gib: Auto | Annotated[float, Field(gt=0, le=100_000), Finite] = "auto"
-    """Memory to plan for, in GiB, and on a GPU to stay within; `auto` is all that the GPU, or else the machine, has. \
-Less lets a large card stand for a small one, or leaves room for a desktop; the plan takes any number at its word."""
+    """Memory in GiB: what the plan assumes and, on a GPU, the limit. `auto` is all of the GPU's memory, or without a \
+GPU the machine's. A smaller value lets a large card stand in for a small one, or leaves room for a desktop."""
     fast_inference: bool = False
     """Generate with vLLM inside Unsloth (`pip install vllm`, which is not a requirement); backend `unsloth` only."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1), Finite] = 0.5
-    """Share of the GPU that vLLM takes for weights and KV cache; only with fast_inference."""
+    """Share of GPU memory for vLLM's weights and KV cache; only with fast_inference."""
 
 
 class LoraSection(Section):
-    """The low-rank adapter: the only weights that are trained."""
+    """The low-rank adapter, the only weights that are trained."""
 
     rank: Annotated[int, Field(ge=1, le=1024)] = 64
     """Rank r of each update."""
@@ -91,14 +87,14 @@ class LoraSection(Section):
 
 
 class _ColumnsSection(Section):
-    """What training data and benchmarks have in common."""
+    """Keys that training data and benchmarks share."""
 
     question_column: str | None = None
-    """Column with the question; by default the data set's own, in a file `question` or `problem`."""
+    """Column with the question; by default the data set's own, or in a file `question` or `problem`."""
     answer_column: str | None = None
-    """Column with the gold answer; by default `answer`. Where it holds `####`, the answer is what follows."""
+    """Column with the gold answer; by default `answer`. If it contains `####`, the answer is the text after it."""
     num_problems: PositiveInt | None = None
-    """Use this many problems, drawn with the recipe's seed; without it all of them (`chain_sum`: 2000)."""
+    """Number of problems, drawn with the recipe's seed; by default all (`chain_sum`: 2000)."""
 
 
 class SourceSection(_ColumnsSection):
@@ -110,10 +106,10 @@ JSONL, JSON, CSV or Parquet file, or a function of your own that gives rows, `FI
 
 
 class ValidationSection(SourceSection):
-    """Held-out problems that are measured along the way, one sample each: never those of a benchmark."""
+    """Held-out problems that are evaluated during training, one sample each; none may be in a benchmark."""
 
     num_marks: Annotated[int, Field(ge=1, le=1000)] = 10
-    """Measurements over the run, at equal shares of its budget, and one before the first step."""
+    """Evaluations during the run, at equal shares of its budget, plus one before the first step."""
 
 
 class DataSection(_ColumnsSection):
@@ -128,7 +124,7 @@ class DataSection(_ColumnsSection):
 
 
 class RolloutSection(Section):
-    """How problems are thought through: rounds, openings and futures."""
+    """How problems are solved: rounds, openings and futures."""
 
     strategy: Annotated[str, _one_of("strategy", own=True)] = "multi_round"
     """`multi_round` (MOTIF) or `single_round` (vanilla GRPO: the opening is the whole reply), or one of your own, \
@@ -138,65 +134,56 @@ class RolloutSection(Section):
     num_openings: Annotated[int, Field(ge=2, le=1024)] = 8
     """Openings m per problem: the group that advantages are relative to."""
     num_futures: Annotated[int, Field(ge=1, le=1024)] = 4
-    """Futures k sampled per opening; its reward is their mean. Credit `chain` takes one, whatever stands here."""
+    """Futures k sampled per opening; its reward is their mean. Credit `chain` always samples one."""
     allocation: Literal["fixed", "adaptive"] = "fixed"
-    """`fixed`: k futures of every opening, as in the paper. `adaptive`: openings of a group that pass on the same \
-progress share their futures, and the group's m*k go where they settle its advantages; a group of one progress, which \
-has no signal, keeps to one each."""
+    """`fixed`: k futures per opening, as in the paper. `adaptive`: openings of a group that pass on the same progress \
+share their futures, and the rest of the m*k go where they most improve the advantages; a group whose openings all \
+agree has no signal and gets one future per opening."""
     early_finish: bool = False
-    """A reply with a boxed answer inside `<answer>` ends its trajectory, whatever rounds are left."""
+    """End a trajectory early when a reply has a boxed answer inside `<answer>`."""
     max_prompt_tokens: PositiveInt = 1024
-    """Problems whose first prompt is longer are dropped, with a message."""
+    """Limit for the first prompt; problems with a longer one are dropped, with a message."""
     system_prompt: str | None = None
-    """Replaces the built-in system prompt; empty for none."""
+    """Replaces the built-in system prompt; an empty text means none."""
     max_width: Auto | PositiveInt = "auto"
-    """Most replies that are written at once; others wait. It costs time, not fidelity: what is written does not \
-depend on it, and out of memory it is halved. `auto` is the widest that the memory plan has room for. (With Unsloth \
-the openings of a step are one call of TRL in any case: problems_per_step * num_openings.)"""
+    """Maximum number of replies generated at once. It affects time and memory, not results; after running out of \
+memory it is halved. `auto` is the largest value that fits the memory plan. (With Unsloth, TRL samples all openings of \
+a step in one call: problems_per_step * num_openings.)"""
     openings: Sampling = Sampling(max_tokens=1024)
     """Sampling of first rounds in training."""
     futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)
     """Sampling of later rounds in training."""
 
-    @property
-    def flags_for_sampling_alike(self) -> list[str]:
-        """The ``--set`` changes that give futures what openings have, wherever tokens are drawn in another way."""
-        return [
-            f"--set rollout.futures.{key}={getattr(self.openings, key)}"
-            for key in ("temperature", "top_p", "top_k", "min_p")
-            if getattr(self.openings, key) != getattr(self.futures, key)
-        ]
-
 
 class TrainingSection(Section):
-    """GRPO, as TRL's GRPOTrainer performs it."""
+    """GRPO, performed by TRL's GRPOTrainer."""
 
-    credit: Literal["opening", "chain", "tree"] = "opening"
-    """Who is trained on what. `opening`, the paper's: first rounds only, each with the mean over its k futures. \
-`chain`: every round of m chains, with the chain's advantage. `tree`: openings as in the paper, and their futures as \
-well, each against the others of its opening."""
+    credit: Annotated[str, _one_of("credit")] = "opening"
+    """Which rounds are trained. `opening`, the paper's: first rounds only, each with the mean reward over its k \
+futures. `chain`: every round of m chains, with the chain's advantage. `tree`: openings as in the paper, and also \
+their futures, each relative to the other futures of its opening."""
     max_steps: PositiveInt = 300
-    """Optimiser steps, at most."""
+    """Maximum number of optimiser steps."""
     until_tokens: Annotated[int, Field(ge=1, le=10**12)] | None = None
-    """End once so many tokens have been generated in training, openings and futures; the learning rate's schedule \
-then runs over these tokens."""
+    """End after this many tokens generated in training, openings and futures; the learning-rate schedule then runs \
+over these tokens."""
     until_seconds: Annotated[float, Field(gt=0, le=1e9), Finite] | None = None
-    """End once training has taken so many seconds, evaluation apart; a run that ends so cannot be repeated exactly."""
+    """End after this many seconds of training, not counting evaluation; such a run cannot be repeated exactly."""
     problems_per_step: PositiveInt = 1
     """Problems (groups of m openings) per optimiser step."""
     micro_batch_size: Auto | PositiveInt = "auto"
-    """Openings, or with another credit rounds, per forward and backward pass; must divide those of a step: \
-problems_per_step * num_openings, times n with credit `chain`, times 1 + k (n - 1) with `tree`. `auto` is the largest \
-that the memory plan has room for. Only `bnpo`, which averages over the tokens of such a pass (of a step with \
-Unsloth), depends on it."""
+    """Openings (with credit `chain` or `tree`: rounds) per forward and backward pass. It must divide the number per \
+step: problems_per_step * num_openings, times n with credit `chain`, times 1 + k (n - 1) with `tree`. `auto` is the \
+largest value that fits the memory plan. Only the loss `bnpo` depends on it: it averages over the tokens of one pass \
+(with Unsloth: of one step)."""
     learning_rate: Annotated[float, Field(gt=0, le=1), Finite] = 5e-6
     """Peak learning rate."""
     lr_schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
-    """Shape of the learning rate over the run."""
+    """Learning-rate schedule over the run."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1), Finite] = 0.1
-    """Share of the steps over which the learning rate rises from zero."""
+    """Share of the run in which the learning rate rises from zero."""
     optimizer: Literal["adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused"] = "adamw_8bit"
-    """`adamw_8bit` keeps its moments in 8 bits (bitsandbytes)."""
+    """`adamw_8bit` stores its moments in 8 bits (bitsandbytes)."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1), Finite] = 0.9
     """Decay of the first moment."""
     adam_beta2: Annotated[float, Field(ge=0, lt=1), Finite] = 0.99
@@ -206,38 +193,38 @@ Unsloth), depends on it."""
     max_grad_norm: Annotated[float, Field(gt=0, le=1e6), Finite] = 0.1
     """Gradients are clipped to this norm."""
     loss_type: Literal["bnpo", "dr_grpo", "dapo", "grpo"] = "bnpo"
-    """How token losses are averaged; `bnpo`, the reference's, over all tokens of the batch. Credit `chain` and `tree` \
-have a rule of their own: every opening with its futures counts alike, however long they are."""
+    """How token losses are averaged; `bnpo`, the reference's, averages over all tokens of the batch. Credits `chain` \
+and `tree` ignore it: each opening and its futures have the same total weight, whatever their length."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    """What advantages are divided by: the standard deviation of the group, of the batch, or nothing. (With credit \
-`tree` that of all the problem's futures, or all of the batch's.)"""
+    """What advantages are divided by: the standard deviation of the group, that of the batch, or nothing. (With \
+credit `tree`: over all futures of the problem, or of the batch.)"""
     beta: Annotated[float, Field(ge=0, le=1000), Finite] = 0.0
     """Weight of the KL penalty to the base model; 0 is off."""
     epsilon: Annotated[float, Field(gt=0, lt=1), Finite] = 0.2
     """PPO clipping range."""
     gradient_checkpointing: bool = True
-    """Recompute activations in the backward pass: less memory, about a quarter slower. Unsloth also moves them to \
-the machine's memory meanwhile."""
+    """Recompute activations in the backward pass: less memory, about a quarter slower. Unsloth also offloads them to \
+CPU memory."""
     logit_chunks: PositiveInt | None = None
-    """Compute an opening's logits in so many pieces, each anew in the backward pass: more pieces, less memory. Only \
-Unsloth can; where nothing is given it keeps them all."""
+    """Number of pieces in which an opening's logits are computed, and recomputed in the backward pass: more pieces, \
+less memory. Unsloth only; by default it keeps all logits."""
     save_every: PositiveInt = 25
-    """Steps between checkpoints; one is always written at the end."""
+    """Steps between checkpoints; one is also written at the end."""
     keep_checkpoints: PositiveInt = 2
-    """The newest checkpoints to keep."""
+    """Number of newest checkpoints to keep."""
 
 
 class EvaluationSection(Section):
-    """What is measured before and after training."""
+    """What is evaluated before and after training."""
 
     before: bool = True
-    """Evaluate the policy before training, too: without it no gain can be claimed."""
+    """Evaluate the policy before training; without it no gain can be claimed."""
     after: bool = True
     """Evaluate the trained policy."""
     strategies: Annotated[list[Annotated[str, _one_of("strategy", own=True)]], Field(min_length=1)] = ["multi_round"]
-    """Ways of thinking to evaluate; all share the token limits of `rollout`."""
+    """Strategies to evaluate; all use the token limits of `rollout`."""
     greedy: bool = True
-    """Measure greedy decoding (pass@1)."""
+    """Evaluate with greedy decoding (pass@1)."""
     num_samples: Annotated[int, Field(ge=0, le=10_000)] = 0
     """Samples per problem for avg@n; 0 is off."""
     temperature: Annotated[float, Field(gt=0, le=5), Finite] = 1.0
@@ -247,25 +234,28 @@ class EvaluationSection(Section):
     confidence: Annotated[float, Field(gt=0, lt=1), Finite] = 0.95
     """Coverage of the intervals."""
     validation: ValidationSection | None = None
-    """A table `[evaluation.validation]` with the keys below: problems that are measured along the way as `rollout` \
-thinks them through, sampled where num_samples is on and greedy otherwise. Training leaves them out."""
+    """A table `[evaluation.validation]` with the keys below: problems that are evaluated during training with \
+`rollout.strategy`, sampled if num_samples is on, otherwise greedy. Training leaves them out."""
     benchmarks: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)], SourceSection] = {}
-    """A table per benchmark, `[evaluation.benchmarks.NAME]`, with the keys below."""
+    """One table per benchmark, `[evaluation.benchmarks.NAME]`, with the keys below."""
 
     @model_validator(mode="after")
     def _something_is_measured(self) -> Self:
         if len(set(self.strategies)) < len(self.strategies):
-            raise ValueError("strategies names one of them twice; leave one out")
+            raise ValueError("strategies lists one twice; remove it")
         if self.benchmarks and not self.greedy and not self.num_samples:
             raise ValueError("benchmarks are named but neither greedy nor num_samples is on; set one of them")
         return self
 
 
 class Recipe(Section):
-    """Everything a run depends on."""
+    """Everything a run depends on.
+
+    Only `loading` makes one, because it checks the rules between sections, too.
+    """
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 3407
-    """Everything random hangs on it: data order, adapter, sampling, the tiny model."""
+    """Fixes all randomness: data order, adapter, sampling, the tiny model."""
     model: ModelSection
     lora: LoraSection = LoraSection()
     data: DataSection
@@ -276,11 +266,11 @@ class Recipe(Section):
     ] = {
         "future_accuracy": 1.0, "tag_count": 1.0, "soft_format": 1.0, "strict_format": 1.0,
     }  # fmt: skip
-    """Weight of each reward by name; one that is not named is not computed. `"FILE.py:NAME"` is a function of your \
-own (see extending.md)."""
+    """Weight of each reward by name; rewards that are not named are not computed. `"FILE.py:NAME"` is a function of \
+your own (see extending.md)."""
     code: dict[str, str] = {}
-    """Where the Python files lie that this recipe names, by the name used there. The program fills it in: a file lies \
-relative to the recipe that names it."""
+    """Filled in by the program: the path of each Python file that this recipe names. A file name is relative to the \
+recipe that names it."""
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
 
@@ -288,110 +278,6 @@ relative to the recipe that names it."""
     def openings_per_step(self) -> int:
         """Openings of all problems of a step: one call of TRL, and one optimiser step."""
         return self.training.problems_per_step * self.rollout.num_openings
-
-    @property
-    def futures_per_opening(self) -> int:
-        """Futures that are sampled of each opening."""
-        return 1 if self.training.credit == "chain" else self.rollout.num_futures
-
-    @property
-    def trained_per_opening(self) -> int:
-        """Rounds that are trained for each opening, itself included, where no trajectory ends early."""
-        later = self.futures_per_opening * (self.rollout.num_rounds - 1)
-        return 1 if self.training.credit == "opening" else 1 + later
-
-    @property
-    def trained_per_step(self) -> int:
-        """Rounds that are trained in one optimiser step, at most: the rows of its update."""
-        return self.openings_per_step * self.trained_per_opening
-
-    @model_validator(mode="after")
-    def _keys_agree(self) -> Self:
-        """Rules between sections; all that are broken are reported together."""
-        rollout, training, context = self.rollout, self.training, self.model.max_seq_length
-        rows = self.trained_per_step
-        broken = []
-        if training.micro_batch_size != "auto" and rows % training.micro_batch_size:
-            what = "openings" if training.credit == "opening" else "rounds"
-            broken.append(
-                f"training.micro_batch_size = {training.micro_batch_size} does not divide the {rows} {what} of a "
-                f"step (problems_per_step * num_openings"
-                + (")" if training.credit == "opening" else f" * {self.trained_per_opening} rounds for each opening)")
-            )
-        if training.credit != "opening":
-            broken += self._broken_by_training_later_rounds()
-        if self.model.backend != "unsloth":
-            for key, given in (
-                ("model.fast_inference", self.model.fast_inference),
-                ("training.logit_chunks", training.logit_chunks is not None),
-            ):
-                if given:
-                    broken.append(f"{key} is Unsloth's; with model.backend = {self.model.backend!r} leave it out")
-        if rollout.max_prompt_tokens + rollout.openings.max_tokens > context:
-            broken.append(
-                f"model.max_seq_length = {context} is smaller than rollout.max_prompt_tokens + "
-                f"rollout.openings.max_tokens = {rollout.max_prompt_tokens + rollout.openings.max_tokens}"
-            )
-        if rollout.max_prompt_tokens + NOTICE_TOKENS + rollout.futures.max_tokens > context:
-            broken.append(
-                f"model.max_seq_length = {context} leaves no room for a question of rollout.max_prompt_tokens = "
-                f"{rollout.max_prompt_tokens}, the round's notice ({NOTICE_TOKENS}) and a future of "
-                f"rollout.futures.max_tokens = {rollout.futures.max_tokens}"
-            )
-        by_trl = self.model.backend == "unsloth" and training.credit == "opening"
-        if rollout.openings.stop and by_trl and not self.model.fast_inference:
-            broken.append(
-                "rollout.openings.stop: Unsloth's openings end at an end of turn only; leave it out, or set "
-                "model.fast_inference = true"
-            )
-        if rollout.allocation == "adaptive":
-            remedy = 'or set rollout.allocation = "fixed"'
-            if rollout.strategy == "single_round":
-                broken.append(
-                    'rollout.allocation = "adaptive" shares out futures, and rollout.strategy = "single_round" has '
-                    f"none; take multi_round, {remedy}"
-                )
-            if rollout.num_futures == 1:
-                broken.append(
-                    'rollout.allocation = "adaptive" has nothing to share out with rollout.num_futures = 1; raise '
-                    f"num_futures, {remedy}"
-                )
-        if rollout.openings.temperature == 0:
-            broken.append("rollout.openings.temperature = 0 makes all openings of a group alike: nothing to learn from")
-        if all(weight == 0 for weight in self.rewards.values()):
-            broken.append("rewards: every weight is 0, so nothing would be learned")
-        if broken:
-            raise ValueError("; ".join(broken))
-        return self
-
-    def _broken_by_training_later_rounds(self) -> list[str]:
-        rollout, credit = self.rollout, f'training.credit = "{self.training.credit}"'
-        remedy = 'or set training.credit = "opening"'
-        broken = []
-        if rollout.strategy == "single_round":
-            broken.append(
-                f'{credit} trains later rounds, and rollout.strategy = "single_round" has none; take multi_round, '
-                f"{remedy}"
-            )
-        if rollout.allocation == "adaptive":
-            broken.append(
-                f'{credit} trains futures, so openings cannot share them; set rollout.allocation = "fixed", {remedy}'
-            )
-        if flags := " ".join(rollout.flags_for_sampling_alike):
-            broken.append(
-                f"{credit} trains all rounds with one loss, so they have to be sampled alike; give futures what "
-                f"openings have, {flags}, {remedy}"
-            )
-        if self.training.beta:
-            broken.append(
-                f"{credit} weighs rounds, and the KL penalty of TRL does not; set training.beta = 0, {remedy}"
-            )
-        if self.training.credit == "tree" and rollout.num_futures == 1:
-            broken.append(
-                f"{credit} compares futures with each other, and rollout.num_futures = 1; raise num_futures, or set "
-                f'training.credit = "chain"'
-            )
-        return broken
 
 
 def decided(value: int | Auto) -> int:

@@ -24,7 +24,7 @@ def read_toml(path: Path, kind: str, shipped: str, error: type[MotifError]) -> d
         with path.open("rb") as file:
             content = file.read(_LARGEST_FILE + 1)
         if len(content) > _LARGEST_FILE:
-            raise error(f"{path}: has more than {_LARGEST_FILE:,} bytes, which is no {kind}; check the path")
+            raise error(f"{path}: has more than {_LARGEST_FILE:,} bytes and cannot be a {kind}; check the path")
         return tomllib.loads(content.decode("utf-8-sig").replace("\r\n", "\n"))
     except FileNotFoundError:
         raise error(f"{path}: there is no such {kind}; shipped ones are in {shipped}") from None

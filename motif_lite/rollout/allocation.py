@@ -9,7 +9,7 @@ v_c, and n_c futures for it, the squared error of the group's advantages (reward
 
 so a progress that only one opening has deserves almost as much as one that half the group shares, and one that all
 have deserves nothing: the group has no signal. The variances are not known beforehand, and learning them from a first
-wave of futures gained nothing (docs/adaptive-futures.md), so all v_c count alike. The allocation then depends on the
+wave of futures gained nothing (docs/adaptive-futures.md), so all v_c count equally. The allocation then depends on the
 openings only, never on how futures turn out: means stay unbiased, and all futures still go in one wide batch.
 """
 

@@ -47,7 +47,7 @@ def future_accuracy(opening: Opening) -> float:
 
 
 def tag_count(opening: Opening) -> float:
-    """Up to 0.5 for tags that stand exactly once; see `replies.tag_points`."""
+    """Up to 0.5 for tags that stand exactly once; see `reply_format.tag_points`."""
     return tag_points(opening.turn.reply.text)
 
 

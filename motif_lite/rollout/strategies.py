@@ -43,7 +43,7 @@ class Strategy(Protocol):
         """Sample futures of every opening, ``num_futures`` each or on average, to the last round.
 
         Args:
-            start: Number of the first opening: random streams hang on the number, not on the place in this call.
+            start: Number of the first opening: random streams depend on the number, not on the place in this call.
         """
 
 

@@ -4,71 +4,69 @@ Made of what the run has written (metrics.jsonl, validation.jsonl, evaluation.js
 Steps that were lost with an interrupted process, and done again, are counted once.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
+from functools import reduce
 
 from motif_lite.runs.directory import RunDirectory
-
-Cost = dict[str, float | int]
-"""``prompts``, ``generated_tokens``, ``trained_tokens``, ``seconds``, ``peak_memory_bytes`` (0 where not measured)."""
+from motif_lite.runs.records import Cost, Evaluation, Mark, Measurement, StepMetrics
 
 TOTAL = "total"
 
+Costs = dict[str, Cost]
+"""By phase."""
 
-def of(run: RunDirectory) -> dict[str, Cost]:
+
+def of(run: RunDirectory) -> Costs:
     """Cost by phase: those of a training step, ``validation``, ``evaluation``, and the total of all."""
     return account(run.metrics(), run.marks(), run.evaluation())
 
 
-def account(
-    metrics: Iterable[Mapping[str, Any]], marks: Iterable[Mapping[str, Any]], evaluation: Mapping[str, Any]
-) -> dict[str, Cost]:
+def account(metrics: Iterable[StepMetrics], marks: Iterable[Mark], evaluation: Evaluation) -> Costs:
     """As `of`, from the contents of the files."""
-    costs: dict[str, Cost] = {}
-    for line in metrics:
-        for phase, cost in _of_step(line):
-            _add(costs, phase, cost)
+    costs = of_training(metrics)
     for mark in marks:
-        _add(costs, "validation", _measured(mark, mark["evaluation_seconds"]))
-    for result in _results(evaluation):
-        _add(costs, "evaluation", _measured(result, result["seconds"]))
-    for cost in list(costs.values()):
-        _add(costs, TOTAL, cost)
+        _add(costs, "validation", _measured(mark, mark.evaluation_seconds))
+    for measurement in evaluation.measurements:
+        _add(costs, "evaluation", _measured(measurement, measurement.seconds))
+    return costs | ({TOTAL: total(costs)} if costs else {})
+
+
+def of_training(metrics: Iterable[StepMetrics]) -> Costs:
+    """Cost of the training steps by phase."""
+    costs: Costs = {}
+    for step in metrics:
+        for phase, cost in _of_step(step):
+            _add(costs, phase, cost)
     return costs
 
 
-def _of_step(line: Mapping[str, Any]) -> Iterator[tuple[str, Cost]]:
-    for phase, seconds in line["seconds"].items():
+def total(costs: Costs) -> Cost:
+    """All phases together."""
+    return reduce(Cost.__add__, costs.values(), Cost())
+
+
+def _of_step(step: StepMetrics) -> Iterator[tuple[str, Cost]]:
+    for phase in dict.fromkeys((*step.tokens, *step.seconds)):
         yield (
             phase,
-            {
-                "prompts": line.get("prompts", {}).get(phase, 0),
-                "generated_tokens": line["tokens"].get(phase, 0),
-                "trained_tokens": line.get("trained_tokens", 0) if phase == "update" else 0,
-                "seconds": seconds,
-                "peak_memory_bytes": line["peak_memory_bytes"].get(phase, 0),
-            },
+            Cost(
+                prompts=step.prompts.get(phase, 0),
+                generated_tokens=step.tokens.get(phase, 0),
+                trained_tokens=(step.trained_tokens or 0) if phase == "update" else 0,
+                seconds=step.seconds.get(phase, 0.0),
+                peak_memory_bytes=step.peak_memory_bytes.get(phase, 0),
+            ),
         )
 
 
-def _measured(result: Mapping[str, Any], seconds: float) -> Cost:
-    return {
-        "prompts": result.get("prompts", 0),  # a run of an earlier version did not count them
-        "generated_tokens": result["generated_tokens"],
-        "trained_tokens": 0,
-        "seconds": seconds,
-        "peak_memory_bytes": result.get("peak_memory_bytes", 0),
-    }
+def _measured(found: Measurement | Mark, seconds: float) -> Cost:
+    return Cost(
+        prompts=found.prompts,
+        generated_tokens=found.generated_tokens,
+        seconds=seconds,
+        peak_memory_bytes=found.peak_memory_bytes,
+    )
 
 
-def _results(evaluation: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    for by_when in evaluation["benchmarks"].values():
-        for by_strategy in by_when.values():
-            for by_decoding in by_strategy.values():
-                yield from by_decoding.values()
-
-
-def _add(costs: dict[str, Cost], phase: str, cost: Cost) -> None:
-    so_far = costs.setdefault(phase, dict.fromkeys(cost, 0))
-    for key, value in cost.items():
-        so_far[key] = max(so_far[key], value) if key == "peak_memory_bytes" else so_far[key] + value
+def _add(costs: Costs, phase: str, cost: Cost) -> None:
+    costs[phase] = costs.get(phase, Cost()) + cost

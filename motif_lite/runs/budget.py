@@ -7,9 +7,9 @@ was spent before it; evaluation costs nothing here.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from motif_lite.recipe.schema import TrainingSection
+from motif_lite.runs.records import StepMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class Spent:
         return Spent(self.steps + 1, self.tokens + sum(tokens.values()), self.seconds + sum(seconds.values()))
 
 
-def spent(metrics: Iterable[Mapping[str, Any]]) -> Spent:
+def spent(metrics: Iterable[StepMetrics]) -> Spent:
     """What the lines of metrics.jsonl add up to."""
     total = Spent()
     for line in metrics:
-        total = total.and_step(line["tokens"], line["seconds"])
+        total = total.and_step(line.tokens, line.seconds)
     return total
 
 

@@ -22,21 +22,29 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from motif_lite.errors import RunError
 from motif_lite.recipe import own_files
 from motif_lite.recipe.loading import validate
-from motif_lite.recipe.schema import Recipe, Tables, TrainingSection
+from motif_lite.recipe.schema import Recipe, TrainingSection
+from motif_lite.recipe.tables import Tables
 from motif_lite.recipe.toml import apply_override
 from motif_lite.runs import budget, own_code_record, sealing
 from motif_lite.runs.budget import Spent
-from motif_lite.runs.files import _line, append_lines, each_line, each_sized_line, read_lines, write_whole
+from motif_lite.runs.files import append_records, as_line, each_record, each_sized_line, write_record, write_whole
 from motif_lite.runs.folders import holds_run, require_free
-
-Evaluation = dict[str, Any]
-"""The content of evaluation.json."""
-
+from motif_lite.runs.records import (
+    Accounting,
+    Cost,
+    Evaluation,
+    GradedReply,
+    Mark,
+    RolloutLine,
+    StepMetrics,
+    Subject,
+    When,
+)
+from motif_lite.runs.versions import Json, parsed
 
 _STEPWISE = ("metrics.jsonl", "rollouts.jsonl", "validation.jsonl")
 """Files with lines of steps, in order."""
@@ -128,7 +136,7 @@ class RunDirectory:
             if not isinstance(settings, dict):
                 raise ValueError("not a table of settings")
         except (OSError, ValueError, RecursionError) as error:
-            raise RunError(f"{path}: cannot be read ({error}); start the run afresh in another --out") from None
+            raise RunError(f"{path}: cannot be read ({error}); start a new run in another --out") from None
         for override in overrides:
             apply_override(settings, override)
         own_files.bind_rest(settings, [Path()])
@@ -138,40 +146,40 @@ class RunDirectory:
         """Keep the recipe as understood, every default filled in."""
         write_whole(self.root / "resolved.json", [json.dumps(recipe.model_dump(), indent=2), "\n"])
 
-    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+    def append_metrics(self, metrics: StepMetrics) -> None:
         """Add a step's line to metrics.jsonl."""
-        append_lines(self.root / "metrics.jsonl", [metrics])
+        append_records(self.root / "metrics.jsonl", [metrics])
 
-    def append_mark(self, mark: Mapping[str, Any]) -> None:
+    def append_mark(self, mark: Mark) -> None:
         """Add a measurement along the way to validation.jsonl."""
-        append_lines(self.root / "validation.jsonl", [mark])
+        append_records(self.root / "validation.jsonl", [mark])
 
-    def append_rollouts(self, rollouts: Iterable[Mapping[str, Any]]) -> None:
+    def append_rollouts(self, rollouts: Iterable[RolloutLine]) -> None:
         """Add a step's openings to rollouts.jsonl."""
-        append_lines(self.root / "rollouts.jsonl", rollouts)
+        append_records(self.root / "rollouts.jsonl", rollouts)
 
-    def metrics(self) -> list[dict[str, Any]]:
+    def metrics(self) -> list[StepMetrics]:
         """All lines of metrics.jsonl so far."""
-        return read_lines(self.root / "metrics.jsonl")
+        return list(each_record(self.root / "metrics.jsonl", StepMetrics))
 
-    def marks(self) -> list[dict[str, Any]]:
+    def marks(self) -> list[Mark]:
         """All lines of validation.jsonl so far."""
-        return read_lines(self.root / "validation.jsonl")
+        return list(each_record(self.root / "validation.jsonl", Mark))
 
-    def rollouts(self) -> list[dict[str, Any]]:
+    def rollouts(self) -> list[RolloutLine]:
         """All lines of rollouts.jsonl so far."""
-        return read_lines(self.root / "rollouts.jsonl")
+        return list(each_record(self.root / "rollouts.jsonl", RolloutLine))
 
-    def rollouts_of(self, step: int) -> list[dict[str, Any]]:
+    def rollouts_of(self, step: int) -> list[RolloutLine]:
         """The lines of one step, without holding those of all others."""
-        return [line for line in each_line(self.root / "rollouts.jsonl") if line["step"] == step]
+        return list(each_record(self.root / "rollouts.jsonl", RolloutLine, lambda line: line.get("step") == step))
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that will be done again, and a last line that was cut off in mid-write."""
         for name in _STEPWISE:
             path = self.root / name
             if path.exists():
-                kept = sum(size for line, size in each_sized_line(path) if line["step"] <= step)
+                kept = sum(size for line, size in each_sized_line(path) if _step_of(line, path) <= step)
                 os.truncate(path, kept)  # steps stand in order; a copy would need room that a full disk has not
 
     def keep_checkpoint(self, step: int, keep: int) -> None:
@@ -199,11 +207,11 @@ class RunDirectory:
             damage = sealing.damage(path)
             if damage is None:
                 return path, step
-            _log.warning("%s: is damaged (%s) and is not used", path, damage)
+            _log.warning("%s: is damaged (%s) and is skipped", path, damage)
         if found:
             raise RunError(
                 f"{self.checkpoints}: every checkpoint is damaged; restore one from a copy, or remove the folder to "
-                f"train from the first step again"
+                f"restart training from the first step"
             )
         return None
 
@@ -231,7 +239,7 @@ class RunDirectory:
 
     def spent(self, up_to: int | None = None) -> Spent:
         """What training has taken, up to and with a step."""
-        return budget.spent(line for line in self.metrics() if up_to is None or line["step"] <= up_to)
+        return budget.spent(line for line in self.metrics() if up_to is None or line.step <= up_to)
 
     def is_trained(self, training: TrainingSection) -> bool:
         """Whether training got to the end of its budget and left its adapter."""
@@ -251,43 +259,40 @@ class RunDirectory:
         """evaluation.json so far; an empty one where nothing has been measured."""
         path = self.root / "evaluation.json"
         if not path.exists():
-            return {"benchmarks": {}, "settings": {}, "comparisons": {}}
+            return Evaluation()
+        remedy = "remove it and run again with --evaluate-only"
         try:
-            evaluation: Evaluation = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(evaluation, dict) or not isinstance(evaluation.get("benchmarks"), dict):
-                raise ValueError("it has no table of benchmarks")
-        except ValueError as error:
-            raise RunError(f"{path}: is damaged ({error}); remove it and run again with --evaluate-only") from None
-        return {"settings": {}, "comparisons": {}} | evaluation
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise RunError(f"{path}: is damaged ({error}); {remedy}") from None
+        return parsed(Evaluation, content, f"{path}:", remedy)
 
     def write_evaluation(self, evaluation: Evaluation) -> None:
         """Replace evaluation.json."""
-        write_whole(self.root / "evaluation.json", [json.dumps(evaluation, indent=2), "\n"])
+        write_record(self.root / "evaluation.json", evaluation)
 
-    def write_accounting(self, accounting: Mapping[str, Any]) -> None:
+    def write_accounting(self, costs: Mapping[str, Cost]) -> None:
         """Replace accounting.json."""
-        write_whole(self.root / "accounting.json", [json.dumps(accounting, indent=2), "\n"])
+        write_record(self.root / "accounting.json", Accounting(phases=dict(costs)))
 
     def write_report(self, page: str) -> None:
         """Replace report.html."""
         write_whole(self.report, [page])
 
-    def graded_path(self, benchmark: str, when: str, strategy: str, decoding: str) -> Path:
+    def graded_path(self, subject: Subject, when: When) -> Path:
         """Where the graded replies of one measurement lie."""
-        return self.root / "evaluations" / f"{benchmark}.{when}.{strategy.replace('/', '-')}.{decoding}.jsonl"
+        strategy = subject.strategy.replace("/", "-")
+        return self.root / "evaluations" / f"{subject.benchmark}.{when}.{strategy}.{subject.decoding}.jsonl"
 
-    def write_graded(self, path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
+    def write_graded(self, subject: Subject, when: When, graded: Iterable[GradedReply]) -> None:
         """Keep the graded replies of one measurement."""
+        path = self.graded_path(subject, when)
         path.parent.mkdir(exist_ok=True)
-        write_whole(path, map(_line, lines))
+        write_whole(path, map(as_line, graded))
 
-    def append_graded(self, path: Path, line: Mapping[str, Any]) -> None:
-        """Add to what `write_graded` has written."""
-        append_lines(path, [line])
-
-    def read_graded(self, path: Path) -> list[dict[str, Any]]:
+    def graded(self, subject: Subject, when: When) -> list[GradedReply]:
         """The graded replies of one measurement; none if it was not made."""
-        return read_lines(path)
+        return list(each_record(self.graded_path(subject, when), GradedReply))
 
     def log_handler(self) -> logging.Handler:
         """A handler that appends to run.log."""
@@ -301,3 +306,10 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Say nothing: what logging prints of it would be logged."""
+
+
+def _step_of(line: Json, path: Path) -> int:
+    step = line.get("step")
+    if not isinstance(step, int):
+        raise RunError(f"{path}: a line is damaged (it names no step); remove it")
+    return step

@@ -5,36 +5,44 @@ another name and renamed.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from motif_lite.errors import RunError
 from motif_lite.runs import sealing
+from motif_lite.runs.records import Versioned
+from motif_lite.runs.versions import Json, Stored, parsed
 
 
-def _line(content: Mapping[str, Any]) -> str:
+def as_line(record: Versioned) -> str:
+    """A record on a line of its own."""
     # ASCII only: a reply may hold lone surrogates, which UTF-8 has no bytes for
-    return json.dumps(content) + "\n"
+    return json.dumps(record.model_dump(exclude_none=True)) + "\n"
 
 
-def append_lines(path: Path, lines: Iterable[Mapping[str, Any]]) -> None:
-    """Add lines of JSON to a file."""
+def append_records(path: Path, records: Iterable[Versioned]) -> None:
+    """Add lines to a file."""
     with path.open("a", encoding="utf-8") as file:
-        file.writelines(map(_line, lines))
+        file.writelines(map(as_line, records))
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a file; none where there is no file."""
-    return list(each_line(path))
+def each_record(
+    path: Path, kind: type[Stored], is_wanted: Callable[[Json], bool] = lambda content: True
+) -> Iterator[Stored]:
+    """The records on the whole lines of a file, one at a time: rollouts.jsonl is too large to be held twice.
+
+    Args:
+        is_wanted: Asked before a line is checked.
+
+    Raises:
+        RunError: A line is damaged, or of a later version.
+    """
+    for number, (content, _) in enumerate(each_sized_line(path), start=1):
+        if is_wanted(content):
+            yield parsed(kind, content, f"{path}: line {number}", "remove it")
 
 
-def each_line(path: Path) -> Iterator[dict[str, Any]]:
-    """The whole lines of a file, one at a time: rollouts.jsonl of a long run does not fit into memory twice."""
-    return (line for line, _ in each_sized_line(path))
-
-
-def each_sized_line(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
+def each_sized_line(path: Path) -> Iterator[tuple[Json, int]]:
     """The whole lines of a file with their sizes in bytes."""
     if path.exists():
         with path.open("rb") as file:
@@ -42,8 +50,13 @@ def each_sized_line(path: Path) -> Iterator[tuple[dict[str, Any], int]]:
                 if line.endswith(b"\n"):
                     try:
                         yield dict(json.loads(line)), len(line)
-                    except (ValueError, TypeError) as error:
+                    except (ValueError, TypeError, RecursionError) as error:
                         raise RunError(f"{path}: line {number} is damaged ({error}); remove it") from None
+
+
+def write_record(path: Path, record: Versioned) -> None:
+    """Replace a file by a record, indented for people."""
+    write_whole(path, [json.dumps(record.model_dump(exclude_none=True), indent=2), "\n"])
 
 
 def write_whole(path: Path, parts: Iterable[str]) -> None:

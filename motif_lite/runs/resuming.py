@@ -2,7 +2,8 @@
 
 from motif_lite.errors import RunError
 from motif_lite.recipe.keys import changed, differing_keys
-from motif_lite.recipe.schema import Recipe, Tables
+from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.tables import Tables
 from motif_lite.runs.directory import RunDirectory
 
 CHANGEABLE = (
@@ -18,13 +19,13 @@ _FIXED = "evaluation.validation"
 
 
 _FIXED_WITH_MARKS = ("evaluation.temperature", "evaluation.top_p", "evaluation.confidence")
-"""Nor, where something is, how: its figures stand beside each other."""
+"""Nor how it is measured: the marks of a run are compared with each other."""
 
 
-_ROUNDING = "sums are made in another order, so what follows is equal but for rounding"
+_ROUNDING = "sums are computed in a different order, so results are equal up to rounding"
 
 
-_OTHER_LENGTH = "the learning rate from here on is that of a run of the new length"
+_OTHER_LENGTH = "from here on the learning rate follows the schedule of the new length"
 
 
 INEXACT = {
@@ -67,6 +68,6 @@ def check_resumable(run: RunDirectory, recipe: Recipe, tables: Tables) -> None:
         different.append("evaluation.num_samples (it decides whether marks are sampled)")
     if different:
         raise RunError(
-            f"{run.root}: was started with other settings of {', '.join(different)}; set them back, or start a new "
-            f"run in another --out"
+            f"{run.root}: was started with different settings for {', '.join(different)}; change them back, "
+            f"or start a new run in another --out"
         )

@@ -2,7 +2,7 @@
 
 A folder is written under another name; then every file is flushed to the disk, `MANIFEST` lists their sizes and
 SHA-256, and the folder is renamed to its place. Whatever dies in between, the place holds what it held before. What
-disks do later, or people, is found by `damage`. It is no defence against malice: whoever can write the files can
+disks do later, or people, is found by `damage`. It is no defence against attackers: anyone who can write the files can
 write the manifest. Nothing in a checkpoint is executed when it is loaded, see docs/reliability.md.
 """
 
@@ -37,7 +37,7 @@ def seal(folder: Path, place: Path, *, step: int) -> None:
 
 
 def write_manifest(folder: Path, *, step: int) -> Path:
-    """Say what a folder holds, in a file beside it."""
+    """List what a folder holds, in a file inside it."""
     manifest = folder / MANIFEST
     manifest.write_text(_manifest(folder, step), encoding="utf-8")
     return manifest
@@ -113,7 +113,7 @@ def _changed(folder: Path, name: str, listed: dict[str, Any]) -> str | None:
     size = path.stat().st_size
     if size != listed["bytes"]:
         return f"{name} has {size} bytes instead of {listed['bytes']}"
-    return None if _digest(path) == listed["sha256"] else f"{name} is not what was written"
+    return None if _digest(path) == listed["sha256"] else f"{name} differs from what was written"
 
 
 def _digest(path: Path) -> str:

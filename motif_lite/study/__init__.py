@@ -1,5 +1,5 @@
 """Studies: variants times seeds in one command, compared fairly.
 
 `file` reads the TOML, `plan` says which runs follow, `runs` performs them, `results` reads what they left, `table` and
-`plot` show it, `report` writes it down, and `console` shows how far it is.
+`plot` show it, `report` writes the files, and `live` shows the progress.
 """

@@ -1,8 +1,9 @@
 """Accuracy along training: linear between its marks, averaged over seeds, and where it first gets somewhere."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from statistics import fmean
+
+import numpy
 
 Curve = Sequence[tuple[float, float]]
 """At least one mark (cost so far, accuracy), by rising cost in tokens or seconds."""
@@ -13,10 +14,8 @@ def at(curve: Curve, cost: float) -> float:
 
     A run that ended early stays what it is: more could have been spent on it, and was not.
     """
-    for (left, low), (right, high) in pairwise(curve):
-        if left <= cost < right:
-            return low + (high - low) * (cost - left) / (right - left)
-    return curve[0][1] if cost < curve[0][0] else curve[-1][1]
+    costs, accuracies = zip(*curve, strict=True)
+    return float(numpy.interp(cost, costs, accuracies))
 
 
 def mean(curves: Sequence[Curve]) -> list[tuple[float, float]]:
@@ -27,9 +26,8 @@ def mean(curves: Sequence[Curve]) -> list[tuple[float, float]]:
 
 def first_reach(curve: Curve, accuracy: float) -> float | None:
     """The least cost at which the curve is that accurate; None if it never is."""
-    if curve[0][1] >= accuracy:
-        return curve[0][0]
-    for (left, low), (right, high) in pairwise(curve):
-        if high >= accuracy:
-            return left + (right - left) * (accuracy - low) / (high - low)
-    return None
+    reached = next((index for index, mark in enumerate(curve) if mark[1] >= accuracy), None)
+    if not reached:
+        return None if reached is None else curve[0][0]
+    (left, low), (right, high) = curve[reached - 1 : reached + 1]
+    return float(numpy.interp(accuracy, [low, high], [left, right]))

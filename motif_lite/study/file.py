@@ -1,4 +1,4 @@
-"""A study's file: recipes with changes, times seeds, so that they can be compared fairly; TOML, checked at once."""
+"""A study's file: recipes with changes, times seeds; TOML, validated when it is read."""
 
 import difflib
 import re
@@ -39,7 +39,7 @@ class Tuning(_Section):
     @model_validator(mode="after")
     def _candidates_differ(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: one of them is named twice; leave one out")
+            raise ValueError("seeds: one is listed twice; remove it")
         if len({folder_name(value) for value in self.values}) < len(self.values):
             raise ValueError("values: two of them have the same name as a folder; leave one out")
         return self
@@ -55,7 +55,7 @@ class Variant(_Section):
     label: Annotated[Text, Field(max_length=60)] | None = None
     """What tables and figures call it; by default its name."""
     train: bool = True
-    """`false`: the bare model is measured."""
+    """`false`: the base model is measured."""
     tune: bool = True
     """`false`: it keeps its recipe's value of the tuned key."""
     strategy: str | None = None
@@ -101,7 +101,7 @@ class Study(_Section):
         if len({name.lower() for name in self.variants}) < len(self.variants):
             broken.append("variants: two names differ in upper and lower case only; rename one")
         if len(set(self.seeds)) < len(self.seeds):
-            broken.append("seeds: one of them is named twice; leave one out")
+            broken.append("seeds: one is listed twice; remove it")
         if self.tune and set(self.tune.seeds) & set(self.seeds):
             both = ", ".join(map(str, sorted(set(self.tune.seeds) & set(self.seeds))))
             broken.append(f"tune.seeds: {both} would be tuned on and count as a result; take other seeds for tuning")
@@ -159,7 +159,7 @@ def _keys() -> list[str]:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """``(did you mean ...?)`` where something known is spelled alike."""
+    """``(did you mean ...?)`` where a known name is spelled similarly."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -1,4 +1,4 @@
-"""A study on the terminal: a live view of how far it is, or plain lines where there is no terminal."""
+"""A study on the terminal: a live view of its progress, or plain lines if there is no terminal."""
 
 import time
 from collections import deque
@@ -102,7 +102,7 @@ class StudyConsole:
         print_text(self._console, text)
 
     def __rich__(self) -> RenderableType:
-        """The live view, drawn anew several times a second."""
+        """The live view, redrawn several times a second."""
         return Panel(
             Group(self._progress(), self._now(), *self._done_runs()),
             title=Text(f" motif_lite study · {self._title} ", style="bold"),

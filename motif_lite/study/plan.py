@@ -1,4 +1,4 @@
-"""The runs that follow from a study, and whether each of their recipes is fit for it.
+"""The runs of a study, and whether each of their recipes is suitable for it.
 
 For each variant there is one run per seed, and, where a key is tuned, one per candidate value and tuning seed before
 them. Tuning sees the validation problems only; the test problems of the benchmark are measured once, at the end of the
@@ -24,7 +24,7 @@ class Run:
         root: Its run directory.
         recipe: The recipe file.
         changes: For ``--set``.
-        trains: Else the bare model is measured.
+        trains: Else the base model is measured.
         candidate: The value of the tuned key, in a tuning run.
     """
 
@@ -114,7 +114,7 @@ def load(path: Path, out: Path | None = None) -> StudyPlan:
 
     Args:
         path: The TOML file.
-        out: Where its runs and results go; by default the folder beside it that has its name.
+        out: Where its runs and results go; by default the folder next to it with its name.
 
     Raises:
         StudyError: Something in it is wrong; all that is, is named.

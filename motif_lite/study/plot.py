@@ -4,10 +4,10 @@ import io
 from collections.abc import Sequence
 
 import matplotlib
+import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from motif_lite.evaluation import intervals
 from motif_lite.study import curves
 from motif_lite.study.curves import Curve
 from motif_lite.study.results import Json
@@ -79,22 +79,26 @@ def _drawn(
 
 def _curve(axes: Axes, known: Sequence[Curve], label: str, colour: str, style: str, confidence: float) -> str:
     """The mean with its band, on a common grid; returns what the band is."""
-    end = sum(curve[-1][0] for curve in known) / len(known)
-    grid = [end * place / (_GRID_POINTS - 1) for place in range(_GRID_POINTS)]
-    columns = [[100 * curves.at(curve, cost) for curve in known] for cost in grid]
-    axes.plot(grid, [sum(column) / len(column) for column in columns], label=label, color=colour, linestyle=style)
-    axes.plot([end], [sum(columns[-1]) / len(known)], marker="o", markersize=4, color=colour)
+    grid = numpy.linspace(0.0, sum(curve[-1][0] for curve in known) / len(known), _GRID_POINTS)
+    percent = 100 * numpy.array([[curves.at(curve, cost) for cost in grid] for curve in known])
+    mean = percent.mean(0)
+    axes.plot(grid, mean, label=label, color=colour, linestyle=style)
+    axes.plot(grid[-1:], mean[-1:], marker="o", markersize=4, color=colour)
     if len(known) == 1:
         return ""
-    bounds = [_band(column, confidence) for column in columns]
-    low, high = [max(0.0, low) for low, _ in bounds], [min(100.0, high) for _, high in bounds]
-    axes.fill_between(grid, low, high, color=colour, alpha=0.12, linewidth=0)
+    low, high = _band(percent, confidence)
+    axes.fill_between(grid, low.clip(min=0.0), high.clip(max=100.0), color=colour, alpha=0.12, linewidth=0)
     return f"{100 * confidence:g} % t interval over seeds" if len(known) > 2 else "lowest to highest of two seeds"
 
 
-def _band(column: Sequence[float], confidence: float) -> tuple[float, float]:
-    interval = intervals.over_seeds(column, confidence)["interval"] if len(column) > 2 else None
-    return (interval[0], interval[1]) if isinstance(interval, list) else (min(column), max(column))
+def _band(percent: numpy.ndarray, confidence: float) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """Bounds at each point of the grid, from accuracies ``(seeds, points)``."""
+    if len(percent) < 3:
+        return percent.min(0), percent.max(0)
+    from scipy import stats
+
+    reach = stats.sem(percent) * stats.t.ppf((1 + confidence) / 2, len(percent) - 1)
+    return percent.mean(0) - reach, percent.mean(0) + reach
 
 
 def _legend_of(bands: set[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a study leaves: table.md, table.json and plot.svg, and apart from them what depends on the clock.
+"""The files of a study: table.md, table.json and plot.svg; separately, those that depend on the clock.
 
 table.md, table.json and plot.svg are the same bytes whenever they are made of the same runs: they hold no time, no
 date and no path. cost.md, cost.json and seconds.svg hold the seconds and the memory.
@@ -20,7 +20,7 @@ TABLE, PLOT = "table.md", "plot.svg"
 
 
 def write(plan: StudyPlan) -> Json:
-    """Make all results anew of the runs that are done.
+    """Make all results again from the finished runs.
 
     Returns:
         The content of table.json.
@@ -36,7 +36,9 @@ def write(plan: StudyPlan) -> Json:
             _write(plan.out, found, cost)
     except OSError as error:
         where = error.filename or plan.out
-        raise StudyError(f"{where}: cannot be written ({error.strerror}); make room, or choose another --out") from None
+        raise StudyError(
+            f"{where}: cannot be written ({error.strerror}); free some space, or choose another --out"
+        ) from None
     return found
 
 

@@ -1,4 +1,4 @@
-"""What a study has found, from the directories of its runs: plain figures, ready for JSON, tables and plots.
+"""The results of a study, read from the directories of its runs, for JSON, tables and plots.
 
 `results` depends on what was computed alone, so it is the same on every machine and after every interruption; `costs`
 is what depends on the clock and on the machine. Both can be made of a study that is not finished.
@@ -13,13 +13,16 @@ from typing import Any
 from motif_lite import __version__
 from motif_lite.evaluation import intervals
 from motif_lite.evaluation.intervals import Outcomes
+from motif_lite.runs import accounting
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.records import StepMetrics
 from motif_lite.study import curves
 from motif_lite.study import runs as study_runs
 from motif_lite.study.curves import Curve
 from motif_lite.study.plan import Run, StudyPlan
 
 Json = dict[str, Any]
+"""A table of table.json or of cost.json, which are written for people and other programs, and not read again."""
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth")
 """Those whose version may change a figure, where they are installed."""
@@ -129,17 +132,17 @@ def _variant(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
 
 def _seed(plan: StudyPlan, run: Run) -> Json:
     """One run: what it reached, and at what cost in tokens."""
-    directory, measured = RunDirectory(run.root), study_runs.result(plan, run)
-    metrics = directory.metrics()
+    found, metrics = study_runs.result(plan, run), RunDirectory(run.root).metrics()
+    cost = accounting.of_training(metrics)
     return {
-        **{key: measured[key] for key in ("accuracy", "interval", "num_problems", "num_samples", "num_correct")},
-        "answer_tokens": measured["generated_tokens"] / measured["num_samples"],
-        "steps": metrics[-1]["step"] if metrics else 0,
-        "prompts": _sum_by_phase(metrics, "prompts"),
-        "tokens": sum(_sum_by_phase(metrics, "tokens").values()),
-        "trained_tokens": None if any("trained_tokens" not in line for line in metrics)
-        else sum(line["trained_tokens"] for line in metrics),
-        "marks": [[mark["tokens"], mark["accuracy"]] for mark in study_runs.validation(run)],
+        **{key: getattr(found, key) for key in ("accuracy", "interval", "num_problems", "num_samples", "num_correct")},
+        "answer_tokens": found.generated_tokens / found.num_samples,
+        "steps": metrics[-1].step if metrics else 0,
+        "prompts": {phase: each.prompts for phase, each in cost.items() if phase in _asked(metrics)},
+        "tokens": accounting.total(cost).generated_tokens,
+        "trained_tokens": None if any(step.trained_tokens is None for step in metrics)
+        else accounting.total(cost).trained_tokens,
+        "marks": [[mark.tokens, mark.accuracy] for mark in study_runs.validation(run)],
     }  # fmt: skip
 
 
@@ -158,19 +161,16 @@ def _cost(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
 
 
 def _seed_cost(plan: StudyPlan, run: Run) -> Json:
-    directory, marks = RunDirectory(run.root), study_runs.validation(run)
-    metrics = directory.metrics()
-    seconds = _sum_by_phase(metrics, "seconds")
-    training = marks[-1]["seconds"] if marks else sum(seconds.values())
-    tokens = sum(_sum_by_phase(metrics, "tokens").values())
-    peaks = [line.get("peak_memory_bytes", {}) for line in metrics]
+    marks, cost = study_runs.validation(run), accounting.of_training(RunDirectory(run.root).metrics())
+    seconds = {phase: each.seconds for phase, each in cost.items() if each.seconds}
+    training = marks[-1].seconds if marks else sum(seconds.values())
     return {
         "seconds": seconds,
         "training_seconds": training,
-        "tokens_per_second": tokens / training if training else None,
-        "evaluation_seconds": study_runs.result(plan, run)["seconds"],
-        "peak_memory_bytes": {phase: max(peak.get(phase, 0) for peak in peaks) for peak in peaks for phase in peak},
-        "marks": [[mark["seconds"], mark["accuracy"]] for mark in marks],
+        "tokens_per_second": accounting.total(cost).generated_tokens / training if training else None,
+        "evaluation_seconds": study_runs.result(plan, run).seconds,
+        "peak_memory_bytes": {p: each.peak_memory_bytes for p, each in cost.items() if each.peak_memory_bytes},
+        "marks": [[mark.seconds, mark.accuracy] for mark in marks],
     }
 
 
@@ -202,8 +202,8 @@ def _comparisons(plan: StudyPlan, variants: Mapping[str, Json], runs: Mapping[st
 def _outcomes(plan: StudyPlan, run: Run) -> Outcomes:
     """By problem, whether each sample was right; the question is in the key, for other data may have the same ids."""
     outcomes: dict[str, list[bool]] = {}
-    for line in RunDirectory(run.root).read_graded(study_runs.measured_path(plan, run)):
-        outcomes.setdefault(f"{line['problem']}\n{line['question']}", []).append(line["correct"])
+    for each in study_runs.graded(plan, run):
+        outcomes.setdefault(f"{each.problem}\n{each.question}", []).append(each.correct)
     return outcomes
 
 
@@ -231,9 +231,9 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _sum_by_phase(metrics: Sequence[Json], key: str) -> dict[str, Any]:
-    phases = dict.fromkeys(phase for line in metrics for phase in line.get(key, {}))
-    return {phase: sum(line.get(key, {}).get(phase, 0) for line in metrics) for phase in phases}
+def _asked(metrics: Sequence[StepMetrics]) -> set[str]:
+    """Phases that have prompts."""
+    return {phase for step in metrics for phase in step.prompts}
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

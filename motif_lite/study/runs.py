@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import motif_lite
 from motif_lite.errors import RunError, StudyError
@@ -25,6 +25,7 @@ from motif_lite.recipe.keys import differing_keys
 from motif_lite.runs import own_code_record
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import holds_run
+from motif_lite.runs.records import GradedReply, Mark, Measurement, Subject, When
 from motif_lite.runs.resuming import with_decisions_of
 from motif_lite.study.file import Value
 from motif_lite.study.plan import Run, StudyPlan
@@ -59,7 +60,7 @@ def perform(plan: StudyPlan, program: Sequence[str], watcher: Watcher, remake: C
 
     Args:
         program: The command that performs a run, e.g. `THIS_PROGRAM`.
-        remake: Makes the results anew from what is done.
+        remake: Makes the results again from the finished runs.
 
     Raises:
         StudyError: A run has failed, or what lies in a run's folder is not this study's.
@@ -123,14 +124,14 @@ def candidates(plan: StudyPlan, variant: str) -> list[tuple[Value, float]]:
     for run in plan.tuning_runs(variant):
         assert plan.study.tune is not None and run.candidate is not None
         place = plan.study.tune.values.index(run.candidate)
-        by_value.setdefault(place, (run.candidate, []))[1].append(validation(run)[-1]["accuracy"])
+        by_value.setdefault(place, (run.candidate, []))[1].append(validation(run)[-1].accuracy)
     return [(value, sum(found) / len(found)) for value, found in by_value.values()]
 
 
-def validation(run: Run) -> list[dict[str, Any]]:
+def validation(run: Run) -> list[Mark]:
     """The marks along a run, by step; a mark that was measured twice counts as it was the last time."""
     lines = RunDirectory(run.root).marks()
-    return [line for _, line in sorted({line["step"]: line for line in lines}.items())]
+    return [line for _, line in sorted({line.step: line for line in lines}.items())]
 
 
 def is_done(plan: StudyPlan, run: Run) -> bool:
@@ -140,28 +141,41 @@ def is_done(plan: StudyPlan, run: Run) -> bool:
         return False
     if run.candidate is not None:
         return bool(validation(run))
-    return measured_path(plan, run).exists() and bool(result(plan, run))
+    return graded_path(plan, run).exists() and measured(plan, run) is not None
 
 
-def result(plan: StudyPlan, run: Run) -> dict[str, Any]:
-    """The entry of evaluation.json that counts; empty while it is not measured."""
-    evaluation = RunDirectory(run.root).evaluation()["benchmarks"]
-    when, strategy = "after" if run.trains else "before", plan.strategies[run.variant]
-    found: dict[str, Any] = evaluation.get(plan.study.benchmark, {}).get(when, {}).get(strategy, {})
-    return found.get(plan.study.decoding) or {}
+def measured(plan: StudyPlan, run: Run) -> Measurement | None:
+    """The entry of evaluation.json that counts; None while it is not measured."""
+    return RunDirectory(run.root).evaluation().find(*_measured_as(plan, run))
 
 
-def measured_path(plan: StudyPlan, run: Run) -> Path:
-    """Where the graded replies lie that count."""
-    when, study = "after" if run.trains else "before", plan.study
-    return RunDirectory(run.root).graded_path(study.benchmark, when, plan.strategies[run.variant], study.decoding)
+def result(plan: StudyPlan, run: Run) -> Measurement:
+    """The entry of a run that is done."""
+    found = measured(plan, run)
+    assert found is not None
+    return found
+
+
+def graded(plan: StudyPlan, run: Run) -> list[GradedReply]:
+    """The graded replies that count."""
+    return RunDirectory(run.root).graded(*_measured_as(plan, run))
+
+
+def graded_path(plan: StudyPlan, run: Run) -> Path:
+    """Where they lie."""
+    return RunDirectory(run.root).graded_path(*_measured_as(plan, run))
+
+
+def _measured_as(plan: StudyPlan, run: Run) -> tuple[Subject, When]:
+    study = plan.study
+    return Subject(study.benchmark, plan.strategies[run.variant], study.decoding), "after" if run.trains else "before"
 
 
 def figure(plan: StudyPlan, run: Run) -> str:
     """A finished run in a few words."""
     if run.candidate is not None:
-        return f"validation {100 * validation(run)[-1]['accuracy']:.1f} %"
-    return f"{100 * result(plan, run)['accuracy']:.1f} %"
+        return f"validation {100 * validation(run)[-1].accuracy:.1f} %"
+    return f"{100 * result(plan, run).accuracy:.1f} %"
 
 
 def check_folders(plan: StudyPlan) -> None:
@@ -183,8 +197,8 @@ def _require_same(run: Run) -> None:
     wanted = with_decisions_of(directory, run.resolved(), TABLES)
     if different := differing_keys(directory.resolved(TABLES), wanted):
         raise StudyError(
-            f"{run.root}: holds a run with other settings of {', '.join(different)} than the study now asks for; "
-            f"remove that folder to make it anew, set the keys back, or choose another --out"
+            f"{run.root}: holds a run with different settings for {', '.join(different)} than the study now asks for; "
+            f"remove that folder to repeat the run, change the keys back, or choose another --out"
         )
     own_code_record.require_same(run.root, wanted)
 
@@ -225,13 +239,15 @@ def _perform(plan: StudyPlan, run: Run, program: Sequence[str], watcher: Watcher
         raise KeyboardInterrupt
     if code < 0:
         raise StudyError(
-            f"{run.name}: was ended by signal {-code} ({signal.strsignal(-code)}), as happens where memory runs out; "
-            f"the same command goes on with it"
+            f"{run.name}: was killed by signal {-code} ({signal.strsignal(-code)}), which happens when memory runs "
+            f"out; repeat the command to resume it"
         )
     if code:
-        raise StudyError(f"{run.name}: {complaint}\n({run.root}; once it is mended, the same command goes on with it)")
+        raise StudyError(f"{run.name}: {complaint}\n({run.root}; fix it, then repeat the command to resume)")
     if not is_done(plan, run):
-        raise StudyError(f"{run.name}: ended, and {run.root} lacks its results; remove that folder to make it anew")
+        raise StudyError(
+            f"{run.name}: finished, but {run.root} lacks its results; remove that folder to repeat the run"
+        )
 
 
 def _command(run: Run, program: Sequence[str]) -> list[str]:
@@ -266,7 +282,7 @@ def _talk(command: list[str], watcher: Watcher) -> tuple[int, str]:
                 break
             except KeyboardInterrupt:
                 interrupted = True
-                watcher.line("stopping; once more to leave at once")
+                watcher.line("stopping; interrupt again to quit immediately")
                 process.send_signal(signal.SIGINT)
         process.stdout.close()
         if interrupted:

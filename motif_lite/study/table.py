@@ -1,8 +1,9 @@
-"""A study's figures as text: table.md and cost.md, with a sentence for what each comparison allows to say."""
+"""A study's figures as text: table.md and cost.md, with a sentence on what each comparison shows."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from motif_lite.evaluation.intervals import in_percent
 from motif_lite.planning.machine import GIB
 from motif_lite.study.results import Json
 
@@ -106,8 +107,7 @@ def _verdict(label: str, reference: str, test: Json, confidence: float) -> str:
     if interval[0] <= 0 <= interval[1]:
         return f"{label} and {reference} cannot be told apart: {_points(test)} {over}; the interval contains zero."
     word, sign = ("better", 1) if mean > 0 else ("worse", -1)
-    low, high = sorted(100 * sign * end for end in interval)
-    by = f"{100 * abs(mean):.1f} points [{low:.1f}, {high:.1f}] over {num_seeds} seeds"
+    by = in_percent(abs(mean), sorted(sign * end for end in interval), unit=" points") + f" over {num_seeds} seeds"
     said = f"{label} is {word} than {reference} by {by}; the interval excludes zero"
     corrected = f"p {_p_is(test['p_value_holm'])} after Holm's correction"
     if test["p_value_holm"] >= 1 - confidence:
@@ -272,20 +272,14 @@ def _label(found: Json, name: str) -> str:
 def _percent(test: Json) -> str:
     if test["mean"] is None:
         return _NOTHING
-    mean = f"{100 * test['mean']:.1f}"
-    if test["interval"] is None:
-        return mean
-    low, high = max(0.0, test["interval"][0]), min(1.0, test["interval"][1])
-    return f"{mean} [{100 * low:.1f}, {100 * high:.1f}]"
+    interval = test["interval"]
+    return in_percent(test["mean"], interval and (max(0.0, interval[0]), min(1.0, interval[1])))
 
 
 def _points(test: Json | None, key: str = "mean") -> str:
     if not test or test.get(key) is None:
         return _NOTHING
-    mean = f"{100 * test[key]:+.1f}"
-    if test["interval"] is None:
-        return mean
-    return f"{mean} [{', '.join(f'{100 * end:+.1f}' for end in test['interval'])}]"
+    return in_percent(test[key], test["interval"], sign="+")
 
 
 def _share(end: Json) -> str:

@@ -1,4 +1,4 @@
-r"""``chain_sum``: a task whose single round is too short for its problems, made for a model of a million parameters.
+r"""``chain_sum``: a task whose problems do not fit into one round, for a model of under a million parameters.
 
 A question is a chain of labelled digits, ``a0b4c5d3=``; the answer is their sum modulo ten. A round begins with
 the sum so far, one step of work is a line ``label digit running-sum``, and progress is the last label with its
@@ -15,9 +15,9 @@ running sum, ``d=2``:
     d=2
     </answer>
 
-Whoever stops too early in a round cannot finish in the last; whoever writes too much is cut off and passes
-on nothing of use. Guessing is right one time in ten; in ``chain_sum_26``, whose sums are modulo 26 and written as
-letters, one time in 26, and its chains take four rounds.
+A policy that stops too early in a round cannot finish in the last one; a policy that writes too much is cut off
+and passes on nothing useful. Guessing is right one time in ten; in ``chain_sum_26``, whose sums are modulo 26 and
+written as letters, one time in 26, and its chains take four rounds.
 """
 
 import random
@@ -89,7 +89,7 @@ def reply(digits: list[int], start: int, stop: int, task: Task = EASY) -> str:
     return f"<reasoning>\n={task.sum_of(digits[:start])}\n{''.join(lines)}</reasoning>\n<answer>\n{left}\n</answer>"
 
 
-def steps_done(question: str, progress: str, task: Task = EASY) -> int | None:
+def read_progress(question: str, progress: str, task: Task = EASY) -> int | None:
     """How many steps a progress note stands for; None if it is not a true statement about the question.
 
     Takes any text as progress. Used to tell in which round a trajectory went wrong.

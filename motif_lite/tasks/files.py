@@ -1,4 +1,4 @@
-"""Files of problems, read here rather than by a library because a malformed row must be named by its number."""
+"""Reads files of problems; our own readers, because a malformed row must be named by its number."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ def read_jsonl(path: Path) -> Iterator[Row]:
                 try:
                     yield json.loads(text)
                 except (ValueError, RecursionError) as error:
-                    raise DataError(f"{path}: line {number} is not JSON ({error}); mend or remove it") from None
+                    raise DataError(f"{path}: line {number} is not JSON ({error}); fix or remove it") from None
 
 
 def _decoded(line: bytes, path: Path, number: int) -> str:
@@ -58,7 +58,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
                     )
                 yield row
         except csv.Error as error:
-            raise DataError(f"{path}: line {rows.line_num + 1} cannot be read ({error}); mend or remove it") from None
+            raise DataError(f"{path}: line {rows.line_num + 1} cannot be read ({error}); fix or remove it") from None
 
 
 def _read_parquet(path: Path) -> Iterator[Row]:

@@ -1,4 +1,4 @@
-"""A row of a data set to a problem.
+"""Turns a row of a data set into a problem.
 
 The gold answer is what follows ``####`` where there is one (GSM8K), and otherwise the whole answer column.
 """
@@ -63,7 +63,9 @@ def _text(row: Row, wanted: str | None, usual: tuple[str, ...], key: str, where:
         value = str(value)
     if not isinstance(value, str) or not value.strip():
         shown = repr(str(value)[:40]) if isinstance(value, str | float | bool | None) else f"a {type(value).__name__}"
-        raise DataError(f"{where}: column {column!r} holds {shown}, not text; mend or remove the row")
+        raise DataError(f"{where}: column {column!r} holds {shown}, not text; fix or remove the row")
     if not value.isascii() and value.encode(errors="ignore").decode() != value:
-        raise DataError(f"{where}: column {column!r} holds half a character (a lone surrogate); mend or remove the row")
+        raise DataError(
+            f"{where}: column {column!r} contains half of a character (a lone surrogate); fix or remove the row"
+        )
     return value.strip()

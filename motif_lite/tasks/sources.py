@@ -1,4 +1,4 @@
-"""Names and paths to problems.
+"""Turns the name of a data set, or the path of a file, into problems.
 
 A source is a name in `DATASETS`, a file, or a function of the user's own (``my_tasks.py:problems``). Known data sets
 come through the `datasets` library from the hub; files are read here, because a malformed row must be named by its
@@ -18,7 +18,7 @@ from typing import Literal
 
 from motif_lite import own_code
 from motif_lite.errors import CodeError, DataError
-from motif_lite.nouns import Problem
+from motif_lite.nouns import Problem, ReadProgress
 from motif_lite.recipe.schema import SourceSection
 from motif_lite.tasks import chain_sum
 from motif_lite.tasks.files import READERS
@@ -44,12 +44,12 @@ class Dataset:
     Attributes:
         splits: The roles that it may play, with the name of the split for each.
         hub: Its name on the hub with the configuration, or None if it is generated.
-        steps_done: Reads a progress note: how many steps it stands for, None if it is not true of the question.
+        read_progress: Reads progress notes, where it can be told whether they are true.
     """
 
     splits: Mapping[Role, str]
     hub: tuple[str, str] | None = None
-    steps_done: Callable[[str, str], int | None] | None = None
+    read_progress: ReadProgress | None = None
 
 
 def load(
@@ -120,7 +120,7 @@ def check(source: SourceSection, *, role: Role, code: Mapping[str, str] = Mappin
     if known is not None:
         if role not in known.splits:
             raise DataError(
-                f"{source.source}: is for the final evaluation only; train on, and measure along the way, gsm8k, "
+                f"{source.source}: is for the final evaluation only; for training and validation use gsm8k, "
                 f"chain_sum or a file of your own"
             )
         return
@@ -151,9 +151,9 @@ def require_apart(held_out: Sequence[Problem], test: Sequence[Problem], *, bench
         )
 
 
-def steps_done(source: str) -> Callable[[str, str], int | None] | None:
-    """How progress on this source's problems is checked, if it can be."""
-    return DATASETS[source].steps_done if source in DATASETS else None
+def progress_reader(source: str) -> ReadProgress | None:
+    """What reads progress notes on this source's problems, if it can be told whether they are true."""
+    return DATASETS[source].read_progress if source in DATASETS else None
 
 
 def drop_long(
@@ -185,8 +185,8 @@ def require_enough(problems: list[Problem], wanted: int, *, source: str) -> None
     """
     if len(problems) < wanted:
         raise DataError(
-            f"{source}: {len(problems)} problems are fewer than training.problems_per_step = {wanted}; lower that, "
-            f"or give more"
+            f"{source}: {len(problems)} problems are fewer than training.problems_per_step = {wanted}; lower it, "
+            f"or provide more"
         )
 
 
@@ -239,7 +239,7 @@ def _warn_of_contradictions(problems: list[Problem], source: str) -> None:
         earlier, gold = first.setdefault(problem.question, (number, problem.gold))
         if gold != problem.gold:
             logger.warning(
-                "%s: rows %d and %d ask the same and differ in the answer (%.40r, %.40r); mend one",
+                "%s: rows %d and %d have the same question and different answers (%.40r, %.40r); fix one",
                 source, earlier, number, gold, problem.gold,
             )  # fmt: skip
             return
@@ -263,7 +263,7 @@ DATASETS: dict[str, Dataset] = {
     **{
         name: Dataset(
             {"train": "train", "validation": "validation", "test": "test"},
-            steps_done=partial(chain_sum.steps_done, task=task),
+            read_progress=partial(chain_sum.read_progress, task=task),
         )
         for name, task in chain_sum.TASKS.items()
     },

@@ -1,10 +1,9 @@
 """The tiny model: a Qwen2 of 0.4 million parameters that a laptop can train in rounds within minutes.
 
 A model this small knows nothing, so it is first *warm-started*: it imitates perfect rounds of ``chain_sum``
-(`motif_lite.chain_sum`) until it can do every step of the work. What it is not taught is how much to do in
-the first round. The openings it imitates stop after any number of steps, too few to finish in the rounds
-that follow or too many to fit; finding the right number is left to reinforcement learning, and is what an
-opening's futures tell it.
+(`tasks.chain_sum`) until it can do every step of the work. It is not taught how much to do in the first round. The
+openings it imitates stop after a random number of steps, too few to finish in the later rounds or too many to fit.
+Reinforcement learning has to find the right number, from the reward of an opening's futures.
 
 What is saved is an ordinary Hugging Face folder, so nothing downstream knows that the model is special.
 """
@@ -129,7 +128,7 @@ def prepare(
         cache_folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ModelError(
-            f"{cache_folder}: cannot be made ({error.strerror}); let MOTIF_LITE_CACHE name another"
+            f"{cache_folder}: cannot be created ({error.strerror}); set MOTIF_LITE_CACHE to another folder"
         ) from None
     course = _course(task, num_rounds, max_tokens)
     with torch.random.fork_rng(devices=[]):
@@ -263,7 +262,7 @@ def _demonstrated_run(course: _Course, rng: random.Random, chain: list[int]) -> 
         yield conversation("", user), reply
         seen = course.tokenizer.decode(course.tokenizer.encode(reply)[: course.max_tokens])
         note = reply_format.progress(seen)
-        start = len(chain) if "\\boxed{" in note else chain_sum.steps_done(question, note, course.rules) or 0
+        start = len(chain) if "\\boxed{" in note else chain_sum.read_progress(question, note, course.rules) or 0
         user = question + progress_notice(round_number, course.num_rounds, note)
 
 

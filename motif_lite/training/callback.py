@@ -1,25 +1,21 @@
 """Times the phases of a training step, and writes each finished step down."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from motif_lite.context import RunContext
 from motif_lite.errors import TrainingError
 from motif_lite.evaluation.validation import Validation
 from motif_lite.monitor import findings
-from motif_lite.observer import Observer
-from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import totals
 from motif_lite.runs import budget
-from motif_lite.runs.directory import RunDirectory
 from motif_lite.training import step_metrics
+from motif_lite.training.context import StopRequested
 from motif_lite.training.step import TrainingStep
-
-StopRequested = Callable[[], bool]
-
+from motif_lite.training.step_metrics import PerformedStep
 
 MOST_SKIPPED = 5
 """Updates in a row that may be skipped before the run is stopped."""
@@ -30,18 +26,17 @@ class StepCallback(TrainerCallback):
 
     def __init__(
         self,
-        recipe: Recipe,
+        context: RunContext,
         step: TrainingStep,
-        run: RunDirectory,
-        observer: Observer,
-        marks: Validation,
+        validation: Validation,
         stop_requested: StopRequested,
     ) -> None:
-        self.recipe, self.step, self.run, self.observer, self.marks = recipe, step, run, observer, marks
-        self.stop_requested = stop_requested
+        recipe, run = context.recipe, context.run
+        self.recipe, self.run, self.observer = recipe, run, context.observer
+        self.step, self.validation, self.stop_requested = step, validation, stop_requested
         self.metrics = run.metrics()
         self.spent = budget.spent(self.metrics)
-        self.skipped = [bool(line.get("update_skipped")) for line in self.metrics]
+        self.skipped = [line.update_skipped for line in self.metrics]
         """Of every step so far, whether its update was skipped."""
         self.told = {finding.name for finding in findings.diagnose(recipe, self.metrics, run.marks())}
 
@@ -63,7 +58,7 @@ class StepCallback(TrainerCallback):
         return budget.learning_rate_factor(training, budget.share_done(training, so_far))
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self.marks.measure_if_due(self.spent)  # only now, when the step before has been saved
+        self.validation.measure_if_due(self.spent)  # only now, when the step before has been saved
         self.step.on_round(1, self.step.strategy.num_rounds, self.recipe.openings_per_step)
         self.step.meter.start("openings")
 
@@ -82,7 +77,7 @@ class StepCallback(TrainerCallback):
         self.spent = self.spent.and_step(self.step.tokens, self.step.meter.seconds)
         stops = self.stop_requested() or self.is_done  # asked in any case: the saving that follows is then waited for
         control.should_training_stop = control.should_training_stop or stops
-        control.should_save = control.should_save or stops or self.marks.is_due(self.spent)
+        control.should_save = control.should_save or stops or self.validation.is_due(self.spent)
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if self.is_done:
@@ -90,7 +85,7 @@ class StepCallback(TrainerCallback):
 
     def finish(self) -> None:
         """Measure the last mark."""
-        self.marks.measure_if_due(self.spent)
+        self.validation.measure_if_due(self.spent)
         self._warn()
 
     def on_log(
@@ -98,16 +93,9 @@ class StepCallback(TrainerCallback):
     ) -> None:
         if not logs or "loss" not in logs or not self.step.rollouts.openings:
             return  # TRL's summary after the last step
-        seconds, peak_bytes = self.step.meter.take()
-        metrics = step_metrics.summarize(
-            state.global_step, self.recipe, self.step.rollouts, self.step.rewards, seconds, peak_bytes,
-            self.step.planned_bytes, _numbers(logs, self.skipped[-1]), self.step.steps_done, self.step.trained,
-        )  # fmt: skip
-        metrics["update_skipped"] = self.skipped[-1]
-        metrics["share_done"] = self.share_done
-        self.run.append_rollouts(
-            step_metrics.lines(state.global_step, self.recipe, self.step.rollouts, self.step.rewards, self.step.trained)
-        )
+        done = self._performed(state.global_step, logs)
+        metrics = step_metrics.summarize(self.recipe, done, self.step.read_progress)
+        self.run.append_rollouts(step_metrics.lines(self.recipe, done))
         self.run.append_metrics(metrics)
         self.observer.step(metrics)
         shown = state.global_step % len(self.step.rollouts.openings)
@@ -123,6 +111,21 @@ class StepCallback(TrainerCallback):
                 f"training.learning_rate, or with model.dtype = 'float32'"
             )
 
+    def _performed(self, number: int, logs: dict[str, Any]) -> PerformedStep:
+        seconds, peak_bytes = self.step.meter.take()
+        return PerformedStep(
+            number,
+            self.step.rollouts,
+            self.step.rewards,
+            self.step.trained,
+            seconds,
+            peak_bytes,
+            self.step.planned_bytes,
+            _numbers(logs, self.skipped[-1]),
+            self.skipped[-1],
+            self.share_done,
+        )
+
     def _warn(self) -> None:
         """Say what goes wrong, each thing once in the whole run, however often it is resumed."""
         for finding in findings.at_last_step(self.recipe, self.metrics, self.run.marks()):
@@ -131,8 +134,9 @@ class StepCallback(TrainerCallback):
                 self.observer.note(str(finding))
 
 
-def _numbers(logs: dict[str, Any], skipped: bool) -> dict[str, Any]:
+def _numbers(logs: dict[str, Any], skipped: bool) -> dict[str, float | None]:
     """What TRL logged, None for what is not a number: JSON has no name for it."""
-    logs = {key: value for key, value in logs.items() if not isinstance(value, float) or math.isfinite(value)}
+    known = {key: value for key, value in logs.items() if isinstance(value, int | float)}
+    numbers = {key: value if math.isfinite(value) else None for key, value in known.items()}
     # transformers puts an average in place of a loss that is not a number
-    return logs | ({"loss": None, "grad_norm": None} if skipped else {})
+    return numbers | (dict.fromkeys(("loss", "grad_norm")) if skipped else {})

@@ -1,6 +1,6 @@
 """A recipe to GRPO: what TRL's trainer is told, and what is written down after each of its steps.
 
-What happens within a step, rollouts and rewards, is in `training_step`.
+What happens within a step, rollouts and rewards, is in `step`.
 
 TRL is imported at the top, so this module is itself imported only after the policy has been loaded: Unsloth
 replaces TRL's trainer when it is imported.
@@ -8,47 +8,32 @@ replaces TRL's trainer when it is imported.
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import datasets
 from transformers import PrinterCallback, ProgressCallback
 
+from motif_lite.credits.base import RoundsCredit
 from motif_lite.evaluation.validation import Validation
 from motif_lite.nouns import Problem
-from motif_lite.observer import Observer
-from motif_lite.planning.memory import Estimate
 from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.strategies import Strategy
-from motif_lite.runs.directory import RunDirectory
-from motif_lite.training.callback import StepCallback, StopRequested
+from motif_lite.training.callback import StepCallback
+from motif_lite.training.context import StopRequested, TrainingContext
 from motif_lite.training.options import grpo_config
-from motif_lite.training.step import OpeningStep, RoundsStep
+from motif_lite.training.step import OpeningStep, RoundsStep, TrainingStep
 from motif_lite.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
 
 
-def train(
-    recipe: Recipe,
-    policy: TrainablePolicy,
-    strategy: Strategy,
-    problems: Sequence[Problem],
-    run: RunDirectory,
-    observer: Observer,
-    *,
-    planned: Estimate | None,
-    marks: Validation,
-    steps_done: Callable[[str, str], int | None] | None,
-    stop_requested: StopRequested,
-) -> bool:
+def train(context: TrainingContext, validation: Validation, stop_requested: StopRequested) -> bool:
     """Train from the run's newest checkpoint, or from the start, and save the adapter.
 
     Args:
-        marks: Measures along the way.
-        planned: Memory by phase, to stand beside what is measured; None where there is no plan.
-        steps_done: Reads progress notes, where the data set can (see `data.Dataset`).
+        validation: Measures along the way.
         stop_requested: Asked after every step; a stop saves a checkpoint first.
 
     Returns:
@@ -58,29 +43,14 @@ def train(
         RunError: A checkpoint cannot be written, or all there are are damaged.
         TrainingError: A reward fails, gradients are not numbers for several steps, or memory runs out.
     """
+    run, policy = context.run, context.policy
     run.clear_unfinished()
     _in_order(policy.model)
     folder, step_reached = run.newest_checkpoint() or (None, 0)
     run.forget_after(step_reached)
-    kind = OpeningStep if recipe.training.credit == "opening" else RoundsStep
-    step = kind(recipe, policy, strategy, problems, observer, planned, steps_done)
-    callback = StepCallback(recipe, step, run, observer, marks, stop_requested)
-    trainer = Trainer(
-        run,
-        recipe.training.keep_checkpoints,
-        observer,
-        rounds=step if isinstance(step, RoundsStep) else None,
-        model=policy.model,
-        processing_class=policy.tokenizer,
-        reward_funcs=step.reward_callables(),
-        args=grpo_config(recipe, policy, run.unfinished),
-        train_dataset=_rows(policy, strategy, problems),
-        callbacks=[callback],
-        learning_rate_factor=callback.learning_rate_factor if _has_budget(recipe) else None,
-    )
-    _log.info("training with %s; %s", type(trainer).__base__, _versions())
-    for console_of_its_own in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(console_of_its_own)
+    step = _step(context)
+    callback = StepCallback(context, step, validation, stop_requested)
+    trainer = _trainer(context, step, callback)
     if folder is not None and callback.is_done:
         policy.load_adapter(folder)  # the process before ended between the last checkpoint and the adapter
         callback.finish()
@@ -94,13 +64,39 @@ def train(
     return True
 
 
+def _step(context: TrainingContext) -> TrainingStep:
+    """Where the step's rollouts come from: from TRL, or where the credit trains rounds, from here."""
+    credit = context.credit
+    return RoundsStep(context, credit) if isinstance(credit, RoundsCredit) else OpeningStep(context)
+
+
+def _trainer(context: TrainingContext, step: TrainingStep, callback: StepCallback) -> Trainer:
+    """TRL's trainer with our rewards and our callback, and without its own output."""
+    recipe, policy = context.recipe, context.policy
+    trainer = Trainer(
+        context,
+        rounds=step if isinstance(step, RoundsStep) else None,
+        model=policy.model,
+        processing_class=policy.tokenizer,
+        reward_funcs=step.reward_callables(),
+        args=grpo_config(recipe, policy, context.run.unfinished),
+        train_dataset=_rows(policy, context.strategy, context.problems),
+        callbacks=[callback],
+        learning_rate_factor=callback.learning_rate_factor if _has_budget(recipe) else None,
+    )
+    _log.info("training with %s; %s", type(trainer).__base__, _versions())
+    for console_of_its_own in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(console_of_its_own)
+    return trainer
+
+
 def _has_budget(recipe: Recipe) -> bool:
     """Whether something else than the number of steps may end the run."""
     return recipe.training.until_tokens is not None or recipe.training.until_seconds is not None
 
 
 def _in_order(model: Any) -> None:
-    """Have PEFT write its settings alike each time: it keeps names in a set, in the order of this process."""
+    """Have PEFT write the same settings each time: it keeps names in a set, in the order of this process."""
     for config in model.peft_config.values():
         if isinstance(config.target_modules, set):
             config.target_modules = sorted(config.target_modules)

@@ -6,9 +6,13 @@ from typing import Any
 import torch
 from trl import GRPOConfig
 
-from motif_lite.planning.memory import longest_trained
+from motif_lite.credits.table import credit_of
+from motif_lite.planning.rows import longest_trained
 from motif_lite.policies.protocol import TrainablePolicy
-from motif_lite.recipe.schema import Recipe, decided
+from motif_lite.recipe.schema import Recipe, TrainingSection, decided
+
+Options = dict[str, Any]
+"""Keyword arguments of a class of TRL's, or what Unsloth makes of it."""
 
 
 def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOConfig:
@@ -16,71 +20,100 @@ def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOCo
     return GRPOConfig(**(grpo_options(recipe, policy, output) | dict(policy.trainer_options)))
 
 
-def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> dict[str, Any]:
+def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> Options:
     """Every field that matters is set: defaults differ between TRL versions, and Unsloth replaces many."""
-    rollout, training = recipe.rollout, recipe.training
-    micro_batch_size = decided(training.micro_batch_size)
-    accumulation = recipe.trained_per_step // micro_batch_size
     on_cpu = policy.device_type == "cpu"
     half = _half_precision(on_cpu, recipe.model.dtype)
-    return dict(  # noqa: C408  # the keyword arguments of a call
-        output_dir=str(output),
-        seed=recipe.seed,
-        data_seed=recipe.seed,
-        use_cpu=on_cpu,
-        bf16=half == "bfloat16",
-        fp16=half == "float16",
-        # data: whole groups, a fresh rollout for every optimiser step (which also makes resuming exact)
-        per_device_train_batch_size=micro_batch_size,
-        gradient_accumulation_steps=accumulation,
-        steps_per_generation=accumulation,
-        num_generations=rollout.num_openings * recipe.trained_per_opening,
-        num_iterations=1,
-        shuffle_dataset=True,
-        dataloader_num_workers=0,
-        remove_unused_columns=False,
-        # openings, and where later rounds are trained the longest of all
-        max_completion_length=longest_trained(recipe)[1],
-        temperature=rollout.openings.temperature,
-        top_p=rollout.openings.top_p,
-        top_k=rollout.openings.top_k,
-        min_p=rollout.openings.min_p or None,
-        repetition_penalty=1.0,
-        use_vllm=False,
-        # loss
-        loss_type=training.loss_type if training.credit == "opening" else "dapo",  # weights are in the advantages
-        beta=training.beta,
-        epsilon=training.epsilon,
-        epsilon_high=training.epsilon,
-        scale_rewards=training.scale_rewards,
-        multi_objective_aggregation="sum_then_normalize",
-        importance_sampling_level="token",
-        mask_truncated_completions=False,
-        disable_dropout=False,
-        reward_weights=list(recipe.rewards.values()),
-        # optimiser
-        max_steps=training.max_steps,
-        learning_rate=training.learning_rate,
-        lr_scheduler_type=training.lr_schedule,
-        warmup_steps=training.warmup_fraction,  # transformers 5 reads a number below 1 as a share
-        optim=training.optimizer,
-        adam_beta1=training.adam_beta1,
-        adam_beta2=training.adam_beta2,
-        adam_epsilon=1e-8,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
-        gradient_checkpointing=training.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False} if training.gradient_checkpointing else None,
-        # what is kept and said
-        save_strategy="steps",
-        save_steps=training.save_every,
-        save_total_limit=None,  # the trainer would drop old ones before it is known that the new one is whole
-        logging_strategy="steps",
-        logging_steps=1,
-        log_completions=False,
-        disable_tqdm=True,
-        report_to="none",
-    )
+    return {
+        "output_dir": str(output),
+        "seed": recipe.seed,
+        "data_seed": recipe.seed,
+        "use_cpu": on_cpu,
+        "bf16": half == "bfloat16",
+        "fp16": half == "float16",
+        **_data(recipe),
+        **_sampling(recipe),
+        **_loss(recipe),
+        **_optimizer(recipe.training),
+        **_output(recipe.training),
+    }
+
+
+def _data(recipe: Recipe) -> Options:
+    """Whole groups, a fresh rollout for every optimiser step (which also makes resuming exact)."""
+    credit, micro_batch_size = credit_of(recipe), decided(recipe.training.micro_batch_size)
+    accumulation = credit.trained_per_step(recipe) // micro_batch_size
+    return {
+        "per_device_train_batch_size": micro_batch_size,
+        "gradient_accumulation_steps": accumulation,
+        "steps_per_generation": accumulation,
+        "num_generations": recipe.rollout.num_openings * credit.trained_per_opening(recipe),
+        "num_iterations": 1,
+        "shuffle_dataset": True,
+        "dataloader_num_workers": 0,
+        "remove_unused_columns": False,
+    }
+
+
+def _sampling(recipe: Recipe) -> Options:
+    """Of openings, and where later rounds are trained the length of the longest reply."""
+    openings = recipe.rollout.openings
+    return {
+        "max_completion_length": longest_trained(recipe)[1],
+        "temperature": openings.temperature,
+        "top_p": openings.top_p,
+        "top_k": openings.top_k,
+        "min_p": openings.min_p or None,
+        "repetition_penalty": 1.0,
+        "use_vllm": False,
+    }
+
+
+def _loss(recipe: Recipe) -> Options:
+    training = recipe.training
+    return {
+        "loss_type": credit_of(recipe).loss_type(training),
+        "beta": training.beta,
+        "epsilon": training.epsilon,
+        "epsilon_high": training.epsilon,
+        "scale_rewards": training.scale_rewards,
+        "multi_objective_aggregation": "sum_then_normalize",
+        "importance_sampling_level": "token",
+        "mask_truncated_completions": False,
+        "disable_dropout": False,
+        "reward_weights": list(recipe.rewards.values()),
+    }
+
+
+def _optimizer(training: TrainingSection) -> Options:
+    return {
+        "max_steps": training.max_steps,
+        "learning_rate": training.learning_rate,
+        "lr_scheduler_type": training.lr_schedule,
+        "warmup_steps": training.warmup_fraction,  # transformers 5 reads a number below 1 as a share
+        "optim": training.optimizer,
+        "adam_beta1": training.adam_beta1,
+        "adam_beta2": training.adam_beta2,
+        "adam_epsilon": 1e-8,
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "gradient_checkpointing": training.gradient_checkpointing,
+        "gradient_checkpointing_kwargs": {"use_reentrant": False} if training.gradient_checkpointing else None,
+    }
+
+
+def _output(training: TrainingSection) -> Options:
+    """What is saved and logged."""
+    return {
+        "save_strategy": "steps",
+        "save_steps": training.save_every,
+        "save_total_limit": None,  # the trainer would drop old ones before it is known that the new one is whole
+        "logging_strategy": "steps",
+        "logging_steps": 1,
+        "log_completions": False,
+        "disable_tqdm": True,
+        "report_to": "none",
+    }
 
 
 def _half_precision(on_cpu: bool, wanted: str) -> str:

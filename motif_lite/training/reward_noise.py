@@ -6,9 +6,10 @@ from statistics import fmean, variance
 
 from motif_lite.nouns import Opening
 from motif_lite.rollout.rewards import answer_score
+from motif_lite.runs.records import RewardNoise
 
 
-def reward_noise(openings: Sequence[Opening], group: int) -> dict[str, float] | None:
+def reward_noise(openings: Sequence[Opening], group: int) -> RewardNoise | None:
     """How much of the variance between the openings of a group is noise, from groups with two futures of each or more.
 
     Openings whose values are the means of the same futures (`allocation`) differ by nothing. With m openings, m_c of
@@ -19,16 +20,16 @@ def reward_noise(openings: Sequence[Opening], group: int) -> dict[str, float] | 
     on average; where nothing is shared that is the mean of v_c / n_c. Both parts are unbiased.
 
     Returns:
-        ``{"between_openings", "sampling"}``; None where no group has enough futures, e.g. with one of each.
+        None where no group has enough futures, e.g. with one of each.
     """
     groups = [openings[start : start + group] for start in range(0, len(openings), group)]
     known = [each for each in groups if _is_sampled(each) and all(map(_has_known_noise, each))]
     if not known:
         return None
-    return {
-        "between_openings": fmean(variance(fmean(scores_of(opening)) for opening in each) for each in known),
-        "sampling": fmean(map(_sampling_variance, known)),
-    }
+    return RewardNoise(
+        between_openings=fmean(variance(fmean(scores_of(opening)) for opening in each) for each in known),
+        sampling=fmean(map(_sampling_variance, known)),
+    )
 
 
 def _is_sampled(group: Sequence[Opening]) -> bool:

@@ -4,30 +4,28 @@
 the openings. The first callable of a step rolls the futures out, from the policy as it stands, and the others read what
 it found. Reward callables are the one way into TRL's trainer that is not experimental.
 
-`RoundsStep` serves the credits that train later rounds, too (`credit`). TRL knows nothing of rounds, so it is handed
-all replies as rows, each with the prompt that was really used (its experimental ``rollout_func``), and our advantages
-take the place of its own (`trainer`).
+`RoundsStep` serves the credits that train later rounds as well (`credits.base.RoundsCredit`). TRL knows nothing of
+rounds, so it is handed all replies as rows, each with the prompt that was really used (its experimental
+``rollout_func``), and our advantages take the place of its own (`trainer`).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from transformers import TrainerState
 
-from motif_lite.credits.assignment import CREDITS, TrainedRound, trained_rounds
+from motif_lite.credits.assignment import TrainedRound, trained_rounds
+from motif_lite.credits.base import RoundsCredit
 from motif_lite.nouns import Conversation, OnProgress, Opening, Problem, Turn
-from motif_lite.observer import Observer
-from motif_lite.planning.memory import Estimate
 from motif_lite.planning.metering import PhaseMeter
-from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import counting, totals
 from motif_lite.rollout.rewards import earned
 from motif_lite.rollout.rollouts import Rollouts, derive_seed
-from motif_lite.rollout.strategies import Strategy
 from motif_lite.rollout.thinking import write_openings
+from motif_lite.training.context import TrainingContext
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +47,18 @@ class Rows:
 class TrainingStep:
     """One step's rollouts, rewards and measurements, gathered while TRL performs it."""
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        policy: TrainablePolicy,
-        strategy: Strategy,
-        problems: Sequence[Problem],
-        observer: Observer,
-        planned: Estimate | None,
-        steps_done: Callable[[str, str], int | None] | None,
-    ) -> None:
-        self.recipe, self.policy, self.strategy, self.observer = recipe, policy, strategy, observer
-        self.planned_bytes = planned.measurable(policy.device_type) if planned else {}
-        self.steps_done = steps_done
-        self.meter = PhaseMeter(policy.device_type)
+    def __init__(self, context: TrainingContext) -> None:
+        self.recipe, self.policy, self.strategy = context.recipe, context.policy, context.strategy
+        self.observer, self.credit, self.read_progress = context.observer, context.credit, context.read_progress
+        device_type = context.policy.device_type
+        self.planned_bytes = context.planned.measurable(device_type) if context.planned else {}
+        self.meter = PhaseMeter(device_type)
         self.rollouts = Rollouts(())
         self.rewards: dict[str, list[float]] = {}
         """By name, one per opening."""
         self.trained: list[TrainedRound] = []
         """Where more than the openings is trained: all that is."""
-        self._problems = {problem.id: problem for problem in problems}
+        self._problems = {problem.id: problem for problem in context.problems}
 
     @property
     def tokens(self) -> dict[str, int]:
@@ -89,7 +79,7 @@ class TrainingStep:
         self.rollouts = self.strategy.continue_openings(
             self.policy,
             openings,
-            self.recipe.futures_per_opening,
+            self.credit.futures_per_opening(self.recipe),
             self.recipe.rollout.futures,
             seed=derive_seed(self.recipe.seed, "futures", step),
             on_round=self.on_round,
@@ -137,6 +127,10 @@ class RoundsStep(TrainingStep):
     advantages: Sequence[float] = ()
     """Of the rows that TRL trains, weights included."""
 
+    def __init__(self, context: TrainingContext, credit: RoundsCredit) -> None:
+        super().__init__(context)
+        self._advantages_of = credit.advantages
+
     def roll_out(self, problem_ids: Sequence[str], step: int) -> dict[str, Any]:
         """Sample and reward all rounds of a step, as rows for TRL.
 
@@ -146,8 +140,8 @@ class RoundsStep(TrainingStep):
         Returns:
             ``prompt_ids`` and ``completion_ids``, by row; ``logprobs`` None.
         """
-        rollout, credit = self.recipe.rollout, self.recipe.training.credit
-        names = problem_ids[:: rollout.num_openings * self.recipe.trained_per_opening]
+        rollout = self.recipe.rollout
+        names = problem_ids[:: rollout.num_openings * self.credit.trained_per_opening(self.recipe)]
         problems = [self._problems[name] for name in names for _ in range(rollout.num_openings)]
         seed = derive_seed(self.recipe.seed, "openings", step)
         self._continue(
@@ -157,7 +151,7 @@ class RoundsStep(TrainingStep):
             step,
         )  # fmt: skip
         self.trained = trained_rounds(
-            CREDITS[credit],
+            self._advantages_of,
             self.rollouts.openings,
             rollout.num_openings,
             partial(_rewards, self.recipe, step=step + 1),
@@ -220,7 +214,7 @@ def _rewards(recipe: Recipe, opening: Opening, *, step: int) -> dict[str, float]
             name,
             opening,
             where=f"in step {step} on an opening of problem {opening.problem.id}",
-            remedy="run.log has the opening; mend the reward, then go on with --resume",
+            remedy="run.log has the opening; fix the reward, then continue with --resume",
         )
         for name in recipe.rewards
     }

@@ -1,7 +1,7 @@
-"""TRL's trainer, or what Unsloth makes of it, with differences in saving, out of memory, and in whom it credits.
+"""TRL's trainer, or Unsloth's version of it, with our saving, out-of-memory handling and advantages.
 
-Where later rounds are trained, they come with advantages of their own (`training_step`). A checkpoint counts once it is
-sealed (`sealing`). An update that does not fit into memory is made anew in smaller pieces, with the same gradient: only
+Where later rounds are trained, they come with advantages of their own (`step`). A checkpoint counts once it is
+sealed (`sealing`). An update that does not fit into memory is repeated in smaller pieces, with the same gradient: only
 sums of numbers are made in another order.
 
 Imports TRL, so it is imported only after the policy has been loaded, see `training`.
@@ -20,9 +20,9 @@ from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from motif_lite.errors import RunError, TrainingError
-from motif_lite.observer import Observer
 from motif_lite.policies.local import free_memory_of, is_out_of_memory
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.training.context import TrainingContext
 from motif_lite.training.step import RoundsStep
 
 _UNSAFE = "training_args.bin"
@@ -36,10 +36,8 @@ class Trainer(GRPOTrainer):
     """The trainer of a run.
 
     Args:
-        run: Where checkpoints belong.
-        keep_checkpoints: How many of them stay.
-        observer: Told when memory runs out.
-        rounds: What is trained beside openings; None where TRL samples openings and trains nothing else.
+        context: With the run directory that checkpoints belong in, and the observer, who is told when memory runs out.
+        rounds: Samples all rounds of a step; None where TRL samples openings.
         learning_rate_factor: By the number of steps done; None where the schedule is one over steps.
         options: For TRL.
     """
@@ -49,9 +47,7 @@ class Trainer(GRPOTrainer):
 
     def __init__(
         self,
-        run: RunDirectory,
-        keep_checkpoints: int,
-        observer: Observer,
+        context: TrainingContext,
         *,
         rounds: RoundsStep | None,
         learning_rate_factor: Callable[[int], float] | None,
@@ -62,11 +58,13 @@ class Trainer(GRPOTrainer):
             options["rollout_func"] = self._roll_out
         super().__init__(**options)
         self._rounds = rounds
-        self._run, self._keep_checkpoints, self._observer = run, keep_checkpoints, observer
+        self._run, self._observer = context.run, context.observer
+        self._keep_checkpoints = context.recipe.training.keep_checkpoints
+        self._credit = context.credit
         self._width = self.args.per_device_train_batch_size
         """Rows in one piece of an update."""
         self._again = False
-        """A micro-batch is being made anew: its rollouts are there already."""
+        """A micro-batch is being repeated; its rollouts exist already."""
 
     def _roll_out(self, prompts: Any, trainer: Any) -> dict[str, Any]:
         """TRL's ``rollout_func``: prompts are first rounds', and do not tell which problem they are of."""
@@ -139,11 +137,6 @@ class Trainer(GRPOTrainer):
         return hasattr(self.args, "unsloth_logit_chunk_multiplier")
 
     @property
-    def _row(self) -> str:
-        """What a row of an update is called."""
-        return "opening" if self._rounds is None else "round"
-
-    @property
     def _place(self) -> int:
         """Of the current micro-batch in its step."""
         return int(self._step % self.args.steps_per_generation)
@@ -161,15 +154,15 @@ class Trainer(GRPOTrainer):
         """Go on with the next smaller width that divides a micro-batch."""
         rows = self.args.per_device_train_batch_size
         if self._width == 1:
-            key = "rollout.openings.max_tokens" if self._rounds is None else "rollout.futures.max_tokens"
+            phase = "futures" if self._credit.trains_later_rounds else "openings"
             raise TrainingError(
-                f"out of memory in the update of a single {self._row}; what was saved in {self._run.root} is whole, "
-                f"but the rest needs a new run with a shorter {key}, or a smaller model"
+                f"out of memory in the update of a single {self._credit.row}; what was saved in {self._run.root} is "
+                f"whole, but continuing needs a new run with a shorter rollout.{phase}.max_tokens, or a smaller model"
             ) from error
         self._width = max(width for width in range(1, self._width) if rows % width == 0)
         self._observer.note(
-            f"out of memory in the update: going on with {self._width} {self._row}s at a time; "
-            f"training.micro_batch_size = {self._width} would start there"
+            f"out of memory in the update: continuing with {self._width} {self._credit.row}s at a time; "
+            f"set training.micro_batch_size = {self._width} to start there"
         )
         free_memory_of(error)
 
@@ -192,7 +185,7 @@ class Trainer(GRPOTrainer):
             self._run.clear_unfinished()
             raise RunError(
                 f"{self._run.checkpoints}: step {step} cannot be saved ({reason}); the "
-                f"checkpoints before it are whole: make room, then go on with --resume --out {self._run.root}"
+                f"earlier checkpoints are intact: free some space, then continue with --resume --out {self._run.root}"
             ) from error
 
 

@@ -1,18 +1,19 @@
-"""Everything on the terminal: a live view of the run, or a plain line per step where there is no terminal.
+"""Figures, durations and replies as text: what the console, the tables and the report share.
 
 What a model writes is shown as text and nothing else: no markup of it is interpreted, and control characters are
 made visible, so that a reply cannot drive the terminal.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 import tomli_w
 from rich.console import Console
 from rich.text import Text
 
+from motif_lite.evaluation.intervals import in_percent
 from motif_lite.planning.machine import GIB
 from motif_lite.recipe.schema import Recipe
+from motif_lite.runs.records import Comparison, Mark, Measurement, StepMetrics
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -22,59 +23,37 @@ def print_text(console: Console, text: str) -> None:
     console.print(Text(printable(text)), soft_wrap=True)
 
 
-def expected_steps(metrics: dict[str, Any]) -> int:
+def expected_steps(metrics: StepMetrics) -> int:
     """Steps of the whole run: of its limit, or as many as will spend its budget if all are like those so far."""
-    expected: int = round(metrics["step"] / metrics["share_done"])
-    return expected
+    return round(metrics.step / metrics.share_done)
 
 
-def mark_line(mark: dict[str, Any]) -> str:
+def mark_line(mark: Mark) -> str:
     """A measurement along the way on one line."""
-    low, high = mark["interval"]
     return (
-        f"held out, step {mark['step']}: {100 * mark['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}] after "
-        f"{mark['tokens']:,} tokens, {duration(mark['seconds'])}"
+        f"held out, step {mark.step}: {in_percent(mark.accuracy, mark.interval, unit=' %')} after "
+        f"{mark.tokens:,} tokens, {duration(mark.seconds)}"
     )
 
 
-def step_line(metrics: dict[str, Any]) -> str:
+def step_line(metrics: StepMetrics) -> str:
     """One step on one line."""
     shown = ", ".join(f"{name} {value}" for name, value in facts(metrics))
     return (
-        f"step {metrics['step']}/{expected_steps(metrics)}: reward {metrics['reward']:.2f}, "
-        f"accuracy {percent(metrics['accuracy'])}, {shown}"
+        f"step {metrics.step}/{expected_steps(metrics)}: reward {metrics.reward:.2f}, "
+        f"accuracy {percent(metrics.accuracy)}, {shown}"
     )
 
 
-def measured(evaluation: dict[str, Any]) -> list[tuple[str, str, str]]:
-    """Every (benchmark, strategy, decoding) in evaluation.json, before or after, in order."""
-    return list(
-        dict.fromkeys(
-            (benchmark, strategy, decoding)
-            for benchmark, by_when in evaluation["benchmarks"].items()
-            for by_strategy in by_when.values()
-            for strategy, by_decoding in by_strategy.items()
-            for decoding in by_decoding
-        )
-    )
-
-
-def gain(evaluation: dict[str, Any], benchmark: str, strategy: str, decoding: str) -> str:
+def gain(found: Comparison | None) -> str:
     """The paired gain in points with its interval; empty where it was not measured."""
-    found = evaluation.get("comparisons", {}).get(benchmark, {}).get(strategy, {}).get(decoding)
-    if not found:
-        return ""
-    low, high = found["interval"]
-    return f"{100 * found['difference']:+.1f} [{100 * low:+.1f}, {100 * high:+.1f}]"
+    return in_percent(found.difference, found.interval, sign="+") if found else ""
 
 
-def accuracy_with_cost(result: dict[str, Any]) -> str:
+def accuracy_with_cost(found: Measurement) -> str:
     """An accuracy with its interval and cost."""
-    low, high = result["interval"]
-    return (
-        f"{100 * result['accuracy']:.1f} % [{100 * low:.1f}, {100 * high:.1f}], "
-        f"{result['generated_tokens']:,} tokens, {result['seconds']:.0f} s"
-    )
+    shown = in_percent(found.accuracy, found.interval, unit=" %")
+    return f"{shown}, {found.generated_tokens:,} tokens, {found.seconds:.0f} s"
 
 
 def gib(num_bytes: int) -> str:
@@ -120,27 +99,26 @@ def excerpt(text: str, num_lines: int, width: int) -> Text:
     return Text(flat if len(flat) <= room else flat[: room - 1] + "…")
 
 
-def facts(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+def facts(metrics: StepMetrics) -> list[tuple[str, str]]:
     """The figures of a step worth showing, with their names."""
-    shown = [("right by round", by_round(metrics["accuracy_by_round"]))]
-    if "round_correct" in metrics:
-        shown.append(("rounds kept true", by_round(metrics["round_correct"])))
+    shown = [("right by round", by_round(metrics.accuracy_by_round))]
+    if metrics.round_correct is not None:
+        shown.append(("rounds kept true", by_round(metrics.round_correct)))
     shown += [
-        ("groups without signal", percent(metrics["groups_without_signal"])),
-        ("broken form", percent(metrics["broken_form"])),
-        ("cut off, openings / futures", " / ".join(percent(value) for value in metrics["cut_off"].values())),
-        ("seconds", " + ".join(f"{name} {value:.1f}" for name, value in metrics["seconds"].items())),
+        ("groups without signal", percent(metrics.groups_without_signal)),
+        ("broken form", percent(metrics.broken_form)),
+        ("cut off, openings / futures", " / ".join(percent(value) for value in metrics.cut_off.values())),
+        ("seconds", " + ".join(f"{name} {value:.1f}" for name, value in metrics.seconds.items())),
     ]
-    planned = metrics.get("planned_memory_bytes", {}).items()  # a run of an earlier version has none
-    peaks = metrics.get("peak_memory_bytes", {})
-    memory = ", ".join(f"{gib(peaks[phase])} of {gib(size)}" for phase, size in planned if phase in peaks)
+    planned, peaks = metrics.planned_memory_bytes, metrics.peak_memory_bytes
+    memory = ", ".join(f"{gib(peaks[phase])} of {gib(size)}" for phase, size in planned.items() if phase in peaks)
     if memory:
         shown.append(("GiB used of planned", memory))
     return shown
 
 
 def by_round(values: Iterable[float | None]) -> str:
-    """Shares by round: ``12 / 40 / 75 %``."""
+    """Accuracies by round: ``12 / 40 / 75 %``."""
     return " / ".join("-" if value is None else f"{100 * value:.0f}" for value in values) + " %"
 
 

@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from motif_lite.nouns import Opening
+from motif_lite.runs.records import Mark, Measurement, StepMetrics
 from motif_lite.views.formats import (
     accuracy_with_cost,
     duration,
@@ -44,7 +45,7 @@ _STEP_PHASES = {"openings", "futures", "grading", "update"}
 
 
 class RunConsole:
-    """Implements `progress.Observer` for people.
+    """Implements `observer.Observer` for people.
 
     Args:
         console: Where to write; whether it is a terminal decides between the live view and plain lines.
@@ -58,8 +59,8 @@ class RunConsole:
         self._spinner = Spinner("dots", style="cyan")
         self._phase, self._detail, self._phase_started = "starting", "", time.monotonic()
         self._done, self._total = 0, 0
-        self._metrics: dict[str, Any] = {}
-        self._marks: list[dict[str, Any]] = []
+        self._metrics: StepMetrics | None = None
+        self._marks: list[Mark] = []
         self._step_seconds: deque[float] = deque(maxlen=10)
         self._rewards: deque[float] = deque(maxlen=_HISTORY)
         self._accuracies: deque[float] = deque(maxlen=_HISTORY)
@@ -96,12 +97,12 @@ class RunConsole:
         if not self._live and time.monotonic() - self._spoke > _SILENCE_SECONDS:
             self._say(f"  {self._phase}: {self._detail}: {percent(done / total)}")
 
-    def step(self, metrics: dict[str, Any]) -> None:
+    def step(self, metrics: StepMetrics) -> None:
         """A training step is over."""
         self._metrics = metrics
-        self._step_seconds.append(sum(metrics["seconds"].values()))
-        self._rewards.append(metrics["reward"])
-        self._accuracies.append(metrics["accuracy"])
+        self._step_seconds.append(sum(metrics.seconds.values()))
+        self._rewards.append(metrics.reward)
+        self._accuracies.append(metrics.accuracy)
         if not self._live:
             self._say(step_line(metrics))
 
@@ -109,12 +110,13 @@ class RunConsole:
         """A sample to show."""
         self._sample = opening, score
 
-    def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: dict[str, Any]) -> None:
+    def result(self, measurement: Measurement) -> None:
         """A measurement is done."""
-        text = f"{benchmark} {when}, {strategy}, {decoding}: {accuracy_with_cost(result)}"
+        found = measurement
+        text = f"{found.benchmark} {found.when}, {found.strategy}, {found.decoding}: {accuracy_with_cost(found)}"
         self._say(f"  {text}")
 
-    def mark(self, mark: dict[str, Any]) -> None:
+    def mark(self, mark: Mark) -> None:
         """Held-out problems were measured along the way."""
         self._marks.append(mark)
         if not self._live:
@@ -131,10 +133,10 @@ class RunConsole:
         print_text(self._console, text)
 
     def __rich__(self) -> RenderableType:
-        """The live view, drawn anew several times a second."""
+        """The live view, redrawn several times a second."""
         parts: list[RenderableType] = [self._phase_line()]
         if self._metrics:
-            parts += [self._step_progress(), self._figures()]
+            parts += [self._step_progress(self._metrics), self._figures(self._metrics)]
         if self._sample and self._console.height >= _HEIGHT_FOR_SAMPLE:
             parts += [Rule("a sample of this step", style="dim", align="left"), self._sample_view(*self._sample)]
         return Panel(
@@ -161,8 +163,8 @@ class RunConsole:
         row.add_row(self._spinner, label, bar, Text(left, style="dim"))
         return row
 
-    def _step_progress(self) -> RenderableType:
-        step, num_steps = self._metrics["step"], expected_steps(self._metrics)
+    def _step_progress(self, metrics: StepMetrics) -> RenderableType:
+        step, num_steps = metrics.step, expected_steps(metrics)
         seconds = sum(self._step_seconds) / len(self._step_seconds)
         row = Table.grid(padding=(0, 1), expand=True)
         row.add_column(width=1)
@@ -174,17 +176,16 @@ class RunConsole:
         row.add_row("", label, ProgressBar(total=num_steps, completed=step), Text(f"{left} left", style="dim"))
         return row
 
-    def _figures(self) -> RenderableType:
-        metrics = self._metrics
+    def _figures(self, metrics: StepMetrics) -> RenderableType:
         width = max(8, min(_HISTORY, (self._console.width - 58) if self._console.width >= 100 else 16))
         table = Table.grid(padding=(0, 2), expand=False)
         for _ in range(3):
             table.add_column(no_wrap=True)
-        table.add_row("reward", f"{metrics['reward']:.2f}", Text(sparkline(self._rewards, width), style="green"))
-        table.add_row("accuracy", percent(metrics["accuracy"]), Text(sparkline(self._accuracies, width), style="green"))
+        table.add_row("reward", f"{metrics.reward:.2f}", Text(sparkline(self._rewards, width), style="green"))
+        table.add_row("accuracy", percent(metrics.accuracy), Text(sparkline(self._accuracies, width), style="green"))
         if self._marks:
-            shown = Text(sparkline([mark["accuracy"] for mark in self._marks], width), style="green")
-            table.add_row("held out", percent(self._marks[-1]["accuracy"]), shown)
+            shown = Text(sparkline([mark.accuracy for mark in self._marks], width), style="green")
+            table.add_row("held out", percent(self._marks[-1].accuracy), shown)
         shown_facts = facts(metrics)
         if self._marks:
             shown_facts.append(("last held out", mark_line(self._marks[-1]).partition(": ")[2]))

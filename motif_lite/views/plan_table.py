@@ -4,6 +4,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from motif_lite.credits.table import credit_of
+from motif_lite.planning.memory import torch_build
 from motif_lite.planning.planner import SPEEDS, Plan
 from motif_lite.views.formats import duration, gib, print_text
 
@@ -21,7 +23,7 @@ def print_plan(console: Console, plan: Plan) -> None:
         table.add_row(item, *cells)
     table.add_section()
     table.add_row("all", *(gib(plan.estimate.total(phase)) for phase in phases), style="bold")
-    supposed = "" if plan.machine.is_here else " (there is none here; --vram names another size)"
+    supposed = "" if plan.machine.is_here else " (none here; set another size with --vram)"
     print_text(console, f"{recipe.model.name} on {plan.machine.name}{supposed}")
     console.print(table)
     for name, text in _plan_lines(plan):
@@ -35,16 +37,23 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
     tokens = " + ".join(f"{name} {count:,}" for name, count in plan.num_tokens.items())
     phases = " + ".join(f"{name} {duration(value)}" for name, value in seconds.items())
     whole = _whole_run(plan, step)
-    trained = "openings" if training.credit == "opening" else "rounds"
+    row = credit_of(plan.recipe).row
     return [
         ("fits" if plan.fits else "too big", f"{peak} of {usable} GiB usable ({plan.machine.memory_gib:.3g} less 5 %)"),
-        ("width", f"futures {rollout.max_width} at a time, update {training.micro_batch_size} {trained} at a time"),
+        ("width", f"futures {rollout.max_width} at a time, update {training.micro_batch_size} {row}s at a time"),
         ("tokens", f"at most {sum(plan.num_tokens.values()):,} a step: {tokens}"),
         ("time", f"about {duration(step)} a step, {whole}, evaluation apart"),
         ("", phases),
         ("assumed", "every prompt and reply as long as the recipe allows;"),
-        ("", str(SPEEDS[plan.machine.device])),
+        ("", str(SPEEDS[plan.machine.device]) + (";" if plan.machine.device == "cpu" else "")),
+        *_assumed_libraries(plan),
     ]
+
+
+def _assumed_libraries(plan: Plan) -> list[tuple[str, str]]:
+    if plan.machine.device == "cuda":
+        return []
+    return [("", f"libraries as measured elsewhere with PyTorch's {torch_build()} build; a run measures its own")]
 
 
 def _whole_run(plan: Plan, step_seconds: float) -> str:

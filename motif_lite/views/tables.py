@@ -1,45 +1,46 @@
 """Tables on the terminal: results, costs and scores."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from motif_lite.evaluation.intervals import in_percent
 from motif_lite.evaluation.scores import Answer, Scored, Scores
-from motif_lite.jobs.score_job import ScoreJob
 from motif_lite.monitor import findings
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import accounting
+from motif_lite.runs.accounting import Costs
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.views.formats import confidence_in_words, excerpt, gain, gib, mark_line, measured, print_text, printable
+from motif_lite.runs.records import Evaluation, Measurement
+from motif_lite.views.formats import confidence_in_words, excerpt, gain, gib, mark_line, print_text, printable
 
 _ANSWERS_SHOWN, _ANSWER_WIDTH = 4, 38
 """Of an opening's futures; the width leaves 20 characters of an answer."""
 
 
-def result_table(recipe: Recipe, evaluation: dict[str, Any], benchmark: str) -> Table:
+def result_table(recipe: Recipe, evaluation: Evaluation, benchmark: str) -> Table:
     """Before and after with intervals, and what the paired comparison says, for one benchmark."""
     title = f"{benchmark}: accuracy in percent with {confidence_in_words(recipe)} intervals"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("thinking", no_wrap=True)
     for column in ("before", "after", "gain (paired)"):
         table.add_column(column, justify="right", no_wrap=True)
-    for name, strategy, decoding in measured(evaluation):
-        if name == benchmark:
-            cells = [_cell(evaluation, name, when, strategy, decoding) for when in ("before", "after")]
-            label = f"{strategy.removesuffix('_round')}, {decoding}"
-            table.add_row(label, *cells, gain(evaluation, name, strategy, decoding) or "-")
+    for subject in evaluation.subjects():
+        if subject.benchmark == benchmark:
+            cells = [_cell(evaluation.find(subject, "before")), _cell(evaluation.find(subject, "after"))]
+            label = f"{subject.strategy.removesuffix('_round')}, {subject.decoding}"
+            table.add_row(label, *cells, gain(evaluation.gain(subject)) or "-")
     return table
 
 
 def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     """The table of results, where everything lies, and what to do next."""
     evaluation = run.evaluation()
-    for benchmark in dict.fromkeys(name for name, _, _ in measured(evaluation)):
+    for benchmark in dict.fromkeys(subject.benchmark for subject in evaluation.subjects()):
         console.print(result_table(recipe, evaluation, benchmark))
     marks = run.marks()
     for mark in (marks[:1] + marks[-1:]) if len(marks) > 1 else []:
@@ -55,18 +56,15 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     print_text(console, f"{'next':<9} {again}")
 
 
-def print_scores(console: Console, job: ScoreJob, scores: Scores) -> None:
+def print_scores(console: Console, recipe: Recipe, scores: Scores) -> None:
     """The openings of each problem, the best first, and how to read the figures."""
     for problem, ranked in scores.ranked().items():
         console.print(_score_table(problem, ranked))
-    weighted = [f"{weight:g} x {name}" for name, weight in job.recipe.rewards.items() if weight != 1]
+    weighted = [f"{weight:g} x {name}" for name, weight in recipe.rewards.items() if weight != 1]
     lines = [
         ("ranked by", "total, which training compares" + (f"; it counts {', '.join(weighted)}" if weighted else "")),
-        (
-            "accuracy",
-            f"of {scores.num_futures} futures each, in percent with {confidence_in_words(job.recipe)} intervals",
-        ),
-        ("answers", "below each opening: what its futures boxed last, and how many did"),
+        ("accuracy", f"of {scores.num_futures} futures each, in percent with {confidence_in_words(recipe)} intervals"),
+        ("answers", "below each opening: the final boxed answers of its futures, with counts"),
         ("cost", f"{scores.num_tokens:,} tokens, {scores.seconds:.0f} s"),
     ]
     for name, text in lines:
@@ -85,8 +83,7 @@ def _score_table(problem: Problem, ranked: Sequence[Scored]) -> Table:
     table.add_column("total", justify="right", no_wrap=True, style="bold")
     totals = [scored.total for scored in ranked]
     for scored in ranked:
-        low, high = scored.interval
-        accuracy = f"{100 * scored.accuracy:.0f} [{100 * low:.0f}, {100 * high:.0f}]"
+        accuracy = in_percent(scored.accuracy, scored.interval, digits=0)
         rewards = [f"{value:.2f}" for value in scored.rewards.values()]
         label = Text.assemble(printable(scored.written.label), "\n", (_answers(scored.answers), "dim"))
         rank = 1 + totals.index(scored.total)  # equal totals share it
@@ -106,7 +103,7 @@ def _answer(answer: Answer) -> str:
     return f"{text}{' right' if answer.is_right else ''} x{answer.count}"
 
 
-def cost_table(costs: dict[str, Any]) -> Table:
+def cost_table(costs: Costs) -> Table:
     """What each phase of a run took, and all of them."""
     table = Table(title="cost", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
@@ -115,18 +112,14 @@ def cost_table(costs: dict[str, Any]) -> Table:
     for phase, cost in costs.items():
         table.add_row(
             phase,
-            f"{cost['prompts']:,}",
-            f"{cost['generated_tokens']:,}",
-            f"{cost['trained_tokens']:,}",
-            f"{cost['seconds']:,.1f}",
-            gib(cost["peak_memory_bytes"]) if cost["peak_memory_bytes"] else "-",
+            f"{cost.prompts:,}",
+            f"{cost.generated_tokens:,}",
+            f"{cost.trained_tokens:,}",
+            f"{cost.seconds:,.1f}",
+            gib(cost.peak_memory_bytes) if cost.peak_memory_bytes else "-",
         )
     return table
 
 
-def _cell(evaluation: dict[str, Any], benchmark: str, when: str, strategy: str, decoding: str) -> str:
-    result = evaluation["benchmarks"][benchmark].get(when, {}).get(strategy, {}).get(decoding)
-    if result is None:
-        return "-"
-    low, high = result["interval"]
-    return f"{100 * result['accuracy']:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+def _cell(found: Measurement | None) -> str:
+    return in_percent(found.accuracy, found.interval) if found else "-"

@@ -31,6 +31,7 @@ from motif_lite.nouns import Opening, Problem, Reply, Trajectory, Turn  # noqa: 
 from motif_lite.rollout import prompts, reply_format  # noqa: E402
 from motif_lite.rollout.rewards import REWARDS, is_solved  # noqa: E402
 from motif_lite.rollout.rollouts import Rollouts  # noqa: E402
+from motif_lite.runs.files import as_line  # noqa: E402
 from motif_lite.training import step_metrics  # noqa: E402
 from motif_lite.views.formats import excerpt, printable  # noqa: E402
 
@@ -150,8 +151,8 @@ def handle(gold: str, text: str) -> tuple[bool, bool]:
     assert all(math.isfinite(value) and value <= 2 for values in rewards.values() for value in values)
     notice = prompts.progress_notice(2, 3, reply_format.progress(text))
     assert notice.endswith(" Current round is the final (third) round. Provide a final answer.")
-    for line in step_metrics.lines(1, RECIPE, Rollouts((opening,)), rewards):
-        assert json.loads(json.dumps(line))["opening"]["tokens"] == len(text)
+    for line in step_metrics.lines(RECIPE, step_metrics.PerformedStep(1, Rollouts((opening,)), rewards)):
+        assert json.loads(as_line(line))["opening"]["tokens"] == len(text)
     assert all(char == "\n" or char.isprintable() for char in printable(text))
     assert excerpt(text, 3, 80).plain.isprintable()
     return is_solved(future), answers.is_beyond_judging(gold, text)

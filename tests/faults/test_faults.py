@@ -112,7 +112,7 @@ def test_a_stopped_step_is_saved_and_the_resumed_run_is_the_run_that_was_not_sto
     child.until(lambda: lines(out / "metrics.jsonl") == 1)
     child.send(signal.SIGINT)
     assert child.wait() == 130
-    assert f"to go on: python run.py --resume --out {out}" in child.printed()
+    assert f"to continue: python run.py --resume --out {out}" in child.printed()
     assert "Traceback" not in child.printed()
     assert 1 <= lines(out / "metrics.jsonl") < 3, "the run was too quick to be stopped"
     require_finished(resume(), whole, out)

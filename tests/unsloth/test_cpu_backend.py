@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from motif_lite.recipe.schema import Recipe
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.records import Subject
 from tests.test_training import Training
 from tests.unsloth.conftest import ROOT
 
@@ -93,8 +95,7 @@ def test_the_program_runs_whole(whole: tuple[Path, list[str], Any]) -> None:
     lines = [json.loads(line) for line in (folder / "out" / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2]
     assert any(line["grad_norm"] > 0 for line in lines)
-    benchmarks = json.loads((folder / "out" / "evaluation.json").read_text())["benchmarks"]
-    assert benchmarks["chain_sum"].keys() == {"before", "after"}
+    assert {each.when for each in RunDirectory(folder / "out").evaluation().measurements} == {"before", "after"}
     assert (folder / "out" / "adapter" / "adapter_model.safetensors").exists()
     assert [path.name for path in folder.iterdir()] == ["out"]
 
@@ -104,9 +105,11 @@ def test_a_finished_run_is_loaded_and_measured_again_with_the_same_result(
 ) -> None:
     folder, _, _ = whole
 
-    def correct() -> Any:
-        benchmarks = json.loads((folder / "out" / "evaluation.json").read_text())["benchmarks"]
-        return benchmarks["chain_sum"]["after"]["multi_round"]["sampled"]["num_correct"]
+    def correct() -> int:
+        sampled = Subject("chain_sum", "multi_round", "sampled")
+        found = RunDirectory(folder / "out").evaluation().find(sampled, "after")
+        assert found is not None
+        return found.num_correct
 
     before = correct()
     (folder / "out" / "evaluation.json").unlink()

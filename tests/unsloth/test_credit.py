@@ -49,9 +49,9 @@ def test_all_rounds_are_trained_with_their_advantages_in_micro_batches_of_any_si
             )
         run = RunDirectory(tmp_path / str(size))
         trained = [
-            turn["advantage"] * turn["weight"]
+            (turn.advantage or 0.0) * (turn.weight or 0.0)
             for line in run.rollouts()
-            for turn in (line["opening"], *(turn for future in line["futures"] for turn in future["rounds"]))
+            for turn in (line.opening, *(turn for future in line.futures for turn in future.rounds))
         ]
         assert len(trained) == num_rounds
         assert any(trained)
@@ -60,8 +60,8 @@ def test_all_rounds_are_trained_with_their_advantages_in_micro_batches_of_any_si
         runs.append(run)
     [narrow], [wide] = (run.metrics() for run in runs)
     assert runs[0].rollouts() == runs[1].rollouts()
-    assert narrow["grad_norm"] == pytest.approx(wide["grad_norm"], rel=1e-4)
-    assert narrow["grad_norm"] > 0
+    assert narrow.grad_norm == pytest.approx(wide.grad_norm, rel=1e-4)
+    assert (narrow.grad_norm or 0.0) > 0
 
 
 @pytest.mark.parametrize("loss_type", ["bnpo", "grpo"])
@@ -80,7 +80,7 @@ def test_an_update_out_of_memory_is_made_in_smaller_pieces_with_the_same_gradien
         observer = RecordingObserver()
         train_job.job(ROOT / "recipes" / "tiny_cpu.toml", settings, tmp_path / name).perform(observer)
         [line] = RunDirectory(tmp_path / name).metrics()
-        norms.append(line["grad_norm"])
-    assert "out of memory in the update: going on with 1 openings at a time" in " ".join(observer.notes)
+        norms.append(line.grad_norm or 0.0)
+    assert "out of memory in the update: continuing with 1 openings at a time" in " ".join(observer.notes)
     assert norms[1] == pytest.approx(norms[0], rel=1e-4)
     assert norms[0] > 0

@@ -69,7 +69,7 @@ def _attend_to_row(
         ``(B, T, heads, size)`` and no weights.
     """
     batch, heads, length, size = query.shape
-    attention_mask = attention_mask.to(query.dtype)  # beside 4-bit weights a model works in more than one precision
+    attention_mask = attention_mask.to(query.dtype)  # with 4-bit weights a model works in more than one precision
     if length > 1:
         read: tuple[torch.Tensor, None] = sdpa_attention_forward(
             module, query, key, value, attention_mask, scaling=scaling, **kwargs

@@ -3,8 +3,8 @@
 What it does that `model.generate` does not:
 
 - A prompt is read once, however many replies it gets, and what prompts have in common at their beginning is read once
-  (`prefixes`). Prompts are read in batches of a bounded number of tokens, so that reading never decides peak memory.
-- Keys and values lie in one block that is allocated once (`cache`); rows have lengths of their own, nothing is padded.
+  (`prefix_sharing`). Prompts are read in batches of a bounded number of tokens, so reading never decides peak memory.
+- Keys and values lie in one block that is allocated once (`kv_cache`); rows have lengths of their own, without padding.
 - A sequence that ends leaves its row to one that waits; when none waits, rows close up. No reply waits for the longest.
 - A step is one forward pass and a dozen small operations on whole batches. All shapes are known beforehand; the only
   thing read back from the device is who has ended.

@@ -1,4 +1,4 @@
-"""What the rows of gpu_check.py stand on: one model, one recipe, real runs of run.py, and the policy in this process.
+"""What the tests on a GPU stand on: one model, one recipe, real runs of run.py, and the policy in this process.
 
 Everything lies under one folder and is kept: the model is written once, a run that was cut off is resumed, a run that
 is complete is used again. Nothing here imports torch before a policy is asked for, since Unsloth has to come first.
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,11 +26,12 @@ from motif_lite.recipe import loading
 from motif_lite.runs import sealing
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import holds_run
+from tests.gpu import command as command_line
 
 if TYPE_CHECKING:
     from motif_lite.policies.local import LocalPolicy
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "motif_gsm8k.toml"
 
 Watch = Callable[["subprocess.Popen[bytes]"], None]
@@ -105,6 +107,7 @@ class Bench:
     def __init__(self, settings: Settings, out: Path) -> None:
         self.settings = settings
         self.out = out.resolve()
+        self._with_states: set[str] = set()
 
     @property
     def on_gpu(self) -> bool:
@@ -120,7 +123,7 @@ class Bench:
         folder, unfinished = self.out / "model", self.out / "model.unfinished"
         if not folder.exists():
             shutil.rmtree(unfinished, ignore_errors=True)
-            command = [str(ROOT / "benchmarks" / "random_model.py"), str(unfinished), "--size", self.settings.size]
+            command = ["-m", "benchmarks.random_model", str(unfinished), "--size", self.settings.size]
             if self.settings.tokenizer:
                 command += ["--tokenizer", str(Path(self.settings.tokenizer).resolve())]
             self._python("model", command)
@@ -161,24 +164,12 @@ class Bench:
         if _is_trained(run, max_steps):
             return run
         if holds_run(run.root):
-            self._resumed_mark(name).touch()
             self._run(name, ["--resume", "--out", str(run.root)])
         else:
             self._begin(run, [*changes, f"training.max_steps={max_steps}"])
         if not _is_trained(run, max_steps):
             raise CheckError(f"the run ended, but {run.root} is not complete")
         return run
-
-    def train_in_one_go(self, name: str, *changes: str, max_steps: int) -> RunDirectory:
-        """A run that was never interrupted; one that was is thrown away."""
-        run = RunDirectory(self.out / "runs" / name)
-        if not _is_trained(run, max_steps):
-            shutil.rmtree(run.root, ignore_errors=True)
-        return self.train(name, *changes, max_steps=max_steps)
-
-    def was_resumed(self, name: str) -> bool:
-        """Whether `train` went on with the run at some time."""
-        return self._resumed_mark(name).exists()
 
     def train_with_a_stop(self, name: str, *changes: str, max_steps: int) -> tuple[RunDirectory, int]:
         """A run that gets a Ctrl-C in its second step, and is resumed in a new process.
@@ -188,6 +179,7 @@ class Bench:
         """
         run = RunDirectory(self.out / "runs" / name)
         shutil.rmtree(run.root, ignore_errors=True)
+        self._with_states.add(name)
 
         def stop_in_second_step(process: "subprocess.Popen[bytes]") -> None:
             while process.poll() is None and not run.metrics():
@@ -207,7 +199,7 @@ class Bench:
         backend = backends.backend(recipe.model.backend)  # before metering: Unsloth goes first
         from motif_lite.planning import metering
 
-        machine = hardware.machine_for(recipe, metering.gpu(), supposing=False)
+        machine = metering.measured(hardware.machine_for(recipe, metering.gpu(), supposing=False))
         plan = planner.make(recipe, shapes.of(recipe.model.name), machine)
         metering.keep_within(machine)
         meter = metering.PhaseMeter(self.settings.device)
@@ -219,26 +211,36 @@ class Bench:
         assert isinstance(policy, LocalPolicy)
         return Loaded(policy, plan, seconds["load"], peak.get("load"))
 
-    def _resumed_mark(self, name: str) -> Path:
-        return self.out / "runs" / f"{name}.resumed"
+    def states_are_joined(self, name: str, num_updates: int) -> bool:
+        """Whether adapter and optimiser were, bit by bit, before each update what they were after the one before."""
+        digests = [line.split() for line in self._states(name).read_text(encoding="utf-8").splitlines()]
+        joined = all(after == before for (_, after), (before, _) in pairwise(digests))
+        return joined and len(digests) == num_updates
+
+    def _states(self, name: str) -> Path:
+        return self.out / "runs" / f"{name}.states"
 
     def _begin(self, run: RunDirectory, changes: list[str], watch: Watch | None = None, *, expected: int = 0) -> None:
         shutil.rmtree(run.root, ignore_errors=True)
-        self._resumed_mark(run.root.name).unlink(missing_ok=True)
+        self._states(run.root.name).unlink(missing_ok=True)
         every = [part for change in [*self.changes(), *changes] for part in ("--set", change)]
         arguments = ["--recipe", str(RECIPE), *every, "--out", str(run.root)]
         self._run(run.root.name, arguments, watch, expected=expected)
 
     def _run(self, name: str, arguments: list[str], watch: Watch | None = None, *, expected: int = 0) -> None:
-        self._python(name, [str(ROOT / "benchmarks" / "any_reward.py"), *arguments], watch, expected=expected)
+        self._python(name, ["-m", "tests.gpu.command", *arguments], watch, expected=expected)
 
     def _python(self, name: str, command: list[str], watch: Watch | None = None, *, expected: int = 0) -> None:
         """Run Python to its end; what it prints is kept, and its last words are told if it fails."""
         log = self.out / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
+        environment = dict(os.environ)
+        if name in self._with_states:  # costs time, which other runs measure
+            environment[command_line.STATES] = str(self._states(name))
+        full = [sys.executable, *command]
         with (
             log.open("ab") as printed,
-            subprocess.Popen([sys.executable, *command], cwd=ROOT, stdout=printed, stderr=printed) as process,
+            subprocess.Popen(full, cwd=ROOT, env=environment, stdout=printed, stderr=printed) as process,
         ):
             try:
                 if watch:
@@ -249,7 +251,7 @@ class Bench:
                 raise
         if code != expected:
             last_words = " / ".join(log.read_text(encoding="utf-8", errors="replace").split("\n")[-5:]).strip(" /")
-            raise CheckError(f"{Path(command[0]).name} ended with {code}, not {expected}: {last_words}")
+            raise CheckError(f"{command[1]} ended with {code}, not {expected}: {last_words}")
 
 
 def stay_offline() -> None:

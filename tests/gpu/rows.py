@@ -1,4 +1,4 @@
-"""The rows of gpu_check.py: what is measured, and when it counts as right.
+"""What the tests on a GPU measure, a row of docs/measurements.md each, and when it counts as right.
 
 Each is a function of a `Bench`. It says in a line what it found, whether that is as it should be, and all its figures.
 """
@@ -6,23 +6,28 @@ Each is a function of a `Bench`. It says in a line what it found, whether that i
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.bench import Bench, Loaded
+import pytest
+
 from motif_lite.jobs import checking
-from motif_lite.nouns import Conversation, Opening, Problem, Sampling, Turn
+from motif_lite.nouns import Conversation, Problem, Sampling, Turn
 from motif_lite.planning.machine import GIB
+from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import prompts
 from motif_lite.rollout.rollouts import OnRound, Rollouts
 from motif_lite.rollout.strategies import STRATEGIES, Strategy
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.records import RolloutLine, StepMetrics
 from motif_lite.tasks import sources
+from tests.fakes import RecordingObserver
+from tests.gpu.bench import Bench, Loaded
 
 if TYPE_CHECKING:
     import torch
@@ -35,10 +40,6 @@ _SHORT = 256
 """Longest replies, in tokens, of rows that would not be done in ten minutes with the recipe's own."""
 
 Figures = dict[str, Any]
-
-
-class NotApplicable(Exception):
-    """There is nothing to measure with these settings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,20 +57,6 @@ class Finding:
     figures: Figures
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of the table.
-
-    Attributes:
-        in_process: It loads the policy into this process. Such rows come last: until then the GPU belongs to the runs
-            that the others start.
-    """
-
-    title: str
-    measure: Callable[[Bench], Finding]
-    in_process: bool = False
-
-
 def three_steps(bench: Bench) -> RunDirectory:
     """The run that several rows read; a checkpoint after each step lets it be cut off."""
     return bench.train("steps", "training.save_every=1", max_steps=NUM_STEPS)
@@ -81,20 +68,20 @@ def it_runs(bench: Bench) -> Finding:
     recipe, metrics, rollouts = run.resolved(checking.TABLES), run.metrics(), run.rollouts()
     rollout = recipe.rollout
     expected = (rollout.num_openings, rollout.num_futures, rollout.num_rounds - 1)
-    whole = [_extent([line for line in rollouts if line["step"] == step]) for step in range(1, NUM_STEPS + 1)]
-    gradients = [line["grad_norm"] for line in metrics]
+    whole = [_extent([line for line in rollouts if line.step == step]) for step in range(1, NUM_STEPS + 1)]
+    gradients = [line.grad_norm or 0.0 for line in metrics]
     passed = (
-        [line["step"] for line in metrics] == list(range(1, NUM_STEPS + 1))
+        [line.step for line in metrics] == list(range(1, NUM_STEPS + 1))
         and whole == [expected] * NUM_STEPS
         and all(math.isfinite(norm) and norm > 0 for norm in gradients)
-        and all(math.isfinite(line["loss"]) for line in metrics)
+        and all(line.loss is not None for line in metrics)
     )
     figures = {
         "openings_futures_later_rounds": whole,
         "limits": {"openings": rollout.openings.max_tokens, "futures": rollout.futures.max_tokens},
         "max_width": rollout.max_width,
         "micro_batch_size": recipe.training.micro_batch_size,
-        "metrics": metrics,
+        "metrics": [line.model_dump(exclude_none=True) for line in metrics],
     }
     m, k, later = whole[0]
     summary = (
@@ -105,10 +92,10 @@ def it_runs(bench: Bench) -> Finding:
     return Finding(summary, passed, figures)
 
 
-def _extent(lines: list[Figures]) -> tuple[int, int, int]:
+def _extent(lines: list[RolloutLine]) -> tuple[int, int, int]:
     """Openings, futures of each, later rounds of each future; -1 where they are not all alike."""
-    futures = {len(line["futures"]) for line in lines}
-    rounds = {len(future["rounds"]) for line in lines for future in line["futures"]}
+    futures = {len(line.futures) for line in lines}
+    rounds = {len(future.rounds) for line in lines for future in line.futures}
     return len(lines), futures.pop() if len(futures) == 1 else -1, rounds.pop() if len(rounds) == 1 else -1
 
 
@@ -117,13 +104,11 @@ def peak_memory(bench: Bench) -> Finding:
     metrics = three_steps(bench).metrics()
     loaded = bench.loaded
     measured = {"load": loaded.peak_bytes} | {
-        phase: max(line["peak_memory_bytes"].get(phase, 0) for line in metrics)
+        phase: max(line.peak_memory_bytes.get(phase, 0) for line in metrics)
         for phase in ("openings", "futures", "update")
     }
-    planned = {"load": _planned_load(loaded, bench.on_gpu)} | metrics[0]["planned_memory_bytes"]
-    longest = max(
-        loaded.policy.count_tokens(line["opening"]["prompt"]) for line in three_steps(bench).rollouts_of(step=1)
-    )
+    planned = {"load": _planned_load(loaded, bench.on_gpu)} | metrics[0].planned_memory_bytes
+    longest = max(loaded.policy.count_tokens(line.opening.prompt) for line in three_steps(bench).rollouts_of(step=1))
     figures = {
         "measured_bytes": measured,
         "planned_bytes": planned,
@@ -148,17 +133,17 @@ def _planned_load(loaded: Loaded, on_gpu: bool) -> int:
 def time_by_phase(bench: Bench) -> Finding:
     """Medians over the steps; the first one also compiles kernels."""
     metrics = three_steps(bench).metrics()
-    seconds = {phase: median(line["seconds"][phase] for line in metrics) for phase in metrics[0]["seconds"]}
+    seconds = {phase: median(line.seconds[phase] for line in metrics) for phase in metrics[0].seconds}
     speeds = {
-        phase: median(line["tokens_per_second"][phase] for line in metrics) for phase in metrics[0]["tokens_per_second"]
+        phase: median(line.tokens_per_second[phase] for line in metrics) for phase in metrics[0].tokens_per_second
     }
-    share = median(line["seconds"]["futures"] / sum(line["seconds"].values()) for line in metrics)
+    share = median(line.seconds["futures"] / sum(line.seconds.values()) for line in metrics)
     figures = {
         "median_seconds": seconds,
         "median_tokens_per_second": speeds,
         "median_share_of_futures": share,
-        "seconds_of_each_step": [line["seconds"] for line in metrics],
-        "tokens_of_each_step": [line["tokens"] for line in metrics],
+        "seconds_of_each_step": [line.seconds for line in metrics],
+        "tokens_of_each_step": [line.tokens for line in metrics],
     }
     parts = [
         f"{phase} {number:.2f} s" + (f" ({speeds[phase]:.0f} tokens/s)" if phase in speeds else "")
@@ -203,8 +188,8 @@ def batching(bench: Bench) -> Finding:
 
 def _futures_prompts(run: RunDirectory) -> list[list[str]]:
     """What the first step's futures were asked, by round."""
-    futures = [future["rounds"] for line in run.rollouts_of(step=1) for future in line["futures"]]
-    return [[turn["prompt"] for turn in turns] for turns in zip(*futures, strict=True)]
+    futures = [future.rounds for line in run.rollouts_of(step=1) for future in line.futures]
+    return [[turn.prompt for turn in turns] for turns in zip(*futures, strict=True)]
 
 
 def _seconds(policy: "LocalPolicy", rendered: list[str], sampling: Sampling, seed: int) -> float:
@@ -231,7 +216,7 @@ def padding(bench: Bench) -> Finding:
     position is not.
     """
     policy = bench.loaded.policy
-    from benchmarks import probing
+    from tests.gpu import probing
 
     num_tokens = min(bench.settings.futures, 64)
     rendered = _prompts_of_many_lengths(policy)
@@ -332,7 +317,7 @@ class _LookingStrategy:
         )
 
     def _look(self, policy: Any, openings: list[tuple[Problem, Turn]]) -> None:
-        from benchmarks import probing
+        from tests.gpu import probing
 
         def read() -> "torch.Tensor":
             return probing.write(policy, self.rendered, self.num_tokens, forced=self.ids).log_probabilities(self.ids)
@@ -373,31 +358,6 @@ def _disturbed(model: Any, scale: float = 0.02) -> Iterator[None]:
             weight.data.copy_(old)
 
 
-class _Silence:
-    """An observer that ignores everything."""
-
-    def phase(self, name: str, detail: str = "") -> None:
-        pass
-
-    def advance(self, done: int, total: int) -> None:
-        pass
-
-    def step(self, metrics: Figures) -> None:
-        pass
-
-    def mark(self, mark: Figures) -> None:
-        pass
-
-    def opening(self, opening: Opening, score: float) -> None:
-        pass
-
-    def result(self, benchmark: str, when: str, strategy: str, decoding: str, result: Figures) -> None:
-        pass
-
-    def note(self, text: str) -> None:
-        pass
-
-
 def lora_is_live(bench: Bench) -> Finding:
     """Two steps of real training, in whose rewards the log-probabilities of one continuation are read.
 
@@ -428,25 +388,24 @@ def lora_is_live(bench: Bench) -> Finding:
 def _train_and_look(bench: Bench, loaded: Loaded) -> _LookingStrategy:
     from motif_lite.evaluation.validation import Validation
     from motif_lite.training import grpo
+    from motif_lite.training.context import TrainingContext
 
     recipe = _two_short_steps(loaded.plan.recipe, bench.settings.futures)
     strategy = _LookingStrategy(STRATEGIES["multi_round"](recipe.rollout), recipe.rollout.futures.max_tokens)
     run = RunDirectory(bench.out / "runs" / "lora")
     shutil.rmtree(run.root, ignore_errors=True)
     run.root.mkdir(parents=True)
-    silence = _Silence()
-    grpo.train(
+    observer = RecordingObserver()
+    context = TrainingContext(
         recipe,
         loaded.policy,
-        strategy,
-        sources.load(recipe.data.as_source(), role="train", seed=recipe.seed)[:64],
         run,
-        silence,
+        observer,
+        strategy=strategy,
+        problems=sources.load(recipe.data.as_source(), role="train", seed=recipe.seed)[:64],
         planned=loaded.plan.estimate,
-        marks=Validation(recipe, loaded.policy, [], run, silence),
-        steps_done=None,
-        stop_requested=lambda: False,
     )
+    grpo.train(context, Validation(context, []), stop_requested=lambda: False)
     return strategy
 
 
@@ -467,61 +426,60 @@ def _two_short_steps(recipe: Recipe, max_tokens: int) -> Recipe:
 
 
 def resume(bench: Bench) -> Finding:
-    """A run of three steps that is stopped in the second and resumed, beside one that is not."""
-    limits = {part: min(getattr(bench.settings, part), _SHORT) for part in ("openings", "futures")}
-    changes = [f"rollout.{part}.max_tokens={limit}" for part, limit in limits.items()]
-    at_full_length = all(limit == getattr(bench.settings, part) for part, limit in limits.items())
-    if at_full_length and not bench.was_resumed("steps"):
-        whole = three_steps(bench)
-    else:
-        whole = bench.train_in_one_go("whole", *changes, max_steps=NUM_STEPS)
+    """A run of three steps that is stopped in the second and resumed.
+
+    Adapter and optimiser must be, bit by bit, before the first update after the stop what they were after the last one
+    before it. On a CPU the run must also have written what one that was not stopped has. On a GPU sums have no fixed
+    order, so two runs differ there in any case.
+    """
+    parts = ("openings", "futures") if bench.on_gpu else ()
+    changes = [f"rollout.{part}.max_tokens={min(getattr(bench.settings, part), _SHORT)}" for part in parts]
+    whole = None if bench.on_gpu else three_steps(bench)
     stopped, stopped_after = bench.train_with_a_stop("stopped", *changes, max_steps=NUM_STEPS)
-    metrics = [_untimed(run.metrics()) for run in (whole, stopped)]
-    rollouts = [run.rollouts() for run in (whole, stopped)]
-    differing = [a["step"] for a, b in zip(*rollouts, strict=False) if a != b]
-    first_difference = min(differing, default=None)
-    largest, moved = _adapter_difference(whole, stopped)
-    same_texts = len(rollouts[0]) == len(rollouts[1]) and first_difference is None
-    exact = same_texts and metrics[0] == metrics[1] and largest == 0
-    # Backward passes on a GPU add up in no fixed order; beside the same texts, that is all that may differ.
-    close = bench.on_gpu and same_texts and largest <= 0.05 * moved
+    loaded, moved = bench.states_are_joined("stopped", NUM_STEPS), _adapter_moved(stopped)
+    differing = _differences(whole, stopped) if whole else []
     figures = {
         "stopped_after": stopped_after,
-        "rollouts_equal": same_texts,
-        "first_step_with_other_rollouts": first_difference,
-        "metrics_equal": metrics[0] == metrics[1],
-        "largest_adapter_difference": largest,
+        "state_equal_bit_by_bit": loaded,
+        "different_from_a_run_that_was_not_stopped": differing if whole else None,
         "largest_adapter_weight_moved": moved,
     }
-    if first_difference is not None and first_difference <= stopped_after:
-        summary = f"the runs differ in step {first_difference} already, before the stop: this says nothing of resuming"
-    else:
-        summary = (
-            f"stopped after step {stopped_after} of {NUM_STEPS}: rollouts {'equal' if same_texts else 'differ'}, "
-            f"metrics {'equal' if metrics[0] == metrics[1] else 'differ'}, adapters differ by {largest:.2g} (training "
-            f"moved them by {moved:.2g})"
-        )
-    return Finding(summary, (exact or close) and moved > 0, figures)
+    summary = (
+        f"stopped after step {stopped_after} of {NUM_STEPS}: adapter and optimiser were loaded "
+        f"{'bit by bit as they were left' if loaded else 'otherwise than they were left'}; training moved weights by "
+        f"up to {moved:.2g}"
+    )
+    if whole:
+        summary += f"; different from a run that was not stopped: {', '.join(differing) or 'nothing'}"
+    return Finding(summary, loaded and not differing and moved > 0, figures)
 
 
-def _untimed(metrics: list[Figures]) -> list[Figures]:
-    measured = {"seconds", "tokens_per_second", "peak_memory_bytes"}
-    return [{key: value for key, value in line.items() if key not in measured} for line in metrics]
+def _differences(one: RunDirectory, other: RunDirectory) -> list[str]:
+    """What two runs do not have in common, but for times and memory."""
+    equal = {
+        "rollouts": one.rollouts() == other.rollouts(),
+        "metrics": _untimed(one.metrics()) == _untimed(other.metrics()),
+        "adapter": (one.adapter / ADAPTER_FILE).read_bytes() == (other.adapter / ADAPTER_FILE).read_bytes(),
+    }
+    return [name for name, same in equal.items() if not same]
 
 
-def _adapter_difference(one: RunDirectory, other: RunDirectory) -> tuple[float, float]:
-    """The largest difference of any weight, and the largest weight of the halves that began at zero."""
+def _untimed(metrics: list[StepMetrics]) -> list[Figures]:
+    return [line.model_dump(exclude={"seconds", "tokens_per_second", "peak_memory_bytes"}) for line in metrics]
+
+
+def _adapter_moved(run: RunDirectory) -> float:
+    """The largest weight of the halves that began at zero."""
     from safetensors.torch import load_file
 
-    ours, theirs = (load_file(run.adapter / "adapter_model.safetensors") for run in (one, other))
-    largest = max(float((ours[name] - theirs[name]).abs().max()) for name in ours | theirs)
-    return largest, max(float(weight.abs().max()) for name, weight in ours.items() if "lora_B" in name)
+    weights = load_file(run.adapter / ADAPTER_FILE)
+    return max(float(weight.abs().max()) for name, weight in weights.items() if "lora_B" in name)
 
 
 def logit_chunks(bench: Bench) -> Finding:
     """The update of one step without futures, as Unsloth chunks its logits by itself and in 16 recomputed pieces."""
     if bench.settings.backend != "unsloth" or not bench.on_gpu:  # its CPU backend ignores the setting
-        raise NotApplicable("only Unsloth on a GPU computes logits in chunks")
+        pytest.skip("only Unsloth on a GPU computes logits in chunks")
     common = ['rollout.strategy="single_round"', "training.micro_batch_size=4"]
     lines = {
         "unset": bench.train("chunks_unset", *common, max_steps=2).metrics()[-1],
@@ -529,9 +487,9 @@ def logit_chunks(bench: Bench) -> Finding:
     }
     figures = {
         name: {
-            "update_peak_bytes": line["peak_memory_bytes"]["update"],
-            "update_planned_bytes": line["planned_memory_bytes"]["update"],
-            "update_seconds": line["seconds"]["update"],
+            "update_peak_bytes": line.peak_memory_bytes["update"],
+            "update_planned_bytes": line.planned_memory_bytes["update"],
+            "update_seconds": line.seconds["update"],
         }
         for name, line in lines.items()
     }
@@ -541,16 +499,3 @@ def logit_chunks(bench: Bench) -> Finding:
         for name, line in figures.items()
     ]
     return Finding(f"update of 4 openings at a time; {'; '.join(parts)}", True, figures)
-
-
-ROWS: dict[str, Row] = {
-    "steps": Row("it runs", it_runs),
-    "memory": Row("peak memory", peak_memory, in_process=True),
-    "time": Row("time", time_by_phase),
-    "batching": Row("batching pays", batching, in_process=True),
-    "padding": Row("padding is right", padding, in_process=True),
-    "lora": Row("LoRA is live", lora_is_live, in_process=True),  # trains, so after those that do not
-    "resume": Row("resume", resume),
-    "logit_chunks": Row("logit chunks", logit_chunks),
-}
-"""All rows, as they are printed."""

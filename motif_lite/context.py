@@ -1,0 +1,25 @@
+"""What everything that happens in a run works with: one frozen record in place of parameters that travel together."""
+
+from dataclasses import dataclass
+
+from motif_lite.observer import Observer
+from motif_lite.policies.protocol import TrainablePolicy
+from motif_lite.recipe.schema import Recipe
+from motif_lite.runs.directory import RunDirectory
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """A run whose policy has been loaded.
+
+    Attributes:
+        recipe: With every ``auto`` decided.
+        policy: The one model of the run: it is measured and trained.
+        run: Where everything is written.
+        observer: Told of what happens.
+    """
+
+    recipe: Recipe
+    policy: TrainablePolicy
+    run: RunDirectory
+    observer: Observer

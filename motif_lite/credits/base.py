@@ -1,0 +1,124 @@
+"""What the rest of the program asks a credit.
+
+`Credit` is the whole interface; `RoundsCredit` holds what the credits that train later rounds have in common. A new
+credit is a module of its own with one such class, and an entry in `table.CREDITS`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import ClassVar
+
+from motif_lite.credits.assignment import Totals
+from motif_lite.recipe.schema import Recipe, RolloutSection, TrainingSection
+
+OR_OPENING = 'or set training.credit = "opening"'
+"""The way out of each rule: the paper's credit has none of them."""
+
+
+class Credit(ABC):
+    """Which rounds are trained, and what that needs.
+
+    Attributes:
+        name: As in the recipe.
+        row: What a row of an update is called, for messages.
+        trains_later_rounds: Not openings alone.
+        samples_itself: The training step samples all rounds and hands them to TRL; otherwise TRL samples openings, with
+            its own ``generate``, and asks for their rewards.
+        same_sampling: Futures have to be drawn as openings are, because one loss trains both.
+        shares_futures: Openings may share their futures (``rollout.allocation = "adaptive"``).
+    """
+
+    name: ClassVar[str]
+    row: ClassVar[str]
+    trains_later_rounds: ClassVar[bool]
+    samples_itself: ClassVar[bool]
+    same_sampling: ClassVar[bool]
+    shares_futures: ClassVar[bool]
+
+    def futures_per_opening(self, recipe: Recipe) -> int:
+        """Futures that are sampled of each opening."""
+        return recipe.rollout.num_futures
+
+    @abstractmethod
+    def trained_per_opening(self, recipe: Recipe) -> int:
+        """Rounds that are trained for each opening, itself included, where no trajectory ends early."""
+
+    def trained_per_step(self, recipe: Recipe) -> int:
+        """Rounds that are trained in one optimiser step, at most: the rows of its update."""
+        return recipe.openings_per_step * self.trained_per_opening(recipe)
+
+    @abstractmethod
+    def loss_type(self, training: TrainingSection) -> str:
+        """How TRL averages the losses of tokens."""
+
+    def broken_rules(self, recipe: Recipe) -> Iterator[str]:
+        """What in the recipe does not go with this credit: a message for each, with the remedy."""
+        size, rows = recipe.training.micro_batch_size, self.trained_per_step(recipe)
+        if size != "auto" and rows % size:
+            each = f" * {self.trained_per_opening(recipe)} rounds for each opening" if self.trains_later_rounds else ""
+            yield (
+                f"training.micro_batch_size = {size} does not divide the {rows} {self.row}s of a step "
+                f"(problems_per_step * num_openings{each})"
+            )
+
+
+class RoundsCredit(Credit):
+    """A credit that trains later rounds as well; TRL knows nothing of rounds, so the training step samples them all."""
+
+    row = "round"
+    trains_later_rounds = True
+    samples_itself = True
+    same_sampling = True
+    shares_futures = False
+
+    @abstractmethod
+    def advantages(self, totals: Totals) -> Iterator[tuple[int, int | None, int, float]]:
+        """Advantages of the rounds of one group, see `assignment.Advantages`."""
+
+    def trained_per_opening(self, recipe: Recipe) -> int:
+        """The opening, and every later round of its futures."""
+        return 1 + self.futures_per_opening(recipe) * (recipe.rollout.num_rounds - 1)
+
+    def loss_type(self, training: TrainingSection) -> str:
+        """The sum over all tokens of the step, divided by their number: weights are in the advantages."""
+        return "dapo"
+
+    def broken_rules(self, recipe: Recipe) -> Iterator[str]:
+        """Rules for training all rounds with one loss."""
+        yield from super().broken_rules(recipe)
+        rollout, credit = recipe.rollout, f'training.credit = "{self.name}"'
+        if rollout.strategy == "single_round":
+            yield (
+                f'{credit} trains later rounds, and rollout.strategy = "single_round" has none; take multi_round, '
+                f"{OR_OPENING}"
+            )
+        if rollout.allocation == "adaptive":
+            yield (
+                f'{credit} trains futures, so openings cannot share them; set rollout.allocation = "fixed", '
+                f"{OR_OPENING}"
+            )
+        if flags := " ".join(flags_for_same_sampling(rollout)):
+            yield (
+                f"{credit} trains all rounds with one loss, so they have to be sampled in the same way; give futures "
+                f"what openings have, {flags}, {OR_OPENING}"
+            )
+        if recipe.training.beta:
+            yield f"{credit} weighs rounds, and the KL penalty of TRL does not; set training.beta = 0, {OR_OPENING}"
+
+    def flags(self, recipe: Recipe) -> list[str]:
+        """The ``--set`` changes that give a recipe this credit, with what it needs."""
+        flags = [f"--set 'training.credit=\"{self.name}\"'", *flags_for_same_sampling(recipe.rollout)]
+        if recipe.rollout.allocation != "fixed":
+            flags.append("--set 'rollout.allocation=\"fixed\"'")
+        if recipe.training.beta:
+            flags.append("--set training.beta=0.0")
+        return flags
+
+
+def flags_for_same_sampling(rollout: RolloutSection) -> list[str]:
+    """The ``--set`` changes that give futures what openings have, wherever tokens are drawn in another way."""
+    return [
+        f"--set rollout.futures.{key}={getattr(rollout.openings, key)}"
+        for key in ("temperature", "top_p", "top_k", "min_p")
+        if getattr(rollout.openings, key) != getattr(rollout.futures, key)
+    ]

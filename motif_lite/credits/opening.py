@@ -1,0 +1,37 @@
+"""The paper's credit: first rounds alone are trained, each with the mean over its k futures.
+
+TRL samples the openings, calls our reward callables and computes the advantages (`training.step.OpeningStep`).
+"""
+
+from collections.abc import Iterator
+
+from motif_lite.credits.base import Credit
+from motif_lite.recipe.schema import Recipe, TrainingSection
+
+
+class OpeningCredit(Credit):
+    """Openings against the other openings of their problem."""
+
+    name = "opening"
+    row = "opening"
+    trains_later_rounds = False
+    samples_itself = False
+    same_sampling = False
+    shares_futures = True
+
+    def trained_per_opening(self, recipe: Recipe) -> int:
+        """The opening itself."""
+        return 1
+
+    def loss_type(self, training: TrainingSection) -> str:
+        """The recipe's."""
+        return training.loss_type
+
+    def broken_rules(self, recipe: Recipe) -> Iterator[str]:
+        """Rules for openings that TRL samples."""
+        yield from super().broken_rules(recipe)
+        if recipe.rollout.openings.stop and recipe.model.backend == "unsloth" and not recipe.model.fast_inference:
+            yield (
+                "rollout.openings.stop: Unsloth's openings end at an end of turn only; leave it out, or set "
+                "model.fast_inference = true"
+            )

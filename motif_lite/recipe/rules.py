@@ -1,0 +1,82 @@
+"""Rules between the sections of a recipe; a key's own range stands with the key in `schema`.
+
+Each rule yields a message for what is broken, with the keys and the remedy. All messages are shown together.
+"""
+
+from collections.abc import Callable, Iterator
+
+from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe
+from motif_lite.recipe.tables import Tables
+
+Rule = Callable[[Recipe], Iterator[str]]
+
+
+def broken_rules(recipe: Recipe, tables: Tables) -> list[str]:
+    """A message for each broken rule: those of all recipes, then those of the recipe's credit."""
+    rules: list[Rule] = [*RULES, tables["credit"][recipe.training.credit].broken_rules]
+    return [message for rule in rules for message in rule(recipe)]
+
+
+def _unsloth_keys_need_unsloth(recipe: Recipe) -> Iterator[str]:
+    given = {
+        "model.fast_inference": recipe.model.fast_inference,
+        "training.logit_chunks": recipe.training.logit_chunks is not None,
+    }
+    if recipe.model.backend != "unsloth":
+        for key in (key for key, is_given in given.items() if is_given):
+            yield f"{key} is Unsloth's; with model.backend = {recipe.model.backend!r} leave it out"
+
+
+def _openings_fit_the_context(recipe: Recipe) -> Iterator[str]:
+    rollout, context = recipe.rollout, recipe.model.max_seq_length
+    needed = rollout.max_prompt_tokens + rollout.openings.max_tokens
+    if needed > context:
+        yield (
+            f"model.max_seq_length = {context} is smaller than rollout.max_prompt_tokens + "
+            f"rollout.openings.max_tokens = {needed}"
+        )
+
+
+def _futures_fit_the_context(recipe: Recipe) -> Iterator[str]:
+    rollout, context = recipe.rollout, recipe.model.max_seq_length
+    if rollout.max_prompt_tokens + NOTICE_TOKENS + rollout.futures.max_tokens > context:
+        yield (
+            f"model.max_seq_length = {context} leaves no room for a question of rollout.max_prompt_tokens = "
+            f"{rollout.max_prompt_tokens}, the round's notice ({NOTICE_TOKENS}) and a future of "
+            f"rollout.futures.max_tokens = {rollout.futures.max_tokens}"
+        )
+
+
+def _adaptive_allocation_has_futures_to_share(recipe: Recipe) -> Iterator[str]:
+    rollout, remedy = recipe.rollout, 'or set rollout.allocation = "fixed"'
+    if rollout.allocation == "adaptive" and rollout.strategy == "single_round":
+        yield (
+            'rollout.allocation = "adaptive" shares out futures, and rollout.strategy = "single_round" has none; take '
+            f"multi_round, {remedy}"
+        )
+    if rollout.allocation == "adaptive" and rollout.num_futures == 1:
+        yield (
+            'rollout.allocation = "adaptive" has nothing to share out with rollout.num_futures = 1; raise '
+            f"num_futures, {remedy}"
+        )
+
+
+def _openings_differ(recipe: Recipe) -> Iterator[str]:
+    if recipe.rollout.openings.temperature == 0:
+        yield "rollout.openings.temperature = 0 makes all openings of a group the same: there is nothing to learn from"
+
+
+def _a_reward_counts(recipe: Recipe) -> Iterator[str]:
+    if all(weight == 0 for weight in recipe.rewards.values()):
+        yield "rewards: every weight is 0, so nothing would be learned"
+
+
+RULES: list[Rule] = [
+    _unsloth_keys_need_unsloth,
+    _openings_fit_the_context,
+    _futures_fit_the_context,
+    _adaptive_allocation_has_futures_to_share,
+    _openings_differ,
+    _a_reward_counts,
+]
+"""Of every recipe, in the order in which they are reported."""

@@ -1,0 +1,62 @@
+"""A measurement that is not complete: a file of what it is made with and of its parts, each kept as it is done."""
+
+from pathlib import Path
+
+from motif_lite.runs.files import append_records, as_line, each_record, write_whole
+from motif_lite.runs.records import GradedReply, MeasuredPart, PartsHeader, When
+
+_ENDING = ".parts"
+
+
+class Parts:
+    """What a measurement has so far.
+
+    Args:
+        graded_path: Where its graded replies are kept once it is complete.
+        header: What it depends on; parts that were made with something else are dropped.
+
+    Raises:
+        RunError: The file is damaged, or of a later version.
+    """
+
+    def __init__(self, graded_path: Path, header: PartsHeader) -> None:
+        self._path = graded_path.with_name(graded_path.name + _ENDING)
+        earlier, parts = _read(self._path)
+        self._parts = parts if earlier == header else []
+        self._path.parent.mkdir(exist_ok=True)
+        write_whole(self._path, map(as_line, (header, *self._parts)))  # without a line that was cut off
+
+    @property
+    def graded(self) -> list[GradedReply]:
+        """All graded replies so far, in order."""
+        return [graded for part in self._parts for graded in part.graded]
+
+    @property
+    def seconds(self) -> float:
+        """What they took, interruptions aside."""
+        return float(sum(part.seconds for part in self._parts))
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """The most memory that any of them took."""
+        return max((part.peak_memory_bytes for part in self._parts), default=0)
+
+    def add(self, part: MeasuredPart) -> None:
+        """Keep a part."""
+        self._parts.append(part)
+        append_records(self._path, [part])
+
+    def remove(self) -> None:
+        """The measurement is complete and kept elsewhere."""
+        self._path.unlink()
+
+
+def remove_all(folder: Path, when: When) -> None:
+    """Drop what is incomplete of this time, as it is about to become that of another adapter."""
+    for path in folder.glob(f"*.{when}.*{_ENDING}"):
+        path.unlink()
+
+
+def _read(path: Path) -> tuple[PartsHeader | None, list[MeasuredPart]]:
+    header = next(each_record(path, PartsHeader, lambda line: "graded" not in line), None)
+    return header, list(each_record(path, MeasuredPart, lambda line: "graded" in line))

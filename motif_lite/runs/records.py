@@ -1,0 +1,307 @@
+"""What a run writes and reads again, as frozen records; every file that holds some names the version of its format.
+
+    StepMetrics     a line of metrics.jsonl        Evaluation      evaluation.json: measurements and comparisons
+    Mark            a line of validation.jsonl     PartsHeader     first line of an unfinished measurement, and
+    RolloutLine     a line of rollouts.jsonl       MeasuredPart    its other lines (evaluations/*.parts)
+    GradedReply     a line of evaluations/*.jsonl  Accounting      accounting.json: costs by phase
+
+What is None is left out of the files. Files of version 1 name no version; `motif_lite.runs.versions` brings them up to
+date as they are read.
+"""
+
+from typing import Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, JsonValue
+
+VERSION: Literal[2] = 2
+"""Of all these files."""
+
+Finish = Literal["stop", "length"]
+
+When = Literal["before", "after"]
+"""Of training."""
+
+Interval = tuple[float, float]
+
+
+class Record(BaseModel):
+    """Something that is written and read again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Versioned(Record):
+    """A whole file, or a line of one."""
+
+    version: Literal[2] = VERSION
+
+
+class RewardNoise(Record):
+    """Two variances of ``future_accuracy``, means over groups."""
+
+    between_openings: float
+    sampling: float
+
+
+class StepMetrics(Versioned):
+    """A training step; `motif_lite.training.step_metrics` says what the figures mean.
+
+    Figures by phase have the keys ``openings``, ``futures`` and, where it takes part, ``update``. What has a default
+    was not measured in that step, or not yet by the version that wrote it.
+
+    Attributes:
+        reward: Mean of the weighted sum of rewards.
+        rewards: Means by name.
+        rewards_by_round: By name, where more than openings is trained.
+        loss: None, as is grad_norm, where the update was skipped.
+        share_done: Of the run's budget, from 0 to 1.
+    """
+
+    step: int
+    reward: float
+    rewards: dict[str, float]
+    accuracy: float
+    accuracy_by_round: tuple[float, ...]
+    answers_kept: tuple[float | None, ...] = ()
+    groups_without_signal: float
+    grader_failures: int = 0
+    broken_form: float
+    cut_off: dict[str, float]
+    progress_cut: int = 0
+    futures_per_opening: float | None = None
+    distinct_progress: float | None = None
+    reward_noise: RewardNoise | None = None
+    mean_tokens: dict[str, float]
+    prompts: dict[str, int] = {}
+    tokens: dict[str, int]
+    trained_tokens: int | None = None
+    seconds: dict[str, float]
+    tokens_per_second: dict[str, float]
+    peak_memory_bytes: dict[str, int] = {}
+    planned_memory_bytes: dict[str, int] = {}
+    rewards_by_round: dict[str, tuple[float, ...]] | None = None
+    round_correct: tuple[float | None, ...] | None = None
+    loss: float | None = None
+    grad_norm: float | None = None
+    learning_rate: float | None = None
+    entropy: float | None = None
+    update_skipped: bool = False
+    share_done: float
+
+
+class Accuracy(Record):
+    """Graded replies, counted.
+
+    Attributes:
+        num_samples: Of all problems together.
+        interval: Of the accuracy, with the recipe's confidence.
+        prompts: Replies, over all rounds.
+    """
+
+    num_problems: int
+    num_samples: int
+    num_correct: int
+    accuracy: float
+    interval: Interval
+    prompts: int = 0
+    generated_tokens: int
+
+
+class _AlongTheWay(Versioned):
+    step: int
+    tokens: int
+    seconds: float
+
+
+class Mark(Accuracy, _AlongTheWay):
+    """A measurement on held-out problems along the way.
+
+    Attributes:
+        step: Steps that were done, having taken so many generated tokens and so many seconds.
+        evaluation_seconds: What the mark took.
+    """
+
+    evaluation_seconds: float
+    peak_memory_bytes: int = 0
+
+
+class Settings(Record):
+    """What a measurement depends on besides the policy; only measurements with equal ones are compared.
+
+    Attributes:
+        max_tokens: Of openings and of futures, as are the texts that stop them.
+        num_samples: None for greedy decoding, as are temperature and top_p.
+    """
+
+    source: dict[str, JsonValue]
+    max_tokens: tuple[int, int]
+    stop: tuple[tuple[str, ...], tuple[str, ...]]
+    confidence: float
+    num_samples: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+
+
+class Subject(NamedTuple):
+    """What is measured before and after training."""
+
+    benchmark: str
+    strategy: str
+    decoding: str
+
+
+class _OfSubject(Record):
+    benchmark: str
+    strategy: str
+    decoding: str
+
+    @property
+    def subject(self) -> Subject:
+        """What was measured, whenever that was."""
+        return Subject(self.benchmark, self.strategy, self.decoding)
+
+
+class _Measured(_OfSubject):
+    when: When
+
+
+class Measurement(Accuracy, _Measured):
+    """One entry of evaluation.json.
+
+    Attributes:
+        when: Before or after training.
+        settings: None where an early version measured.
+    """
+
+    seconds: float
+    peak_memory_bytes: int = 0
+    settings: Settings | None = None
+
+
+class Comparison(_OfSubject):
+    """After less before, paired by problem."""
+
+    difference: float
+    interval: Interval
+    p_value: float
+    num_problems: int
+
+
+class Evaluation(Versioned):
+    """All of evaluation.json, in the order in which it was measured."""
+
+    measurements: tuple[Measurement, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+
+    def find(self, subject: Subject, when: When) -> Measurement | None:
+        """A measurement; None if it was not made."""
+        return next((each for each in self.measurements if (each.subject, each.when) == (subject, when)), None)
+
+    def gain(self, subject: Subject) -> Comparison | None:
+        """What training has gained; None if it was not measured both times in the same way."""
+        return next((each for each in self.comparisons if each.subject == subject), None)
+
+    def subjects(self) -> list[Subject]:
+        """All that was measured, before or after."""
+        return list(dict.fromkeys(each.subject for each in self.measurements))
+
+
+class GradedReply(Versioned):
+    """A trajectory of a measurement: one sample of one problem.
+
+    Attributes:
+        tokens: Generated, over all rounds.
+        replies: By round, as is why each has ended.
+    """
+
+    problem: str
+    question: str
+    gold: str
+    correct: bool
+    tokens: int
+    replies: tuple[str, ...]
+    finish: tuple[Finish, ...]
+
+
+class PartsHeader(Versioned):
+    """What the parts that follow were measured with."""
+
+    settings: Settings
+    width: int
+
+
+class MeasuredPart(Versioned):
+    """Some graded replies of a measurement that is not complete yet, with what they took."""
+
+    seconds: float
+    peak_memory_bytes: int
+    graded: tuple[GradedReply, ...]
+
+
+class RolloutTurn(Record):
+    """A round; where later rounds are trained, with what it was credited with."""
+
+    prompt: str
+    reply: str
+    tokens: int
+    finish: Finish
+    rewards: dict[str, float] | None = None
+    advantage: float | None = None
+    weight: float | None = None
+
+
+class RolloutFuture(Record):
+    """The rounds after the opening, and whether the last one is right."""
+
+    rounds: tuple[RolloutTurn, ...]
+    correct: bool
+
+
+class RolloutLine(Versioned):
+    """An opening of a training step with its own futures.
+
+    Attributes:
+        futures_used: Those that ``accuracy`` and its ``interval`` are over, shared ones included; a single round has
+            none of the three.
+    """
+
+    step: int
+    problem: str
+    question: str
+    gold: str
+    opening: RolloutTurn
+    rewards: dict[str, float]
+    futures_used: int | None = None
+    accuracy: float | None = None
+    interval: Interval | None = None
+    futures: tuple[RolloutFuture, ...]
+
+
+class Cost(Record):
+    """What a phase has taken.
+
+    Attributes:
+        peak_memory_bytes: 0 where it was not measured.
+    """
+
+    prompts: int = 0
+    generated_tokens: int = 0
+    trained_tokens: int = 0
+    seconds: float = 0.0
+    peak_memory_bytes: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        """Both, one after the other."""
+        return Cost(
+            prompts=self.prompts + other.prompts,
+            generated_tokens=self.generated_tokens + other.generated_tokens,
+            trained_tokens=self.trained_tokens + other.trained_tokens,
+            seconds=self.seconds + other.seconds,
+            peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes),
+        )
+
+
+class Accounting(Versioned):
+    """Costs by phase, in the order of a run; ``total`` is all of them."""
+
+    phases: dict[str, Cost]
