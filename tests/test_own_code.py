@@ -20,6 +20,7 @@ from motif_lite.rollout.strategies import MultiRound, strategy_of
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import require_free
 from motif_lite.tasks import sources
+from tests.fakes import RecordingObserver
 
 ROOT = Path(__file__).parents[1]
 BASE = '[model]\nname = "some/model"\nbackend = "transformers"\n[data]\ntrain = "chain_sum"\n'
@@ -219,6 +220,19 @@ def test_a_reward_that_fails_is_named_with_its_line(tmp_path: Path, body: str, m
     with pytest.raises(TrainingError) as caught:
         earned(recipe, "own.py:brevity", opening("a", 7), where="in step 3", remedy="stop")
     assert str(caught.value) == f"reward own.py:brevity: {message}"
+
+
+def test_a_reward_is_tried_before_a_model_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code = "def brevity(opening):\n    return 1 / len(opening.turn.reply.text)\n"
+    write(tmp_path, recipe=BASE, own_py=code)
+    job = train_job.job(tmp_path / "recipe.toml", [REWARD], None)
+    message = (
+        r"own\.py:brevity: failed when tried on an empty reply to problem chain_sum/.* \(line 2: ZeroDivisionError"
+    )
+    with pytest.raises(TrainingError, match=message):
+        job.perform(RecordingObserver())
+    assert not (tmp_path / "runs").exists()
 
 
 # --------------------------------------------------------------------------------------------------- data sets

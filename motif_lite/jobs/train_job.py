@@ -25,6 +25,7 @@ from motif_lite.observer import Observer
 from motif_lite.planning.memory import Estimate
 from motif_lite.recipe import keys, loading
 from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout.rewards import try_out
 from motif_lite.rollout.strategies import Strategy, strategy_of
 from motif_lite.runs import accounting, own_code_record
 from motif_lite.runs.directory import RunDirectory
@@ -74,6 +75,8 @@ class RunJob:
                 _note_what_is_not_exact(self, observer)
             backend = required_backend(self.recipe)
             problems = _read(self.recipe, observer)  # a bad row is found before a model is downloaded
+            if not self.evaluate_only:
+                try_out(self.recipe, problems.train[0])
             recipe, planned, policy = load_policy(backend, self.recipe, observer, trains=not self.evaluate_only)
             if not self.existing:
                 held.enter_context(RunDirectory(self.root).locked())

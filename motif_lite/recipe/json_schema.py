@@ -17,7 +17,12 @@ _DROPPED = ("title", "required")
 
 
 def json_schema(
-    *, backends: Collection[str], strategies: Collection[str], sources: Collection[str], rewards: Mapping[str, str]
+    *,
+    backends: Collection[str],
+    credits: Collection[str],
+    strategies: Collection[str],
+    sources: Collection[str],
+    rewards: Mapping[str, str],
 ) -> Schema:
     """The schema of a recipe file.
 
@@ -28,6 +33,7 @@ def json_schema(
     schema: Schema = _plain(Recipe.model_json_schema())
     keys = {name: section["properties"] for name, section in schema["$defs"].items()}
     keys["ModelSection"]["backend"]["enum"] = list(backends)
+    keys["TrainingSection"]["credit"]["enum"] = list(credits)
     own = {"pattern": PATTERN}
     keys["RolloutSection"]["strategy"] |= _known(strategies, own)
     keys["EvaluationSection"]["strategies"]["items"] |= _known(strategies, own)

@@ -12,7 +12,7 @@ from typing import SupportsFloat, cast
 from motif_lite import own_code
 from motif_lite.errors import MotifError, TrainingError
 from motif_lite.grading.answers import is_correct, last_boxed
-from motif_lite.nouns import Opening, Trajectory
+from motif_lite.nouns import Opening, Problem, Reply, Trajectory, Turn
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.reply_format import answer_end, answer_start, has_soft_format, has_strict_format, tag_points
 
@@ -80,6 +80,21 @@ def reward(recipe: Recipe, name: str) -> Reward:
     """
     found: Reward | None = REWARDS.get(name)
     return found or cast(Reward, own_code.find(name, recipe.code, "opening"))
+
+
+def try_out(recipe: Recipe, problem: Problem) -> None:
+    """Call the user's own rewards once, on empty replies, which a model may write at any time.
+
+    Raises:
+        CodeError: One of them cannot be imported.
+        TrainingError: One of them fails.
+    """
+    turn = Turn("", Reply("", 1, "stop"))
+    trajectory = Trajectory(problem, (turn,) * recipe.rollout.num_rounds)
+    opening = Opening(problem, turn, (trajectory,) * recipe.rollout.num_futures)
+    for name in filter(own_code.is_own, recipe.rewards):
+        where = f"when tried on an empty reply to problem {problem.id}"
+        earned(recipe, name, opening, where=where, remedy="correct it; nothing has been trained yet")
 
 
 def earned(recipe: Recipe, name: str, opening: Opening, *, where: str, remedy: str) -> float:

@@ -29,7 +29,7 @@ class _Section(BaseModel):
 class Tuning(_Section):
     """One key whose value every trained variant picks for itself, from the same list."""
 
-    key: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.[A-Za-z0-9_-]+)+$", max_length=200)]
+    key: Annotated[str, Field(pattern=r"^[a-z0-9_]+(\.([A-Za-z0-9_-]+|\"[^\"]+\"))+$", max_length=200)]
     """The recipe's key, e.g. `training.learning_rate`."""
     values: Annotated[list[Value], Field(min_length=2, max_length=50)]
     """The candidates; of equally good ones the first is taken."""

@@ -4,7 +4,7 @@ A test that has passed is skipped in the next call with the same folder, so a ca
 """
 
 import signal
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ from motif_lite.planning import hardware
 from motif_lite.runs.directory import RunDirectory
 from tests.gpu import rows
 from tests.gpu.bench import Bench, Loaded, Settings, stay_offline
-from tests.gpu.command import registered
 from tests.gpu.measurements import Measurements, OtherSettingsError, markdown
 from tests.gpu.rows import Finding
 
@@ -128,13 +127,6 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     results = config.stash[RESULTS]
     terminalreporter.section(str(results.path))
     terminalreporter.write_line(markdown(results.rows) or "nothing has been measured yet")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def reward() -> Iterator[None]:
-    """Recipes and run directories name it."""
-    with registered():
-        yield
 
 
 @pytest.fixture(scope="session")
