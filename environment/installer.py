@@ -147,6 +147,8 @@ class Installer:
         packages = {path.name for path in self._installed()}
 
         def doing(seen: _Seen) -> str:
+            if not seen.collecting:
+                return "looking at what is there"
             if not seen.to_install:
                 # The largest size seen: what pip unpacks for a look it removes again.
                 seen.most_bytes = max(seen.most_bytes, _size(self._temporary))
