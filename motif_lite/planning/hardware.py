@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.recipe.schema import Recipe
@@ -55,6 +57,14 @@ def gpu_by_driver() -> Gpu | None:
         return Gpu(name.strip(), float(mib) / 1024)
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None  # a driver without a card, or one that does not answer
+
+
+def torch_build() -> Literal["CPU", "CUDA"]:
+    """Which build of PyTorch is installed; looks for its libraries, for importing it takes seconds."""
+    spec = find_spec("torch")
+    folders = spec.submodule_search_locations if spec else None
+    has_cuda = any((Path(folder) / "lib" / "libtorch_cuda.so").exists() for folder in folders or ())
+    return "CUDA" if has_cuda else "CPU"
 
 
 def _physical_memory_gib() -> float:

@@ -9,11 +9,9 @@ found by measuring, its comment says so. docs/measurements.md compares estimates
 """
 
 from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Literal
 
 from motif_lite.nouns import Sampling
+from motif_lite.planning.hardware import torch_build
 from motif_lite.planning.machine import GIB, MIB, Machine
 from motif_lite.planning.rows import futures_per_step, later_prompt, longest_trained, openings_at_once
 from motif_lite.planning.shapes import ModelShape
@@ -22,41 +20,35 @@ from motif_lite.recipe.schema import Recipe, SourceSection, decided
 Items = dict[str, int]
 """Bytes by what they are for."""
 
-
 CUDA_LIBRARIES = 700 * MIB
 """CUDA context, cuBLAS workspace, compiled kernels. Assumed: no GPU has been at hand."""
+
 _IMPORTED = {"CPU": 550 * MIB, "CUDA": 880 * MIB}
 """Python with torch, transformers, PEFT, TRL and datasets imported, by torch's build, as resident memory on Linux:
 548 MiB measured with 2.13.0+cpu, 881 with 2.13.0+cu130. For a plan only: a run measures it (`metering.measured`)."""
+
 _FIRST_USE = 70 * MIB
 """What the libraries allocate when they are first used, threads and kernels: 40 MiB measured with one thread, 100 with
 two."""
 
-
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per weight: 4 bits, an 8-bit scale for 64 weights, and a 32-bit one for 256 of those (double quantisation)."""
-
 
 _LORA_BYTES = 4
 """PEFT and Unsloth keep adapters in 32 bits, whatever the base is in."""
 
-
 _OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw_torch": 8, "adamw_torch_fused": 8}
 """Both moments, per trained weight; on a GPU paged ones wait in the machine's memory."""
-
 
 _UNSLOTH_LOGIT_CHUNKS = 4
 """Unsloth's own choice per row for contexts under 16,384 tokens (`autotune_batch_and_chunks`)."""
 
-
-# What the rollout engine keeps to (policies/engine.py, policies/folding.py); here, where torch is not needed.
+# What the rollout engine keeps to (`policies.engine`, `policies.merged_lora`); here, where torch is not needed.
 READ_TOKENS = 2048
 """Prompt tokens in one forward pass; one prompt that is longer is read whole."""
 
-
 READ_COLUMNS = 4 * READ_TOKENS
 """Tokens that those of one pass look back on, over all rows; those of one long prompt are no fewer than they are."""
-
 
 LARGEST_FOLDED_BYTES = 256 * MIB
 """Of the weights that an adapter is added into while replies are generated: a copy of them is what that costs."""
@@ -109,14 +101,6 @@ def estimate(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: boo
     if evaluated := _evaluated(recipe, trains=trains):
         phases["evaluation"] = counting.evaluation(evaluated)
     return Estimate({phase: resident | items for phase, items in phases.items()}, resident["libraries"])
-
-
-def torch_build() -> Literal["CPU", "CUDA"]:
-    """Which build of PyTorch is installed; looks for its libraries, for importing it takes seconds."""
-    spec = find_spec("torch")
-    folders = spec.submodule_search_locations if spec else None
-    has_cuda = any((Path(folder) / "lib" / "libtorch_cuda.so").exists() for folder in folders or ())
-    return "CUDA" if has_cuda else "CPU"
 
 
 def _evaluated(recipe: Recipe, *, trains: bool) -> list[SourceSection]:

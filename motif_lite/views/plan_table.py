@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.table import Table
 
 from motif_lite.credits.table import credit_of
-from motif_lite.planning.memory import torch_build
+from motif_lite.planning.hardware import torch_build
 from motif_lite.planning.planner import SPEEDS, Plan
 from motif_lite.views.formats import duration, gib, print_text
 
