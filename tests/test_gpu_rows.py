@@ -13,12 +13,12 @@ import torch
 from packaging.version import Version
 
 from motif_lite.policies.engine import engine
-from motif_lite.rollout.rewards import REWARDS
 from motif_lite.runs.directory import RunDirectory
 from tests.fakes import opening
 from tests.gpu import measurements, rows
+from tests.gpu.any_reward import any_text
 from tests.gpu.bench import Bench, CheckError, Settings
-from tests.gpu.command import any_text, digest, registered
+from tests.gpu.command import digest
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--gpu-device", "cpu", "--gpu-size", "tiny", "--gpu-tokens", "8", "8"]
@@ -138,8 +138,7 @@ def test_what_is_measured_stays_when_a_call_is_cut_off(whole: Whole, tmp_path: P
 def bench(whole: Whole) -> Bench:
     """The model and the runs of the whole table, for rows that are called here."""
     made = Bench(SETTINGS, whole[1])
-    with registered():
-        assert made.loaded.policy.device_type == "cpu"
+    assert made.loaded.policy.device_type == "cpu"
     return made
 
 
@@ -179,8 +178,7 @@ def test_the_lora_row_fails_a_policy_that_writes_with_its_base_model(
             return generate(*arguments, **named)
 
     monkeypatch.setattr(policy, "generate", of_the_base)
-    with registered():
-        finding = rows.lora_is_live(bench)
+    finding = rows.lora_is_live(bench)
     assert not finding.passed
     assert finding.figures["mean_log_probability_differences"]["trained"] == 0
 
@@ -195,8 +193,7 @@ def test_the_resume_row_fails_a_run_that_went_another_way(
     lines[index] = json.dumps(json.loads(lines[index]) | {"gold": "another"})
     (other / "rollouts.jsonl").write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(bench, "train_with_a_stop", lambda *_, **__: (RunDirectory(other), 2))
-    with registered():
-        finding = rows.resume(bench)
+    finding = rows.resume(bench)
     assert not finding.passed
     assert finding.summary.endswith("different from a run that was not stopped: rollouts")
 
@@ -205,10 +202,9 @@ def test_the_resume_row_fails_a_state_that_was_loaded_otherwise(bench: Bench, mo
     states = bench.out / "runs" / "stopped.states"
     lines = [line.split() for line in states.read_text().splitlines()]
     monkeypatch.setattr(bench, "train_with_a_stop", lambda *_, **__: (RunDirectory(bench.out / "runs" / "stopped"), 2))
-    with registered():
-        assert rows.resume(bench).passed
-        states.write_text("\n".join(" ".join(pair) for pair in [*lines[:2], (lines[0][0], lines[2][1])]))
-        finding = rows.resume(bench)
+    assert rows.resume(bench).passed
+    states.write_text("\n".join(" ".join(pair) for pair in [*lines[:2], (lines[0][0], lines[2][1])]))
+    finding = rows.resume(bench)
     assert not finding.passed
     assert "otherwise than they were left" in finding.summary
 
@@ -263,8 +259,5 @@ def test_the_measurements_page_has_each_row() -> None:
     assert [title for title in TITLES if f"| {title} |" not in page or f"- **{title}**" not in page] == []
 
 
-def test_the_stand_in_reward_tells_any_two_texts_apart_and_does_not_stay() -> None:
+def test_the_stand_in_reward_tells_any_two_texts_apart() -> None:
     assert any_text(opening("a", ["b"])) != any_text(opening("a", ["c"]))
-    with registered():
-        assert REWARDS["any_text"] is any_text
-    assert "any_text" not in REWARDS

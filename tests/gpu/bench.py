@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from motif_lite.policies.local import LocalPolicy
 
 ROOT = Path(__file__).resolve().parents[2]
+REWARD = f"{Path(__file__).with_name('any_reward.py')}:any_text"
 RECIPE = ROOT / "recipes" / "motif_gsm8k.toml"
 
 Watch = Callable[["subprocess.Popen[bytes]"], None]
@@ -151,7 +152,7 @@ class Bench:
             values["rollout.system_prompt"] = ""
         if not self.on_gpu:
             values |= {"model.load_in_4bit": False, "training.optimizer": "adamw_torch"}
-        tables = ["evaluation.benchmarks={}", "rewards={any_text=1.0}"]
+        tables = ["evaluation.benchmarks={}", f'rewards={{"{REWARD}"=1.0}}']
         return [*(f"{key}={json.dumps(value)}" for key, value in values.items()), *tables]
 
     def train(self, name: str, *changes: str, max_steps: int) -> RunDirectory:
