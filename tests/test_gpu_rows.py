@@ -16,7 +16,7 @@ from motif_lite.policies.engine import engine
 from motif_lite.runs.directory import RunDirectory
 from tests.fakes import opening
 from tests.gpu import measurements, rows
-from tests.gpu.any_text import any_text
+from tests.gpu.any_reward import any_text
 from tests.gpu.bench import Bench, CheckError, Settings
 from tests.gpu.command import digest
 

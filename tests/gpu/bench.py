@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from motif_lite.policies.local import LocalPolicy
 
 ROOT = Path(__file__).resolve().parents[2]
+REWARD = f"{Path(__file__).with_name('any_reward.py')}:any_text"
 RECIPE = ROOT / "recipes" / "motif_gsm8k.toml"
-REWARD = f"{ROOT}/tests/gpu/any_text.py:any_text"
 
 Watch = Callable[["subprocess.Popen[bytes]"], None]
 

@@ -6,6 +6,7 @@ A test that has passed is skipped in the next call with the same folder, so a ca
 import signal
 from collections.abc import Callable, Generator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -70,7 +71,17 @@ def pytest_configure(config: pytest.Config) -> None:
     except OtherSettingsError as error:
         raise pytest.UsageError(str(error)) from None
     stay_offline()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the run in progress is told
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """End in good order on SIGTERM as on Ctrl-C: the run in progress is stopped, too."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        session.shouldstop = "interrupted"  # some libraries make another error of the next line's
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
 
 
 def settings_of(options: Any) -> Settings:
@@ -110,7 +121,9 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Write the row down as soon as it is known; whatever went wrong is its result."""
     report = yield
-    if (report.when == "call" or (report.when == "setup" and not report.passed)) and DONE not in item.stash:
+    if (report.when == "call" or (report.when == "setup" and not report.passed)) and not (
+        DONE in item.stash or item.session.shouldstop
+    ):
         found = item.stash.get(FOUND, None)
         entry: dict[str, Any] = {"status": report.outcome, "seconds": round(call.duration, 1)}
         if found:
