@@ -15,8 +15,8 @@ from tests.test_training import Training
 
 MakeRecipe = Callable[..., Recipe]
 
-SHORT = [{"question": "a1b2=", "answer": "3"}, {"question": "a0b4c5d3e1f7g2h9i3=", "answer": "4"}] * 8
-"""Chains for one round and for two."""
+SHORT = [{"question": "a1=", "answer": "1"}, {"question": "a0b4c5d3e1f7g2h9i3=", "answer": "4"}] * 16
+"""Chains for one round and for two; so many that some openings finish, whatever the tiny model is like here."""
 
 
 @pytest.fixture
@@ -205,16 +205,16 @@ def test_trajectories_that_end_early_train_the_rounds_they_had(
     file.write_text("".join(json.dumps(row) + "\n" for row in SHORT))
     training = one_step(
         tiny_recipe, tiny_folder, tmp_path / "run", 'training.credit="chain"', "rollout.early_finish=true",
-        f'data.train="{file}"', "data.num_problems=16", "training.problems_per_step=4",
+        f'data.train="{file}"', "data.num_problems=32", "training.problems_per_step=16",
     )  # fmt: skip
     lengths = [1 + len(line.futures[0].rounds) for line in training.run.rollouts()]
     assert 1 in lengths
-    assert sum(lengths) < 16 * 3
+    assert sum(lengths) < 64 * 3
     for line in training.run.rollouts():
         *earlier, _ = [line.opening, *later(line)]
         assert not any(boxed_inside(turn.reply) for turn in earlier)
     trained = rows(scored[0])
-    assert len(trained) == 16 * 3
+    assert len(trained) == 64 * 3
     unused = trained[sum(lengths) :]
     assert all(advantage == 0 and len(reply) == 1 for _, reply, advantage in unused)
     assert training.run.metrics()[0].trained_tokens == sum(len(reply) for _, reply, _ in trained) - len(unused)

@@ -45,6 +45,7 @@ def bind_rest(settings: dict[str, Any], folders: Sequence[Path]) -> None:
     if isinstance(code, dict):
         used = dict.fromkeys(map(own_code.file_of, _names(settings)))
         kept = {file: code.get(file, _at(folders[-1], file)) for file in used}
+        kept |= {file: path for file, path in code.items() if not isinstance(path, str)}  # for the recipe's check
         settings.pop("code", None)
         if kept:
             settings["code"] = kept
