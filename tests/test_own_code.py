@@ -416,4 +416,4 @@ def test_the_strategy_of_the_page_is_one(tmp_path: Path) -> None:
     write(tmp_path, recipe=BASE, my_rounds_py=block("strategy"))
     recipe = checking.check(tmp_path / "recipe.toml", ['rollout.strategy="my_rounds.py:terse"'])
     made = strategy_of(recipe, recipe.rollout.strategy)
-    assert made.first_messages(Problem("", "1 + 1", "2"))[0]["content"].startswith("Think in as few words")
+    assert made.first_messages(Problem("", "1 + 1", "2"))[0]["content"].endswith("Think in as few words as you can.")

@@ -16,5 +16,5 @@ def sums(role: str, seed: int) -> Iterator[dict[str, str]]:
 
 
 def brevity(opening: Opening) -> float:
-    """1 for an empty opening, 0 for one of 35 tokens or more."""
+    """Near 1 for an empty opening, 0 for one of 35 tokens or more."""
     return 1 - min(opening.turn.reply.num_tokens / 35, 1)
