@@ -75,7 +75,6 @@ Adapter = Annotated[
 ]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores to this file.")]
 
-
 StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The study, e.g. studies/tiny_credit.toml.")]
 StudyOut = Annotated[
     Path | None,

@@ -57,7 +57,6 @@ Rewarded = Callable[[Opening], dict[str, float]]
 Totals = Sequence[Sequence[Sequence[float]]]
 """Of a group: the total reward by opening, future and round; a trajectory that has ended stands with its last round."""
 
-
 Advantages = Callable[[Totals], Iterator[tuple[int, int | None, int, float]]]
 """Of a group, yields (opening, future or None, round, advantage before scaling); also for rounds not needed."""
 

@@ -12,7 +12,6 @@ from motif_lite.tasks.rows import Row
 
 _LONGEST_LABEL = 40
 
-
 _LONGEST_OPENING = 1_000_000
 """Characters, as of a question."""
 

@@ -29,7 +29,6 @@ LEAST_FUTURES = 32
 """Per opening, unless asked otherwise: an interval is then at most 33 points wide. Training makes do with less, for it
 compares openings again and again."""
 
-
 _MADE_FOR = ("model.name", "lora.rank", "lora.alpha", "lora.targets", "rollout.num_rounds")
 """Keys without which an adapter means something else; where the model is made here, the seed is another."""
 

@@ -5,9 +5,7 @@ from typing import Literal
 
 MIB = 2**20
 
-
 GIB = 2**30
-
 
 DeviceType = Literal["cuda", "cpu"]
 

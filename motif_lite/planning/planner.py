@@ -28,10 +28,8 @@ from motif_lite.recipe.schema import Recipe, decided
 _USABLE = 0.95
 """Share of the memory that a plan may fill; allocators never fill all of it."""
 
-
 _WIDEST = 512
 """More sequences than this in one call gain nothing worth having."""
-
 
 Changes = dict[str, Any]
 """New values by the dotted path of their key."""

@@ -19,9 +19,7 @@ from motif_lite.recipe.toml import apply_override, merged, read_toml
 _LONGEST_CHAIN = 32
 """Recipes that extend one another."""
 
-
 _MISTAKES_SHOWN = 20
-
 
 _BRANCH = re.compile(r"\[key\]|literal\[.*\]|constrained-\w+")
 """What pydantic puts into a key's path without it being part of the key: in a table's key, or in a choice of types."""

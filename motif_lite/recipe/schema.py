@@ -16,17 +16,13 @@ from motif_lite.recipe.spelling import nearest
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
-
 NOTICE_TOKENS = 32
 """Room for what is said around the progress in later rounds; about 25 tokens of Qwen2.5's tokenizer."""
-
 
 Auto = Literal["auto"]
 """The memory plan decides (`planning.planner`)."""
 
-
 PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
-
 
 Finite = Field(allow_inf_nan=False)
 

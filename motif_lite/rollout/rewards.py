@@ -63,7 +63,6 @@ def strict_format(opening: Opening) -> float:
 
 Reward = Callable[[Opening], float]
 
-
 REWARDS: dict[str, Reward] = {
     "future_accuracy": future_accuracy,
     "tag_count": tag_count,

@@ -49,7 +49,6 @@ from motif_lite.runs.versions import Json, parsed
 _STEPWISE = ("metrics.jsonl", "rollouts.jsonl", "validation.jsonl")
 """Files with lines of steps, in order."""
 
-
 _log = logging.getLogger(__name__)
 
 

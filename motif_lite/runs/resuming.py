@@ -13,20 +13,15 @@ CHANGEABLE = (
 )  # fmt: skip
 """Keys that may differ when a run is resumed: how long it goes on, what is measured, and what memory allows."""
 
-
 _FIXED = "evaluation.validation"
 """But not what is measured along the way: training leaves its problems out."""
-
 
 _FIXED_WITH_MARKS = ("evaluation.temperature", "evaluation.top_p", "evaluation.confidence")
 """Nor how it is measured: the marks of a run are compared with each other."""
 
-
 _ROUNDING = "sums are computed in a different order, so results are equal up to rounding"
 
-
 _OTHER_LENGTH = "from here on the learning rate follows the schedule of the new length"
-
 
 INEXACT = {
     "training.max_steps": _OTHER_LENGTH,

@@ -35,7 +35,6 @@ _PATIENCE_SECONDS = 2.0
 
 _LINES_OF_A_CRASH = 15
 
-
 THIS_PROGRAM = (sys.executable, "-m", "motif_lite")
 
 

@@ -15,16 +15,12 @@ from motif_lite.recipe.schema import SourceSection
 
 Row = Mapping[str, Any]
 
-
 _QUESTION_COLUMNS = ("question", "problem", "prompt")
-
 
 _ANSWER_COLUMNS = ("answer", "gold")
 
-
 _LONGEST_QUESTION = 1_000_000
 """Characters; no context holds more, and to count the tokens of much more takes minutes."""
-
 
 _COLUMNS_SHOWN = 10
 

@@ -26,12 +26,9 @@ from motif_lite.tasks.rows import Row, problem_of
 
 logger = logging.getLogger(__name__)
 
-
 Role = Literal["train", "validation", "test"]
 
-
 _CHAIN_SUM_PROBLEMS = 2000
-
 
 _MOST_OWN_ROWS = 1_000_000
 """More from one function are taken for a generator that never stops."""

@@ -32,14 +32,11 @@ from motif_lite.views.formats import (
 
 _HISTORY = 60
 
-
 _SILENCE_SECONDS = 30
 """Where there is no terminal, something is said at least this often."""
 
-
 _HEIGHT_FOR_SAMPLE = 21
 """Lines that the live view takes at 80 columns with a sample of one line per round."""
-
 
 _STEP_PHASES = {"openings", "futures", "grading", "update"}
 

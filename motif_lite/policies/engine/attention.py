@@ -15,7 +15,6 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 _NAME = "motif_lite_rows"
 
-
 PROVEN = ("gemma", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
 """Model types whose greedy replies were compared with those of `generate`. In others, attention may be given more than
 we hand on (sinks, soft caps, other shapes of values), and what goes wrong is text, not an error."""
