@@ -102,7 +102,7 @@ def _torch_index(folder: Path) -> str | None:
         return None
     if torch_index.answers(index):
         return index
-    print(f"{index} does not answer; {_price_of_cuda()}", flush=True)
+    print(f"{torch_index.without_password(index)} does not answer; {_price_of_cuda()}", flush=True)
     return None
 
 

@@ -1,5 +1,6 @@
 """Where PyTorch comes from: its CPU build on Linux without a GPU, whose package index would serve a CUDA build."""
 
+import http.client
 import os
 import platform
 import shutil
@@ -9,7 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 _SECONDS_TO_ANSWER = 5.0
 
@@ -40,18 +41,18 @@ def answers(index: str, seconds: float = _SECONDS_TO_ANSWER) -> bool:
     """
     if folder := _as_folder(index):
         return folder.is_dir()
-    heard = threading.Event()
+    heard, url = threading.Event(), f"{without_password(index).rstrip('/')}/torch/"
 
     def listen() -> None:
         try:
-            with urllib.request.urlopen(f"{index.rstrip('/')}/torch/", timeout=seconds):
+            with urllib.request.urlopen(url, timeout=seconds):
                 heard.set()
         except urllib.error.HTTPError:
             heard.set()
         except urllib.error.URLError as error:
             if isinstance(error.reason, ssl.SSLError):
                 heard.set()
-        except (OSError, ValueError):
+        except (OSError, ValueError, http.client.HTTPException):
             pass
 
     # Resolving a name knows no time limit, so it is waited for in a thread.
@@ -59,6 +60,12 @@ def answers(index: str, seconds: float = _SECONDS_TO_ANSWER) -> bool:
     listener.start()
     listener.join(seconds)
     return heard.is_set()
+
+
+def without_password(index: str) -> str:
+    """The address without a user's name and password: urllib does not know them, and nobody should see them."""
+    url = urlsplit(index)
+    return urlunsplit(url._replace(netloc=url.netloc.rpartition("@")[2]))
 
 
 def options(index: str) -> list[str]:

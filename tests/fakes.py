@@ -1,4 +1,4 @@
-"""A policy that writes what a script says, an observer that remembers, and builders of the nouns in types.py."""
+"""A policy that writes what a script says, an observer that remembers, and builders of the nouns in nouns.py."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,7 +82,7 @@ def write(
 
 
 class RecordingObserver:
-    """Implements `motif_lite.progress.Observer`; ``events`` holds (method, arguments) in order."""
+    """Implements `motif_lite.observer.Observer`; ``events`` holds (method, arguments) in order."""
 
     def __init__(self) -> None:
         self.events: list[tuple[str, tuple[Any, ...]]] = []

@@ -115,7 +115,7 @@ class EquivalenceServer:
         self._launch()
 
     def _launch(self) -> None:
-        # -P: this folder holds a types.py, which must not shadow the standard library's.
+        # -P: it needs nothing of this folder, so none of its modules can take the place of another.
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(Path(__file__))],
             stdin=subprocess.PIPE,

@@ -16,6 +16,7 @@ from motif_lite.jobs.stopping import Stop
 from motif_lite.observer import Observer
 from motif_lite.paths import cache_folder
 from motif_lite.planning import hardware, planner, shapes
+from motif_lite.planning.machine import Machine
 from motif_lite.planning.memory import Estimate
 from motif_lite.policies import backends
 from motif_lite.recipe.schema import Recipe
@@ -65,8 +66,9 @@ def load_policy(
         RecipeError: It does not fit the GPU.
         ModelError: The model cannot be loaded.
     """
+    machine = _machine(recipe, trains=trains)  # before the tiny model is made here, which takes memory of its own
     model_name = _model_name(recipe, observer)
-    recipe, planned = _planned(recipe, model_name, observer, trains=trains)
+    recipe, planned = _planned(recipe, model_name, machine, observer, trains=trains)
     observer.phase("loading", recipe.model.name)
     return recipe, planned, backend.load(recipe, model_name)
 
@@ -90,21 +92,27 @@ def _model_name(recipe: Recipe, observer: Observer) -> str:
     return name
 
 
-def _planned(recipe: Recipe, model_name: str, observer: Observer, *, trains: bool) -> tuple[Recipe, Estimate | None]:
+def _machine(recipe: Recipe, *, trains: bool) -> Machine:
+    """What the run has to fit into; PyTorch keeps within it from here on."""
+    from motif_lite.planning import metering
+
+    machine = hardware.machine_for(recipe, metering.gpu(), supposing=False)
+    metering.keep_within(machine)
+    if trains and machine.device == "cpu":
+        import motif_lite.training.grpo  # noqa: F401  # what it imports is measured, too
+    return metering.measured(machine)
+
+
+def _planned(
+    recipe: Recipe, model_name: str, machine: Machine, observer: Observer, *, trains: bool
+) -> tuple[Recipe, Estimate | None]:
     """The recipe with all that the memory plan decides, and what it needs, where that can be known.
 
     Raises:
         RecipeError: It does not fit the GPU.
         ModelError: The plan has to decide something, and the model's shape cannot be had.
     """
-    from motif_lite.planning import metering
-
     observer.phase("planning", "memory")
-    machine = hardware.machine_for(recipe, metering.gpu(), supposing=False)
-    metering.keep_within(machine)
-    if trains and machine.device == "cpu":
-        import motif_lite.training.grpo  # noqa: F401  # what it imports is measured, too
-    machine = metering.measured(machine)
     try:
         shape = shapes.of(model_name)
     except ModelError as error:

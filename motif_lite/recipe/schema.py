@@ -278,5 +278,5 @@ recipe that names it."""
 
 def decided(value: int | Auto) -> int:
     """The number behind a key that may say ``auto``; a recipe that is run has been through the plan."""
-    assert value != "auto", "planning.make decides this before anything runs"
+    assert value != "auto", "planning.planner.make decides this before anything runs"
     return value

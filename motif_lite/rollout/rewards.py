@@ -96,6 +96,13 @@ def try_out(recipe: Recipe, problem: Problem) -> None:
         earned(recipe, name, opening, where=where, remedy="correct it; nothing has been trained yet")
 
 
+def remedy_for(name: str) -> str:
+    """What to do where a reward fails in training; a resume takes a file of the user's own only as it was."""
+    if own_code.is_own(name):
+        return "fix the reward and start a new run in another --out, as a resume needs the file as it was"
+    return "fix the reward, then continue with --resume"
+
+
 def earned(recipe: Recipe, name: str, opening: Opening, *, where: str, remedy: str) -> float:
     """One reward of one opening; rewards may be the user's own code.
 
@@ -116,7 +123,7 @@ def earned(recipe: Recipe, name: str, opening: Opening, *, where: str, remedy: s
         return value
     except MotifError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         _log.info("reward %s on the opening %r", name, opening.turn.reply.text, exc_info=True)
         what = own_code.described(error, recipe.code.get(own_code.file_of(name), ""))
         raise TrainingError(f"reward {name}: failed {where} ({what}); {remedy}") from error

@@ -7,14 +7,13 @@ The futures of all openings of a step advance together, one wide generate call p
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol, cast
+from typing import Protocol
 
-from motif_lite import own_code
-from motif_lite.errors import CodeError
 from motif_lite.nouns import Conversation, Opening, Problem, Sampling, Trajectory, Turn
 from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import Recipe, RolloutSection
 from motif_lite.rollout import allocation, prompts, reply_format
+from motif_lite.rollout.own_strategy import OwnStrategy
 from motif_lite.rollout.rewards import has_final_answer
 from motif_lite.rollout.rollouts import OnRound, Rollouts, derive_seed
 
@@ -214,25 +213,4 @@ def strategy_of(recipe: Recipe, name: str) -> Strategy:
     Raises:
         CodeError: The user's cannot be imported or made, or lacks what a `Strategy` has.
     """
-    if name in STRATEGIES:
-        return STRATEGIES[name](recipe.rollout)
-    make, path = own_code.find(name, recipe.code, "rollout"), recipe.code[own_code.file_of(name)]
-    try:
-        strategy = make(recipe.rollout)
-        lacking = [part for part in _PARTS if not hasattr(strategy, part)]
-        if not lacking:
-            _require_rounds(strategy.num_rounds, recipe.rollout.num_rounds)
-            strategy.first_messages(Problem("", "What is 1 + 1?", "2"))
-    except Exception as error:
-        raise CodeError(f"{path}: {own_code.described(error, path)}, in the strategy {name}; correct it") from error
-    if lacking:
-        raise CodeError(f"{path}: what {name} makes has no {', '.join(lacking)}; give it what MultiRound has")
-    return cast(Strategy, strategy)
-
-
-_PARTS = ("num_rounds", "first_messages", "continue_openings")
-
-
-def _require_rounds(given: object, most: int) -> None:
-    if not isinstance(given, int) or not 1 <= given <= most:
-        raise ValueError(f"its num_rounds is {given!r}, and must be between 1 and rollout.num_rounds = {most}")
+    return STRATEGIES[name](recipe.rollout) if name in STRATEGIES else OwnStrategy(recipe, name)

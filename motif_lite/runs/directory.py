@@ -14,6 +14,7 @@ dropped by the next reader, or written under another name and renamed. Only the 
 """
 
 import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -280,7 +281,9 @@ class RunDirectory:
 
     def graded_path(self, subject: Subject, when: When) -> Path:
         """Where the graded replies of one measurement lie."""
-        strategy = subject.strategy.replace("/", "-")
+        strategy = subject.strategy
+        if "/" in strategy:  # one of the user's own, in another folder; a hash tells such names apart
+            strategy = f"{hashlib.sha256(strategy.encode()).hexdigest()[:8]}-{Path(strategy).name}"
         return self.root / "evaluations" / f"{subject.benchmark}.{when}.{strategy}.{subject.decoding}.jsonl"
 
     def write_graded(self, subject: Subject, when: When, graded: Iterable[GradedReply]) -> None:

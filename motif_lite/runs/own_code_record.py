@@ -42,6 +42,8 @@ def require_same(root: Path, recipe: Recipe) -> None:
         RunError: A file has changed or is gone, or the record of them is damaged.
     """
     hashes = _hashes(root)
+    if (root / FOLDER).exists() and not hashes:
+        raise RunError(f"{root / _HASHES}: is gone, and {root / FOLDER} has copies; start a new run in another --out")
     for name, path in own_files.files(recipe).items():
         if name not in hashes:
             continue  # new: what is measured may change
@@ -69,5 +71,7 @@ def _hashes(root: Path) -> dict[str, str]:
 
 
 def _copy(root: Path, name: str) -> Path:
-    """Where a file's copy lies; a name may have folders in it."""
-    return root / FOLDER / name.replace("/", "__")
+    """Where a file's copy lies; a name may have folders in it, which a hash tells apart."""
+    if "/" not in name:
+        return root / FOLDER / name
+    return root / FOLDER / f"{hashlib.sha256(name.encode()).hexdigest()[:8]}-{Path(name).name}"

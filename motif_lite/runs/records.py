@@ -54,7 +54,7 @@ class StepMetrics(Versioned):
         rewards: Means by name.
         rewards_by_round: By name, where more than openings is trained.
         loss: None, as is grad_norm, where the update was skipped.
-        share_done: Of the run's budget, from 0 to 1.
+        share_done: Of the run's budget, from 0 to 1; None in the oldest runs.
     """
 
     step: int
@@ -86,7 +86,7 @@ class StepMetrics(Versioned):
     learning_rate: float | None = None
     entropy: float | None = None
     update_skipped: bool = False
-    share_done: float
+    share_done: float | None = None
 
 
 class Accuracy(Record):

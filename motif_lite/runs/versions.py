@@ -72,8 +72,8 @@ def _evaluation(old: Json) -> Json:
 
 def _settings(old: Json | None) -> Json | None:
     """What was null is left out now."""
-    if old is None:
-        return None
+    if not isinstance(old, dict):
+        return old
     return old | {"source": {key: value for key, value in _table(old, "source").items() if value is not None}}
 
 
@@ -87,8 +87,9 @@ def _table(old: Json, key: str) -> Json:
 
 
 def _leaves(tree: object, depth: int) -> Iterator[tuple[tuple[str, ...], Json]]:
-    """What lies so deep in nested tables, with the keys that lead there."""
+    """What lies so deep in nested tables, with the keys that lead there; nothing where there is no table."""
     if not isinstance(tree, dict):
+        yield ("",) * depth, {}
         return
     for key, branch in tree.items():
         if depth == 1:

@@ -196,7 +196,7 @@ def _own_rows(source: str, role: Role, seed: int, code: Mapping[str, str]) -> li
     function, path = own_code.find(source, code, "role", "seed"), code[own_code.file_of(source)]
     try:
         rows = list(islice(function(role, seed), _MOST_OWN_ROWS + 1))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         what = own_code.described(error, path)
         raise CodeError(f"{path}: {what}, in {source} for role {role!r}; correct it") from error
     if len(rows) > _MOST_OWN_ROWS:

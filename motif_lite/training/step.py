@@ -22,7 +22,7 @@ from motif_lite.nouns import Conversation, OnProgress, Opening, Problem, Turn
 from motif_lite.planning.metering import PhaseMeter
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import counting, totals
-from motif_lite.rollout.rewards import earned
+from motif_lite.rollout.rewards import earned, remedy_for
 from motif_lite.rollout.rollouts import Rollouts, derive_seed
 from motif_lite.rollout.thinking import write_openings
 from motif_lite.training.context import TrainingContext
@@ -214,7 +214,7 @@ def _rewards(recipe: Recipe, opening: Opening, *, step: int) -> dict[str, float]
             name,
             opening,
             where=f"in step {step} on an opening of problem {opening.problem.id}",
-            remedy="run.log has the opening; fix the reward, then continue with --resume",
+            remedy="run.log has the opening; " + remedy_for(name),
         )
         for name in recipe.rewards
     }

@@ -25,7 +25,7 @@ def print_text(console: Console, text: str) -> None:
 
 def expected_steps(metrics: StepMetrics) -> int:
     """Steps of the whole run: of its limit, or as many as will spend its budget if all are like those so far."""
-    return round(metrics.step / metrics.share_done)
+    return round(metrics.step / metrics.share_done) if metrics.share_done else metrics.step
 
 
 def mark_line(mark: Mark) -> str:

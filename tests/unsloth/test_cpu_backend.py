@@ -28,9 +28,10 @@ class Order:
             self.found.append(name)
 
 sys.meta_path.insert(0, Order())
-from motif_lite import pipeline, policies
+from motif_lite.jobs import checking
+from motif_lite.policies import backends
 before = [name for name in heavy if name in sys.modules]
-backend = policies.backend("unsloth")
+backend = backends.backend("unsloth")
 import trl
 print(json.dumps([before, Order.found, os.listdir("."), os.environ["UNSLOTH_COMPILE_LOCATION"]]))
 """

@@ -138,11 +138,12 @@ def test_generation_in_mid_training_comes_from_the_adapter_as_it_stands(policy: 
 STOCK = """
 import json, sys
 from pathlib import Path
-from motif_lite import pipeline, policies
-from motif_lite.types import Sampling
+from motif_lite.jobs import checking
+from motif_lite.nouns import Sampling
+from motif_lite.policies import backends
 root, folder, adapter, changes, prompts = json.loads(sys.argv[1])
 assert "unsloth" not in sys.modules
-recipe = pipeline.check(Path(root) / "recipes" / "tiny_cpu.toml", changes)
+recipe = checking.check(Path(root) / "recipes" / "tiny_cpu.toml", changes)
 policy = backends.backend("transformers").load(recipe, folder)
 policy.load_adapter(Path(adapter))
 replies = policy.generate(prompts, Sampling(max_tokens=4, temperature=0.0), seeds=range(len(prompts)))
