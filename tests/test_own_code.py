@@ -11,7 +11,7 @@ import pytest
 
 from motif_lite.errors import CodeError, DataError, MotifError, RecipeError, RunError, TrainingError
 from motif_lite.jobs import checking, train_job
-from motif_lite.nouns import Opening, Problem, Reply, Trajectory, Turn
+from motif_lite.nouns import Opening, Problem, Reply, Sampling, Trajectory, Turn
 from motif_lite.recipe import own_files
 from motif_lite.recipe.schema import Recipe, SourceSection
 from motif_lite.recipe.toml import apply_override
@@ -20,7 +20,7 @@ from motif_lite.rollout.strategies import MultiRound, strategy_of
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import require_free
 from motif_lite.tasks import sources
-from tests.fakes import RecordingObserver
+from tests.fakes import RecordingObserver, ScriptedPolicy
 
 ROOT = Path(__file__).parents[1]
 BASE = '[model]\nname = "some/model"\nbackend = "transformers"\n[data]\ntrain = "chain_sum"\n'
@@ -289,13 +289,15 @@ ROUNDS = 'rollout.strategy="own.py:mine"'
 
 def test_a_strategy_of_ones_own_gets_the_recipes_settings(tmp_path: Path) -> None:
     recipe = checked(tmp_path, STRATEGY, ROUNDS, "rollout.num_rounds=4")
-    assert strategy_of(recipe, "own.py:mine") == MultiRound("Be brief.", 4)
+    mine, problem = strategy_of(recipe, "own.py:mine"), Problem("p", "1 + 1", "2")
+    assert mine.num_rounds == 4
+    assert mine.first_messages(problem) == MultiRound("Be brief.", 4).first_messages(problem)
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("return 3", "what own.py:mine makes has no num_rounds, first_messages, continue_openings"),
+        ("return 3", "in the strategy own.py:mine: what it makes has no num_rounds, first_messages, continue_openings"),
         ("return MultiRound('', 9)", "its num_rounds is 9, and must be between 1 and rollout.num_rounds = 3"),
         ("return rollout.none", "line 3: AttributeError: 'RolloutSection' object has no attribute 'none'"),
     ],
@@ -303,6 +305,32 @@ def test_a_strategy_of_ones_own_gets_the_recipes_settings(tmp_path: Path) -> Non
 def test_a_strategy_that_is_none_is_named(tmp_path: Path, body: str, message: str) -> None:
     lines = STRATEGY.splitlines()
     assert message in refusal(tmp_path, "\n".join([*lines[:2], f"    {body}"]), ROUNDS)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise KeyError('progress')", "line 4: KeyError: 'progress'"),
+        ("sys.exit(0)", "line 4: SystemExit: 0"),
+        ("return 3", "its continue_openings gives int, and must give Rollouts"),
+        ("return Rollouts(())", "it gives 0 openings for 1"),
+        ("return Rollouts((Opening(*openings[0], ()),))", "an opening has futures of [] rounds"),
+    ],
+)
+def test_what_goes_wrong_in_a_strategys_rollouts_is_named(tmp_path: Path, body: str, message: str) -> None:
+    code = f"""\
+class mine:
+    def __init__(self, rollout): self.num_rounds = 2; self.first_messages = lambda problem: []
+    def continue_openings(self, policy, openings, num_futures, sampling, *, seed, start=0, on_round=None):
+        {body}
+import sys
+from motif_lite.nouns import Opening
+from motif_lite.rollout.rollouts import Rollouts
+"""
+    mine = strategy_of(checked(tmp_path, code, ROUNDS), "own.py:mine")
+    openings = [(Problem("p", "1 + 1", "2"), Turn("", Reply("3", 1, "stop")))]
+    with pytest.raises(CodeError, match=re.escape(message)):
+        mine.continue_openings(ScriptedPolicy(lambda prompt, sampling: ""), openings, 1, Sampling(), seed=1)
 
 
 def test_a_strategy_of_ones_own_has_later_rounds_in_the_memory_plan(tmp_path: Path) -> None:
