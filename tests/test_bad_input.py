@@ -79,7 +79,7 @@ def test_a_malformed_recipe_is_refused_in_one_message(tmp_path: Path, recipe: st
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "which recipe? Give --recipe FILE"),
+        ([], "no recipe given; use --recipe FILE"),
         (["--recipe", "gone.toml", "--check"], "gone.toml: there is no such recipe"),
         (["--recipe", ".", "--check"], "cannot be read as a text file"),
         (["--recipe", "bytes.toml", "--check"], "bytes.toml: cannot be read as a text file"),
@@ -96,7 +96,7 @@ def test_a_malformed_recipe_is_refused_in_one_message(tmp_path: Path, recipe: st
         (["--resume", "--out", "used"], "used: holds no run"),
         (["--resume"], "no run to resume; give --out"),
         (["--resume", "--recipe", str(TINY)], "no run to resume"),
-        (["--resume", "--evaluate-only", "--out", "used"], "exclude each other"),
+        (["--resume", "--evaluate-only", "--out", "used"], "cannot be combined"),
         (["--evaluate-only"], "nothing to evaluate"),
         (["--evaluate-only", "--out", "used"], "used: holds no run"),
         (["--resume", "--out", "run", "--set", "seed=99"], "run: was started with different settings for seed"),

@@ -100,7 +100,7 @@ def test_later_rounds_that_break_true_progress_drift_while_first_rounds_stay_goo
     falls = late(0.95, 0.5)
     finding = only(steps(round_correct=lambda index: [0.97, 0.99, falls(index)], accuracy=late(0.7, 0.4)))
     assert finding.name == DRIFT
-    assert "rounds 3 given true progress" in finding.text
+    assert "round-3 replies given true progress" in finding.text
     assert "first rounds that reach it: 97 % then, 97 % now" in finding.text
     assert "--set training.learning_rate=0.00017" in finding.remedy
 
@@ -109,7 +109,7 @@ def test_where_progress_cannot_be_checked_drift_is_seen_in_answers_that_are_give
     falls = late(0.95, 0.5, since=60)
     finding = only(steps(150, answers_kept=lambda index: [falls(index), 0.95]), recipe=GSM8K)
     assert finding.name == DRIFT
-    assert "rounds 2 given the right answer" in finding.text
+    assert "round-2 replies given the right answer" in finding.text
     assert "40 % then, 40 % now" in finding.text
 
 
@@ -150,7 +150,7 @@ def test_groups_without_signal_are_told_with_a_remedy_for_their_difficulty(accur
 def test_groups_without_signal_after_a_collapse_are_not_blamed_on_the_problems() -> None:
     found = findings.diagnose(TINY, steps(accuracy=late(0.7, 0.0), groups_without_signal=late(0.0, 0.9)), [])
     signal = next(finding for finding in found if finding.name == NO_SIGNAL)
-    assert "do not wait for it to come back" in signal.remedy
+    assert "accuracy has fallen and rarely recovers" in signal.remedy
 
 
 def test_half_of_the_groups_without_signal_are_not_most() -> None:
@@ -160,7 +160,7 @@ def test_half_of_the_groups_without_signal_are_not_most() -> None:
 def test_reward_noise_above_the_differences_is_told() -> None:
     finding = only(steps(reward_noise=lambda index: {"between_openings": 0.2 + 0.02 * (index % 2), "sampling": 0.19}))
     assert finding.name == NOISE
-    assert "by a variance of 0.2" in finding.text
+    assert "the variance between the openings of a group is 0.2" in finding.text
     assert "would by 0.190" in finding.text
     for change in ("num_futures=8", 'allocation="adaptive"\'', 'scale_rewards="none"\''):
         assert change in finding.remedy

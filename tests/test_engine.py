@@ -175,7 +175,7 @@ def test_running_out_of_memory_halves_the_width_says_so_once_and_changes_nothing
     assert policy.max_width < 16
     said = [record.getMessage() for record in caplog.records]
     assert len(said) == 2
-    assert "going on with 16" in said[0]
+    assert "continuing with 16" in said[0]
     assert f"rollout.max_width = {policy.max_width}" in said[1]
     assert next(failures, None) is None
 

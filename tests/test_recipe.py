@@ -134,7 +134,7 @@ def test_a_file_is_laid_over_the_one_it_extends_table_by_table(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"recipe": 'extends = "recipe.toml"'}, "in a circle (recipe.toml -> recipe.toml)"),
+        ({"recipe": 'extends = "recipe.toml"'}, "extends is circular (recipe.toml -> recipe.toml)"),
         ({"recipe": 'extends = "b.toml"', "b": 'extends = "./recipe.toml"'}, "(recipe.toml -> b.toml -> recipe.toml)"),
         ({"recipe": 'extends = "gone.toml"'}, "gone.toml: there is no such recipe, which"),
         ({"recipe": "extends = 3"}, "extends must be a file name in quotes"),

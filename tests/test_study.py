@@ -95,7 +95,7 @@ def test_what_does_not_agree_is_named_at_once_too(tmp_path: Path) -> None:
     assert "  reference: there is no variant 'plane' (did you mean 'plain'?); known: plain, Plain" in lines
     for part in (
         "upper and lower case",
-        "named twice",
+        "listed twice",
         "tune.seeds: 2 would be",
         "set: seed is the",
         "is what is tuned",

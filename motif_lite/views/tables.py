@@ -64,7 +64,7 @@ def print_scores(console: Console, recipe: Recipe, scores: Scores) -> None:
     lines = [
         ("ranked by", "total, which training compares" + (f"; it counts {', '.join(weighted)}" if weighted else "")),
         ("accuracy", f"of {scores.num_futures} futures each, in percent with {confidence_in_words(recipe)} intervals"),
-        ("answers", "below each opening: the final boxed answers of its futures, with counts"),
+        ("answers", "below each opening: the final boxed answers of its futures, counted"),
         ("cost", f"{scores.num_tokens:,} tokens, {scores.seconds:.0f} s"),
     ]
     for name, text in lines:

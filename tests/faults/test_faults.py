@@ -27,18 +27,20 @@ SMALL = [
 
 SLOW_REWARD = """
 import time
-from motif_lite import rewards, stopping
+from motif_lite.jobs import stopping
+from motif_lite.rollout import rewards
 stopping.STEP_SECONDS = 0.5
 rewards.REWARDS["tag_count"] = lambda opening: time.sleep(60)
 """
 DEAF_REWARD = """
 import hashlib
-from motif_lite import rewards, stopping
+from motif_lite.jobs import stopping
+from motif_lite.rollout import rewards
 stopping.FIRST_SECONDS = 1.0
 rewards.REWARDS["tag_count"] = lambda opening: hashlib.pbkdf2_hmac("sha256", b"", b"", 500_000_000)  # native code
 """
 BROKEN_REWARD = """
-from motif_lite import rewards
+from motif_lite.rollout import rewards
 working, calls = rewards.REWARDS["tag_count"], []
 def broken(opening):
     calls.append(opening)
@@ -270,7 +272,7 @@ def test_a_full_disk_costs_the_step_that_did_not_fit_and_nothing_else(
 def test_a_finished_run_says_so(resume: Start, whole: Path) -> None:
     child = resume(whole)
     assert child.wait() == 0
-    assert "this run is finished: 3 steps are trained and all is measured" in child.printed()
+    assert "this run is finished: 3 steps are trained and everything is evaluated" in child.printed()
 
 
 def test_no_clock_that_can_go_backwards_is_read() -> None:

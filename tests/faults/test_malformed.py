@@ -115,7 +115,7 @@ RECIPES: dict[str, tuple[str | bytes, str]] = {
     "3000 unknown keys": ("\n".join(f"k{n} = 1" for n in range(3000)) + f"\n{MINIMAL}", "and 2980 more"),
     "UTF-16": (MINIMAL.encode("utf-16"), "save it as UTF-8"),
     "Latin-1": (f"# caf\xe9\n{MINIMAL}".encode("latin-1"), "save it as UTF-8"),
-    "a megabyte": (MINIMAL + "#" * 1_000_000, "is no recipe; check the path"),
+    "a megabyte": (MINIMAL + "#" * 1_000_000, "cannot be a recipe; check the path"),
     "null bytes": (b"\0" * 100, "is not valid TOML"),
     "JSON": ('{"seed": 1}', "is not valid TOML"),
     "YAML": ("seed: 1\n", "is not valid TOML"),
@@ -178,7 +178,7 @@ def test_any_value_of_any_key_is_taken_or_refused_with_the_key_in_one_message(pa
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--recipe", "/dev/zero", "--check"], "is no recipe; check the path"),
+        (["--recipe", "/dev/zero", "--check"], "cannot be a recipe; check the path"),
         (["--recipe", "/dev/null", "--check"], "must be given"),
         (["--recipe", "a\0b", "--check"], "null"),
         (["--recipe", "b" * 5000, "--check"], "cannot be read"),
