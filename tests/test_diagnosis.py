@@ -101,7 +101,7 @@ def test_later_rounds_that_break_true_progress_drift_while_first_rounds_stay_goo
     finding = only(steps(round_correct=lambda index: [0.97, 0.99, falls(index)], accuracy=late(0.7, 0.4)))
     assert finding.name == DRIFT
     assert "round-3 replies given true progress" in finding.text
-    assert "first rounds that reach it: 97 % then, 97 % now" in finding.text
+    assert "first rounds that reach it: 97 % before, 97 % now" in finding.text
     assert "--set training.learning_rate=0.00017" in finding.remedy
 
 
@@ -110,7 +110,7 @@ def test_where_progress_cannot_be_checked_drift_is_seen_in_answers_that_are_give
     finding = only(steps(150, answers_kept=lambda index: [falls(index), 0.95]), recipe=GSM8K)
     assert finding.name == DRIFT
     assert "round-2 replies given the right answer" in finding.text
-    assert "40 % then, 40 % now" in finding.text
+    assert "40 % before, 40 % now" in finding.text
 
 
 def test_when_first_rounds_go_down_as_well_it_is_not_the_later_ones_that_drift() -> None:
@@ -161,7 +161,7 @@ def test_reward_noise_above_the_differences_is_told() -> None:
     finding = only(steps(reward_noise=lambda index: {"between_openings": 0.2 + 0.02 * (index % 2), "sampling": 0.19}))
     assert finding.name == NOISE
     assert "the variance between the openings of a group is 0.2" in finding.text
-    assert "would by 0.190" in finding.text
+    assert "alone would give 0.190" in finding.text
     for change in ("num_futures=8", 'allocation="adaptive"\'', 'scale_rewards="none"\''):
         assert change in finding.remedy
 
