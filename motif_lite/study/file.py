@@ -1,8 +1,7 @@
 """A study's file: recipes with changes, times seeds; TOML, validated when it is read."""
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from motif_lite.errors import StudyError
+from motif_lite.recipe.spelling import nearest
 from motif_lite.recipe.toml import read_toml
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=64)]
@@ -156,12 +156,6 @@ def _explained(detail: ErrorDetails) -> list[str]:
 
 def _keys() -> list[str]:
     return [name for section in (Study, Tuning, Variant) for name in section.model_fields]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``(did you mean ...?)`` where a known name is spelled similarly."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def counted(lines: Sequence[str]) -> str:

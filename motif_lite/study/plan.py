@@ -12,7 +12,8 @@ from pathlib import Path
 from motif_lite.errors import MotifError, StudyError
 from motif_lite.jobs import checking
 from motif_lite.recipe.schema import Recipe
-from motif_lite.study.file import Study, Value, counted, folder_name, nearest, read, toml
+from motif_lite.recipe.spelling import nearest
+from motif_lite.study.file import Study, Value, counted, folder_name, read, toml
 
 
 @dataclass(frozen=True, slots=True)
