@@ -33,7 +33,7 @@ def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
         errors="surrogateescape",
         check=False,
         env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        timeout=60,
+        timeout=600,
     )
 
 

@@ -288,7 +288,7 @@ def interrupted(project: Project, when: Callable[[], bool], **changes: str) -> s
             assert process.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)
-        said, _ = process.communicate(timeout=120)
+        said, _ = process.communicate(timeout=600)
     signal.signal(signal.SIGINT, before)
     assert process.returncode == 130, said
     assert "Traceback" not in said

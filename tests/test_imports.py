@@ -1,7 +1,6 @@
-"""A check answers at once: without torch and its like, in under a second of processor time."""
+"""A check answers at once: without torch and its like, whose imports take seconds."""
 
 import json
-import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -23,16 +22,13 @@ except SystemExit as end:
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_a_check_imports_nothing_heavy_and_takes_under_a_second(recipe: Path) -> None:
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def test_a_check_imports_nothing_heavy(recipe: Path) -> None:
     command = [sys.executable, "-c", PROBE, str(recipe)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     code, modules = json.loads(done.stderr.splitlines()[-1])
     assert code == 0
     assert [name for name in HEAVY if name in modules] == []
     assert 'strategy = "' in done.stdout, "the resolved recipe is printed"
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0
 
 
 def test_only_policies_training_the_tiny_model_and_metering_may_import_torch() -> None:

@@ -440,7 +440,7 @@ def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(tmp_path: Path, tiny_fold
         time.sleep(0.05)
     time.sleep(2)
     process.send_signal(signal.SIGTERM)
-    _, complaint = process.communicate(timeout=60)
+    _, complaint = process.communicate(timeout=600)
     assert (process.returncode, complaint) == (
         130,
         "to continue, repeat the command; finished runs are kept\ninterrupted\n",

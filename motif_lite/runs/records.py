@@ -27,7 +27,7 @@ Interval = tuple[float, float]
 class Record(BaseModel):
     """Something that is written and read again."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)  # JSON has no name for these numbers
 
 
 class Versioned(Record):

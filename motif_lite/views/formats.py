@@ -63,8 +63,8 @@ def gib(num_bytes: int) -> str:
 
 
 def recipe_toml(recipe: Recipe) -> str:
-    """The resolved recipe as TOML; keys without a value are left out."""
-    return tomli_w.dumps(recipe.model_dump(exclude_none=True))
+    """The resolved recipe as TOML; keys without a value are left out, and a table of files that holds none."""
+    return tomli_w.dumps(recipe.model_dump(exclude_none=True, exclude=None if recipe.code else {"code"}))
 
 
 def sparkline(values: Iterable[float], width: int) -> str:

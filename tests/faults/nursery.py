@@ -62,7 +62,7 @@ class Child:
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that the process brings about."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 600
         while not condition():
             assert time.monotonic() < deadline, self.printed()
             os.kill(self.pid, 0)

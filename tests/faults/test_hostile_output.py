@@ -216,7 +216,7 @@ def title_in_browser(page: Path, folder: Path) -> str:
     quiet = ["--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", *quiet, "--disable-sync",
                f"--user-data-dir={folder / 'profile'}", "--dump-dom", page.as_uri()]  # fmt: skip
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
     title = re.search("<title>(.*?)</title>", shown)
     assert title is not None
     return title[1]
