@@ -5,15 +5,15 @@ multiplies huge integers. So a server process imports it once, and every compari
 server with a deadline and a memory limit; a fork that overruns is killed, and so is a server that does not answer.
 Requests and results are lines of JSON. Needs a POSIX system (on Windows: WSL).
 
-This file is both sides: `EquivalenceServer` in the caller, and the server itself when it is run as a script.
-It imports nothing of this package, so that the server starts in half a second.
+This file is both sides: `EquivalenceServer` in the caller, and the server itself when it is run as a script. Of this
+package the server imports only modules of this folder that need the standard library alone, so it starts in half a
+second.
 """
 
 import atexit
 import gc
 import json
 import os
-import re
 import resource
 import select
 import signal
@@ -23,7 +23,13 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from motif_lite.grading.rulings import Ruling
 
 DEADLINE_SECONDS = 1.0
 """Longest comparison. Honest ones take 1 to 160 ms."""
@@ -39,9 +45,6 @@ START_SECONDS = 60.0
 
 MEMORY_BYTES = 1 << 29
 """Memory that one comparison may take beyond what the server holds."""
-
-_EQUALS = re.compile(r"(?<![<>:!])=+")
-_LIST_SIGN = re.compile(r"[,;]|\\text\{ *(?:and|or) *\}")
 
 
 class EquivalenceServer:
@@ -151,23 +154,34 @@ def _read_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
 
 def _serve() -> None:
     """Answer requests until standard input closes."""
-    _compare("\\frac{1}{2}", "0.5 \\text{ cm}")  # the first parse of a process is slow: pay once, before forking
-    _compare("x^2+1", "\\{1, \\sqrt{2}\\}")
+    comparing = _comparing()
+    comparing.warm_up()
     gc.freeze()  # what a fork never looks at need not be copied for it
     print("ready", flush=True)
     for line in sys.stdin:
         gold, answer = json.loads(line)
-        print(_compare_in_fork(gold, answer), flush=True)
+        print(_compare_in_fork(comparing.compare, gold, answer), flush=True)
 
 
-def _compare_in_fork(gold: str, answer: str) -> str:
+def _comparing() -> ModuleType:
+    """What a fork runs, imported from the package that this file belongs to, wherever that lies."""
+    root = str(Path(__file__).parents[2])
+    sys.path.insert(0, root)
+    try:
+        from motif_lite.grading import comparing
+    finally:
+        sys.path.remove(root)
+    return comparing
+
+
+def _compare_in_fork(compare: "Callable[[str, str], Ruling]", gold: str, answer: str) -> str:
     """``1`` for the same, ``0`` for different, ``-`` if the fork did not finish."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             _limit_this_process()
-            os.write(write_end, b"1" if _compare(gold, answer) else b"0")
+            os.write(write_end, b"1" if compare(gold, answer).correct else b"0")
         finally:
             os._exit(0)
     os.close(write_end)
@@ -188,49 +202,6 @@ def _limit_this_process() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (5, 5))  # should the server be killed, its fork does not live on
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no half a gigabyte behind
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not pass for a verdict
-
-
-def _compare(gold: str, answer: str) -> bool:
-    from math_verify import verify
-
-    golds, answers = _parsed(gold), _parsed(answer)
-    same = golds and answers and verify(golds, answers, allow_set_relation_comp=True, timeout_seconds=None)
-    return bool(same) and not _contradicts_itself(answer)
-
-
-def _parsed(text: str) -> list[Any]:
-    from math_verify import LatexExtractionConfig, parse
-
-    extraction = (LatexExtractionConfig(boxed_match_priority=0),)
-    found: list[Any] = parse(f"\\boxed{{{text}}}", extraction_config=extraction, parsing_timeout=None)
-    return found
-
-
-def _contradicts_itself(answer: str) -> bool:
-    r"""Whether the answer is an equation, or a list with one, whose constant sides differ: ``4=3``, ``x=4=3``.
-
-    math-verify takes the last side of an equation for its value, so the others could hold any guess.
-    """
-    from math_verify import verify
-
-    for equation in _outside_brackets(_LIST_SIGN, answer):
-        sides = [_parsed(side) for side in _outside_brackets(_EQUALS, equation)]
-        constants = [side for side in sides if side and getattr(side[0], "is_number", False)]
-        if not all(verify(constants[-1], side, timeout_seconds=None) for side in constants[:-1]):
-            return True
-    return False
-
-
-def _outside_brackets(sign: re.Pattern[str], text: str) -> list[str]:
-    """The parts of a text between those occurrences of a sign that stand in no brackets."""
-    parts, depth, start = [], 0, 0
-    for match in re.finditer(rf"{sign.pattern}|\\?[(\[{{]|\\?[)\]}}]", text):
-        bracket = match[0][-1]
-        depth += (bracket in "([{") - (bracket in ")]}")
-        if depth <= 0 and sign.fullmatch(match[0]):
-            parts.append(text[start : match.start()])
-            start = match.end()
-    return [*parts, text[start:]]
 
 
 if __name__ == "__main__":
