@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from motif_lite.context import RunContext
 from motif_lite.evaluation import intervals
+from motif_lite.grading.answers import grade, is_lost
 from motif_lite.nouns import OnProgress, Problem, Sampling, Trajectory
 from motif_lite.observer import Observer
 from motif_lite.recipe.schema import decided
@@ -44,7 +45,7 @@ def measure_parts(
             start=start,
             on_round=_announce(observer, _what(subject, start, size, len(problems))),
         )
-        graded = tuple(map(_graded, trajectories))
+        graded = _all_graded(trajectories, observer)
         seconds, peaks = meter.take()
         yield MeasuredPart(seconds=seconds["evaluation"], peak_memory_bytes=peaks.get("evaluation", 0), graded=graded)
 
@@ -60,6 +61,17 @@ def _announce(observer: Observer, what: str) -> OnRound:
         return observer.advance
 
     return on_round
+
+
+def _all_graded(trajectories: Sequence[Trajectory], observer: Observer) -> tuple[GradedReply, ...]:
+    finals = [(trajectory.problem.gold, trajectory.final.text) for trajectory in trajectories]
+    grade(finals)
+    if num_lost := sum(is_lost(*pair) for pair in finals):
+        observer.note(
+            f"warning: {num_lost} of {len(finals)} replies count as wrong without a verdict: their comparisons were "
+            f"killed or got no processor time. Free memory or processors before the next evaluation"
+        )
+    return tuple(map(_graded, trajectories))
 
 
 def _graded(trajectory: Trajectory) -> GradedReply:

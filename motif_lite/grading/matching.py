@@ -29,6 +29,13 @@ _MOST_PARTS = 60
 
 def match(gold: str, answer: str, leaf: Leaf) -> Ruling:
     """The verdict on two answers as they were written."""
+    try:
+        return _matched(gold, answer, leaf)
+    except RecursionError:
+        return Ruling(False, "brackets too deep")
+
+
+def _matched(gold: str, answer: str, leaf: Leaf) -> Ruling:
     if _CONTROL.search(answer):
         return Ruling(gold == answer, "the same text" if gold == answer else "a control character")
     own, other = (shapes.with_intervals(normalized(text)) for text in (gold, answer))

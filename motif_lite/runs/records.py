@@ -46,8 +46,8 @@ class RewardNoise(Record):
 class StepMetrics(Versioned):
     """A training step; `motif_lite.training.step_metrics` says what the figures mean.
 
-    Figures by phase have the keys ``openings``, ``futures`` and, where it takes part, ``update``. What has a default
-    was not measured in that step, or not yet by the version that wrote it.
+    Figures by phase have the keys ``openings``, ``futures`` and, where they take part, ``grading`` and ``update``.
+    What has a default was not measured in that step, or not yet by the version that wrote it.
 
     Attributes:
         reward: Mean of the weighted sum of rewards.
@@ -65,6 +65,8 @@ class StepMetrics(Versioned):
     answers_kept: tuple[float | None, ...] = ()
     groups_without_signal: float
     grader_failures: int = 0
+    grader_losses: int = 0
+    grader_retries: int = 0
     broken_form: float
     cut_off: dict[str, float]
     progress_cut: int = 0
