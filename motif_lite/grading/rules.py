@@ -16,7 +16,8 @@ from motif_lite.grading.matching import UNKNOWN, match
 from motif_lite.grading.rulings import Ruling
 from motif_lite.grading.shapes import compact
 
-_PLAIN = re.compile(r"[-+]?[0-9]{1,15}")
+_PLAIN = re.compile(r"\s*(?:\\?\$)?([-+]?(?:[0-9]{1,15}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,4}))(?:\.0{0,9})?\s*")
+"""A whole number, which most answers are."""
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _PERCENT = re.compile(r"\s*\\%$")
 _PRIMED = re.compile(r"([A-Za-z0-9})])\s*((?:'|\^\s*\{?\s*(?:\\prime\s*)+\}?)+)")
@@ -37,8 +38,8 @@ _SHORT_WORDS = frozenset({"yes", "no", "odd", "two", "six", "ten", "one", "all",
 
 def decide(gold: str, answer: str) -> Ruling:
     """The verdict on two answers in LaTeX, where it needs no algebra; ``correct`` is None where it does."""
-    if _PLAIN.fullmatch(gold) and _PLAIN.fullmatch(answer):
-        return _numbers(int(gold) == int(answer))
+    if (own := _PLAIN.fullmatch(gold)) and (other := _PLAIN.fullmatch(answer)):
+        return _numbers(int(own[1].replace(",", "")) == int(other[1].replace(",", "")))
     return match(gold, answer, known)
 
 

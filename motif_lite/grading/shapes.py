@@ -5,6 +5,7 @@ Works on texts in the spelling of `notation.normalized`, and on nothing inside b
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Kind = Literal["one", "list", "set", "tuple"]
@@ -21,6 +22,8 @@ _RELATION_SIGNS = {"<": "<", ">": ">", "\\le": "\\le", "\\ge": "\\ge"}
 _FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
 _BRACKET = re.compile(r"[(\[]|\\[{]|\\langle")
+_CONDITION = re.compile(r"[<>|:]|\\[lg]e(?![A-Za-z])")
+_PLAIN = re.compile(r"(?:[-+0-9./ ]|\\(?:frac|sqrt|pi)(?![A-Za-z])|[{}])*")
 _BUILDER = re.compile(r"\\\{[^{}|]*\|(?:[^{}\\]|\\[A-Za-z]|\{[^{}]*\})*\\\}")
 _WITHOUT = re.compile(r"-\s*(?=\\\{)")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
@@ -109,12 +112,15 @@ def enclosed(text: str) -> tuple[str, str, str] | None:
     return None
 
 
+@lru_cache(maxsize=2000)
 def shape(text: str, *, thousands: bool = True) -> Shape:
     """How a normalized answer is made up.
 
     Args:
         thousands: ``1,234`` outside brackets is a number; otherwise it is a list of two.
     """
+    if _PLAIN.fullmatch(text):
+        return Shape("one", (text,))
     text = _OUTWARD.sub(_inward, text)
     around = enclosed(text)
     if around is None:
@@ -159,8 +165,11 @@ def _both_signs(text: str) -> tuple[str, ...]:
     return (upper, lower) if enclosed(text) is None else (text,)
 
 
+@lru_cache(maxsize=2000)
 def part(text: str) -> Part:
     """The names and the value of one part."""
+    if "=" not in text and "\\approx" not in text and "\\in" not in text and "\\text" not in text:
+        return Part("", text, (text,))
     exact, *approximations = pieces(_QUALIFIED.sub("", text), frozenset({"\\approx"}))[0]
     sides, _ = pieces(exact, frozenset("="))
     if approximations and (not sides[-1] or (len(sides) == 1 and is_name(sides[0]))):
@@ -187,6 +196,7 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(map(compact, pieces(around[1], frozenset(","))[0])) if around else (text,)
 
 
+@lru_cache(maxsize=2000)
 def compact(text: str) -> str:
     """A text without spaces and needless braces, but for spaces that part two numbers or letters from a command."""
     text = re.sub(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])", "", text)
@@ -198,11 +208,14 @@ def _is_builder(inner: str) -> bool:
     return "|" in pieces(inner, frozenset("|"))[1] or bool(re.match(rf"{_LETTER}\s*:", inner))
 
 
+@lru_cache(maxsize=2000)
 def region(text: str) -> tuple[str, str] | None:
     r"""The variable that conditions are about and the set of its values in LaTeX; None where they are no such.
 
     ``x<1 \text{ or } x>4`` is ``x`` and ``(-\infty,1)\cup(4,\infty)``; a set builder is what its condition says.
     """
+    if not _CONDITION.search(text):
+        return None
     around = enclosed(text)
     if around and around[0] == "\\{" and _is_builder(around[1]):
         head, *after = re.split(r"\||:", around[1], maxsplit=1)
