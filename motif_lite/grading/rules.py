@@ -181,7 +181,8 @@ def _by_words(own: str, other: str) -> Ruling | None:
         same = mine == theirs
         return Ruling(same, "the same words" if same else "other words")
     if mine is not None:
-        return Ruling(False, "not the words of the gold answer") if len(mine) > 1 else None
+        is_other = len(mine) > 1 or (mine.isupper() and compact(other).isalpha())
+        return Ruling(False, "not the words of the gold answer") if is_other else None
     finished = values.read(_PERCENT.sub("", units.split(own).core))
     if theirs is not None and len(theirs) > 1 and finished and values.is_finished(finished):
         return Ruling(False, "words, not a value")
