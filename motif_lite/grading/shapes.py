@@ -127,7 +127,7 @@ def shape(text: str, *, thousands: bool = True) -> Shape:
         if _JOIN_IN_TEXT.search(text) and _PROSE.fullmatch(bare := _TEXT.sub(r" \1 ", text)):
             text = bare  # "and" inside a text command joins words, too
         values, signs = _joined(_without_thousands(text) if thousands else text)
-        return Shape("list", values, "", signs) if len(values) > 1 else Shape("one", values)
+        return Shape("list", values, "", signs) if len(values) > 1 else Shape("one", values or (text,))
     left, inner, right = around
     if left == "\\{":
         if _is_builder(inner):

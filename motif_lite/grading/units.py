@@ -88,7 +88,7 @@ def _multiplied(core: str, words: str) -> Quantity:
     r"""``5 million dollars`` is ``5\cdot 10^{6}`` dollars."""
     first, _, rest = re.sub(r"\\text\{([^{}]*)\}", r"\1", words).strip().partition(" ")
     unit = named(rest) if rest.strip() else ""
-    known = bool(unit) or not rest.strip()
+    known = first in _POWERS_OF_TEN and (bool(unit) or not rest.strip())
     return Quantity(rf"{core}\cdot 10^{{{_POWERS_OF_TEN[first]}}}", unit) if known else Quantity(core, "", words)
 
 
