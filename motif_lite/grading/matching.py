@@ -48,7 +48,9 @@ def _matched(gold: str, answer: str, leaf: Leaf) -> Ruling:
         return Ruling(False, "the box is empty")
     if shapes.compact(own) == shapes.compact(other):
         return Ruling(True, "the same text")
-    if hedge := next((sign for sign in _HEDGES.findall(other) if sign not in own), None):
+    if shapes.region(other) is None and (
+        hedge := next((sign for sign in _HEDGES.findall(other) if sign not in own), None)
+    ):
         return Ruling(False, f"{hedge} is no part of the answer")
     return _compared(own, other, leaf)
 
@@ -92,7 +94,7 @@ def _single(own: str, other: str, leaf: Leaf) -> Ruling:
     """One value each, perhaps with names and steps."""
     mine, theirs = shapes.part(own), shapes.part(other)
     of_tuples = len(shapes.names(mine.name)) > 1 or len(shapes.names(theirs.name)) > 1
-    if mine.name and theirs.name and _renamed(mine.name) != _renamed(theirs.name) and not of_tuples:
+    if mine.name and theirs.name and not of_tuples and not _same_name(mine.name, theirs.name):
         return Ruling(False, f"the name differs: {theirs.name}, not {mine.name}")
     if not mine.name and len(mine.sides) > 1 and not _is_chain(mine):
         return leaf(own, other)  # an equation: no side of it is a value
@@ -151,6 +153,12 @@ def _in_order(part: Part) -> str:
 
 def _letter(name: str) -> str:
     return name.lstrip("\\")
+
+
+def _same_name(own: str, other: str) -> bool:
+    """``f(x)`` may be called ``y``."""
+    mine, theirs = sorted((_renamed(own), _renamed(other)), key=len)
+    return mine == theirs or (mine == "y" and bool(re.fullmatch(r"[A-Za-z]\(x\)", theirs)))
 
 
 def _renamed(name: str) -> str:

@@ -6,6 +6,7 @@ name or word is removed here. Characters are translated by a table of their own,
 """
 
 import re
+import unicodedata
 from functools import lru_cache
 
 from motif_lite.grading.characters import CHARACTERS, LOWERED, RAISED, SYNONYMS
@@ -20,7 +21,9 @@ _SIZE = (
 _ANY_FONT = re.compile(rf"\\(?:{_TEXT}|{_FONT})(?![A-Za-z])|\\text")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _SIZES = re.compile(rf"\\(?:{_SIZE})(?![A-Za-z])\.?")
-_COLOR = re.compile(r"\\color\s*\{[^{}]*\}|\\textcolor\s*\{[^{}]*\}|\\hspace\*?\s*\{[^{}]*\}|\\v?phantom\s*\{[^{}]*\}")
+_COLOR = re.compile(
+    r"\\color(?:box)?\s*\{[^{}]*\}|\\fbox(?![a-z])|\\textcolor\s*\{[^{}]*\}|\\hspace\*?\s*\{[^{}]*\}|\\v?phantom\s*\{[^{}]*\}"
+)
 _SWITCH = re.compile(rf"\{{\s*\\({_TEXT}|{_FONT})(?![A-Za-z])\s*([^{{}}]*)\}}")
 _FONTS = re.compile(rf"\\(?:{_FONT})(?![A-Za-z])")
 _TEXTS = re.compile(rf"\\(?:{_TEXT})(?![A-Za-z])\s*\{{([^{{}}]*)\}}")
@@ -35,6 +38,8 @@ _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _OVER = re.compile(r"\{([^{}]*?)\\over(?![A-Za-z])([^{}]*)\}")
 _RAISED_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _LOWERED_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_STYLED = re.compile("[\U0001d400-\U0001d7ff]+")
+_SENTENCE = re.compile(r"\\text\{([^{}]*[0-9][^{}]*)\}")
 _ROOT_SIGN = re.compile(r"√\s*(?:([0-9.]+)|\(([^()]*)\)|([A-Za-z]|\\[a-z]+))")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\^\s*\{?\\degree\}?|\\degree(?![a-z])|°|º")
 _PERCENT = re.compile(
@@ -74,6 +79,8 @@ def normalized(text: str) -> str:
     text = _with_roots_and_fractions(text)
     if " " in text or "'" in text:
         text = _GROUPED.sub(_without_gaps, re.sub(r"\s{2,}", " ", text).strip())
+    if sentence := _SENTENCE.fullmatch(text):
+        text = sentence[1]
     return _unwrapped(text)
 
 
@@ -83,6 +90,7 @@ def _in_ascii(text: str) -> str:
     text = _ROOT_SIGN.sub(lambda match: rf"\sqrt{{{match[1] or match[2] or match[3]}}}", text)
     text = _RAISED_RUN.sub(lambda match: f"^{{{match[0].translate(RAISED)}}}", text)
     text = _LOWERED_RUN.sub(lambda match: f"_{{{match[0].translate(LOWERED)}}}", text)
+    text = _STYLED.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
     return _DEGREES.sub(r"^\\circ ", text).translate(CHARACTERS)
 
 
@@ -150,6 +158,8 @@ def _without_fonts(text: str) -> str:
 
 def _as_text(match: re.Match[str]) -> str:
     before = match.string[: match.start()].rstrip()
+    if match[1].strip() in ("i", "e"):
+        return match[1]
     if len(match[1].strip()) == 1 and match[1].strip().isalpha() and before.endswith(tuple("0123456789})")):
         return rf"\text{{{match[1]}}}"  # behind a number, a letter in upright type is a unit
     if before.endswith(("}{", "\\frac{")) and match[1].strip().isalpha():

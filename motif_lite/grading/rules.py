@@ -29,7 +29,7 @@ _BASE_WORDS = (
     "fifteen", "sixteen",
 )  # fmt: skip
 _IN_BASE = re.compile(
-    r"([-+]?)((?=[0-9]|[A-F]{2})[0-9A-F.]+)_\{?(?:\\text\{\s*)?([0-9]+|[a-z]+)(?:\s*\})?\}?", re.IGNORECASE
+    r"\(?([-+]?)((?=[0-9]|[A-F]{2})[0-9A-F.]+)\)?_\{?(?:\\text\{\s*)?([0-9]+|[a-z]+)(?:\s*\})?\}?", re.IGNORECASE
 )
 _LABEL = re.compile(r"(?:an?|the|option|choice|answer)\s+(?=\w)", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")

@@ -18,11 +18,11 @@ _MARKS = re.compile(
 )
 _JOINS = frozenset({",", ";", "\\lor", "\\land", "\\quad", "\\\\", "and", "or"})
 _TEXT_JOIN = re.compile(r"\\text\{\s*[,;]?\s*(and|or|and also|or else)\s*[,;]?\s*\}")
-_RELATION_SIGNS = {"<": "<", ">": ">", "\\le": "\\le", "\\ge": "\\ge"}
+_RELATION_SIGNS = frozenset({"<", ">", "\\le", "\\ge", "\\ne", "="})
 _FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
 _BRACKET = re.compile(r"[(\[]|\\[{]|\\langle")
-_CONDITION = re.compile(r"[<>|:]|\\[lg]e(?![A-Za-z])")
+_CONDITION = re.compile(r"[<>|:]|\\(?:[lg]e|ne)(?![A-Za-z])")
 _PLAIN = re.compile(r"(?:[-+0-9./ ]|\\(?:frac|sqrt|pi)(?![A-Za-z])|[{}])*")
 _BUILDER = re.compile(r"\\\{[^{}|]*\|(?:[^{}\\]|\\[A-Za-z]|\{[^{}]*\})*\\\}")
 _WITHOUT = re.compile(r"-\s*(?=\\\{)")
@@ -245,17 +245,19 @@ def with_intervals(text: str) -> str:
 
 def _interval(condition: str) -> tuple[str, str, bool] | None:
     """The variable, the interval, and whether it is one, of ``a<x<=b``, ``x>a``, ``x=a``."""
-    sides, signs = pieces(condition, frozenset(_RELATION_SIGNS) | {"="})
+    sides, signs = pieces(condition, _RELATION_SIGNS)
     if len(sides) == 2:
         if is_name(sides[1]) and not is_name(sides[0]):
-            sides, signs = sides[::-1], [_FLIPPED.get(signs[0], "=")]
+            sides, signs = sides[::-1], [_FLIPPED.get(signs[0], signs[0])]
         elif re.fullmatch(rf"-\s*{_LETTER}", sides[0]):
-            sides, signs = [sides[0].strip(" -"), f"-({sides[1]})"], [_FLIPPED.get(signs[0], "=")]
+            sides, signs = [sides[0].strip(" -"), f"-({sides[1]})"], [_FLIPPED.get(signs[0], signs[0])]
         if not is_name(sides[0]) or is_name(sides[1]) or not sides[1]:
             return None
         name, bound = compact(sides[0]), sides[1]
         if signs[0] == "=":
             return name, rf"\{{{bound}\}}", False
+        if signs[0] == "\\ne":
+            return name, rf"\mathbb{{R}}\setminus\{{{bound}\}}", True
         bracket = {"<": ")", "\\le": "]", ">": "(", "\\ge": "["}[signs[0]]
         below = signs[0] in ("<", "\\le")
         return name, rf"(-\infty,{bound}{bracket}" if below else rf"{bracket}{bound},\infty)", True
