@@ -145,7 +145,7 @@ class Judge:
         if self._process is None:
             self._start()
         try:
-            while questions.waiting and len(questions.asked) < _num_forks():
+            while questions.waiting and len(questions.asked) < num_forks():
                 place = questions.next()
                 self._send([place, *questions.pairs[place]])
             for line in self._lines(min(questions.asked.values())):
@@ -237,7 +237,7 @@ class Judge:
         return iter(lines)
 
 
-def _num_forks() -> int:
+def num_forks() -> int:
     """Comparisons at a time: one for each processor that this process may use."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST_FORKS, usable)
