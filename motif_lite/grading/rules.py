@@ -1,94 +1,215 @@
-"""What can be said of a pair of answers without math-verify: equal texts, numbers, units.
+r"""What can be said of two answers without algebra: texts, words, numbers, units, percents, times, bases.
 
-Imports nothing but the standard library and modules of this folder that do the same: the judge's process uses it, too.
+**Percents.** ``50\%`` is the number 50 with the unit percent: right for the gold answers ``50`` and ``50\%``, wrong for
+``0.5``. A gold answer that is written with a percent sign also takes the share, ``0.5``.
+
+**Nothing left to do.** Where the gold answer is a finished value, so must the answer be: ``48+48/2`` is no answer to a
+question whose answer is 72, though it equals it.
 """
 
 import re
-from fractions import Fraction
+from collections.abc import Callable
+from dataclasses import replace
 
+from motif_lite.grading import units, values
+from motif_lite.grading.matching import UNKNOWN, match
 from motif_lite.grading.rulings import Ruling
+from motif_lite.grading.shapes import compact
 
-_LONGEST_NUMBER = 1000
-"""Characters; Python refuses to read integers of more than 4300 digits."""
-
-_INTEGER = r"[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+"
-_NUMBER = re.compile(rf"(?P<sign>[+-]?)(?P<whole>{_INTEGER})?(?P<decimals>\.[0-9]*)?")
-_FRACTION = re.compile(r"(?P<sign>[+-]?)(?:\\frac\{([0-9]+)\}\{([0-9]+)\}|\\frac([0-9])([0-9])|([0-9]+)/([0-9]+))")
-_SPACING = re.compile(r"\\[!,]|\\left(?![a-z])|\\right(?![a-z])")
-_GAP = re.compile(r"(?<![0-9])(?:\\[;:> ]|\\q?quad(?![a-z])|\s|~)+|(?:\\[;:> ]|\\q?quad(?![a-z])|\s|~)+(?![0-9\s~\\])")
-_BASE = re.compile(r"[0-9A-Za-z]+_\{?([0-9]+)\}?")
-_DEGREES = re.compile(r"\^\{?\\circ\}?|\\text\{?degrees?\}?|\\degrees?(?![a-z])|\\textdegree|°")
-_QUANTITY = re.compile(r"([+-]?[0-9][0-9,]*(?:\.[0-9]+)?)\s*([A-Za-z]{2,}(?:[ /]+[A-Za-z]+|\^\{?[0-9]\}?|\.)*)")
-_NOT_UNITS = frozenset({
-    "and", "billion", "cos", "dozen", "hundred", "ln", "log", "million", "mod", "of", "or", "over", "pi", "sin", "sqrt",
-    "tan", "thousand", "times", "to",
-})  # fmt: skip
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_ASSIGNED = re.compile(r"[A-Za-z]=(?=[+-]?[0-9.])")
-_WORDS = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{([^{}]*)\}")
+_PLAIN = re.compile(r"[-+]?[0-9]{1,15}")
+_TEXT = re.compile(r"\\text\{([^{}]*)\}")
+_PERCENT = re.compile(r"\s*\\%$")
+_PRIMED = re.compile(r"([A-Za-z0-9})])\s*((?:'|\^\s*\{?\s*(?:\\prime\s*)+\}?)+)")
+_CLOCK = re.compile(
+    r"([0-9]{1,2})(?::([0-9]{2}))?(?::([0-9]{2}))?\s*(?:\\text\{)?\s*(?:([aApP])\.?\s*[mM]\.?)?\s*\}?\.?"
+)
+_BASE_WORDS = (
+    "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
+    "fifteen", "sixteen",
+)  # fmt: skip
+_IN_BASE = re.compile(
+    r"([-+]?)((?=[0-9]|[A-F]{2})[0-9A-F.]+)_\{?(?:\\text\{\s*)?([0-9]+|[a-z]+)(?:\s*\})?\}?", re.IGNORECASE
+)
+_LABEL = re.compile(r"(?:an?|the|option|choice|answer)\s+(?=\w)", re.IGNORECASE)
+_WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
+_SHORT_WORDS = frozenset({"yes", "no", "odd", "two", "six", "ten", "one", "all", "red", "max", "min"})
 
 
 def decide(gold: str, answer: str) -> Ruling:
     """The verdict on two answers in LaTeX, where it needs no algebra; ``correct`` is None where it does."""
-    gold, answer = _DEGREES.sub(r"^\\circ", gold), _DEGREES.sub(r"^\\circ", answer)
-    plain_gold, plain_answer = _plain(gold), _plain(answer)
-    if plain_gold == plain_answer:
+    if _PLAIN.fullmatch(gold) and _PLAIN.fullmatch(answer):
+        return _numbers(int(gold) == int(answer))
+    return match(gold, answer, known)
+
+
+def _numbers(same: bool) -> Ruling:
+    return Ruling(same, "equal as numbers" if same else "another number")
+
+
+def known(own: str, other: str) -> Ruling:
+    """A normalized gold value against a normalized answer; ``correct`` is None where only algebra can tell."""
+    if compact(own) == compact(other):
         return Ruling(True, "the same text")
-    if _CONTROL.search(answer):
-        return Ruling(False, "a control character")  # no mathematics, whatever stands around it
-    if _bases_differ(plain_gold, plain_answer):
-        return Ruling(False, "the bases differ")
-    if _is_word(plain_gold):  # algebra would take a word for a product and accept its anagrams
-        return Ruling(plain_gold.strip("()").lower() == plain_answer.strip("()").lower(), "compared as words")
-    gold_value = _value(plain_gold)
-    if gold_value is not None:
-        answer_value = _value(_ASSIGNED.sub("", plain_answer))
-        if answer_value is None and (quantity := _QUANTITY.fullmatch(_unwrapped(answer))):
-            if _NOT_UNITS.isdisjoint(quantity[2].lower().replace("/", " ").split()):
-                answer_value = _value(quantity[1])
-            elif "pi" not in quantity[2]:
-                return Ruling(False, "a word that is no unit")  # math-verify drops words: 5 hundred would be 5
-        if answer_value is not None:
-            return Ruling(gold_value == answer_value, "compared as numbers")
-    return Ruling(None, "asked of math-verify")
+    for rule in _RULES:
+        ruling = rule(own, other)
+        if ruling is not None:
+            return ruling
+    return _quantities(own, other, _by_value)
 
 
-def _plain(text: str) -> str:
-    """The answer without what has no meaning: spacing, dollar signs, text commands, a final full stop."""
-    text = _WORDS.sub(r"\1", text).replace("{,}", ",").replace("\\$", "").replace("$", "")
-    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\u2212", "-")
-    return _GAP.sub("", _SPACING.sub("", text)).removesuffix(".")  # "1 2" is two numbers, not twelve
+def cores(own: str, other: str, algebra: Callable[[str, str], bool]) -> Ruling:
+    """The same with algebra for what `known` cannot tell; asked of the values without units and percent signs."""
+
+    def by_algebra(mine: str, theirs: str) -> Ruling:
+        ruling = _by_value(mine, theirs)
+        if ruling.correct is not None:
+            return ruling
+        if not algebra(mine, theirs):
+            return Ruling(False, "not equivalent by math-verify")
+        return _finished(mine, theirs, "equivalent by math-verify")
+
+    ruling = known(own, other)
+    return ruling if ruling.correct is not None else _quantities(own, other, by_algebra)
 
 
-def _bases_differ(gold: str, answer: str) -> bool:
-    """Whether they name different bases, or only one does: math-verify leaves bases out, so 14_{15} would be 14."""
-    own, other = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
-    if other:
-        return own is None or own[1] != other[1]
-    return own is not None and _value(_ASSIGNED.sub("", answer)) is not None
+def _quantities(own: str, other: str, by_value: Callable[[str, str], Ruling]) -> Ruling:
+    """Compare values without their units, then the units."""
+    mine, theirs = units.split(own), units.split(other)
+    if theirs.unknown and not mine.unknown:
+        finished = values.read(_PERCENT.sub("", mine.core))
+        if finished and values.is_finished(finished):
+            remark = " ".join(_TEXT.sub(r" \1 ", theirs.unknown).split())
+            return Ruling(False, f"{remark!r} is no unit")
+        theirs = units.Quantity(other)
+    if mine.unknown and theirs.unknown:
+        mine, theirs = units.Quantity(own), units.Quantity(other)
+    elif mine.unknown and not _is_remark(mine.unknown):
+        mine = units.Quantity(own)
+    if units.differ(mine.unit, theirs.unit):
+        return Ruling(False, f"the unit differs: {theirs.unit}, not {mine.unit}")
+    ruling = _with_percent(mine.core, theirs.core, by_value)
+    return replace(ruling, rule=f"{ruling.rule}, unit aside") if mine.unit + theirs.unit and ruling.correct else ruling
 
 
-def _unwrapped(text: str) -> str:
-    r"""The answer with its words as words: ``18\text{ eggs}`` is ``18  eggs``."""
-    return _WORDS.sub(r" \1 ", text).replace("\\$", "").replace("$", "").replace("\\ ", " ").replace("\\,", " ").strip()
+def _is_remark(words: str) -> bool:
+    r"""Whether what follows a gold number says something about it, and changes nothing: ``17\text{ any text}``."""
+    return ("\\text" in words or " " in words) and not units.changes_value(words)
 
 
-def _is_word(text: str) -> bool:
-    return len(text) > 1 and text.strip("()").isalpha()
+def _with_percent(own: str, other: str, by_value: Callable[[str, str], Ruling]) -> Ruling:
+    mine, theirs = _PERCENT.sub("", own), _PERCENT.sub("", other)
+    ruling = by_value(mine, theirs)
+    if mine == own or theirs != other or ruling.correct or ruling.undone:
+        return ruling
+    share = by_value(rf"\frac{{{mine}}}{{100}}", theirs)
+    return ruling if share.correct is False and ruling.correct is False and not share.undone else share
 
 
-def _value(text: str) -> Fraction | None:
-    """The exact value of an integer, decimal or simple fraction; None for anything else."""
-    if len(text) > _LONGEST_NUMBER:
+def _by_value(own: str, other: str) -> Ruling:
+    """Two rational numbers, exactly."""
+    mine, theirs = values.read(own), values.read(other)
+    if not mine or not theirs or mine.number is None or theirs.number is None:
+        return UNKNOWN
+    if not values.equal(mine.number, theirs.number, own, other):
+        return _numbers(False)
+    return _finished(own, other, "equal as numbers")
+
+
+def _finished(own: str, other: str, rule: str) -> Ruling:
+    """The verdict on an answer that is equal: wrong where the gold one is a value and it is not."""
+    mine, theirs = values.read(own), values.read(other)
+    if mine is None or not values.is_finished(mine):
+        return Ruling(True, rule)
+    if theirs is None or theirs.left_to_do or "letter" in theirs.needs:
+        return Ruling(False, f"an operation is left to do: {theirs.left_to_do if theirs else other}", undone=True)
+    if theirs.needs - mine.needs and values.places(own) is None:  # a gold decimal of many places rounds such a value
+        return Ruling(False, f"an operation is left to do: {other}", undone=True)
+    return Ruling(True, rule)
+
+
+def _by_primes(own: str, other: str) -> Ruling | None:
+    mine, theirs = ([(m[1], m[2].count("'") + m[2].count("\\prime")) for m in _PRIMED.finditer(_TEXT.sub("", text))]
+                    for text in (own, other))  # fmt: skip
+    return None if sorted(mine) == sorted(theirs) else Ruling(False, "a prime more, or less")
+
+
+def _by_clock(own: str, other: str) -> Ruling | None:
+    mine, theirs = _CLOCK.fullmatch(own), _CLOCK.fullmatch(other)
+    if not mine or not theirs or not any((mine[2], mine[4])) or not any((theirs[2], theirs[4], mine[4])):
+        if mine and theirs and theirs[4] and not theirs[2]:
+            return Ruling(int(mine[1]) == int(theirs[1]), "compared as times of day")
         return None
-    if number := _NUMBER.fullmatch(text):
-        digits = (number["whole"] or "").replace(",", "")
-        decimals = (number["decimals"] or "").strip(".")
-        if digits or decimals:
-            value = Fraction(f"{digits or 0}.{decimals or 0}")
-            return -value if number["sign"] == "-" else value
-    if fraction := _FRACTION.fullmatch(text):
-        above, below = (int(part) for part in fraction.groups()[1:] if part is not None)
-        if below:
-            return Fraction(-above if fraction["sign"] == "-" else above, below)
+    if mine[4] and theirs[4] and mine[4].lower() != theirs[4].lower():
+        return Ruling(False, "a.m. is not p.m.")
+    same = _minutes(mine, theirs) == _minutes(theirs, mine)
+    return Ruling(same, "compared as times of day")
+
+
+def _minutes(time: re.Match[str], other: re.Match[str]) -> tuple[int, int, int]:
+    hour, half = int(time[1]), time[4]
+    if half and not other[4] and int(other[1]) > 12 and half.lower() == "p":
+        hour += 12
+    return hour, int(time[2] or 0), int(time[3] or 0)
+
+
+def _by_base(own: str, other: str) -> Ruling | None:
+    mine, theirs = _number_in_base(own), _number_in_base(other)
+    if mine is None and theirs is None:
+        return None
+    if mine is None or theirs is None:
+        return Ruling(False, "only one has a base")
+    return Ruling(mine == theirs, "the same digits and base" if mine == theirs else "other digits, or another base")
+
+
+def _number_in_base(text: str) -> tuple[str, str, str, int] | None:
+    """Sign, digits before and after the point, and base; base ten is none."""
+    match = _IN_BASE.fullmatch(compact(text))
+    if not match:
+        return None
+    word = match[3].lower()
+    base = int(word) if word.isdigit() else _BASE_WORDS.index(word) + 2 if word in _BASE_WORDS else 0
+    whole, _, decimals = match[2].upper().partition(".")
+    return (match[1].strip("+"), whole.lstrip("0"), decimals.rstrip("0"), base) if base and base != 10 else None
+
+
+def _by_words(own: str, other: str) -> Ruling | None:
+    mine, theirs = words(own), words(other)
+    if mine is None and theirs is None:
+        return None
+    if mine is not None and theirs is not None:
+        same = mine == theirs
+        return Ruling(same, "the same words" if same else "other words")
+    if mine is not None:
+        return Ruling(False, "not the words of the gold answer") if len(mine) > 1 else None
+    finished = values.read(_PERCENT.sub("", units.split(own).core))
+    if theirs is not None and len(theirs) > 1 and finished and values.is_finished(finished):
+        return Ruling(False, "words, not a value")
     return None
+
+
+def words(text: str) -> str | None:
+    r"""The words of an answer that has nothing else, in lower case; None for anything else.
+
+    Letters that stand for a product (``ab``, ``xyz``) are no word; single letters keep their case.
+    """
+    bare = " ".join(_TEXT.sub(r" \1 ", text).split()).strip(" .:")
+    if not _WORDS.fullmatch(bare.strip("()")):
+        return None
+    bare = _LABEL.sub("", bare.strip("() "), count=1)
+    if "\\text" not in text and _is_product(bare) and not (text.startswith("(") or text.endswith(")")):
+        return bare if len(bare) == 1 and bare.isupper() else None
+    return bare if len(bare) == 1 else bare.lower()
+
+
+def _is_product(letters: str) -> bool:
+    r"""Whether bare letters are factors and not a word."""
+    if " " in letters:
+        return all(len(part) == 1 for part in letters.split())
+    if len(letters) == 1:
+        return True
+    if not letters.islower() or letters in _SHORT_WORDS:
+        return False
+    return len(letters) <= 3 or not re.search("[aeiouy]", letters) or letters == "".join(sorted(set(letters)))
+
+
+_RULES = (_by_primes, _by_clock, _by_base, _by_words)
