@@ -34,7 +34,7 @@ FORMS = (
     ("\\frac{{{a}\\sqrt{{{b}}}}}{{{c}}}", "\\frac{{{a}}}{{{c}}}\\sqrt{{{b}}}"),
     ("({a}x+{b})(x+{c})", "{a}x(x+{c})+{b}(x+{c})"),
     ("({a},{b}\\sqrt{{{c}}})", "\\left({a},\\;\\sqrt{{{c}}}\\cdot {b}\\right)"),
-    ("[{a},{b})", "\\left[{a},\\frac{{2\\cdot {b}}}{{2}}\\right)"),
+    ("[{a},{a}\\sqrt{{{b}}})", "\\left[{a},\\sqrt{{{b}}}\\cdot {a}\\right)"),
     ("{a}+{b}i", "{b}i+{a}"),
     ("\\frac{{{a}\\pi}}{{{c}}}", "\\frac{{{a}}}{{{c}}}\\pi"),
     ("\\{{{a},{b},{c}x\\}}", "\\{{x\\cdot {c},{b},{a}\\}}"),
