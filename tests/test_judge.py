@@ -317,6 +317,23 @@ def test_under_six_busy_loops_and_with_processes_killed_and_stopped_verdicts_are
     assert len({*vandal.done}) >= 3, "little was done to it"
 
 
+def test_a_fork_of_the_caller_has_a_process_of_its_own(judge: Judge) -> None:
+    equivalent(judge, "1", "x")
+    before = pid(judge)
+    fork = os.fork()
+    if fork == 0:
+        code = 1
+        try:
+            right = equivalent(judge, "x+1", "1+x") and pid(judge) != before
+            judge.close()
+            code = 0 if right else 1
+        finally:
+            os._exit(code)
+    assert os.waitpid(fork, 0)[1] == 0
+    assert equivalent(judge, "2x+1", "1+2x")
+    assert pid(judge) == before
+
+
 # ------------------------------------------------------------------------------------------------- what is left of it
 
 LEFT = """

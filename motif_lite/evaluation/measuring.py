@@ -34,6 +34,7 @@ def measure_parts(
     size = CALLS_PER_PART * decided(recipe.rollout.max_width)
     meter = PhaseMeter(policy.device_type)
     for start in range(done, len(problems), size):
+        what = _what(subject, start, size, len(problems))
         meter.start("evaluation")
         trajectories = think(
             policy,
@@ -43,9 +44,9 @@ def measure_parts(
             futures,
             seed=derive_seed(recipe.seed, "evaluation", *subject),
             start=start,
-            on_round=_announce(observer, _what(subject, start, size, len(problems))),
+            on_round=_announce(observer, what),
         )
-        graded = _all_graded(trajectories, observer)
+        graded = _all_graded(trajectories, what, observer)
         seconds, peaks = meter.take()
         yield MeasuredPart(seconds=seconds["evaluation"], peak_memory_bytes=peaks.get("evaluation", 0), graded=graded)
 
@@ -63,9 +64,10 @@ def _announce(observer: Observer, what: str) -> OnRound:
     return on_round
 
 
-def _all_graded(trajectories: Sequence[Trajectory], observer: Observer) -> tuple[GradedReply, ...]:
+def _all_graded(trajectories: Sequence[Trajectory], what: str, observer: Observer) -> tuple[GradedReply, ...]:
     finals = [(trajectory.problem.gold, trajectory.final.text) for trajectory in trajectories]
-    grade(finals)
+    observer.phase("evaluating", f"{what}: grading, {len(finals)} replies")
+    grade(finals, observer.advance)
     if num_lost := sum(is_lost(*pair) for pair in finals):
         observer.note(
             f"warning: {num_lost} of {len(finals)} replies count as wrong without a verdict: their comparisons were "

@@ -134,6 +134,11 @@ def grade(pairs: Iterable[tuple[str, str]], on_progress: Callable[[int, int], No
     return _judged(unsettled, on_progress).num_retries
 
 
+def forget() -> None:
+    """Forget all rulings, as a new process would."""
+    _known.clear()
+
+
 def _settled(pair: Pair) -> Ruling | Pair:
     """The ruling on a pair where it is known or needs no algebra; otherwise the pair to ask the judge about."""
     gold, answer = pair

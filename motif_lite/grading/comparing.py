@@ -31,10 +31,13 @@ def compare(gold: str, answer: str) -> Ruling:
 
 
 def warm_up() -> None:
-    """Pay for the first parse of a process, which is slow, so that no fork has to."""
+    """Pay for the first parse of a process, and of each usual kind of answer, so that no fork has to: it is slow."""
     compare("\\frac{\\sqrt{2}}{2}", "\\frac{1}{\\sqrt{2}}")
     compare("x^2+1", "1+x^2")
     compare("(2,\\infty)", "x>2")
+    compare("(x+1)(2x-3)", "x^2-2x(x+1)+3")
+    compare("\\{1,2,3x\\}", "\\{x\\cdot 3,2,1\\}")
+    compare("\\sin(x)+\\cos^2 x", "\\log_2 8")
     _parsed.cache_clear()
 
 

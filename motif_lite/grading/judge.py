@@ -112,6 +112,7 @@ class Judge:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._read = b""
+        self._owner = os.getpid()
         self._lock = threading.Lock()
 
     def judge(self, pairs: Sequence[Pair], on_progress: Callable[[int, int], None] | None = None) -> Judged:
@@ -126,6 +127,8 @@ class Judge:
         questions = _Questions(pairs)
         with self._lock:
             try:
+                if self._owner != os.getpid():  # this process is a fork of the one that talks to the server
+                    self._stop()
                 while len(questions.rulings) < len(pairs):
                     self._go_on(questions)
                     if on_progress is not None:
@@ -145,7 +148,7 @@ class Judge:
         if self._process is None:
             self._start()
         try:
-            while questions.waiting and len(questions.asked) < _num_forks():
+            while questions.waiting and len(questions.asked) < num_forks():
                 place = questions.next()
                 self._send([place, *questions.pairs[place]])
             for line in self._lines(min(questions.asked.values())):
@@ -175,7 +178,7 @@ class Judge:
     def _launch(self) -> None:
         self._channel, other = socket.socketpair()
         self._channel.settimeout(WALL_SECONDS)  # to send: a server that takes nothing in is replaced
-        self._read = b""
+        self._read, self._owner = b"", os.getpid()
         with other:
             # -P: it needs nothing of this folder, so none of its modules can take the place of another.
             self._process = subprocess.Popen(
@@ -200,8 +203,9 @@ class Judge:
             self._channel = None
         if self._process is not None:
             atexit.unregister(self.close)
-            self._signal(signal.SIGKILL)
-            self._process.wait()
+            if self._owner == os.getpid():
+                self._signal(signal.SIGKILL)
+                self._process.wait()
             self._process = None
 
     def _signal(self, number: signal.Signals) -> None:
@@ -237,7 +241,7 @@ class Judge:
         return iter(lines)
 
 
-def _num_forks() -> int:
+def num_forks() -> int:
     """Comparisons at a time: one for each processor that this process may use."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(MOST_FORKS, usable)
