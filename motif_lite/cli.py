@@ -6,6 +6,7 @@ Exit codes: 0: done. 2: an error that the user can fix, explained in one message
 """
 
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -16,10 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 import typer
 from rich.console import Console
 
-from motif_lite.errors import MotifError, RecipeError
-from motif_lite.jobs import checking, score_job, train_job
+from motif_lite.errors import DataError, MotifError, RecipeError
+from motif_lite.evaluation.verdicts import verdict
+from motif_lite.jobs import checking, grade_job, score_job, train_job
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.views import formats, plan_table, tables
+from motif_lite.views import formats, plan_table, tables, verdicts
 from motif_lite.views.live import RunConsole
 
 if TYPE_CHECKING:
@@ -74,6 +76,15 @@ Adapter = Annotated[
     typer.Option("--adapter", metavar="DIR", help="Score with a trained adapter, e.g. runs/NAME/adapter."),
 ]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores to this file.")]
+
+Gold = Annotated[str | None, typer.Argument(metavar="GOLD", help="The right answer, without a box.")]
+GradedText = Annotated[
+    str | None, typer.Argument(metavar="REPLY", help="A whole reply; - reads it from standard input.")
+]
+Pairs = Annotated[
+    Path | None,
+    typer.Option("--pairs", metavar="FILE", help="Grade JSON lines with gold and reply; print one for each."),
+]
 
 StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The study, e.g. studies/tiny_credit.toml.")]
 StudyOut = Annotated[
@@ -145,6 +156,26 @@ def score(
             score_job.write(json, scores, job)
 
 
+@app.command(
+    help="Grade a reply, or a file of them, as training would: the verdict and the rule that decided.",
+    context_settings={"ignore_unknown_options": True},  # answers may begin with a minus
+)
+def grade(gold: Gold = None, reply: GradedText = None, pairs: Pairs = None) -> None:
+    """Print verdicts; the exit code does not depend on them."""
+    with exit_codes():
+        if gold is not None and re.match("--[a-z]", gold):
+            raise RecipeError(f"grade has no option {gold}; its one option is --pairs FILE")
+        if pairs is not None and gold is None:
+            grade_file(pairs)
+        elif pairs is None and gold is not None and reply is not None:
+            terminal = Console(file=sys.stdout, highlight=False)
+            found = verdict(gold, sys.stdin.read() if reply == "-" else reply)
+            for line in verdicts.lines(found, terminal.width):
+                formats.print_text(terminal, line)
+        else:
+            raise DataError("grade takes either GOLD and REPLY, or --pairs FILE; put answers in single quotes")
+
+
 @app.command("study", help="Compare variants over seeds: runs, tables, figures. Repeat it to continue.")
 def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = False) -> None:
     """Validate a study and run it to the end."""
@@ -157,6 +188,18 @@ def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = Fal
             print_plan(Console(highlight=False), plan)
         else:
             perform_study(plan)
+
+
+def grade_file(path: Path) -> None:
+    """Grade a file of replies; progress goes to the standard error stream, so that the verdicts may go to a file."""
+    pairs = grade_job.read(path)
+    progress = Console(file=sys.stderr, highlight=False)
+    with RunConsole(progress, "grade", str(path)) as live:
+        live.phase("grading", f"{len(pairs)} replies")
+        found = grade_job.graded(pairs, live.advance)
+    for pair, each in zip(pairs, found, strict=True):
+        print(grade_job.as_json(pair, each))
+    formats.print_text(progress, grade_job.summary(found))
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The one judge: every gold answer passes its own box, and nothing that is not the answer does."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif_lite.grading.answers import equivalent, is_beyond_judging, is_correct, last_boxed
+from motif_lite.grading import answers as grading
+from motif_lite.grading import judge as judging
+from motif_lite.grading.answers import boxes, equivalent, grade, is_beyond_judging, is_correct, is_lost, last_boxed
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 GOLD_FILES = ("gsm8k/train.jsonl", "gsm8k/test.jsonl", "math500/test.jsonl", "aime24/test.jsonl")
@@ -182,28 +185,63 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+def processor_seconds() -> float:
+    """Taken so far by this process, and by the comparisons that have ended: what a loaded machine does not change."""
+    process = grading._judge._process
+    if process is None or not Path(f"/proc/{process.pid}/stat").exists():
+        return time.process_time()
+    of_its_children = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[13:15]
+    return time.process_time() + sum(map(int, of_its_children)) / os.sysconf("SC_CLK_TCK")
+
+
 @pytest.mark.parametrize("answer", HOSTILE, ids=lambda answer: answer[:20])
-def test_a_hostile_answer_costs_at_most_two_seconds(answer: str) -> None:
+def test_a_hostile_answer_takes_little_more_than_a_second_of_processor_time(answer: str) -> None:
     is_correct("x+1", "\\boxed{1+x}")  # the server's start is no part of it
-    started = time.perf_counter()
+    started = processor_seconds()
     assert not is_correct("3", f"\\boxed{{{answer}}}")
-    assert time.perf_counter() - started <= 2.0
+    assert processor_seconds() - started <= 1.5
+    assert not is_lost("3", f"\\boxed{{{answer}}}")
 
 
 @pytest.mark.parametrize("answer", ["9^{9^{9^9}}+1", "8^{8^{8^8}}"])
 def test_a_hostile_answer_costs_as_little_in_another_thread(answer: str) -> None:
-    started = time.perf_counter()
+    started = processor_seconds()
     assert not in_thread(lambda: is_correct("3", f"\\boxed{{{answer}}}"))
-    assert time.perf_counter() - started <= 2.0
+    assert processor_seconds() - started <= 1.5
     assert in_thread(lambda: is_correct("x^2-1", "\\boxed{(x-1)(x+1)}"))
 
 
 def test_the_same_hostile_answer_is_paid_for_once() -> None:
     reply = "\\boxed{7^{7^{7^{7}}}}"
     is_correct("3", reply)
-    started = time.perf_counter()
+    started = time.process_time()
     assert not is_correct("3", reply)
-    assert time.perf_counter() - started < 0.05
+    assert time.process_time() - started < 0.05
+
+
+def test_many_replies_are_judged_at_once_and_each_is_paid_for_once() -> None:
+    pairs = [("7x", f"\\boxed{{{n}x+{7 - n}x}}") for n in range(1, 6)] + [("7x", "no box"), ("8", "\\boxed{8}")]
+    told: list[tuple[int, int]] = []
+    assert grade([*pairs, *pairs], lambda done, total: told.append((done, total))) == 0
+    assert told[-1] == (5, 5), "what needs no algebra, or is there twice, is not asked about"
+    assert grade(pairs, lambda *_: pytest.fail("all of it is known")) == 0
+    assert [is_correct(*pair) for pair in pairs] == [True] * 5 + [False, True]
+
+
+def test_a_lost_verdict_stands_until_the_next_batch_and_is_then_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pair = ("5y", "\\boxed{2y+3y}")
+    with monkeypatch.context() as patched:
+        patched.setattr(judging, "WALL_SECONDS", 0.001)
+        patched.setattr(judging, "MOST_TIMES", 2)
+        assert grade([pair]) == 1
+    assert is_lost(*pair)
+    assert not is_correct(*pair)
+    assert not is_beyond_judging(*pair), "the comparison itself did nothing wrong"
+    assert grade([pair]) == 0
+    assert not is_lost(*pair)
+    assert is_correct(*pair)
 
 
 @pytest.mark.parametrize(
@@ -223,9 +261,9 @@ def test_the_same_hostile_answer_is_paid_for_once() -> None:
     ids=lambda reply: repr(reply[:12]),
 )
 def test_a_reply_of_a_megabyte_is_judged_in_two_seconds(reply: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert not is_correct("3", reply)
-    assert time.perf_counter() - started <= 2.0
+    assert time.process_time() - started <= 2.0
 
 
 def test_a_right_box_at_the_end_of_a_megabyte_passes() -> None:
@@ -263,6 +301,12 @@ def test_the_last_balanced_box_is_found(reply: str, text: str | None) -> None:
     if boxed:
         assert reply[boxed.start :].startswith("\\boxed")
         assert reply[boxed.end - 1] == "}"
+
+
+def test_boxes_in_a_box_are_no_boxes_of_the_reply() -> None:
+    reply = "\\boxed{1} \\boxed{2 \\boxed{3} \\boxed{4}} \\boxed{ \\boxed{5}"
+    assert [box.text for box in boxes(reply)] == ["1", "2 \\boxed{3} \\boxed{4}", "5"]
+    assert boxes("none") == []
 
 
 def obvious_last_box(reply: str) -> str | None:

@@ -26,6 +26,7 @@ FORM = "replies lose the required format"
 CUT_FIRST, CUT_LATER = "first rounds are cut off", "later rounds are cut off"
 DRIFT, FALL, NO_SIGNAL = "later rounds drift", "accuracy falls", "groups without signal"
 NOISE = "reward noise is larger than the differences between openings"
+BEYOND, DISTURBED = "answers that cannot be graded", "the grader is disturbed"
 HELD_OUT = "held-out accuracy does not rise with the reward"
 
 
@@ -207,6 +208,31 @@ def test_held_out_accuracy_that_rose_first_and_fell_then_is_told_with_its_best_s
     assert "--set training.max_steps=10" in finding.remedy
 
 
+def graded(number: int, **late_counts: int) -> Metrics:
+    """Steps of 64 replies each; from step 11 on so many of them have what is counted."""
+    counts = {f"grader_{what}": [0] * 10 + [count] * (number - 10) for what, count in late_counts.items()}
+    return steps(number, prompts=[{"openings": 16, "futures": 48}] * number, **counts)
+
+
+def test_answers_that_cannot_be_graded_are_told_with_their_number() -> None:
+    finding = only(graded(20, failures=4))
+    assert (finding.name, finding.step) == (BEYOND, 13)
+    assert "in steps 9 to 13 12 of 320 replies have an answer that cannot be compared" in finding.text
+    assert "--set training.learning_rate=0.00017" in finding.remedy
+
+
+def test_a_few_failures_and_retries_are_not_worth_a_word() -> None:
+    assert names(graded(100, failures=1, retries=1)) == []
+
+
+def test_one_lost_verdict_is_told_at_once_and_retries_where_they_are_many() -> None:
+    lost, again = only(graded(20, losses=1)), only(graded(20, retries=8))
+    assert (lost.name, lost.step) == (DISTURBED, 11)
+    assert "replies that count as wrong because that happened each time: 1" in lost.text
+    assert (again.name, again.step) == (DISTURBED, 12)
+    assert "16 comparisons of answers were killed or got no processor time" in again.text
+
+
 def test_a_run_sees_step_by_step_what_the_files_show_in_the_end() -> None:
     metrics = steps(broken_form=late(0.02, 0.5), accuracy=late(0.7, 0.2), groups_without_signal=late(0.0, 0.9))
     told: dict[str, findings.Finding] = {}
@@ -234,6 +260,7 @@ ALL_REMEDIES: list[Callable[[Recipe], str]] = [
         for fell in (False, True)
     ),
     remedies.less_noise,
+    remedies.gradable,
     lambda recipe: remedies.better_on_new_problems(recipe, 0),
     lambda recipe: remedies.better_on_new_problems(recipe, 7),
 ]

@@ -7,11 +7,14 @@ from statistics import fmean
 
 import pytest
 
+from motif_lite.grading import judge
+from motif_lite.grading.answers import grade
 from motif_lite.jobs import checking
 from motif_lite.nouns import Opening
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import totals
+from motif_lite.rollout.rewards import gold_and_replies
 from motif_lite.rollout.rollouts import Rollouts
 from motif_lite.runs.records import RewardNoise, RolloutLine, RolloutTurn, StepMetrics
 from motif_lite.tasks import chain_sum
@@ -150,8 +153,29 @@ def test_replies_that_the_grader_could_not_judge_are_counted() -> None:
         (opening(tower, [RIGHT, tower], [RIGHT, RIGHT]), opening(RIGHT, [RIGHT, RIGHT], [RIGHT, WRONG]))
     )
     line = step_metrics.summarize(TWO, PerformedStep(1, rollouts, {"future_accuracy": [1.0, 1.5]}), None)
-    assert line.grader_failures == 2
+    assert (line.grader_failures, line.grader_losses, line.grader_retries) == (2, 0, 0)
     assert line.accuracy == 0.5
+
+
+def test_replies_that_equal_the_answer_but_leave_an_operation_to_do_are_counted_and_score_nothing() -> None:
+    undone = GOOD_FORM.format("\\boxed{1+1}")
+    rollouts = Rollouts((opening(undone, [RIGHT, undone], [RIGHT, RIGHT]), opening(RIGHT, [RIGHT, WRONG])))
+    line = step_metrics.summarize(TWO, PerformedStep(1, rollouts, {"future_accuracy": [1.0, 0.0]}), None)
+    assert (line.undone_answers, line.grader_failures, line.accuracy) == (2, 0, 0.25)
+
+
+def test_verdicts_that_were_lost_are_counted_apart_as_are_comparisons_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(judge, "WALL_SECONDS", 0.001)
+    monkeypatch.setattr(judge, "MOST_TIMES", 2)
+    judged = GOOD_FORM.format("\\boxed{x+2-x}")
+    rollouts = Rollouts((opening(judged, [RIGHT, judged], [RIGHT, RIGHT]), opening(RIGHT, [RIGHT, RIGHT])))
+    num_retries = grade(gold_and_replies(rollouts.openings))
+    done = PerformedStep(1, rollouts, {"future_accuracy": [1.0, 2.0]}, num_retries=num_retries)
+    line = step_metrics.summarize(TWO, done, None)
+    assert (line.grader_failures, line.grader_losses, line.grader_retries) == (0, 2, 1)
+    assert line.accuracy == 0.75
 
 
 def test_rollouts_are_written_with_prompts_replies_rewards_and_verdicts() -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from motif_lite.context import RunContext
 from motif_lite.evaluation import intervals
+from motif_lite.grading.answers import grade, is_lost, is_undone
 from motif_lite.nouns import OnProgress, Problem, Sampling, Trajectory
 from motif_lite.observer import Observer
 from motif_lite.recipe.schema import decided
@@ -33,6 +34,7 @@ def measure_parts(
     size = CALLS_PER_PART * decided(recipe.rollout.max_width)
     meter = PhaseMeter(policy.device_type)
     for start in range(done, len(problems), size):
+        what = _what(subject, start, size, len(problems))
         meter.start("evaluation")
         trajectories = think(
             policy,
@@ -42,9 +44,9 @@ def measure_parts(
             futures,
             seed=derive_seed(recipe.seed, "evaluation", *subject),
             start=start,
-            on_round=_announce(observer, _what(subject, start, size, len(problems))),
+            on_round=_announce(observer, what),
         )
-        graded = tuple(map(_graded, trajectories))
+        graded = _all_graded(trajectories, what, observer)
         seconds, peaks = meter.take()
         yield MeasuredPart(seconds=seconds["evaluation"], peak_memory_bytes=peaks.get("evaluation", 0), graded=graded)
 
@@ -62,12 +64,25 @@ def _announce(observer: Observer, what: str) -> OnRound:
     return on_round
 
 
+def _all_graded(trajectories: Sequence[Trajectory], what: str, observer: Observer) -> tuple[GradedReply, ...]:
+    finals = [(trajectory.problem.gold, trajectory.final.text) for trajectory in trajectories]
+    observer.phase("evaluating", f"{what}: grading, {len(finals)} replies")
+    grade(finals, observer.advance)
+    if num_lost := sum(is_lost(*pair) for pair in finals):
+        observer.note(
+            f"warning: {num_lost} of {len(finals)} replies count as wrong without a verdict: their comparisons were "
+            f"killed or got no processor time. Free memory or processors before the next evaluation"
+        )
+    return tuple(map(_graded, trajectories))
+
+
 def _graded(trajectory: Trajectory) -> GradedReply:
     return GradedReply(
         problem=trajectory.problem.id,
         question=trajectory.problem.question,
         gold=trajectory.problem.gold,
         correct=is_solved(trajectory),
+        undone=is_undone(trajectory.problem.gold, trajectory.final.text),
         tokens=trajectory.num_tokens,
         replies=tuple(turn.reply.text for turn in trajectory.turns),
         finish=tuple(turn.reply.finish for turn in trajectory.turns),
@@ -81,11 +96,18 @@ def summary(graded: Sequence[GradedReply], confidence: float) -> Accuracy:
         num_problems=len(outcomes),
         num_samples=len(graded),
         num_correct=sum(each.correct for each in graded),
+        num_undone=_num_undone(graded),
         accuracy=intervals.accuracy(outcomes),
         interval=intervals.interval(outcomes, confidence),
         prompts=sum(len(each.replies) for each in graded),
         generated_tokens=sum(each.tokens for each in graded),
     )
+
+
+def _num_undone(graded: Sequence[GradedReply]) -> int | None:
+    """None if any reply is of a version that did not count them."""
+    counted = [each.undone for each in graded if each.undone is not None]
+    return sum(counted) if len(counted) == len(graded) else None
 
 
 def outcomes_of(graded: Sequence[GradedReply]) -> dict[str, list[bool]]:

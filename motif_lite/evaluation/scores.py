@@ -12,13 +12,13 @@ from dataclasses import dataclass
 
 from motif_lite.errors import DataError
 from motif_lite.evaluation import intervals
-from motif_lite.grading.answers import is_correct, last_boxed
+from motif_lite.grading.answers import grade, is_correct, last_boxed
 from motif_lite.nouns import OnProgress, Opening, Problem, Reply, Turn
 from motif_lite.observer import Observer
 from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import counting, totals
-from motif_lite.rollout.rewards import earned, is_solved
+from motif_lite.rollout.rewards import earned, gold_and_replies, is_solved
 from motif_lite.rollout.rollouts import derive_seed
 from motif_lite.rollout.strategies import Strategy, strategy_of
 
@@ -111,6 +111,7 @@ def score(
         on_round=on_round,
     )
     observer.phase("grading", f"{len(openings)} openings")
+    grade(gold_and_replies(rollouts.openings), observer.advance)
     scored = tuple(_scored(recipe, *pair) for pair in zip(written, rollouts.openings, strict=True))
     num_tokens = counting.generated_tokens(rollouts.openings)["futures"]
     return Scores(scored, num_futures, num_tokens, time.monotonic() - started)

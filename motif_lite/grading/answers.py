@@ -5,34 +5,25 @@ list numbers; and an earlier box does not help one that goes on to box something
 """
 
 import re
+import threading
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from fractions import Fraction
 from functools import lru_cache
 
 from motif_lite.errors import GradingError
-from motif_lite.grading.server import EquivalenceServer
+from motif_lite.grading.judge import LOST, Judge, Judged, Pair
+from motif_lite.grading.rules import decide
+from motif_lite.grading.rulings import Ruling
 
 MAX_ANSWER_CHARACTERS = 1000
 """A longer boxed answer is wrong unread: the longest gold answer of MATH-500 has 53 characters."""
 
-_server = EquivalenceServer()
+_NUM_KEPT = 10_000
+"""Rulings that are kept: each of a step's replies is judged for its reward and for the metrics."""
+
+_judge = Judge()
 
 _BOX_OR_BRACE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
-_INTEGER = r"[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+"
-_NUMBER = re.compile(rf"(?P<sign>[+-]?)(?P<whole>{_INTEGER})?(?P<decimals>\.[0-9]*)?")
-_FRACTION = re.compile(r"(?P<sign>[+-]?)(?:\\frac\{([0-9]+)\}\{([0-9]+)\}|\\frac([0-9])([0-9])|([0-9]+)/([0-9]+))")
-_SPACING = re.compile(r"\\[!,]|\\left(?![a-z])|\\right(?![a-z])")
-_GAP = re.compile(r"(?<![0-9])(?:\\[;:> ]|\\q?quad(?![a-z])|\s|~)+|(?:\\[;:> ]|\\q?quad(?![a-z])|\s|~)+(?![0-9\s~\\])")
-_BASE = re.compile(r"[0-9A-Za-z]+_\{?([0-9]+)\}?")
-_DEGREES = re.compile(r"\^\{?\\circ\}?|\\text\{?degrees?\}?|\\degrees?(?![a-z])|\\textdegree|°")
-_QUANTITY = re.compile(r"([+-]?[0-9][0-9,]*(?:\.[0-9]+)?)\s*([A-Za-z]{2,}(?:[ /]+[A-Za-z]+|\^\{?[0-9]\}?|\.)*)")
-_NOT_UNITS = frozenset({
-    "and", "billion", "cos", "dozen", "hundred", "ln", "log", "million", "mod", "of", "or", "over", "pi", "sin", "sqrt",
-    "tan", "thousand", "times", "to",
-})  # fmt: skip
-_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
-_ASSIGNED = re.compile(r"[A-Za-z]=(?=[+-]?[0-9.])")
-_WORDS = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +41,17 @@ def last_boxed(reply: str) -> Boxed | None:
 
     A box that is never closed is passed over. Linear in the length of the reply, whatever it holds.
     """
+    found = boxes(reply)
+    return found[-1] if found else None
+
+
+def boxes(reply: str) -> list[Boxed]:
+    r"""All balanced ``\boxed{}`` of a reply that stand in no other, in order."""
     before = reply.partition("\\boxed")[0]
     if len(before) == len(reply):
-        return None
+        return []
     open_braces: list[tuple[int, int]] = []  # start of a box, or -1 for an ordinary brace, and of what it holds
-    last: tuple[int, int, int] | None = None
+    found: list[Boxed] = []
     for match in _BOX_OR_BRACE.finditer(reply, len(before.rstrip("\\"))):  # braces before a box do not matter
         sign = match[0]
         if sign == "{" or sign.startswith("\\boxed"):
@@ -62,109 +59,142 @@ def last_boxed(reply: str) -> Boxed | None:
         elif sign == "}" and open_braces:
             start, content = open_braces.pop()
             if start >= 0:
-                last = start, content, match.start()
-    return Boxed(reply[last[1] : last[2]], last[0], last[2] + 1) if last else None
+                while found and found[-1].start > start:
+                    found.pop()
+                found.append(Boxed(reply[content : match.start()], start, match.end()))
+    return found
 
 
 def is_correct(gold: str, reply: str) -> bool:
     """Whether the last boxed answer of a whole reply is equivalent to the gold answer.
 
-    Takes any text as reply, costs at most 2 s, and may be called from any thread. What cannot be told within
-    deadline and memory limit is not correct; `is_beyond_judging` says so.
+    Takes any text as reply, costs at most 1 s of processor time, and may be called from any thread. What cannot be told
+    is not correct; `is_beyond_judging` and `is_lost` say so.
+
+    Raises:
+        GradingError: The judge's process cannot be started.
     """
-    return bool(_verdict(gold, reply))
+    return bool(ruling(gold, reply).correct)
 
 
 def is_beyond_judging(gold: str, reply: str) -> bool:
-    """Whether the comparison behind `is_correct` could not be finished; the verdict is kept, so this costs nothing."""
-    return _verdict(gold, reply) is None
+    """Whether the comparison behind `is_correct` reached its own limits; the ruling is kept, so this costs nothing."""
+    found = ruling(gold, reply)
+    return found.correct is None and found != LOST
 
 
-def _verdict(gold: str, reply: str) -> bool | None:
+def is_undone(gold: str, reply: str) -> bool:
+    """Whether the last boxed answer equals the gold one and is wrong only as an operation is left to do in it."""
+    return ruling(gold, reply).undone
+
+
+def is_lost(gold: str, reply: str) -> bool:
+    """Whether the comparison behind `is_correct` was ended by something else each time that it was made."""
+    return ruling(gold, reply) == LOST
+
+
+def ruling(gold: str, reply: str) -> Ruling:
+    """The verdict on the last boxed answer of a whole reply, and the rule that decided."""
     boxed = last_boxed(reply)
-    return boxed is not None and equivalent(gold, boxed.text)
+    return Ruling(False, "no box, no credit") if boxed is None else ruling_on_answer(gold, boxed.text)
+
+
+def ruling_on_answer(gold: str, answer: str) -> Ruling:
+    """The verdict on an answer (LaTeX without the box): by rules, or by math-verify."""
+    found = _settled((gold, answer))
+    if isinstance(found, Ruling):
+        return found
+    [found] = _judged([found]).rulings
+    return found
 
 
 def equivalent(gold: str, answer: str) -> bool | None:
-    """Whether two answers (LaTeX without the box) mean the same: by their text, as numbers, or by math-verify.
+    """Whether two answers (LaTeX without the box) mean the same; None where that cannot be told."""
+    return ruling_on_answer(gold, answer).correct
 
-    None where math-verify overran its deadline or memory limit, or crashed.
+
+def grade(pairs: Iterable[tuple[str, str]], on_progress: Callable[[int, int], None] | None = None) -> int:
+    """Judge many replies, several at a time, so that `is_correct` and its like need not wait for each.
+
+    Replies whose verdict was lost before are judged again; until the next call their verdict stands.
+
+    Args:
+        pairs: Of gold answers and whole replies.
+
+    Returns:
+        How many comparisons had to be made again, because something else than their limits had ended them.
+
+    Raises:
+        GradingError: The judge's process cannot be started.
     """
-    if not answer.strip() or len(answer) > max(MAX_ANSWER_CHARACTERS, 2 * len(gold)):
-        return False
+    _known.forget_lost()
+    boxed = ((gold, last_boxed(reply)) for gold, reply in pairs)
+    found = [_settled((gold, box.text)) for gold, box in boxed if box is not None]
+    unsettled = list(dict.fromkeys(each for each in found if not isinstance(each, Ruling)))
+    return _judged(unsettled, on_progress).num_retries
+
+
+def forget() -> None:
+    """Forget all rulings, as a new process would."""
+    _known.clear()
+
+
+def _settled(pair: Pair) -> Ruling | Pair:
+    """The ruling on a pair where it is known or needs no algebra; otherwise the pair to ask the judge about."""
+    gold, answer = pair
+    if not answer.strip():
+        return Ruling(False, "the box is empty")
+    if len(answer) > max(MAX_ANSWER_CHARACTERS, 2 * len(gold)):
+        return Ruling(False, f"longer than {MAX_ANSWER_CHARACTERS} characters")
     inner = last_boxed(answer)
     if inner is not None:  # a box in a box is the inner one if it holds nothing else, and a list of guesses if it does
-        return inner.text == answer.strip()[len("\\boxed{") : -1] and equivalent(gold, inner.text)
-    return _equivalent(gold, answer)
+        is_alone = inner.text == answer.strip()[len("\\boxed{") : -1]
+        return _settled((gold, inner.text)) if is_alone else Ruling(False, "a box among other things in a box")
+    if known := _known.get(pair):
+        return known
+    decided = decide(gold, answer)
+    if decided.correct is None:
+        return pair
+    _known.add({pair: decided})
+    return decided
 
 
-@lru_cache(maxsize=10_000)  # each of a step's replies is judged for its reward and for the metrics
-def _equivalent(gold: str, answer: str) -> bool | None:
-    gold, answer = _DEGREES.sub(r"^\\circ", gold), _DEGREES.sub(r"^\\circ", answer)
-    plain_gold, plain_answer = _plain(gold), _plain(answer)
-    if plain_gold == plain_answer:
-        return True
-    if _CONTROL.search(answer):
-        return False  # no mathematics, whatever stands around it
-    if _bases_differ(plain_gold, plain_answer):
-        return False
-    if _is_word(plain_gold):  # algebra would take a word for a product and accept its anagrams
-        return plain_gold.strip("()").lower() == plain_answer.strip("()").lower()
-    gold_value = _value(plain_gold)
-    if gold_value is not None:
-        answer_value = _value(_ASSIGNED.sub("", plain_answer))
-        if answer_value is None and (quantity := _QUANTITY.fullmatch(_unwrapped(answer))):
-            if _NOT_UNITS.isdisjoint(quantity[2].lower().replace("/", " ").split()):
-                answer_value = _value(quantity[1])
-            elif "pi" not in quantity[2]:
-                return False  # math-verify drops words, so that 5 hundred would be 5
-        if answer_value is not None:
-            return gold_value == answer_value
+def _judged(pairs: list[Pair], on_progress: Callable[[int, int], None] | None = None) -> Judged:
     try:
-        return _server.equivalent(gold, answer)
-    except (OSError, TimeoutError) as error:
+        judged = _judge.judge(pairs, on_progress)
+    except OSError as error:
         raise GradingError(
             f"the grader cannot be started ({error or 'no answer'}); is math-verify installed completely? "
             f"Run pip install -r requirements-cpu.txt (or requirements.txt)"
         ) from None
+    _known.add(dict(zip(pairs, judged.rulings, strict=True)))
+    return judged
 
 
-def _plain(text: str) -> str:
-    """The answer without what has no meaning: spacing, dollar signs, text commands, a final full stop."""
-    text = _WORDS.sub(r"\1", text).replace("{,}", ",").replace("\\$", "").replace("$", "")
-    text = text.replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac").replace("\u2212", "-")
-    return _GAP.sub("", _SPACING.sub("", text)).removesuffix(".")  # "1 2" is two numbers, not twelve
+class _Rulings:
+    """The newest rulings by pair; safe to share by threads."""
+
+    def __init__(self) -> None:
+        self._by_pair: dict[Pair, Ruling] = {}
+        self._lock = threading.Lock()
+
+    def get(self, pair: Pair) -> Ruling | None:
+        return self._by_pair.get(pair)
+
+    def add(self, rulings: dict[Pair, Ruling]) -> None:
+        with self._lock:
+            self._by_pair |= rulings
+            while len(self._by_pair) > _NUM_KEPT:
+                del self._by_pair[next(iter(self._by_pair))]
+
+    def forget_lost(self) -> None:
+        """Have those judged again whose verdict was lost: the next time it may be found."""
+        with self._lock:
+            self._by_pair = {pair: ruling for pair, ruling in self._by_pair.items() if ruling != LOST}
+
+    def clear(self) -> None:
+        with self._lock:
+            self._by_pair = {}
 
 
-def _bases_differ(gold: str, answer: str) -> bool:
-    """Whether they name different bases, or only one does: math-verify leaves bases out, so 14_{15} would be 14."""
-    own, other = _BASE.fullmatch(gold), _BASE.fullmatch(answer)
-    if other:
-        return own is None or own[1] != other[1]
-    return own is not None and _value(_ASSIGNED.sub("", answer)) is not None
-
-
-def _unwrapped(text: str) -> str:
-    r"""The answer with its words as words: ``18\text{ eggs}`` is ``18  eggs``."""
-    return _WORDS.sub(r" \1 ", text).replace("\\$", "").replace("$", "").replace("\\ ", " ").replace("\\,", " ").strip()
-
-
-def _is_word(text: str) -> bool:
-    return len(text) > 1 and text.strip("()").isalpha()
-
-
-def _value(text: str) -> Fraction | None:
-    """The exact value of an integer, decimal or simple fraction; None for anything else."""
-    if len(text) > MAX_ANSWER_CHARACTERS:  # Python refuses to read integers of more than 4300 digits
-        return None
-    if number := _NUMBER.fullmatch(text):
-        digits = (number["whole"] or "").replace(",", "")
-        decimals = (number["decimals"] or "").strip(".")
-        if digits or decimals:
-            value = Fraction(f"{digits or 0}.{decimals or 0}")
-            return -value if number["sign"] == "-" else value
-    if fraction := _FRACTION.fullmatch(text):
-        above, below = (int(part) for part in fraction.groups()[1:] if part is not None)
-        if below:
-            return Fraction(-above if fraction["sign"] == "-" else above, below)
-    return None
+_known = _Rulings()

@@ -1,236 +1,155 @@
-"""Mathematical equivalence by math-verify, in a process where nothing that a model writes can do harm.
+"""The judge's process: compares pairs of answers by math-verify, where nothing that a model writes can do harm.
 
 math-verify has timeouts of its own, but they work in the main thread only and cannot stop a C loop that
-multiplies huge integers. So a server process imports it once, and every comparison runs in a fork of that
-server with a deadline and a memory limit; a fork that overruns is killed, and so is a server that does not answer.
-Requests and results are lines of JSON. Needs a POSIX system (on Windows: WSL).
+multiplies huge integers. So this process imports it once, and every comparison runs in a fork with limits of its own
+that the kernel keeps: processor time, whatever else the machine is doing, and memory. Several forks run at a time.
 
-This file is both sides: `EquivalenceServer` in the caller, and the server itself when it is run as a script.
-It imports nothing of this package, so that the server starts in half a second.
+Run as a script by `judge.Judge`. Requests come as lines of JSON on standard input, ``[number, gold, answer]``. Each is
+answered on standard output by ``[number, outcome, ruling]``, in the order in which comparisons end; the ruling, the
+fields of a `Ruling`, is null unless the outcome is `DONE`. Needs a POSIX system (on Windows: WSL).
+
+Of this package it imports only modules of this folder that need the standard library alone, so it starts in half a
+second.
 """
 
-import atexit
 import gc
 import json
 import os
-import re
 import resource
 import select
 import signal
-import subprocess
 import sys
-import threading
-import time
-from contextlib import suppress
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, NoReturn
 
-DEADLINE_SECONDS = 1.0
-"""Longest comparison. Honest ones take 1 to 160 ms."""
+if TYPE_CHECKING:
+    from motif_lite.grading.rulings import Ruling
 
-GRACE_SECONDS = 0.3
-"""How much later than that the server's word is waited for, before it is taken for dead."""
+    Compare = Callable[[str, str], Ruling]
 
-RETURN_SECONDS = 0.4
-"""How long one comparison waits for a server that is being replaced; all three together stay below 2 s."""
-
-START_SECONDS = 60.0
-"""Longest first start of the server, on a machine under load; not part of any comparison."""
+CPU_SECONDS = 1.0
+"""Processor time that one comparison may take. Honest ones take 1 to 160 ms."""
 
 MEMORY_BYTES = 1 << 29
 """Memory that one comparison may take beyond what the server holds."""
 
-_EQUALS = re.compile(r"(?<![<>:!])=+")
-_LIST_SIGN = re.compile(r"[,;]|\\text\{ *(?:and|or) *\}")
+DONE, TIME, MEMORY, CRASH, LOST = "done", "time", "memory", "crash", "lost"
+"""How a comparison ended: with a ruling, at one of its limits, by a fault of its own, or ended by something else."""
+
+_EXITS = {0: DONE, 1: CRASH, 3: MEMORY}
+_SIGNALS = {
+    signal.SIGPROF: TIME, signal.SIGXCPU: TIME,
+    signal.SIGSEGV: CRASH, signal.SIGBUS: CRASH, signal.SIGABRT: CRASH, signal.SIGFPE: CRASH, signal.SIGILL: CRASH,
+}  # fmt: skip
 
 
-class EquivalenceServer:
-    """Compares pairs of LaTeX answers; started on first use, replaced if it dies, safe to share by threads."""
+@dataclass(slots=True)
+class _Fork:
+    """A comparison that is under way, for the request of this number."""
 
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._is_ready = False
-        self._launched = 0.0
-        self._lock = threading.Lock()
-
-    def equivalent(self, gold: str, answer: str) -> bool | None:
-        """Whether two answers in LaTeX mean the same; None where deadline, memory limit or a crash came first.
-
-        Raises:
-            OSError: The first server cannot be started (or `TimeoutError`, which is one).
-        """
-        with self._lock:
-            if self._process is None:
-                self._start()
-            try:
-                return self._ask(json.dumps([gold, answer]).encode() + b"\n")
-            except OSError:
-                self._replace()
-                return None
-            except BaseException:  # Ctrl-C between request and result: the result must not become the next one's
-                self._stop()
-                raise
-
-    def close(self) -> None:
-        """End the server process."""
-        with self._lock:
-            self._stop()
-
-    def _start(self) -> None:
-        self._launch()
-        try:
-            self._await_ready(START_SECONDS)
-        except BaseException:
-            self._stop()
-            raise
-
-    def _ask(self, request: bytes) -> bool | None:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            self._replace()
-        if not self._is_ready and not self._is_back():
-            return None
-        assert self._process.stdin is not None
-        self._process.stdin.write(request)
-        self._process.stdin.flush()
-        return {b"1": True, b"0": False}.get(_read_line(self._process, DEADLINE_SECONDS + GRACE_SECONDS))
-
-    def _is_back(self) -> bool:
-        """Whether a server that was replaced is there by now; one that is still starting is left to."""
-        try:
-            self._await_ready(RETURN_SECONDS)
-        except TimeoutError:
-            if time.monotonic() - self._launched > START_SECONDS:
-                raise
-        return self._is_ready
-
-    def _await_ready(self, seconds: float) -> None:
-        assert self._process is not None
-        _read_line(self._process, seconds)
-        self._is_ready = True
-
-    def _replace(self) -> None:
-        """End what is left of the server and start another, without waiting for it."""
-        self._stop()
-        self._launch()
-
-    def _launch(self) -> None:
-        # -P: it needs nothing of this folder, so none of its modules can take the place of another.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", str(Path(__file__))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C at the terminal is the caller's to handle
-        )
-        self._is_ready, self._launched = False, time.monotonic()
-        atexit.register(self.close)
-
-    def _stop(self) -> None:
-        if self._process is None:
-            return
-        atexit.unregister(self.close)
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with suppress(OSError):  # what could not be flushed was meant for a process that is gone
-                    pipe.close()
-        self._process = None
-
-
-def _read_line(process: subprocess.Popen[bytes], seconds: float) -> bytes:
-    assert process.stdout is not None
-    if not select.select([process.stdout], [], [], seconds)[0]:
-        raise TimeoutError
-    line = process.stdout.readline()
-    if not line:
-        raise OSError("the equivalence server has ended")
-    return line.strip()
+    number: int
+    pid: int
+    said: bytes = b""
 
 
 def _serve() -> None:
     """Answer requests until standard input closes."""
-    _compare("\\frac{1}{2}", "0.5 \\text{ cm}")  # the first parse of a process is slow: pay once, before forking
-    _compare("x^2+1", "\\{1, \\sqrt{2}\\}")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted fork has no verdict, rather than an exception
+    comparing = _comparing()
+    comparing.warm_up()
     gc.freeze()  # what a fork never looks at need not be copied for it
-    print("ready", flush=True)
-    for line in sys.stdin:
-        gold, answer = json.loads(line)
-        print(_compare_in_fork(gold, answer), flush=True)
+    os.write(1, b"ready\n")
+    forks: dict[int, _Fork] = {}
+    rest = b""
+    while True:
+        for source in select.select([0, *forks], [], [])[0]:
+            if source in forks:
+                _hear(source, forks)
+                continue
+            read = os.read(0, 1 << 16)
+            if not read:
+                return _end(forks)
+            *requests, rest = (rest + read).split(b"\n")
+            for request in requests:
+                number, gold, answer = json.loads(request)
+                source, fork = _forked(comparing.compare, number, gold, answer)
+                forks[source] = fork
 
 
-def _compare_in_fork(gold: str, answer: str) -> str:
-    """``1`` for the same, ``0`` for different, ``-`` if the fork did not finish."""
-    read_end, write_end = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            _limit_this_process()
-            os.write(write_end, b"1" if _compare(gold, answer) else b"0")
-        finally:
-            os._exit(0)
-    os.close(write_end)
+def _comparing() -> ModuleType:
+    """What a fork runs, imported from the package that this file belongs to, wherever that lies."""
+    root = str(Path(__file__).parents[2])
+    sys.path.insert(0, root)
     try:
-        in_time = bool(select.select([read_end], [], [], DEADLINE_SECONDS)[0])
-        if not in_time:
-            os.kill(child, signal.SIGKILL)
-        return (os.read(read_end, 1).decode() if in_time else "") or "-"
+        from motif_lite.grading import comparing
     finally:
-        os.close(read_end)
-        os.waitpid(child, 0)
+        sys.path.remove(root)
+    return comparing
+
+
+def _forked(compare: "Compare", number: int, gold: str, answer: str) -> tuple[int, _Fork]:
+    """Begin a comparison; returns where it says its ruling, which closes when it ends."""
+    source, sink = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        _compare(compare, gold, answer, sink)
+    os.close(sink)
+    return source, _Fork(number, pid)
+
+
+def _compare(compare: "Compare", gold: str, answer: str, sink: int) -> NoReturn:
+    """All that a fork does."""
+    code = 1
+    try:
+        _limit_this_process()
+        ruling = compare(gold, answer)
+        os.write(sink, json.dumps([ruling.correct, ruling.rule, ruling.undone]).encode())
+        code = 0
+    except MemoryError:
+        code = 3
+    finally:
+        os._exit(code)
 
 
 def _limit_this_process() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
     limit = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CPU, (5, 5))  # should the server be killed, its fork does not live on
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash leaves no half a gigabyte behind
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what a library prints must not pass for a verdict
+    # The kernel ends a fork by this signal wherever it computes, in C as well; its clock stands still while it waits.
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
+    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+    for channel in (0, 1):  # a fork that outlives the server does not hold it open; what a library prints is no answer
+        os.dup2(2, channel)
 
 
-def _compare(gold: str, answer: str) -> bool:
-    from math_verify import verify
-
-    golds, answers = _parsed(gold), _parsed(answer)
-    same = golds and answers and verify(golds, answers, allow_set_relation_comp=True, timeout_seconds=None)
-    return bool(same) and not _contradicts_itself(answer)
-
-
-def _parsed(text: str) -> list[Any]:
-    from math_verify import LatexExtractionConfig, parse
-
-    extraction = (LatexExtractionConfig(boxed_match_priority=0),)
-    found: list[Any] = parse(f"\\boxed{{{text}}}", extraction_config=extraction, parsing_timeout=None)
-    return found
+def _hear(source: int, forks: dict[int, _Fork]) -> None:
+    """Take what a fork says, and answer its request when it has ended."""
+    fork = forks[source]
+    said = os.read(source, 1 << 16)
+    fork.said += said
+    if said:
+        return
+    del forks[source]
+    os.close(source)
+    outcome = _outcome(os.waitpid(fork.pid, 0)[1])
+    ruling = json.loads(fork.said) if outcome == DONE else None
+    os.write(1, json.dumps([fork.number, outcome, ruling]).encode() + b"\n")
 
 
-def _contradicts_itself(answer: str) -> bool:
-    r"""Whether the answer is an equation, or a list with one, whose constant sides differ: ``4=3``, ``x=4=3``.
-
-    math-verify takes the last side of an equation for its value, so the others could hold any guess.
-    """
-    from math_verify import verify
-
-    for equation in _outside_brackets(_LIST_SIGN, answer):
-        sides = [_parsed(side) for side in _outside_brackets(_EQUALS, equation)]
-        constants = [side for side in sides if side and getattr(side[0], "is_number", False)]
-        if not all(verify(constants[-1], side, timeout_seconds=None) for side in constants[:-1]):
-            return True
-    return False
+def _outcome(status: int) -> str:
+    code = os.waitstatus_to_exitcode(status)
+    return _EXITS.get(code, CRASH) if code >= 0 else _SIGNALS.get(signal.Signals(-code), LOST)
 
 
-def _outside_brackets(sign: re.Pattern[str], text: str) -> list[str]:
-    """The parts of a text between those occurrences of a sign that stand in no brackets."""
-    parts, depth, start = [], 0, 0
-    for match in re.finditer(rf"{sign.pattern}|\\?[(\[{{]|\\?[)\]}}]", text):
-        bracket = match[0][-1]
-        depth += (bracket in "([{") - (bracket in ")]}")
-        if depth <= 0 and sign.fullmatch(match[0]):
-            parts.append(text[start : match.start()])
-            start = match.end()
-    return [*parts, text[start:]]
+def _end(forks: dict[int, _Fork]) -> None:
+    """Leave no fork behind: one that is stopped would never reach its limit."""
+    for fork in forks.values():
+        os.kill(fork.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,12 @@ from motif_lite.credits.chain import ChainCredit
 from motif_lite.credits.table import credit_of
 from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe
 
+FREE_THE_MACHINE = (
+    "free memory or processors, e.g. stop other programs, and continue with --resume: when memory runs out, the system "
+    "kills processes"
+)
+"""Against comparisons of answers that something else than their limits ends."""
+
 _FORM_REWARDS = ("tag_count", "soft_format", "strict_format")
 
 
@@ -82,6 +88,14 @@ def better_on_new_problems(recipe: Recipe, best_step: int) -> str:
     """Against a reward that rises alone."""
     end = f"{_end_at(best_step)}, " if best_step else ""
     return f"a new run with {_slower(recipe)}, {end}or with more problems (data.train, data.num_problems)"
+
+
+def gradable(recipe: Recipe) -> str:
+    """Against answers that the grader cannot compare within its limits."""
+    return (
+        f"look at these answers in rollouts.jsonl; if the model writes what nobody could compute, such as towers of "
+        f"powers, a new run with {_slower(recipe)}"
+    )
 
 
 def _slower(recipe: Recipe) -> str:

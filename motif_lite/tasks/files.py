@@ -15,13 +15,18 @@ _LONGEST_LINE = 1 << 24
 
 def read_jsonl(path: Path) -> Iterator[Row]:
     """Rows of a JSONL file."""
+    return (row for _, row in numbered_jsonl(path))
+
+
+def numbered_jsonl(path: Path) -> Iterator[tuple[int, Row]]:
+    """Rows of a JSONL file with the numbers of their lines, which count those that are blank."""
     with path.open("rb") as file:
         for number, line in enumerate(iter(partial(file.readline, _LONGEST_LINE + 1), b""), start=1):
             if len(line) > _LONGEST_LINE:
                 raise DataError(f"{path}: line {number} has more than {_LONGEST_LINE:,} bytes; write one row per line")
             if text := _decoded(line, path, number).strip():
                 try:
-                    yield json.loads(text)
+                    yield number, json.loads(text)
                 except (ValueError, RecursionError) as error:
                     raise DataError(f"{path}: line {number} is not JSON ({error}); fix or remove it") from None
 

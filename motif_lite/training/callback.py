@@ -124,6 +124,7 @@ class StepCallback(TrainerCallback):
             _numbers(logs, self.skipped[-1]),
             self.skipped[-1],
             self.share_done,
+            self.step.num_retries,
         )
 
     def _warn(self) -> None:

@@ -18,11 +18,12 @@ from transformers import TrainerState
 
 from motif_lite.credits.assignment import TrainedRound, trained_rounds
 from motif_lite.credits.base import RoundsCredit
+from motif_lite.grading.answers import grade
 from motif_lite.nouns import Conversation, OnProgress, Opening, Problem, Turn
 from motif_lite.planning.metering import PhaseMeter
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import counting, totals
-from motif_lite.rollout.rewards import earned, remedy_for
+from motif_lite.rollout.rewards import earned, gold_and_replies, remedy_for
 from motif_lite.rollout.rollouts import Rollouts, derive_seed
 from motif_lite.rollout.thinking import write_openings
 from motif_lite.training.context import TrainingContext
@@ -56,6 +57,8 @@ class TrainingStep:
         self.rollouts = Rollouts(())
         self.rewards: dict[str, list[float]] = {}
         """By name, one per opening."""
+        self.num_retries = 0
+        """Comparisons of this step's answers that had to be made again."""
         self.trained: list[TrainedRound] = []
         """Where more than the openings is trained: all that is."""
         self._problems = {problem.id: problem for problem in context.problems}
@@ -74,7 +77,7 @@ class TrainingStep:
         raise NotImplementedError
 
     def _continue(self, openings: list[tuple[Problem, Turn]], step: int) -> None:
-        """Roll the openings out to the last round."""
+        """Roll the openings out to the last round, and grade all replies at once, for rewards and metrics."""
         self.meter.start("futures")
         self.rollouts = self.strategy.continue_openings(
             self.policy,
@@ -84,7 +87,9 @@ class TrainingStep:
             seed=derive_seed(self.recipe.seed, "futures", step),
             on_round=self.on_round,
         )
+        self.meter.start("grading")
         self.observer.phase("grading", f"{len(openings)} openings")
+        self.num_retries = grade(gold_and_replies(self.rollouts.openings), self.observer.advance)
 
     def _by_name(self, rewards: Sequence[dict[str, float]]) -> dict[str, list[float]]:
         return {name: [each[name] for each in rewards] for name in self.recipe.rewards}

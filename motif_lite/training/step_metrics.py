@@ -11,6 +11,12 @@ one, openings have the same value, and adaptive futures are shared (`allocation`
 ``answers_kept`` is ``round_correct`` of the later rounds for any data set, where only right answers count as true:
 of rounds begun from the right boxed answer, the share that ends with it.
 
+``undone_answers`` counts replies whose answer equals the gold one but leaves an operation to do, so that they score 0.
+
+``grader_failures`` counts replies whose comparison reached the grader's own limits, or broke it; ``grader_losses``
+those whose comparison was killed or starved each time it was made; both score 0. ``grader_retries`` counts comparisons
+that were made again, because something else than their limits had ended them. These two say something of the machine.
+
 ``reward_noise`` holds two variances of ``future_accuracy``, means over groups: ``between_openings``, that of a group's
 openings, and ``sampling``, the part of it that the sampling of their futures explains; see the function of that name.
 """
@@ -22,12 +28,12 @@ from typing import TypedDict
 
 from motif_lite.credits.assignment import TrainedRound
 from motif_lite.evaluation import intervals
-from motif_lite.grading.answers import is_beyond_judging, is_correct
+from motif_lite.grading.answers import is_beyond_judging, is_correct, is_lost, is_undone
 from motif_lite.nouns import Opening, ReadProgress, Reply, Trajectory, Turn
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.counting import generated_tokens, later_replies, num_tokens
 from motif_lite.rollout.reply_format import has_soft_format, progress
-from motif_lite.rollout.rewards import is_solved
+from motif_lite.rollout.rewards import gold_and_replies, is_solved
 from motif_lite.rollout.rollouts import Rollouts
 from motif_lite.rollout.totals import total_rewards
 from motif_lite.runs.records import Interval, RolloutFuture, RolloutLine, RolloutTurn, StepMetrics
@@ -46,6 +52,7 @@ class PerformedStep:
         planned_bytes: As the memory plan foresaw them.
         trainer_logs: What TRL logged; None for what is not a number.
         share_done: Of the run's budget, with this step.
+        num_retries: Comparisons of answers that had to be made again.
     """
 
     number: int
@@ -58,6 +65,7 @@ class PerformedStep:
     trainer_logs: Mapping[str, float | None] = field(default_factory=dict)
     update_skipped: bool = False
     share_done: float = 0.0
+    num_retries: int = 0
 
     @property
     def openings(self) -> tuple[Opening, ...]:
@@ -87,7 +95,10 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         groups_without_signal=(
             _share_without_advantage(done.trained, group) if done.trained else _share_without_spread(totals, group)
         ),
-        grader_failures=_num_beyond_judging(done.rollouts),
+        undone_answers=sum(is_undone(*pair) for pair in gold_and_replies(done.openings)),
+        grader_failures=sum(is_beyond_judging(*pair) for pair in gold_and_replies(done.openings)),
+        grader_losses=sum(is_lost(*pair) for pair in gold_and_replies(done.openings)),
+        grader_retries=done.num_retries,
         broken_form=1 - fmean(has_soft_format(reply.text) for reply in openings),
         cut_off={"openings": _share_cut_off(openings), "futures": _share_cut_off(later)},
         progress_cut=done.rollouts.num_cut,
@@ -175,15 +186,6 @@ def _accuracy_by_round(openings: Sequence[Opening], num_rounds: int) -> tuple[fl
             for opening in openings
         )
         for end in range(1, num_rounds + 1)
-    )
-
-
-def _num_beyond_judging(rollouts: Rollouts) -> int:
-    """Replies whose boxed answer ran into the grader's deadline or memory limit, or broke it; they score 0."""
-    return sum(
-        is_beyond_judging(opening.problem.gold, reply.text)
-        for opening in rollouts.openings
-        for reply in (opening.turn.reply, *(turn.reply for future in opening.futures for turn in future.turns[1:]))
     )
 
 

@@ -199,7 +199,7 @@ def fuzz(num_replies: int, *, seed: int, say: Callable[[str], None]) -> Findings
         try:
             seconds, (right, unjudged) = timed(gold, text)
             if seconds >= LIMIT_SECONDS:
-                answers._equivalent.cache_clear()
+                answers.forget()
                 seconds = min(seconds, timed(gold, text)[0])
             found.num_right, found.num_unjudged = found.num_right + right, found.num_unjudged + unjudged
             found.slowest = max(found.slowest, (seconds, number, kind))
@@ -209,7 +209,7 @@ def fuzz(num_replies: int, *, seed: int, say: Callable[[str], None]) -> Findings
         if time.monotonic() - spoke > 10:
             spoke = time.monotonic()
             say(f"{number + 1} of {num_replies}: {found}")
-    answers._server.close()  # its memory, and that of its forks, is known once it has ended
+    answers._judge.close()  # its memory, and that of its forks, is known once it has ended
     found.grader_bytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return found
 
