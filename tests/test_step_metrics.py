@@ -157,6 +157,13 @@ def test_replies_that_the_grader_could_not_judge_are_counted() -> None:
     assert line.accuracy == 0.5
 
 
+def test_replies_that_equal_the_answer_but_leave_an_operation_to_do_are_counted_and_score_nothing() -> None:
+    undone = GOOD_FORM.format("\\boxed{1+1}")
+    rollouts = Rollouts((opening(undone, [RIGHT, undone], [RIGHT, RIGHT]), opening(RIGHT, [RIGHT, WRONG])))
+    line = step_metrics.summarize(TWO, PerformedStep(1, rollouts, {"future_accuracy": [1.0, 0.0]}), None)
+    assert (line.undone_answers, line.grader_failures, line.accuracy) == (2, 0, 0.25)
+
+
 def test_verdicts_that_were_lost_are_counted_apart_as_are_comparisons_made_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from motif_lite.context import RunContext
 from motif_lite.evaluation import intervals
-from motif_lite.grading.answers import grade, is_lost
+from motif_lite.grading.answers import grade, is_lost, is_undone
 from motif_lite.nouns import OnProgress, Problem, Sampling, Trajectory
 from motif_lite.observer import Observer
 from motif_lite.recipe.schema import decided
@@ -82,6 +82,7 @@ def _graded(trajectory: Trajectory) -> GradedReply:
         question=trajectory.problem.question,
         gold=trajectory.problem.gold,
         correct=is_solved(trajectory),
+        undone=is_undone(trajectory.problem.gold, trajectory.final.text),
         tokens=trajectory.num_tokens,
         replies=tuple(turn.reply.text for turn in trajectory.turns),
         finish=tuple(turn.reply.finish for turn in trajectory.turns),
@@ -95,11 +96,18 @@ def summary(graded: Sequence[GradedReply], confidence: float) -> Accuracy:
         num_problems=len(outcomes),
         num_samples=len(graded),
         num_correct=sum(each.correct for each in graded),
+        num_undone=_num_undone(graded),
         accuracy=intervals.accuracy(outcomes),
         interval=intervals.interval(outcomes, confidence),
         prompts=sum(len(each.replies) for each in graded),
         generated_tokens=sum(each.tokens for each in graded),
     )
+
+
+def _num_undone(graded: Sequence[GradedReply]) -> int | None:
+    """None if any reply is of a version that did not count them."""
+    counted = [each.undone for each in graded if each.undone is not None]
+    return sum(counted) if len(counted) == len(graded) else None
 
 
 def outcomes_of(graded: Sequence[GradedReply]) -> dict[str, list[bool]]:

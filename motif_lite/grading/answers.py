@@ -83,6 +83,11 @@ def is_beyond_judging(gold: str, reply: str) -> bool:
     return found.correct is None and found != LOST
 
 
+def is_undone(gold: str, reply: str) -> bool:
+    """Whether the last boxed answer equals the gold one and is wrong only as an operation is left to do in it."""
+    return ruling(gold, reply).undone
+
+
 def is_lost(gold: str, reply: str) -> bool:
     """Whether the comparison behind `is_correct` was ended by something else each time that it was made."""
     return ruling(gold, reply) == LOST

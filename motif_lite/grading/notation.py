@@ -6,6 +6,8 @@ name or word is removed here. Characters are translated by a table of their own,
 """
 
 import re
+import unicodedata
+from functools import lru_cache
 
 from motif_lite.grading.characters import CHARACTERS, LOWERED, RAISED, SYNONYMS
 
@@ -16,9 +18,12 @@ _SIZE = (
     r"LARGE|huge|Huge|normalsize|small|scriptscriptstyle|mathstrut|strut|centering|noindent|nonumber"
 )
 
+_ANY_FONT = re.compile(rf"\\(?:{_TEXT}|{_FONT})(?![A-Za-z])|\\text")
 _COMMAND = re.compile(r"\\([A-Za-z]+)")
 _SIZES = re.compile(rf"\\(?:{_SIZE})(?![A-Za-z])\.?")
-_COLOR = re.compile(r"\\color\s*\{[^{}]*\}|\\textcolor\s*\{[^{}]*\}|\\hspace\*?\s*\{[^{}]*\}|\\v?phantom\s*\{[^{}]*\}")
+_COLOR = re.compile(
+    r"\\color(?:box)?\s*\{[^{}]*\}|\\fbox(?![a-z])|\\textcolor\s*\{[^{}]*\}|\\hspace\*?\s*\{[^{}]*\}|\\v?phantom\s*\{[^{}]*\}"
+)
 _SWITCH = re.compile(rf"\{{\s*\\({_TEXT}|{_FONT})(?![A-Za-z])\s*([^{{}}]*)\}}")
 _FONTS = re.compile(rf"\\(?:{_FONT})(?![A-Za-z])")
 _TEXTS = re.compile(rf"\\(?:{_TEXT})(?![A-Za-z])\s*\{{([^{{}}]*)\}}")
@@ -33,6 +38,8 @@ _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _OVER = re.compile(r"\{([^{}]*?)\\over(?![A-Za-z])([^{}]*)\}")
 _RAISED_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _LOWERED_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_STYLED = re.compile("[\U0001d400-\U0001d7ff]+")
+_SENTENCE = re.compile(r"\\text\{([^{}]*[0-9][^{}]*)\}")
 _ROOT_SIGN = re.compile(r"√\s*(?:([0-9.]+)|\(([^()]*)\)|([A-Za-z]|\\[a-z]+))")
 _DEGREES = re.compile(r"\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\^\s*\{?\\degree\}?|\\degree(?![a-z])|°|º")
 _PERCENT = re.compile(
@@ -49,37 +56,55 @@ _PLAIN_NAMES = re.compile(r"(?<![A-Za-z\\])(pi|infinity|infty)(?![A-Za-z])")
 _MARKDOWN = re.compile(r"\*\*(.+?)\*\*", re.DOTALL)
 _RELATIONS = (("<=", r"\le "), (">=", r"\ge "), ("!=", r"\ne "), ("=<", r"\le "), ("==", "="), ("=>", r"\Rightarrow "))
 _BRACKETS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ('"', '"'), ("``", "''"), ("`", "`"))
+_WRAPPERS = frozenset(' \n\t{$`"*')
 _TAIL = re.compile(r"(?:\s|\\\\|(?<!\\)\\$|(?<![.0-9])\.(?=$)|(?<=[0-9])\.$|,$|;$)+$")
 
 
+@lru_cache(maxsize=2000)
 def normalized(text: str) -> str:
     r"""The answer in one spelling: ``\frac{1}{2}``, ``\sqrt{3}``, ``\text{cm}``, ``\%``, ``^\circ``, single spaces."""
-    text = _ROOT_SIGN.sub(lambda match: rf"\sqrt{{{match[1] or match[2] or match[3]}}}", text)
-    text = _RAISED_RUN.sub(lambda match: f"^{{{match[0].translate(RAISED)}}}", text)
-    text = _LOWERED_RUN.sub(lambda match: f"_{{{match[0].translate(LOWERED)}}}", text)
-    if not text.isascii():
-        text = _DEGREES.sub(r"^\\circ ", text).translate(CHARACTERS)
+    text = _in_ascii(text)
     if "\\over" in text:
         text = _OVER.sub(r"{\\frac{\1}{\2}}", text)
     text = _unwrapped(text)
-    if "\\" not in text and text.isalnum():
+    if text.isalnum():
         return text
-    if "\\\\" in text and "\\begin" not in text:
-        text = _DOUBLED.sub(r"\\", text)
-    text = _COLOR.sub("", _SIZES.sub("", text.replace(r"\$", "$")))
-    text = _COMMAND.sub(_synonym, text)
-    text = _in_one_font(text)
-    text = _GLUED.sub("", text).replace("\\!", "")
-    text = _SPACES.sub(" ", text)
+    if "\\" in text or "~" in text or "{" in text:
+        text = _in_plain_latex(text)
     for ascii_sign, command in _RELATIONS:
         if ascii_sign in text:
             text = text.replace(ascii_sign, command)
-    text = _WIDE.sub(r" \\quad ", text)
-    text = _DEGREES.sub(r"^\\circ ", text)
-    text = _PERCENT.sub(r"\\%", text)
+    if "%" in text or "pct" in text or "per" in text:
+        text = _PERCENT.sub(r"\\%", text)
     text = _with_roots_and_fractions(text)
-    text = re.sub(" {2,}", " ", text).strip()
-    return _unwrapped(_GROUPED.sub(lambda match: re.sub("[ ']", "", match[0]), text))
+    if " " in text or "'" in text:
+        text = _GROUPED.sub(_without_gaps, re.sub(r"\s{2,}", " ", text).strip())
+    if sentence := _SENTENCE.fullmatch(text):
+        text = sentence[1]
+    return _unwrapped(text)
+
+
+def _in_ascii(text: str) -> str:
+    if text.isascii():
+        return text
+    text = _ROOT_SIGN.sub(lambda match: rf"\sqrt{{{match[1] or match[2] or match[3]}}}", text)
+    text = _RAISED_RUN.sub(lambda match: f"^{{{match[0].translate(RAISED)}}}", text)
+    text = _LOWERED_RUN.sub(lambda match: f"_{{{match[0].translate(LOWERED)}}}", text)
+    text = _STYLED.sub(lambda match: unicodedata.normalize("NFKC", match[0]), text)
+    return _DEGREES.sub(r"^\\circ ", text).translate(CHARACTERS)
+
+
+def _in_plain_latex(text: str) -> str:
+    if "\\\\" in text and "\\begin" not in text:
+        text = _DOUBLED.sub(r"\\", text)
+    text = _COMMAND.sub(_synonym, _COLOR.sub("", _SIZES.sub("", text.replace(r"\$", "$"))))
+    text = _in_one_font(text)
+    text = _GLUED.sub("", text).replace("\\!", "")
+    return _DEGREES.sub(r"^\\circ ", _WIDE.sub(r" \\quad ", _SPACES.sub(" ", text)))
+
+
+def _without_gaps(number: re.Match[str]) -> str:
+    return number[0].replace(" ", "").replace("'", "")
 
 
 def _synonym(match: re.Match[str]) -> str:
@@ -93,6 +118,8 @@ def _synonym(match: re.Match[str]) -> str:
 
 def _unwrapped(text: str) -> str:
     r"""Without what merely surrounds the answer: dollar signs, quotes, asterisks, braces, a final full stop."""
+    if text[-1:].isalnum() and text[:1] not in _WRAPPERS:
+        return text
     before = None
     while before != text:
         before, text = text, _TAIL.sub("", text.strip()).strip() if text.strip(" .") else text.strip()
@@ -108,6 +135,8 @@ def _unwrapped(text: str) -> str:
 
 
 def _in_one_font(text: str) -> str:
+    if not _ANY_FONT.search(text):
+        return text
     text = _BARE_TEXT.sub(r"\\text{\1}", text) if "\\text" in text or "\\mathrm" in text else text
     for _ in range(3):  # fonts inside fonts
         before = text
@@ -129,6 +158,8 @@ def _without_fonts(text: str) -> str:
 
 def _as_text(match: re.Match[str]) -> str:
     before = match.string[: match.start()].rstrip()
+    if match[1].strip() in ("i", "e"):
+        return match[1]
     if len(match[1].strip()) == 1 and match[1].strip().isalpha() and before.endswith(tuple("0123456789})")):
         return rf"\text{{{match[1]}}}"  # behind a number, a letter in upright type is a unit
     if before.endswith(("}{", "\\frac{")) and match[1].strip().isalpha():
@@ -148,7 +179,8 @@ def _with_roots_and_fractions(text: str) -> str:
         text = _RAISED_IN_PARENTHESES.sub(r"^{\1}", text)
     if "\\exp" in text:
         text = _EXPONENTIAL.sub(lambda match: f"e^{{{match[1] or match[2]}}}", text)
-    text = _PLAIN_NAMES.sub(lambda match: r"\pi " if match[1] == "pi" else r"\infty ", text)
+    if "pi" in text or "inf" in text:
+        text = _PLAIN_NAMES.sub(lambda match: r"\pi " if match[1] == "pi" else r"\infty ", text)
     if "\\frac" in text:
         text = _braced(text, "\\frac", 2)
     return _braced(text, "\\sqrt", 1) if "\\sqrt" in text else text

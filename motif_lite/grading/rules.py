@@ -16,7 +16,8 @@ from motif_lite.grading.matching import UNKNOWN, match
 from motif_lite.grading.rulings import Ruling
 from motif_lite.grading.shapes import compact
 
-_PLAIN = re.compile(r"[-+]?[0-9]{1,15}")
+_PLAIN = re.compile(r"\s*(?:\\?\$)?([-+]?(?:[0-9]{1,15}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,4}))(?:\.0{0,9})?\s*")
+"""A whole number, which most answers are."""
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _PERCENT = re.compile(r"\s*\\%$")
 _PRIMED = re.compile(r"([A-Za-z0-9})])\s*((?:'|\^\s*\{?\s*(?:\\prime\s*)+\}?)+)")
@@ -28,7 +29,7 @@ _BASE_WORDS = (
     "fifteen", "sixteen",
 )  # fmt: skip
 _IN_BASE = re.compile(
-    r"([-+]?)((?=[0-9]|[A-F]{2})[0-9A-F.]+)_\{?(?:\\text\{\s*)?([0-9]+|[a-z]+)(?:\s*\})?\}?", re.IGNORECASE
+    r"\(?([-+]?)((?=[0-9]|[A-F]{2})[0-9A-F.]+)\)?_\{?(?:\\text\{\s*)?([0-9]+|[a-z]+)(?:\s*\})?\}?", re.IGNORECASE
 )
 _LABEL = re.compile(r"(?:an?|the|option|choice|answer)\s+(?=\w)", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
@@ -37,8 +38,8 @@ _SHORT_WORDS = frozenset({"yes", "no", "odd", "two", "six", "ten", "one", "all",
 
 def decide(gold: str, answer: str) -> Ruling:
     """The verdict on two answers in LaTeX, where it needs no algebra; ``correct`` is None where it does."""
-    if _PLAIN.fullmatch(gold) and _PLAIN.fullmatch(answer):
-        return _numbers(int(gold) == int(answer))
+    if (own := _PLAIN.fullmatch(gold)) and (other := _PLAIN.fullmatch(answer)):
+        return _numbers(int(own[1].replace(",", "")) == int(other[1].replace(",", "")))
     return match(gold, answer, known)
 
 
@@ -180,7 +181,8 @@ def _by_words(own: str, other: str) -> Ruling | None:
         same = mine == theirs
         return Ruling(same, "the same words" if same else "other words")
     if mine is not None:
-        return Ruling(False, "not the words of the gold answer") if len(mine) > 1 else None
+        is_other = len(mine) > 1 or (mine.isupper() and compact(other).isalpha())
+        return Ruling(False, "not the words of the gold answer") if is_other else None
     finished = values.read(_PERCENT.sub("", units.split(own).core))
     if theirs is not None and len(theirs) > 1 and finished and values.is_finished(finished):
         return Ruling(False, "words, not a value")

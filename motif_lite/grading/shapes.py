@@ -5,6 +5,7 @@ Works on texts in the spelling of `notation.normalized`, and on nothing inside b
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Kind = Literal["one", "list", "set", "tuple"]
@@ -17,10 +18,12 @@ _MARKS = re.compile(
 )
 _JOINS = frozenset({",", ";", "\\lor", "\\land", "\\quad", "\\\\", "and", "or"})
 _TEXT_JOIN = re.compile(r"\\text\{\s*[,;]?\s*(and|or|and also|or else)\s*[,;]?\s*\}")
-_RELATION_SIGNS = {"<": "<", ">": ">", "\\le": "\\le", "\\ge": "\\ge"}
+_RELATION_SIGNS = frozenset({"<", ">", "\\le", "\\ge", "\\ne", "="})
 _FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
 _BRACKET = re.compile(r"[(\[]|\\[{]|\\langle")
+_CONDITION = re.compile(r"[<>|:]|\\(?:[lg]e|ne)(?![A-Za-z])")
+_PLAIN = re.compile(r"(?:[-+0-9./ ]|\\(?:frac|sqrt|pi)(?![A-Za-z])|[{}])*")
 _BUILDER = re.compile(r"\\\{[^{}|]*\|(?:[^{}\\]|\\[A-Za-z]|\{[^{}]*\})*\\\}")
 _WITHOUT = re.compile(r"-\s*(?=\\\{)")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
@@ -109,19 +112,22 @@ def enclosed(text: str) -> tuple[str, str, str] | None:
     return None
 
 
+@lru_cache(maxsize=2000)
 def shape(text: str, *, thousands: bool = True) -> Shape:
     """How a normalized answer is made up.
 
     Args:
         thousands: ``1,234`` outside brackets is a number; otherwise it is a list of two.
     """
+    if _PLAIN.fullmatch(text):
+        return Shape("one", (text,))
     text = _OUTWARD.sub(_inward, text)
     around = enclosed(text)
     if around is None:
         if _JOIN_IN_TEXT.search(text) and _PROSE.fullmatch(bare := _TEXT.sub(r" \1 ", text)):
             text = bare  # "and" inside a text command joins words, too
         values, signs = _joined(_without_thousands(text) if thousands else text)
-        return Shape("list", values, "", signs) if len(values) > 1 else Shape("one", values)
+        return Shape("list", values, "", signs) if len(values) > 1 else Shape("one", values or (text,))
     left, inner, right = around
     if left == "\\{":
         if _is_builder(inner):
@@ -159,8 +165,11 @@ def _both_signs(text: str) -> tuple[str, ...]:
     return (upper, lower) if enclosed(text) is None else (text,)
 
 
+@lru_cache(maxsize=2000)
 def part(text: str) -> Part:
     """The names and the value of one part."""
+    if "=" not in text and "\\approx" not in text and "\\in" not in text and "\\text" not in text:
+        return Part("", text, (text,))
     exact, *approximations = pieces(_QUALIFIED.sub("", text), frozenset({"\\approx"}))[0]
     sides, _ = pieces(exact, frozenset("="))
     if approximations and (not sides[-1] or (len(sides) == 1 and is_name(sides[0]))):
@@ -187,6 +196,7 @@ def names(text: str) -> tuple[str, ...]:
     return tuple(map(compact, pieces(around[1], frozenset(","))[0])) if around else (text,)
 
 
+@lru_cache(maxsize=2000)
 def compact(text: str) -> str:
     """A text without spaces and needless braces, but for spaces that part two numbers or letters from a command."""
     text = re.sub(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])", "", text)
@@ -198,11 +208,14 @@ def _is_builder(inner: str) -> bool:
     return "|" in pieces(inner, frozenset("|"))[1] or bool(re.match(rf"{_LETTER}\s*:", inner))
 
 
+@lru_cache(maxsize=2000)
 def region(text: str) -> tuple[str, str] | None:
     r"""The variable that conditions are about and the set of its values in LaTeX; None where they are no such.
 
     ``x<1 \text{ or } x>4`` is ``x`` and ``(-\infty,1)\cup(4,\infty)``; a set builder is what its condition says.
     """
+    if not _CONDITION.search(text):
+        return None
     around = enclosed(text)
     if around and around[0] == "\\{" and _is_builder(around[1]):
         head, *after = re.split(r"\||:", around[1], maxsplit=1)
@@ -232,17 +245,19 @@ def with_intervals(text: str) -> str:
 
 def _interval(condition: str) -> tuple[str, str, bool] | None:
     """The variable, the interval, and whether it is one, of ``a<x<=b``, ``x>a``, ``x=a``."""
-    sides, signs = pieces(condition, frozenset(_RELATION_SIGNS) | {"="})
+    sides, signs = pieces(condition, _RELATION_SIGNS)
     if len(sides) == 2:
         if is_name(sides[1]) and not is_name(sides[0]):
-            sides, signs = sides[::-1], [_FLIPPED.get(signs[0], "=")]
+            sides, signs = sides[::-1], [_FLIPPED.get(signs[0], signs[0])]
         elif re.fullmatch(rf"-\s*{_LETTER}", sides[0]):
-            sides, signs = [sides[0].strip(" -"), f"-({sides[1]})"], [_FLIPPED.get(signs[0], "=")]
+            sides, signs = [sides[0].strip(" -"), f"-({sides[1]})"], [_FLIPPED.get(signs[0], signs[0])]
         if not is_name(sides[0]) or is_name(sides[1]) or not sides[1]:
             return None
         name, bound = compact(sides[0]), sides[1]
         if signs[0] == "=":
             return name, rf"\{{{bound}\}}", False
+        if signs[0] == "\\ne":
+            return name, rf"\mathbb{{R}}\setminus\{{{bound}\}}", True
         bracket = {"<": ")", "\\le": "]", ">": "(", "\\ge": "["}[signs[0]]
         below = signs[0] in ("<", "\\le")
         return name, rf"(-\infty,{bound}{bracket}" if below else rf"{bracket}{bound},\infty)", True

@@ -7,6 +7,7 @@ Number words, operators and words of doubt never are, and letters of algebra are
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from motif_lite.grading import unit_words
 
@@ -54,6 +55,7 @@ _CHANGES_VALUE, _NO_FRACTIONS, _TAILS, _ALONE = (
 )
 
 
+@lru_cache(maxsize=2000)
 def split(text: str) -> Quantity:
     """The quantity in a normalized answer; the core is all of it where no unit follows or precedes."""
     if front := _FRONT.match(text):
@@ -86,7 +88,7 @@ def _multiplied(core: str, words: str) -> Quantity:
     r"""``5 million dollars`` is ``5\cdot 10^{6}`` dollars."""
     first, _, rest = re.sub(r"\\text\{([^{}]*)\}", r"\1", words).strip().partition(" ")
     unit = named(rest) if rest.strip() else ""
-    known = bool(unit) or not rest.strip()
+    known = first in _POWERS_OF_TEN and (bool(unit) or not rest.strip())
     return Quantity(rf"{core}\cdot 10^{{{_POWERS_OF_TEN[first]}}}", unit) if known else Quantity(core, "", words)
 
 

@@ -64,6 +64,7 @@ class StepMetrics(Versioned):
     accuracy_by_round: tuple[float, ...]
     answers_kept: tuple[float | None, ...] = ()
     groups_without_signal: float
+    undone_answers: int = 0
     grader_failures: int = 0
     grader_losses: int = 0
     grader_retries: int = 0
@@ -97,12 +98,14 @@ class Accuracy(Record):
     Attributes:
         num_samples: Of all problems together.
         interval: Of the accuracy, with the recipe's confidence.
+        num_undone: Wrong only because an operation is left to do; None where it was not counted.
         prompts: Replies, over all rounds.
     """
 
     num_problems: int
     num_samples: int
     num_correct: int
+    num_undone: int | None = None
     accuracy: float
     interval: Interval
     prompts: int = 0
@@ -213,6 +216,7 @@ class GradedReply(Versioned):
 
     Attributes:
         tokens: Generated, over all rounds.
+        undone: Wrong only because an operation is left to do; None where it was not counted.
         replies: By round, as is why each has ended.
     """
 
@@ -220,6 +224,7 @@ class GradedReply(Versioned):
     question: str
     gold: str
     correct: bool
+    undone: bool | None = None
     tokens: int
     replies: tuple[str, ...]
     finish: tuple[Finish, ...]

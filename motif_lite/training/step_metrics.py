@@ -11,6 +11,8 @@ one, openings have the same value, and adaptive futures are shared (`allocation`
 ``answers_kept`` is ``round_correct`` of the later rounds for any data set, where only right answers count as true:
 of rounds begun from the right boxed answer, the share that ends with it.
 
+``undone_answers`` counts replies whose answer equals the gold one but leaves an operation to do, so that they score 0.
+
 ``grader_failures`` counts replies whose comparison reached the grader's own limits, or broke it; ``grader_losses``
 those whose comparison was killed or starved each time it was made; both score 0. ``grader_retries`` counts comparisons
 that were made again, because something else than their limits had ended them. These two say something of the machine.
@@ -26,7 +28,7 @@ from typing import TypedDict
 
 from motif_lite.credits.assignment import TrainedRound
 from motif_lite.evaluation import intervals
-from motif_lite.grading.answers import is_beyond_judging, is_correct, is_lost
+from motif_lite.grading.answers import is_beyond_judging, is_correct, is_lost, is_undone
 from motif_lite.nouns import Opening, ReadProgress, Reply, Trajectory, Turn
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.counting import generated_tokens, later_replies, num_tokens
@@ -93,6 +95,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         groups_without_signal=(
             _share_without_advantage(done.trained, group) if done.trained else _share_without_spread(totals, group)
         ),
+        undone_answers=sum(is_undone(*pair) for pair in gold_and_replies(done.openings)),
         grader_failures=sum(is_beyond_judging(*pair) for pair in gold_and_replies(done.openings)),
         grader_losses=sum(is_lost(*pair) for pair in gold_and_replies(done.openings)),
         grader_retries=done.num_retries,

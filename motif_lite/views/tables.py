@@ -34,7 +34,17 @@ def result_table(recipe: Recipe, evaluation: Evaluation, benchmark: str) -> Tabl
             cells = [_cell(evaluation.find(subject, "before")), _cell(evaluation.find(subject, "after"))]
             label = f"{subject.strategy.removesuffix('_round')}, {subject.decoding}"
             table.add_row(label, *cells, gain(evaluation.gain(subject)) or "-")
+    table.caption, table.caption_justify = _undone(evaluation, benchmark), "left"
     return table
+
+
+def _undone(evaluation: Evaluation, benchmark: str) -> str | None:
+    """How many replies lost their credit because they left an operation to do."""
+    found = [each for each in evaluation.measurements if each.benchmark == benchmark and each.num_undone]
+    if not found:
+        return None
+    num_undone, num_samples = sum(each.num_undone or 0 for each in found), sum(each.num_samples for each in found)
+    return f"{num_undone:,} of {num_samples:,} replies equal the answer but leave an operation to do: wrong here"
 
 
 def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
