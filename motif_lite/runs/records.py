@@ -64,6 +64,7 @@ class StepMetrics(Versioned):
     accuracy_by_round: tuple[float, ...]
     answers_kept: tuple[float | None, ...] = ()
     groups_without_signal: float
+    groups_on_form_alone: float | None = None
     grader_failures: int = 0
     broken_form: float
     cut_off: dict[str, float]
