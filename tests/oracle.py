@@ -112,7 +112,8 @@ class Toy:
             written[row, len(prompt) : len(prompt) + len(reply)] = 1
         logits = self.policy.model(input_ids=ids).logits[:, :-1]  # what follows a token does not reach it
         chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-        return (chosen * written[:, 1:]).sum(-1)
+        total: torch.Tensor = (chosen * written[:, 1:]).sum(-1)
+        return total
 
     def ascent(self, first: Array, later: Array) -> Array:
         """The gradient of the sum of log-probabilities, weighed by ``first`` ``(A,)`` and ``later`` ``(A, A)``."""
@@ -147,7 +148,7 @@ class Toy:
 def _stratified(probabilities: Array, number: int, rng: np.random.Generator) -> Indices:
     edges = np.cumsum(probabilities)
     points = (np.arange(number) + rng.random()) / number * edges[-1]
-    drawn = np.searchsorted(edges, points, side="right").clip(max=len(edges) - 1)
+    drawn: Indices = np.searchsorted(edges, points, side="right").clip(max=len(edges) - 1)
     rng.shuffle(drawn)
     return drawn
 
@@ -194,9 +195,8 @@ def coefficients(
         lengths: Of openings ``(steps, groups, m)`` and of futures ``(steps, groups, m, k)``, in tokens.
         max_tokens: Of a round.
     """
-    together = [(sum(first for first, _ in rewards), sum(later for _, later in rewards))]
-    parts = [_advantages(setting, *each) for each in (rewards if setting.apart else together)]  # type: ignore[arg-type]
-    first, later = (sum(part[which] for part in parts) for which in (0, 1))
+    parts = [_advantages(setting, *each) for each in (rewards if setting.apart else [_summed(rewards)])]
+    first, later = _summed(parts)
     if setting.apart:
         rows = [each.reshape(len(each), -1) for each in ((first,) if setting.credit == "opening" else (first, later))]
         by_step = np.concatenate(rows, 1).std(1, ddof=1) + _LEAST_DEVIATION
@@ -204,6 +204,12 @@ def coefficients(
     num_openings, num_futures = lengths[1].shape[1] * lengths[1].shape[2], lengths[1].shape[3]
     weights = _token_weights(setting, lengths, max_tokens, num_openings)
     return first * weights[0], later * weights[1] * (setting.credit != "opening") / num_futures
+
+
+def _summed(pairs: Rewards) -> tuple[Array, Array]:
+    first: Array = np.sum([pair[0] for pair in pairs], 0)
+    later: Array = np.sum([pair[1] for pair in pairs], 0)
+    return first, later
 
 
 def _advantages(setting: Setting, first: Array, later: Array) -> tuple[Array, Array]:

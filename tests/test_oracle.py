@@ -72,9 +72,9 @@ def gradients(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
     seen: list[Array] = []
     before = StepCallback.on_pre_optimizer_step
 
-    def watched(self: StepCallback, *arguments: Any, model: Any, **named: Any) -> None:
-        seen.append(oracle.gradient_of(model))
-        before(self, *arguments, model=model, **named)
+    def watched(self: StepCallback, *arguments: Any, **named: Any) -> None:
+        seen.append(oracle.gradient_of(named["model"]))
+        before(self, *arguments, **named)
 
     monkeypatch.setattr(StepCallback, "on_pre_optimizer_step", watched)
     return seen
@@ -252,7 +252,7 @@ def test_each_round_ascends_the_accuracy_and_its_own_form(credit: str, toys: dic
 def worlds(toy: Toy) -> list[tuple[Array, Array]]:
     """Weights of the exact gradient in 24 of them: tables of right trajectories, drawn at random."""
     rng = np.random.default_rng(0)
-    return [toy.exact(2.0 * (rng.random(toy.right.shape) < 0.4)) for _ in range(24)]
+    return [toy.exact(2.0 * (rng.random(toy.right.shape) < 0.4).astype(np.float64)) for _ in range(24)]
 
 
 def opposed(toy: Toy) -> int:
