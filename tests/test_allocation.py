@@ -24,11 +24,15 @@ GROUPS = st.lists(st.sampled_from("abcd"), min_size=2, max_size=16)
         ("aaaaaabc", 4, [2, 2, 2, 2, 2, 2, 10, 10]),  # sqrt of 12, 7, 7: 12.7, 9.7, 9.7 of 32, in whole numbers
         ("aab", 1, [1, 1, 1]),
         ("ab", 3, [3, 3]),
+        ("aa-", 3, [3, 3, 1]),  # a group of one progress and of one that has ended: there is something to tell apart
+        ("ab--", 3, [3, 3, 1, 1]),
+        ("aab-", 3, [3, 2, 4, 1]),  # sqrt of 2 * 2 and 1 * 3: 4.8 and 4.2 of 9, in whole numbers
+        ("---", 3, [1, 1, 1]),  # all have ended
         ("aab", 2, [2, 1, 3]),
     ],
 )
 def test_futures_go_to_what_sets_the_openings_apart(progress: str, num_futures: int, expected: list[int]) -> None:
-    assert adaptive(progress, num_futures) == expected
+    assert adaptive([None if each == "-" else each for each in progress], num_futures) == expected
 
 
 @given(GROUPS, st.integers(1, 8))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from motif_lite.credits.assignment import Scale, TrainedRound, trained_rounds
+from motif_lite.credits.assignment import LossType, Scale, Scheme, TrainedRound, trained_rounds
 from motif_lite.credits.base import RoundsCredit
 from motif_lite.credits.table import CREDITS
 from motif_lite.nouns import Opening, Reply, Trajectory, Turn
@@ -30,18 +30,27 @@ def opening(*futures: Trajectory) -> Opening:
 
 
 def credited(
-    credit: str, openings: Sequence[Opening], *rewards: str, group_size: int | None = None, scale: Scale = "none"
+    credit: str,
+    openings: Sequence[Opening],
+    *rewards: str,
+    group_size: int | None = None,
+    scale: Scale = "none",
+    loss_type: LossType = "bnpo",
+    apart: bool = False,
 ) -> dict[tuple[int, int | None, int], TrainedRound]:
     names = rewards or ("future_accuracy",)
     kind = CREDITS[credit]
     assert isinstance(kind, RoundsCredit)
+    scheme = Scheme(
+        advantages=kind.advantages,
+        weights=dict.fromkeys(names, 1.0),
+        apart=apart,
+        scale=scale,
+        loss_type=loss_type,
+        most_tokens=1000,
+    )
     found = trained_rounds(
-        kind.advantages,
-        openings,
-        group_size or len(openings),
-        lambda each: {name: REWARDS[name](each) for name in names},
-        lambda values: sum(values.values()),
-        scale,
+        scheme, openings, group_size or len(openings), lambda each: {name: REWARDS[name](each) for name in names}
     )
     return {(each.opening, each.future, each.index): each for each in found}
 
@@ -86,10 +95,10 @@ TREE = [
 
 
 def test_in_a_tree_openings_compete_with_openings_and_futures_with_those_of_their_opening() -> None:
-    # futures earn 2, 0 and 0, 0; openings so 1 and 0
+    # futures earn 2, 0 and 0, 0; openings so 1 and 0: each less the only other one
     assert advantages("tree", TREE) == {
-        (0, None, 0): 0.5, (1, None, 0): -0.5,
-        (0, 0, 1): 1.0, (0, 0, 2): 1.0, (0, 1, 1): -1.0, (0, 1, 2): -1.0,
+        (0, None, 0): 1.0, (1, None, 0): -1.0,
+        (0, 0, 1): 2.0, (0, 0, 2): 2.0, (0, 1, 1): -2.0, (0, 1, 2): -2.0,
         (1, 0, 1): 0.0, (1, 0, 2): 0.0, (1, 1, 1): 0.0, (1, 1, 2): 0.0,
     }  # fmt: skip
 
@@ -97,15 +106,41 @@ def test_in_a_tree_openings_compete_with_openings_and_futures_with_those_of_thei
 def test_a_tree_has_one_scale_for_openings_and_futures() -> None:
     # of the four futures 2, 0, 0, 0: mean 0.5, squared differences 2.25 + 3 * 0.25 = 3, over 4 - 1 is 1
     found = advantages("tree", TREE, scale="group")
-    assert found[0, None, 0] == pytest.approx(0.5 / 1.0001)
-    assert found[0, 0, 1] == pytest.approx(1.0 / 1.0001)
+    assert found[0, None, 0] == pytest.approx(1.0 / 1.0001)
+    assert found[0, 0, 1] == pytest.approx(2.0 / 1.0001)
 
 
-def test_along_a_trajectory_a_trees_advantages_add_up_to_the_trajectorys_own() -> None:
-    found = advantages("tree", TREE)
-    for number, scores in enumerate([(2.0, 0.0), (0.0, 0.0)]):
-        for future, score in enumerate(scores):
-            assert found[number, None, 0] + found[number, future, 2] == pytest.approx(score - 0.5)
+def test_a_trees_baselines_are_means_over_the_others() -> None:
+    futures = [path(NOTE, NOTE, RIGHT), path(NOTE, NOTE, WRONG), path(NOTE, NOTE, WRONG), path(NOTE, NOTE, RIGHT)]
+    found = advantages("tree", [opening(*futures), *[opening(*futures[1:2] * 4)] * 2])
+    assert found[0, None, 0] == pytest.approx(1.0)  # 1 less the mean of 0 and 0
+    assert found[1, None, 0] == pytest.approx(-0.5)  # 0 less the mean of 1 and 0
+    assert found[0, 0, 1] == pytest.approx(2 - 2 / 3)
+    assert found[0, 1, 2] == pytest.approx(0 - 4 / 3)
+
+
+def test_rounds_that_differ_in_their_form_have_one_divisor_for_all_that() -> None:
+    """Of second rounds, one of two has form: 2.5 and 0 against 2.5 and 0.5, variances 3.125 and 2."""
+    chains = [opening(path(NOTE, NOTE, RIGHT)), opening(path(NOTE, "so far", WRONG))]
+    plain = advantages("chain", chains, "future_accuracy", "tag_count")
+    scaled = advantages("chain", chains, "future_accuracy", "tag_count", scale="group")
+    divisor = ((2 + 3.125 + 2) / 3) ** 0.5 + 1e-4
+    assert scaled == {place: pytest.approx(value / divisor) for place, value in plain.items()}
+    assert (plain[0, None, 0], plain[0, 0, 1]) == (1.0, 1.25)
+
+
+def test_rewards_apart_count_by_their_weight_whatever_their_scale() -> None:
+    """One chain of four is right, another one alone has no form in any round: both stand out equally."""
+    chains = [opening(path(NOTE, NOTE, RIGHT)), *[opening(path(NOTE, NOTE, WRONG))] * 2,
+              opening(path("so far", "so far", "\\boxed{3}"))]  # fmt: skip
+    found = advantages("chain", chains, "future_accuracy", "tag_count", scale="group", apart=True)
+    together = advantages("chain", chains, "future_accuracy", "tag_count", scale="group")
+    # Of four, one stands 1.5 deviations apart from its group's mean, and the three others 0.5 on the other side.
+    apart = {0: 1.5 + 0.5, 1: -0.5 + 0.5, 3: -0.5 - 1.5}
+    ratio = found[0, None, 0] / apart[0]
+    for number, value in apart.items():
+        assert found[number, None, 0] == pytest.approx(value * ratio, rel=1e-3, abs=1e-3)
+    assert abs(together[3, None, 0]) < together[0, None, 0]
 
 
 def test_groups_are_judged_apart_and_scaled_together_by_the_batch() -> None:
@@ -128,20 +163,45 @@ def test_a_group_that_agrees_has_no_signal() -> None:
         assert set(advantages(credit, [TREE[1], TREE[1]], scale="group").values()) == {0.0}
 
 
-@pytest.mark.parametrize("credit", ["chain", "tree"])
-def test_every_opening_weighs_alike_however_long_it_is(credit: str) -> None:
+def of_unequal_lengths(credit: str) -> list[Opening]:
     width = 1 if credit == "chain" else 2
     short = [path(NOTE, NOTE, RIGHT, tokens=(5, 5, 2)), path(NOTE, NOTE, RIGHT, tokens=(5, 3, 4))]
     long = [path(NOTE, NOTE, WRONG, tokens=(90, 200, 1)), path(NOTE, NOTE, WRONG, tokens=(90, 30, 40))]
     ended = [path(RIGHT, tokens=(7,))]
-    openings = [opening(*short[:width]), opening(*long[:width]), opening(*ended)]
-    found = credited(credit, openings)
+    return [opening(*short[:width]), opening(*long[:width]), opening(*ended)]
+
+
+@pytest.mark.parametrize("credit", ["chain", "tree"])
+def test_with_grpo_every_opening_weighs_alike_however_long_it_is(credit: str) -> None:
+    found = credited(credit, of_unequal_lengths(credit), loss_type="grpo")
     weights = [
         sum(each.weight * each.turn.reply.num_tokens for (number, _, _), each in found.items() if number == wanted)
         for wanted in range(3)
     ]
     assert weights == [pytest.approx(weights[0])] * 3
     assert sum(weights) == pytest.approx(sum(each.turn.reply.num_tokens for each in found.values()))
+
+
+@pytest.mark.parametrize("loss_type", ["bnpo", "dapo", "dr_grpo"])
+@pytest.mark.parametrize("credit", ["chain", "tree"])
+def test_with_the_other_losses_every_token_of_a_step_has_one_weight_shared_among_futures(
+    credit: str, loss_type: LossType
+) -> None:
+    openings = of_unequal_lengths(credit)
+    found = credited(credit, openings, loss_type=loss_type)
+    shares = {place: 1 if place[1] is None else 1 / len(openings[place[0]].futures) for place in found}
+    weight = found[0, None, 0].weight
+    assert {place: each.weight for place, each in found.items()} == {
+        place: pytest.approx(weight * share) for place, share in shares.items()
+    }
+    num_tokens = sum(each.turn.reply.num_tokens for each in found.values())
+    whole = sum(each.weight * each.turn.reply.num_tokens for each in found.values())
+    if (
+        loss_type == "dr_grpo"
+    ):  # the loss is a mean over tokens: this makes it a sum over 3 openings of 1000 tokens each
+        assert weight == pytest.approx(num_tokens / 3000)
+    else:
+        assert whole == pytest.approx(num_tokens)
 
 
 def test_a_round_keeps_the_prompt_that_was_used_in_it() -> None:

@@ -76,6 +76,33 @@ def test_the_papers_advantages_are_those_of_the_openings_rewards(
     assert scored[0]["advantages"].tolist() == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
+def test_openings_that_end_at_a_stop_text_are_trained_and_counted_as_long_as_they_are(
+    tiny_recipe: MakeRecipe,
+    tiny_folder: Path,
+    tmp_path: Path,
+    scored: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from motif_lite.policies.transformers_policy import TransformersPolicy
+
+    written: list[list[int]] = []
+    write = TransformersPolicy.write_rows
+
+    def watched(self: TransformersPolicy, *arguments: Any) -> list[list[int]] | None:
+        written.extend(write(self, *arguments) or [])
+        return [list(row) for row in written]
+
+    monkeypatch.setattr(TransformersPolicy, "write_rows", watched)
+    training = one_step(tiny_recipe, tiny_folder, tmp_path, 'rollout.openings.stop=["</answer>"]')
+    assert len({len(row) for row in written}) > 1, "with replies of one length there is no padding"
+    assert [reply for _, reply, _ in rows(scored[0])] == written
+    openings = [line.opening for line in training.run.rollouts()]
+    assert [turn.tokens for turn in openings] == [len(row) for row in written]
+    assert {turn.reply.partition("</answer>")[2] for turn in openings if turn.finish == "stop"} == {""}
+    assert "stop" in {turn.finish for turn in openings}
+    assert training.run.metrics()[0].tokens["openings"] == sum(map(len, written))
+
+
 @pytest.mark.parametrize(("credit", "num_rounds"), [("chain", 24), ("tree", 40)])
 def test_what_is_trained_are_the_rounds_as_they_were_written(
     credit: str,
@@ -119,11 +146,11 @@ def test_what_is_trained_are_the_rounds_as_they_were_written(
 
 
 @pytest.mark.parametrize("credit", ["chain", "tree"])
-def test_the_gradient_weighs_openings_alike_and_tokens_by_their_advantage(
+def test_with_grpo_the_gradient_weighs_openings_alike_and_tokens_by_their_advantage(
     credit: str, tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
 ) -> None:
     """Against the sum written out: of each trained round, its advantage times the gradient of its log-probability."""
-    changes = (f'training.credit="{credit}"', "training.micro_batch_size=4")
+    changes = (f'training.credit="{credit}"', 'training.loss_type="grpo"', "training.micro_batch_size=4")
     training = one_step(tiny_recipe, tiny_folder, tmp_path / "run", *changes)
     fresh = Training(tiny_recipe(*changes), tiny_folder, tmp_path / "fresh")
     policy, loss = fresh.policy, torch.zeros(())

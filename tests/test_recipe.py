@@ -272,6 +272,10 @@ def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: st
             'rollout={allocation="adaptive", strategy="single_round"}',
             'rollout.strategy = "single_round" has none; take multi_round, or set rollout.allocation = "fixed"',
         ),
+        (
+            'training={multi_objective_aggregation="normalize_then_sum", scale_rewards="batch"}',
+            'set scale_rewards = "group", or multi_objective_aggregation = "sum_then_normalize"',
+        ),
         ('evaluation={greedy=false, benchmarks={x={source="chain_sum"}}}', "set one of them"),
         (
             'training.credit="chains"',

@@ -87,8 +87,11 @@ def test_unlike_the_reference_a_missing_final_newline_is_free() -> None:
         ("\n<answer>\nb\n</answer>\n", 0.25),
         (STRICT + "x" * 10, 0.5 - 2 * 0.010),
         (STRICT + "x" * 125, 0.25),  # the answer tags have paid all they earned
-        (STRICT + "x" * 250, 0.0),
-        (STRICT + "x" * 1000, 0.25 + 2 * (0.125 - 1.0)),
+        (STRICT + "x" * 62 + "\n" + "x" * 62, 0.25),
+        (STRICT + "x" * 2000, 0.25),  # and lose no more than that
+        (STRICT.replace("\n</answer>", "</answer>") + "x" * 2000, 0.25),  # nor less without the line break
+        (STRICT + "x" * 2000 + "</answer>", 0.25),  # nor with a second tag at the end
+        (STRICT + "x" * 2000 + "<answer>", 0.25),
         ("<reasoning>\n" + STRICT, 0.375),  # a tag that stands twice earns nothing
         (STRICT.replace("\n</answer>", "</answer>"), 0.375),
         (STRICT.replace("\n<answer>\n", "\n<answer>"), 0.375),

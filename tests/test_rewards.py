@@ -84,10 +84,17 @@ def test_form_rewards_look_at_the_opening_alone(first: str, tag_count: float, so
     assert rewards.strict_format(done) == strict
 
 
+def test_gated_accuracy_is_earned_by_replies_in_form_alone() -> None:
+    assert rewards.gated_accuracy(opening(GOOD_FORM.format("x"), [INSIDE], [WRONG])) == 1.0
+    assert rewards.gated_accuracy(opening("no form", [INSIDE], [WRONG])) == 0.0
+
+
 def test_every_reward_of_the_table_gives_a_number_for_any_opening() -> None:
     hostile = opening("\ud800<answer>" * 50, ["\x00\\boxed{"])
     assert all(isinstance(reward(hostile), float) for reward in rewards.REWARDS.values())
-    assert list(rewards.REWARDS) == ["future_accuracy", "tag_count", "soft_format", "strict_format"]
+    assert list(rewards.REWARDS) == [
+        "future_accuracy", "tag_count", "soft_format", "strict_format", "gated_accuracy",
+    ]  # fmt: skip
 
 
 def test_a_trajectory_is_solved_by_the_box_of_its_final_reply_inside_the_tags_or_not() -> None:

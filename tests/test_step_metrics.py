@@ -7,6 +7,7 @@ from statistics import fmean
 
 import pytest
 
+from motif_lite.credits.assignment import TrainedRound
 from motif_lite.grading import judge
 from motif_lite.grading.answers import grade
 from motif_lite.jobs import checking
@@ -53,6 +54,33 @@ def summarize(rewards: dict[str, list[float]]) -> StepMetrics:
         share_done=0.5,
     )
     return step_metrics.summarize(TWO, done, None)
+
+
+def test_a_group_that_is_equally_right_and_differs_in_its_form_is_counted() -> None:
+    """Of each of its two openings, one of two futures is right."""
+    both, form, neither = [1.0, 0.0], [0.5, 0.0], [1.0, 1.0]
+    assert summarize({"future_accuracy": neither, "tag_count": form}).groups_on_form_alone == 1.0
+    equal = summarize({"future_accuracy": neither, "tag_count": neither})
+    assert (equal.groups_on_form_alone, equal.groups_without_signal) == (0.0, 1.0)
+    done = PerformedStep(
+        7, Rollouts((openings()[0], opening(RIGHT, [RIGHT, RIGHT]))), {"future_accuracy": both, "tag_count": form}
+    )
+    assert step_metrics.summarize(TWO, done, None).groups_on_form_alone == 0.0
+
+
+def test_where_all_rounds_are_trained_a_group_is_equally_right_if_its_trajectories_are() -> None:
+    def share(*finals: str) -> float | None:
+        members = [opening("no form", [WRONG, final]) for final in finals]
+        trained = [
+            TrainedRound(number, None, 0, each.turn, {"tag_count": 0.0}, 1.0) for number, each in enumerate(members)
+        ]
+        done = PerformedStep(
+            7, Rollouts(tuple(members)), {"future_accuracy": [1.0, 1.0], "tag_count": [0.5, 0.0]}, trained
+        )
+        return step_metrics.summarize(TWO, done, None).groups_on_form_alone
+
+    assert share(RIGHT, RIGHT) == share(WRONG, WRONG) == 1.0
+    assert share(RIGHT, WRONG) == 0.0
 
 
 def test_a_step_is_summed_up_in_one_line() -> None:

@@ -168,6 +168,49 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     second.require_same_as(finished)
 
 
+@pytest.mark.parametrize("credit", ["opening", "chain", "tree"])
+def test_a_run_of_three_epochs_resumed_within_one_and_between_two_equals_one_that_was_not(
+    credit: str, tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Four problems, two steps an epoch: the order of each epoch is found again."""
+    recipe = tiny_recipe("training.max_steps=6", "data.num_problems=4", f'training.credit="{credit}"')
+    whole = Training(recipe, tiny_folder, tmp_path / "whole")
+    assert whole.train()
+    for stop_after in (3, 4, None):
+        resumed = Training(recipe, tiny_folder, tmp_path / "resumed")
+        torch.manual_seed(12345)  # a new process has another random state
+        assert resumed.train(stop_after=stop_after) == (stop_after is None)
+    resumed.require_same_as(whole)
+    orders = [tuple(problems_of(whole, 2 * epoch + 1) + problems_of(whole, 2 * epoch + 2)) for epoch in range(3)]
+    assert {tuple(sorted(order)) for order in orders} == {tuple(sorted(problem.id for problem in whole.problems))}
+    assert len(set(orders)) == 3
+
+
+def problems_of(training: Training, step: int) -> list[str]:
+    """In the order in which they were trained."""
+    return list(dict.fromkeys(line.problem for line in training.run.rollouts() if line.step == step))
+
+
+def test_the_first_epoch_has_trls_order() -> None:
+    """Seeds keep their figures; the other epochs have orders of their own, whatever was asked for before."""
+    from trl.trainer.utils import RepeatSampler
+
+    from motif_lite.training.order import EpochSampler
+
+    rows = list(range(10))
+    ours, theirs = (kind(rows, mini_repeat_count=2, batch_size=3, seed=7) for kind in (EpochSampler, RepeatSampler))
+    first = list(ours)
+    assert first == list(theirs)
+    ours.set_epoch(2)
+    third = list(ours)
+    assert third != first
+    assert sorted(third) != sorted(first), "the problem that is left over is another one"
+    ours.set_epoch(0)
+    assert list(ours) == first
+    ours.set_epoch(2)
+    assert list(ours) == third
+
+
 def test_an_adapter_that_is_missing_after_the_last_checkpoint_is_written_as_it_would_have_been(
     finished: Training, tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
 ) -> None:
@@ -286,6 +329,7 @@ def test_every_field_of_the_trainer_has_the_recipes_value(
 
 
 def test_the_reference_recipe_trains_with_the_references_loss(qwen_folder: Path, tmp_path: Path) -> None:
+    """TRL's ``dapo`` averages over all tokens of a step; its ``bnpo`` does so in one micro-batch only."""
     from motif_lite.jobs import checking
     from motif_lite.training import options
 
@@ -294,7 +338,7 @@ def test_the_reference_recipe_trains_with_the_references_loss(qwen_folder: Path,
     config = options.grpo_config(
         recipe, backends.backend(recipe.model.backend).load(recipe, str(qwen_folder)), tmp_path
     )
-    assert (config.loss_type, config.beta, config.scale_rewards, config.epsilon) == ("bnpo", 0.0, "group", 0.2)
+    assert (config.loss_type, config.beta, config.scale_rewards, config.epsilon) == ("dapo", 0.0, "group", 0.2)
     assert (config.learning_rate, config.max_grad_norm, config.adam_beta2) == (5e-6, 0.1, 0.99)
     assert config.generation_batch_size == 8
 

@@ -49,7 +49,11 @@ class Credit(ABC):
 
     @abstractmethod
     def loss_type(self, training: TrainingSection) -> str:
-        """How TRL averages the losses of tokens."""
+        """How TRL averages the losses of tokens.
+
+        Never ``bnpo``: TRL's averages over each micro-batch, so that the objective would depend on memory. Its ``dapo``
+        averages over all tokens of the step, as ``bnpo`` does where a step is one micro-batch.
+        """
 
     def broken_rules(self, recipe: Recipe) -> Iterator[str]:
         """What in the recipe does not go with this credit: a message for each, with the remedy."""
@@ -80,7 +84,7 @@ class RoundsCredit(Credit):
         return 1 + self.futures_per_opening(recipe) * (recipe.rollout.num_rounds - 1)
 
     def loss_type(self, training: TrainingSection) -> str:
-        """The sum over all tokens of the step, divided by their number: weights are in the advantages."""
+        """The mean over all tokens of the step: what else the recipe asks for is in the weights (`assignment`)."""
         return "dapo"
 
     def broken_rules(self, recipe: Recipe) -> Iterator[str]:

@@ -24,8 +24,8 @@ class OpeningCredit(Credit):
         return 1
 
     def loss_type(self, training: TrainingSection) -> str:
-        """The recipe's."""
-        return training.loss_type
+        """The recipe's, over the whole step."""
+        return "dapo" if training.loss_type == "bnpo" else training.loss_type
 
     def broken_rules(self, recipe: Recipe) -> Iterator[str]:
         """Rules for openings that TRL samples."""

@@ -1,11 +1,11 @@
 """Openings and their k futures are all trained, each against its own siblings.
 
-An opening is worth the mean over its futures and compared with the other openings of its problem, a future with the
-others of its opening. Along a trajectory the two advantages add up to the chain's: what is decided in the first round
-is credited there, the rest later.
+An opening is worth the mean over its futures. It is compared with the *other* openings of its problem, a future with
+the *other* futures of its opening. A mean that contained the sample itself would shrink advantages by (m - 1) / m for
+openings, but by (k - 1) / k for futures: with k = 2 later rounds would learn at half the rate.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from statistics import fmean
 
 from motif_lite.credits.assignment import Totals
@@ -29,10 +29,16 @@ class TreeCredit(RoundsCredit):
 
     def advantages(self, totals: Totals) -> Iterator[tuple[int, int | None, int, float]]:
         """Openings against openings, futures against those of the same opening."""
-        values = [fmean(future[0] for future in futures) for futures in totals]
+        among_openings = _less_others([fmean(future[0] for future in futures) for futures in totals])
         for opening, futures in enumerate(totals):
-            yield opening, None, 0, values[opening] - fmean(values)
+            yield opening, None, 0, among_openings[opening]
             for index in range(1, len(futures[0])):
-                value = fmean(future[index] for future in futures)
-                for number, future in enumerate(futures):
-                    yield opening, number, index, future[index] - value
+                for number, advantage in enumerate(_less_others([future[index] for future in futures])):
+                    yield opening, number, index, advantage
+
+
+def _less_others(values: Sequence[float]) -> list[float]:
+    """Each value less the mean of the others; 0 where there are none, as for an opening that has ended."""
+    num_others = max(1, len(values) - 1)
+    mean = fmean(values)
+    return [(value - mean) * len(values) / num_others for value in values]

@@ -145,6 +145,10 @@ class LocalPolicy:
                     self._halve_width(len(missing), error)
         return [written[request.index] for request in requests]
 
+    def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]] | None:
+        """None: TRL asks the model's own `generate`."""
+        return None
+
     def read_reply(self, ids: list[int], stop: Sequence[str] = ()) -> Reply:
         """New tokens as a reply; what follows the first stop token is left out.
 

@@ -1,13 +1,12 @@
 """The transformers backend: any causal model with PEFT LoRA, on a CPU or a CUDA GPU, in 4 bit or not."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
 from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
-from torch.nn.utils.rnn import pad_sequence
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from motif_lite.credits.table import credit_of
 from motif_lite.errors import MissingHardwareError, ModelError
@@ -78,39 +77,23 @@ class TransformersPolicy(LocalPolicy):
             context_tokens=recipe.model.max_seq_length,
             max_width=decided(recipe.rollout.max_width),
         )
-        if policy.engine is not None:
-            # TRL samples openings by its model's `generate`: so they, too, come from the engine.
-            peft_model.generate = policy.generate_rows
-            if recipe.rollout.openings.stop:
-                policy.trainer_options = {"generation_kwargs": {"stop_strings": recipe.rollout.openings.stop}}
-        elif recipe.rollout.openings.stop and not credit_of(recipe).samples_itself:
+        if policy.engine is None and recipe.rollout.openings.stop and not credit_of(recipe).samples_itself:
             raise ModelError(
                 f"{model_name}: openings of a {peft_model.config.model_type} model end at an end of turn only; leave "
                 f"out rollout.openings.stop"
             )
         return policy
 
-    def generate_rows(
-        self, input_ids: torch.Tensor, attention_mask: torch.Tensor, generation_config: GenerationConfig
-    ) -> torch.Tensor:
-        """`GenerationMixin.generate` as far as TRL calls it: left-padded prompts ``(B, P)`` to ``(B, P + T)``.
+    def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]] | None:
+        """Openings for TRL, from the engine like all other replies, where it knows the model.
 
         The sequences' seeds are drawn from PyTorch's own stream, which checkpoints keep.
         """
-        sampling = Sampling(
-            max_tokens=generation_config.max_new_tokens,
-            temperature=generation_config.temperature if generation_config.do_sample else 0.0,
-            top_p=generation_config.top_p or 1.0,
-            top_k=generation_config.top_k or 0,
-            min_p=generation_config.min_p or 0.0,
-            stop=generation_config.stop_strings or [],
-        )
-        seeds = torch.randint(2**31, (len(input_ids),)).tolist()
-        prompts = [ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)]
+        if self.engine is None:
+            return None
+        seeds = torch.randint(2**31, (len(prompts),)).tolist()
         requests = [Request(row, *drawn) for row, drawn in enumerate(zip(prompts, seeds, strict=True))]
-        replies = [torch.tensor(written.ids) for written in self._write(requests, sampling)]
-        new = pad_sequence(replies, batch_first=True, padding_value=self.tokenizer.pad_token_id)
-        return torch.cat((input_ids, new.to(input_ids.device)), dim=1)
+        return [written.ids for written in self._write(requests, sampling)]
 
     @contextmanager
     def _generation_mode(self) -> Iterator[None]:

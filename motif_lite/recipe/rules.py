@@ -71,6 +71,16 @@ def _a_reward_counts(recipe: Recipe) -> Iterator[str]:
         yield "rewards: every weight is 0, so nothing would be learned"
 
 
+def _rewards_apart_have_a_scale(recipe: Recipe) -> Iterator[str]:
+    training = recipe.training
+    if training.multi_objective_aggregation == "normalize_then_sum" and training.scale_rewards != "group":
+        yield (
+            f"training.scale_rewards = {training.scale_rewards!r} has no effect with "
+            'training.multi_objective_aggregation = "normalize_then_sum", which divides each reward by its deviation '
+            'in the group; set scale_rewards = "group", or multi_objective_aggregation = "sum_then_normalize"'
+        )
+
+
 RULES: list[Rule] = [
     _unsloth_keys_need_unsloth,
     _openings_fit_the_context,
@@ -78,5 +88,6 @@ RULES: list[Rule] = [
     _adaptive_allocation_has_futures_to_share,
     _openings_differ,
     _a_reward_counts,
+    _rewards_apart_have_a_scale,
 ]
 """Of every recipe, in the order in which they are reported."""

@@ -157,7 +157,7 @@ class TrainingSection(Section):
     credit: Annotated[str, _one_of("credit")] = "opening"
     """Which rounds are trained. `opening`, the paper's: first rounds only, each with the mean reward over its k \
 futures. `chain`: every round of m chains, with the chain's advantage. `tree`: openings as in the paper, and also \
-their futures, each relative to the other futures of its opening."""
+their futures, each relative to the other futures of its opening. See method.md."""
     max_steps: PositiveInt = 300
     """Maximum number of optimiser steps."""
     until_tokens: Annotated[int, Field(ge=1, le=10**12)] | None = None
@@ -170,14 +170,14 @@ over these tokens."""
     micro_batch_size: Auto | PositiveInt = "auto"
     """Openings (with credit `chain` or `tree`: rounds) per forward and backward pass. It must divide the number per \
 step: problems_per_step * num_openings, times n with credit `chain`, times 1 + k (n - 1) with `tree`. `auto` is the \
-largest value that fits the memory plan. Only the loss `bnpo` depends on it: it averages over the tokens of one pass \
-(with Unsloth: of one step)."""
+largest value that fits the memory plan. It affects time and memory, not results (rounding aside)."""
     learning_rate: Annotated[float, Field(gt=0, le=1), Finite] = 5e-6
     """Peak learning rate."""
     lr_schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     """Learning-rate schedule over the run."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1), Finite] = 0.1
-    """Share of the run in which the learning rate rises from zero."""
+    """Share of the run in which the learning rate rises from zero. As everywhere in transformers, step 1 has a \
+learning rate of 0: it is sampled and counted, but changes nothing."""
     optimizer: Literal["adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused"] = "adamw_8bit"
     """`adamw_8bit` stores its moments in 8 bits (bitsandbytes)."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1), Finite] = 0.9
@@ -189,15 +189,23 @@ largest value that fits the memory plan. Only the loss `bnpo` depends on it: it 
     max_grad_norm: Annotated[float, Field(gt=0, le=1e6), Finite] = 0.1
     """Gradients are clipped to this norm."""
     loss_type: Literal["bnpo", "dr_grpo", "dapo", "grpo"] = "bnpo"
-    """How token losses are averaged; `bnpo`, the reference's, averages over all tokens of the batch. Credits `chain` \
-and `tree` ignore it: each opening and its futures have the same total weight, whatever their length."""
+    """How token losses are averaged. `bnpo`, the reference's, and `dapo`: over all tokens of the step. `dr_grpo`: as \
+`dapo`, but divided by the largest possible number of tokens instead of the number sampled. `grpo`: over the tokens of \
+each opening (with credit `chain` or `tree`: of each trajectory), then over openings, so a token of a long one counts \
+less. In a tree, a token of one of k futures counts a k-th. See method.md for what each ascends."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    """What advantages are divided by: the standard deviation of the group, that of the batch, or nothing. (With \
-credit `tree`: over all futures of the problem, or of the batch.)"""
+    """What advantages are divided by: the standard deviation of the group, that of the batch, or nothing. With \
+credits `chain` and `tree` it is taken over trajectories and is the same for all rounds."""
+    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
+    """How several rewards become one advantage. `sum_then_normalize`, the paper's: the weighted sum of rewards is \
+compared within the group. `normalize_then_sum` (GDPO): each reward is compared and divided by its own standard \
+deviation, the weighted sum of these advantages is divided by its deviation over the step; weights are then \
+independent of the rewards' scales."""
     beta: Annotated[float, Field(ge=0, le=1000), Finite] = 0.0
     """Weight of the KL penalty to the base model; 0 is off."""
     epsilon: Annotated[float, Field(gt=0, lt=1), Finite] = 0.2
-    """PPO clipping range."""
+    """PPO clipping range. It has no effect here: each rollout is used for one update, so the ratio that would be \
+clipped is 1. It is kept because the reference sets it."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, about a quarter slower. Unsloth also offloads them to \
 CPU memory."""
@@ -262,8 +270,9 @@ class Recipe(Section):
     ] = {
         "future_accuracy": 1.0, "tag_count": 1.0, "soft_format": 1.0, "strict_format": 1.0,
     }  # fmt: skip
-    """Weight of each reward by name; rewards that are not named are not computed. `"FILE.py:NAME"` is a function of \
-your own (see extending.md)."""
+    """Weight of each reward by name; rewards that are not named are not computed. The four of the default are the \
+paper's. `gated_accuracy` is `future_accuracy` where the reply has both sections in order, else 0. `"FILE.py:NAME"` is \
+a function of your own (see extending.md)."""
     code: dict[str, str] = {}
     """Filled in by the program: the path of each Python file that this recipe names. A file name is relative to the \
 recipe that names it."""

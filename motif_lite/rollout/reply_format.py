@@ -48,16 +48,15 @@ def has_strict_format(text: str) -> bool:
 def tag_points(text: str) -> float:
     """Up to 0.5: an eighth for each of the four tags that stands exactly once on a line of its own.
 
-    Each of the two answer tags costs 0.001 per character that follows the closing one, as in the reference
-    (``count_xml``). The reference charges the *whole* reply where no newline follows ``</answer>``, which is
-    how chat models end; here a missing final newline is free.
+    The points of the two answer tags shrink by 0.001 each, down to 0, per character that follows the first
+    ``</answer>``. The reference (``count_xml``) has no such floor, charges only where ``</answer>`` begins a line, and
+    charges the *whole* reply where no newline follows it, which is how chat models end; here a final newline is free.
     """
     text = text + "\n" if text.endswith("</answer>") else text
-    penalty = _PENALTY_PER_TRAILING_CHARACTER * len(text.rpartition("\n</answer>")[2].removeprefix("\n"))
-    if "\n</answer>" not in text:
-        penalty = 0.0
+    trailing = text.partition("</answer>")[2].removeprefix("\n")
+    per_answer_tag = max(0.0, _POINTS_PER_MARK - _PENALTY_PER_TRAILING_CHARACTER * len(trailing))
     points = _POINTS_PER_MARK * (text.count("<reasoning>\n") == 1)
     points += _POINTS_PER_MARK * (text.count("\n</reasoning>\n") == 1)
-    points += (_POINTS_PER_MARK - penalty) * (text.count("\n<answer>\n") == 1)
-    points += (_POINTS_PER_MARK - penalty) * (text.count("\n</answer>") == 1)
+    points += per_answer_tag * (text.count("\n<answer>\n") == 1)
+    points += per_answer_tag * (text.count("\n</answer>") == 1)
     return points

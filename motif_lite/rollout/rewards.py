@@ -1,7 +1,8 @@
 """Rewards: pure functions of an opening with its futures. Nothing is generated here.
 
 ``future_accuracy`` is the paper's (equation for the reward of a first-round response: the mean over k futures);
-the form rewards look at the opening alone. Scales are the reference's (``motif.py``).
+the form rewards look at the opening alone. Scales are the reference's (``motif.py``). ``gated_accuracy`` is not in the
+paper: it takes the place of all of them.
 """
 
 import logging
@@ -54,6 +55,11 @@ def future_accuracy(opening: Opening) -> float:
     return sum(scores) / len(scores)
 
 
+def gated_accuracy(opening: Opening) -> float:
+    """`future_accuracy` if the reply begins with both sections in order, else 0: form as a gate."""
+    return future_accuracy(opening) if has_soft_format(opening.turn.reply.text) else 0.0
+
+
 def tag_count(opening: Opening) -> float:
     """Up to 0.5 for tags that stand exactly once; see `reply_format.tag_points`."""
     return tag_points(opening.turn.reply.text)
@@ -76,6 +82,7 @@ REWARDS: dict[str, Reward] = {
     "tag_count": tag_count,
     "soft_format": soft_format,
     "strict_format": strict_format,
+    "gated_accuracy": gated_accuracy,
 }
 
 

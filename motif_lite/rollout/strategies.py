@@ -107,7 +107,9 @@ class MultiRound:
         group_size = self.group_size if num_futures > 1 else None  # one each, as in evaluation, is one each
         counts = [num_futures] * len(first)
         if group_size is not None:
-            second = [self._next_prompt(policy, path, 2, sampling)[0] for path in first]
+            second = [
+                None if self._has_ended(path) else self._next_prompt(policy, path, 2, sampling)[0] for path in first
+            ]
             counts = _allotted(second, num_futures, group_size)
         counts = [1 if self._has_ended(path) else count for path, count in zip(first, counts, strict=True)]
         places = [(opening, future) for opening, count in enumerate(counts) for future in range(count)]
@@ -158,7 +160,7 @@ class MultiRound:
         return policy.render(prompts.conversation(self.system_prompt, user))
 
 
-def _allotted(second_prompts: Sequence[str], num_futures: int, group_size: int) -> list[int]:
+def _allotted(second_prompts: Sequence[str | None], num_futures: int, group_size: int) -> list[int]:
     """How many futures each opening gets, group by group."""
     groups = [second_prompts[start : start + group_size] for start in range(0, len(second_prompts), group_size)]
     return [count for group in groups for count in allocation.adaptive(group, num_futures)]

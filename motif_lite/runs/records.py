@@ -65,6 +65,7 @@ class StepMetrics(Versioned):
     answers_kept: tuple[float | None, ...] = ()
     groups_without_signal: float
     undone_answers: int = 0
+    groups_on_form_alone: float | None = None
     grader_failures: int = 0
     grader_losses: int = 0
     grader_retries: int = 0

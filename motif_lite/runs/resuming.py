@@ -28,7 +28,7 @@ INEXACT = {
     "training.until_tokens": _OTHER_LENGTH,
     "training.until_seconds": _OTHER_LENGTH,
     "rollout.max_width": _ROUNDING,
-    "training.micro_batch_size": f"{_ROUNDING}, and without Unsloth bnpo averages over the tokens of a micro-batch",
+    "training.micro_batch_size": _ROUNDING,
     "training.gradient_checkpointing": _ROUNDING,
     "training.logit_chunks": _ROUNDING,
 }

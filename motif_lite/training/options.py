@@ -77,7 +77,7 @@ def _loss(recipe: Recipe) -> Options:
         "epsilon": training.epsilon,
         "epsilon_high": training.epsilon,
         "scale_rewards": training.scale_rewards,
-        "multi_objective_aggregation": "sum_then_normalize",
+        "multi_objective_aggregation": training.multi_objective_aggregation,
         "importance_sampling_level": "token",
         "mask_truncated_completions": False,
         "disable_dropout": False,

@@ -16,13 +16,13 @@ from typing import Any
 
 from transformers import TrainerState
 
-from motif_lite.credits.assignment import TrainedRound, trained_rounds
+from motif_lite.credits.assignment import Scheme, TrainedRound, trained_rounds
 from motif_lite.credits.base import RoundsCredit
 from motif_lite.grading.answers import grade
 from motif_lite.nouns import Conversation, OnProgress, Opening, Problem, Turn
 from motif_lite.planning.metering import PhaseMeter
 from motif_lite.recipe.schema import Recipe
-from motif_lite.rollout import counting, totals
+from motif_lite.rollout import counting
 from motif_lite.rollout.rewards import earned, gold_and_replies, remedy_for
 from motif_lite.rollout.rollouts import Rollouts, derive_seed
 from motif_lite.rollout.thinking import write_openings
@@ -134,7 +134,7 @@ class RoundsStep(TrainingStep):
 
     def __init__(self, context: TrainingContext, credit: RoundsCredit) -> None:
         super().__init__(context)
-        self._advantages_of = credit.advantages
+        self._scheme = scheme(context.recipe, credit)
 
     def roll_out(self, problem_ids: Sequence[str], step: int) -> dict[str, Any]:
         """Sample and reward all rounds of a step, as rows for TRL.
@@ -156,12 +156,7 @@ class RoundsStep(TrainingStep):
             step,
         )  # fmt: skip
         self.trained = trained_rounds(
-            self._advantages_of,
-            self.rollouts.openings,
-            rollout.num_openings,
-            partial(_rewards, self.recipe, step=step + 1),
-            partial(totals.total_reward, self.recipe),
-            self.recipe.training.scale_rewards,
+            self._scheme, self.rollouts.openings, rollout.num_openings, partial(_rewards, self.recipe, step=step + 1)
         )
         self.rewards = self._by_name([each.rewards for each in self.trained if each.future is None])
         self._update(f"{len(self.trained)} rounds")
@@ -184,6 +179,19 @@ class RoundsStep(TrainingStep):
         """One reward of every row, for TRL's own figures; nothing is learned from it."""
         rewards = [each.rewards[reward] for each in self.trained]
         return rewards + [0.0] * (len(rows.problem_ids) - len(rewards))
+
+
+def scheme(recipe: Recipe, credit: RoundsCredit) -> Scheme:
+    """How a credit that trains later rounds makes advantages and weights of a recipe's rewards."""
+    rollout, training = recipe.rollout, recipe.training
+    return Scheme(
+        advantages=credit.advantages,
+        weights=recipe.rewards,
+        apart=training.multi_objective_aggregation == "normalize_then_sum",
+        scale=training.scale_rewards,
+        loss_type=training.loss_type,
+        most_tokens=rollout.openings.max_tokens + (rollout.num_rounds - 1) * rollout.futures.max_tokens,
+    )
 
 
 class RewardCallable:

@@ -17,6 +17,10 @@ of rounds begun from the right boxed answer, the share that ends with it.
 those whose comparison was killed or starved each time it was made; both score 0. ``grader_retries`` counts comparisons
 that were made again, because something else than their limits had ended them. These two say something of the machine.
 
+``groups_on_form_alone`` is the share of groups whose answers are right equally often, opening by opening (with credit
+chain or tree: trajectory by trajectory), and that are trained all the same, on what other rewards give. With
+``scale_rewards = "group"`` such a group has the strength of one that is split over its answers.
+
 ``reward_noise`` holds two variances of ``future_accuracy``, means over groups: ``between_openings``, that of a group's
 openings, and ``sampling``, the part of it that the sampling of their futures explains; see the function of that name.
 """
@@ -82,6 +86,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
     openings = [opening.turn.reply for opening in done.openings]
     later = later_replies(done.openings)
     totals, group = total_rewards(recipe, done.rewards), recipe.rollout.num_openings
+    has_signal = _have_advantages(done.trained, group) if done.trained else _have_spread(totals, group)
     num_rounds = recipe.rollout.num_rounds if recipe.rollout.strategy != "single_round" else 1
     accuracy_by_round = _accuracy_by_round(done.openings, num_rounds)
     tokens = generated_tokens(done.openings)
@@ -92,8 +97,9 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         accuracy=accuracy_by_round[-1],
         accuracy_by_round=accuracy_by_round,
         answers_kept=round_correct(done.openings, lambda *_: None, num_rounds)[1:],
-        groups_without_signal=(
-            _share_without_advantage(done.trained, group) if done.trained else _share_without_spread(totals, group)
+        groups_without_signal=fmean(not each for each in has_signal),
+        groups_on_form_alone=fmean(
+            trains and equal for trains, equal in zip(has_signal, _equal_in_accuracy(done, group), strict=True)
         ),
         undone_answers=sum(is_undone(*pair) for pair in gold_and_replies(done.openings)),
         grader_failures=sum(is_beyond_judging(*pair) for pair in gold_and_replies(done.openings)),
@@ -210,9 +216,18 @@ def _distinct_progress(openings: Sequence[Opening], group: int) -> float:
     return sum(len(set(each)) for each in groups) / len(passed_on)
 
 
-def _share_without_spread(totals: list[float], group: int) -> float:
-    groups = [totals[start : start + group] for start in range(0, len(totals), group)]
-    return fmean(pstdev(values) < 1e-9 for values in groups)
+def _have_spread(values: Sequence[float], group: int) -> list[bool]:
+    """Of each group, whether its values differ."""
+    return [pstdev(values[start : start + group]) >= 1e-9 for start in range(0, len(values), group)]
+
+
+def _equal_in_accuracy(done: PerformedStep, group: int) -> list[bool]:
+    """Of each group, whether all that is compared in it is right equally often."""
+    if not done.trained:
+        shares = [fmean(map(is_solved, opening.evidence)) for opening in done.openings]
+        return [not spread for spread in _have_spread(shares, group)]
+    groups = [done.openings[start : start + group] for start in range(0, len(done.openings), group)]
+    return [len({is_solved(future) for opening in each for future in opening.futures}) == 1 for each in groups]
 
 
 def _share_cut_off(replies: list[Reply]) -> float:
@@ -243,9 +258,10 @@ def _rewards_by_round(trained: Sequence[TrainedRound]) -> dict[str, tuple[float,
     }
 
 
-def _share_without_advantage(trained: Sequence[TrainedRound], group: int) -> float:
+def _have_advantages(trained: Sequence[TrainedRound], group: int) -> list[bool]:
+    """Of each group, whether any of its rounds has an advantage."""
     strongest: dict[int, float] = {}
     for each in trained:
         number = each.opening // group
         strongest[number] = max(strongest.get(number, 0.0), abs(each.advantage))
-    return fmean(value < 1e-6 for value in strongest.values())
+    return [value >= 1e-6 for _, value in sorted(strongest.items())]

@@ -23,6 +23,7 @@ from motif_lite.errors import RunError, TrainingError
 from motif_lite.policies.local import free_memory_of, is_out_of_memory
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.training.context import TrainingContext
+from motif_lite.training.order import EpochSampler
 from motif_lite.training.step import RoundsStep
 
 _UNSAFE = "training_args.bin"
@@ -58,6 +59,7 @@ class Trainer(GRPOTrainer):
             options["rollout_func"] = self._roll_out
         super().__init__(**options)
         self._rounds = rounds
+        self._policy, self._openings = context.policy, context.recipe.rollout.openings
         self._run, self._observer = context.run, context.observer
         self._keep_checkpoints = context.recipe.training.keep_checkpoints
         self._credit = context.credit
@@ -71,6 +73,11 @@ class Trainer(GRPOTrainer):
         assert self._rounds is not None
         return self._rounds.roll_out(self._problem_ids, self.state.global_step)
 
+    def _generate_single_turn(self, prompt_ids: Any, *arguments: Any, **named: Any) -> tuple[Any, Any]:
+        """Openings, from the policy where it writes them itself: TRL would take a batch's padding for replies."""
+        rows = self._policy.write_rows(prompt_ids, self._openings)
+        return (rows, None) if rows is not None else super()._generate_single_turn(prompt_ids, *arguments, **named)
+
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         """Rows for several updates; later rounds bring advantages of their own, not relative to TRL's groups."""
         self._problem_ids = [row["problem_id"] for row in inputs]
@@ -78,6 +85,13 @@ class Trainer(GRPOTrainer):
         if self._rounds is not None:
             scored["advantages"] = scored["advantages"].new_tensor(self._rounds.advantages)
         return scored
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        """TRL's, with an order that a resumed run finds again."""
+        theirs = super()._get_train_sampler(dataset)
+        return EpochSampler(
+            theirs.data_source, theirs.mini_repeat_count, theirs.batch_size, theirs.repeat_count, seed=theirs.seed
+        )
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """TRL's own, or one over a budget that is not one of steps."""
@@ -117,7 +131,6 @@ class Trainer(GRPOTrainer):
         try:
             for number, piece in enumerate(pieces, start=1):
                 loss = super().compute_loss(model, piece, return_outputs, num_items_in_batch)
-                loss = loss * self._share(piece, inputs)
                 if number < len(pieces):
                     self.accelerator.backward(loss)
                     earlier += loss.detach()
@@ -132,23 +145,9 @@ class Trainer(GRPOTrainer):
         return super()._prepare_inputs(generation_batch)
 
     @property
-    def _is_rewritten(self) -> bool:
-        """Whether Unsloth has rewritten TRL's class, and with it the loss; its CPU backend has not."""
-        return hasattr(self.args, "unsloth_logit_chunk_multiplier")
-
-    @property
     def _place(self) -> int:
         """Of the current micro-batch in its step."""
         return int(self._step % self.args.steps_per_generation)
-
-    def _share(self, piece: Any, inputs: Any) -> Any:
-        """What a piece counts for that averages over its own tokens; the other losses know more than their piece.
-
-        TRL's bnpo does so. Unsloth's averages over all tokens of the step, as dapo does.
-        """
-        if self.loss_type == "bnpo" and not self._is_rewritten:
-            return piece["completion_mask"].sum() / inputs["completion_mask"].sum().clamp(min=1)
-        return 1.0
 
     def _narrow(self, error: RuntimeError) -> None:
         """Go on with the next smaller width that divides a micro-batch."""

@@ -4,7 +4,7 @@ Every process is the real program, and dies by SIGKILL. Half of the kills come a
 as a file appears that stands for a delicate moment: a checkpoint being written, sealed or dropped, the adapter, a part
 of an evaluation. A run that finishes before there were enough kills is compared, and another one begins. Compared are,
 byte for byte, the adapter, rollouts.jsonl, all graded replies, and metrics.jsonl and evaluation.json but for times and
-memory. The last line gives the counts.
+memory. Each credit has a run of three epochs and more of its own. The last line gives the counts.
 """
 
 import argparse
@@ -24,9 +24,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = [
     "rollout.num_openings=4", "rollout.num_futures=2", "rollout.max_width=8", "training.problems_per_step=2",
-    "training.micro_batch_size=8", "training.max_steps=16", "training.save_every=2", "data.num_problems=64",
+    "training.micro_batch_size=8", "training.max_steps=16", "training.save_every=2", "data.num_problems=10",
     "evaluation.benchmarks.chain_sum.num_problems=32",
 ]  # fmt: skip
+"""Five steps are an epoch."""
+
+CREDITS = ["opening", "chain", "tree"]
 MEASURED = {"seconds", "tokens_per_second", "peak_memory_bytes", "planned_memory_bytes"}
 """What two equal runs may differ in."""
 
@@ -43,22 +46,25 @@ MOMENTS = [
 def main() -> int:
     """Run it; 0 if nothing differs."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--kills", type=int, default=24, help="at least so many")
+    arguments.add_argument("--kills", type=int, default=12, help="at least so many for each credit")
+    arguments.add_argument("--credit", choices=CREDITS, action="append", help="only this one; may be repeated")
     arguments.add_argument("--seed", type=int, default=0, help="of the moments")
-    arguments.add_argument("--out", type=Path, default=None, help="where both runs go; by default a temporary folder")
+    arguments.add_argument("--out", type=Path, default=None, help="where the runs go; by default a temporary folder")
     given = arguments.parse_args()
     out = given.out or Path(tempfile.mkdtemp(prefix="motif_lite-soak-"))
     started = time.monotonic()
     _build_model()
-    whole_seconds = _finish(out / "whole")
-    print(f"the uninterrupted run took {whole_seconds:.0f} s", flush=True)
     kills, differences, number = {"random": 0, "file": 0}, [], 0
     moments, rng = itertools.cycle(MOMENTS), random.Random(given.seed)
-    while sum(kills.values()) < given.kills:
-        number += 1
-        killed = out / f"killed-{number}"
-        _torment(killed, moments, rng, kills, given.kills, whole_seconds)
-        differences += [f"{killed.name}: {name}" for name in compare(out / "whole", killed)]
+    for credit in given.credit or CREDITS:
+        whole_seconds = _finish(out / credit / "whole", credit)
+        print(f"{credit}: the uninterrupted run took {whole_seconds:.0f} s", flush=True)
+        wanted = sum(kills.values()) + given.kills
+        while sum(kills.values()) < wanted:
+            number += 1
+            killed = out / credit / f"killed-{number}"
+            _torment(killed, credit, moments, rng, kills, wanted, whole_seconds)
+            differences += [f"{credit}, {killed.name}: {name}" for name in compare(out / credit / "whole", killed)]
     for difference in differences:
         print(f"DIFFERENT: {difference}")
     print(
@@ -86,10 +92,11 @@ def _build_model() -> None:
     )
 
 
-def command(out: Path) -> list[str]:
+def command(out: Path, credit: str) -> list[str]:
     """Start the run, or go on with it once it has begun."""
     how = ["--resume"] if (out / "resolved.json").exists() else ["--recipe", str(ROOT / "recipes" / "tiny_cpu.toml")]
-    settings = [] if how == ["--resume"] else [part for change in SETTINGS for part in ("--set", change)]
+    changes = [] if how == ["--resume"] else [*SETTINGS, f'training.credit="{credit}"']
+    settings = [part for change in changes for part in ("--set", change)]
     return [sys.executable, str(ROOT / "run.py"), *how, "--out", str(out), *settings]
 
 
@@ -119,35 +126,41 @@ def _untimed(value: Any) -> Any:
     return [_untimed(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _finish(out: Path) -> float:
+def _finish(out: Path, credit: str) -> float:
     """See the run through; seconds."""
     started = time.monotonic()
-    process = subprocess.run(command(out), capture_output=True, text=True)
+    process = subprocess.run(command(out, credit), capture_output=True, text=True)
     if process.returncode:
         raise SystemExit(f"FAILED: exit code {process.returncode}\n{process.stdout[-2000:]}{process.stderr[-4000:]}")
     return time.monotonic() - started
 
 
 def _torment(
-    out: Path, moments: Iterator[str], rng: random.Random, kills: dict[str, int], wanted: int, whole_seconds: float
+    out: Path,
+    credit: str,
+    moments: Iterator[str],
+    rng: random.Random,
+    kills: dict[str, int],
+    wanted: int,
+    whole_seconds: float,
 ) -> None:
     """Kill and resume a run until it has finished or there were enough kills, then let it finish."""
     while sum(kills.values()) < wanted:
         moment = next(moments) if sum(kills.values()) % 2 else None
         # A moment that is over for this run never comes: then it finishes, and another run begins.
-        kind = _killed(out, moment, (3.0 if moment else rng.uniform(0.2, 0.9)) * whole_seconds)
+        kind = _killed(out, credit, moment, (3.0 if moment else rng.uniform(0.2, 0.9)) * whole_seconds)
         if kind is None:
             break
         kills[kind] += 1
         print(f"kill {sum(kills.values())}: {moment if kind == 'file' else 'random'}; {_state(out)}", flush=True)
-    _finish(out)
+    _finish(out, credit)
 
 
-def _killed(out: Path, moment: str | None, seconds: float) -> str | None:
+def _killed(out: Path, credit: str, moment: str | None, seconds: float) -> str | None:
     """Start or resume the run and kill it when the file appears, or when time is over; None if it ended by itself."""
     end = time.monotonic() + seconds
     before = set(out.glob(moment)) if moment else set()
-    process = subprocess.Popen(command(out), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(command(out, credit), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while process.poll() is None:
         appeared = moment is not None and not set(out.glob(moment)) <= before
         if appeared or time.monotonic() > end:

@@ -68,7 +68,7 @@ def test_all_rounds_are_trained_with_their_advantages_in_micro_batches_of_any_si
 def test_an_update_out_of_memory_is_made_in_smaller_pieces_with_the_same_gradient(
     loss_type: str, changes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unsloth averages bnpo over the tokens of a step, TRL over those of a micro-batch: pieces count accordingly."""
+    """Averages over the tokens of a step, and over those of each row."""
     settings = [
         *changes, "training.micro_batch_size=2", f'training.loss_type="{loss_type}"', "evaluation.before=false",
         "evaluation.after=false",
