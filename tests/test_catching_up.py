@@ -13,8 +13,8 @@ RISING: Curve = [(0, 0.2), (10, 0.4), (20, 0.5), (30, 0.58), (40, 0.6)]
 
 
 def reach(own: list[Curve], reference: list[Curve], num_problems: int = N) -> Json:
-    named = ({str(seed): curve for seed, curve in enumerate(curves)} for curves in (own, reference))
-    found: Json = catching_up(*named, num_problems, 0.95)["reach"]
+    mine, its = ({str(seed): curve for seed, curve in enumerate(curves)} for curves in (own, reference))
+    found: Json = catching_up(mine, its, num_problems, 0.95)["reach"]
     return found
 
 

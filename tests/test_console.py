@@ -144,7 +144,7 @@ def test_gains_that_stand_after_holms_correction_are_marked(tmp_path: Path) -> N
     )
     assert greedy.rstrip().endswith("+50.0 [+40.0, +60.0] *")
     assert sampled.rstrip().endswith("+50.0 [+40.0, +60.0]")
-    assert "* also after Holm's correction over 2 gains; without *, a gain is no more than a hint" in file.getvalue()
+    assert "* also after Holm's correction over 2 gains; a gain without * is a hint" in file.getvalue()
     assert max(map(len, file.getvalue().splitlines()[:8])) <= 80
 
 

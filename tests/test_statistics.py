@@ -167,7 +167,8 @@ def test_without_spread_over_seeds_nothing_is_claimed(
     values: list[float], judge: Callable[[list[float], float], OverSeeds]
 ) -> None:
     found = judge(values, 0.95)
-    assert found.interval is found.p_value is None
+    assert found.interval is None
+    assert found.p_value is None
     assert found.num_seeds == len(values)
 
 

@@ -17,6 +17,7 @@ from motif_lite.study import results as study_results
 from motif_lite.study import runs as study_runs
 from motif_lite.study import table as study_table
 from motif_lite.study.plan import StudyPlan
+from motif_lite.study.sentences import sentences
 from tests.studies import plan, pretend
 
 KEPT = ("table.md", "table.json", "plot.svg")
@@ -122,7 +123,7 @@ def test_the_words_claim_no_more_than_the_figures(gains: list[float], corrected:
         "variants": {name.lower(): {"label": name, "trains": True, "means": {"tokens": 100}} for name in "AB"},
         "comparisons": {"a": {"over_seeds": test, "to_the_references_end": {}}},
     }  # fmt: skip
-    assert study_table.sentences(found) == [said]
+    assert sentences(found) == [said]
 
 
 def test_a_half_that_stands_alone_but_not_among_all_tests_is_a_hint() -> None:
@@ -135,7 +136,7 @@ def test_a_half_that_stands_alone_but_not_among_all_tests_is_a_hint() -> None:
             "to_the_references_end": {"at_half": half, "reach": {"num_seeds": 3, "num_in_noise": 1}},
         }},
     }  # fmt: skip
-    assert study_table.sentences(found)[1] == (
+    assert sentences(found)[1] == (
         "With half of B's training tokens, A is +20.0 [+17.5, +22.5] points from B's end; the interval excludes zero, "
         "but of so many comparisons one may do so by chance (p = 0.200 after Holm's correction): a hint, no proof. How "
         "soon it gets there is not said, as that end is within noise of the start on 1 of 3 seeds."

@@ -5,9 +5,8 @@ judged by problem (`same_problems`); what a *method* is worth, other seeds inclu
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from math import gcd, lcm, sqrt
 from statistics import fmean, stdev
 
@@ -55,17 +54,17 @@ class OverSeeds:
 
 @dataclass(frozen=True, slots=True)
 class _Gain:
-    """Of one problem.
+    """Of one problem, in whole numbers.
 
     Attributes:
         seeds: Those that have the problem.
-        weight: Its share of the whole difference.
-        mean: Over its seeds.
+        part: Of the sum of all gains, in units that are the same for all problems.
+        most: Its part if every sample on every seed were wrong before and right after.
     """
 
-    seeds: frozenset[int]
-    weight: Fraction
-    mean: Fraction
+    seeds: tuple[int, ...]
+    part: int
+    most: int
 
 
 def same_problems(pairs: Sequence[tuple[Outcomes, Outcomes]], confidence: float) -> Difference | None:
@@ -87,15 +86,15 @@ def same_problems(pairs: Sequence[tuple[Outcomes, Outcomes]], confidence: float)
     gains = _gains(pairs)
     if not gains:
         return None
-    difference = float(sum(gain.weight * gain.mean for gain in gains))
+    difference = sum(gain.part for gain in gains) / sum(gain.most for gain in gains)
     low, high = _t_interval(gains, confidence)
     return Difference(
         difference,
         (max(-1.0, min(low, difference)), min(1.0, max(high, difference))),
-        _sign_flip([gain.weight * gain.mean for gain in gains]),
+        _sign_flip([gain.part for gain in gains if gain.part]),
         num_problems=len(gains),
-        num_better=sum(gain.mean > 0 for gain in gains),
-        num_worse=sum(gain.mean < 0 for gain in gains),
+        num_better=sum(gain.part > 0 for gain in gains),
+        num_worse=sum(gain.part < 0 for gain in gains),
     )
 
 
@@ -149,36 +148,36 @@ def _t(confidence: float, degrees: float) -> float:
 
 
 def _gains(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> list[_Gain]:
-    """Of each problem, exactly; every seed that shares problems has the same weight."""
+    """Of each problem that both have; every seed that shares problems has the same weight."""
     shared = [[problem for problem in before if problem in after] for before, after in pairs]
-    num_seeds = sum(map(bool, shared))
-    found: dict[str, dict[int, Fraction]] = defaultdict(dict)
+    size = lcm(*map(len, filter(None, shared)))
+    samples = lcm(*{len(row) for pair in pairs for outcomes in pair for row in outcomes.values()})
+    found: dict[str, dict[int, int]] = defaultdict(dict)
     for seed, (before, after) in enumerate(pairs):
         for problem in shared[seed]:
-            found[problem][seed] = _share(after[problem]) - _share(before[problem])
-    weights = [Fraction(1, num_seeds * len(each)) if each else Fraction(0) for each in shared]
-    return [_gain(gains, weights) for gains in found.values()]
+            rights = (sum(rows) * samples // len(rows) for rows in (after[problem], before[problem]))
+            found[problem][seed] = next(rights) - next(rights)
+    return [
+        _Gain(
+            tuple(gains),
+            sum(gain * size // len(shared[seed]) for seed, gain in gains.items()),
+            sum(samples * size // len(shared[seed]) for seed in gains),
+        )
+        for gains in found.values()
+    ]
 
 
-def _gain(gains: dict[int, Fraction], weights: Sequence[Fraction]) -> _Gain:
-    weight = Fraction(sum(weights[seed] for seed in gains))
-    return _Gain(frozenset(gains), weight, sum((weights[s] * gain for s, gain in gains.items()), Fraction()) / weight)
-
-
-def _share(samples: Sequence[bool]) -> Fraction:
-    return Fraction(sum(samples), len(samples))
-
-
-def _t_interval(gains: Iterable[_Gain], confidence: float) -> tuple[float, float]:
+def _t_interval(gains: Sequence[_Gain], confidence: float) -> tuple[float, float]:
     """Over problems; the half problems that are added are divided among the strata by their weight."""
-    strata: dict[frozenset[int], list[_Gain]] = defaultdict(list)
+    strata: dict[tuple[int, ...], list[_Gain]] = defaultdict(list)
     for gain in gains:
         strata[gain.seeds].append(gain)
+    whole = sum(gain.most for gain in gains)
     middle = total = spread = 0.0
     for stratum in strata.values():
-        share = float(sum(gain.weight for gain in stratum))
+        share = sum(gain.most for gain in stratum) / whole
         added = HALF_A_PROBLEM * share
-        mean, variance = mean_with_halves([float(gain.mean) for gain in stratum], (-1.0, 1.0), added)
+        mean, variance = mean_with_halves([gain.part / gain.most for gain in stratum], (-1.0, 1.0), added)
         middle += share * mean
         total += share**2 * variance
         spread += (share**2 * variance) ** 2 / (len(stratum) + 2 * added - 1)
@@ -186,17 +185,15 @@ def _t_interval(gains: Iterable[_Gain], confidence: float) -> tuple[float, float
     return middle - reach, middle + reach
 
 
-def _sign_flip(values: Sequence[Fraction]) -> float:
-    """Two-sided p-value of a sum whose terms might as well have the other sign; exact unless there are many flips."""
-    changed = [value for value in values if value]
-    if not changed:
-        return 1.0
-    unit = lcm(*(value.denominator for value in changed))
-    steps = [int(value * unit) for value in changed]
-    divisor = gcd(*steps)
-    steps = [step // divisor for step in steps]
+def _sign_flip(parts: Sequence[int]) -> float:
+    """Two-sided p-value of a sum whose terms might as well have the other sign; exact unless there are many flips.
+
+    Args:
+        parts: None of them zero.
+    """
+    steps = [part // gcd(*parts) for part in parts]
     if sum(map(abs, steps)) * len(steps) > _EXACT:
-        return _sampled_sign_flip([float(value) for value in changed])
+        return _sampled_sign_flip(steps)
     return _exact_sign_flip(steps)
 
 
@@ -214,13 +211,13 @@ def _exact_sign_flip(steps: Sequence[int]) -> float:
     return min(1.0, float(chances[abs(sums) >= abs(sum(steps))].sum()))
 
 
-def _sampled_sign_flip(values: Sequence[float]) -> float:
+def _sampled_sign_flip(steps: Sequence[int]) -> float:
     """With random flips, always the same ones."""
     import numpy
     from scipy.stats import permutation_test
 
     test = permutation_test(
-        (values,), lambda rows, axis: rows.mean(axis), permutation_type="samples", vectorized=True,
+        (steps,), lambda rows, axis: rows.mean(axis), permutation_type="samples", vectorized=True,
         n_resamples=_FLIPS, batch=500, rng=numpy.random.default_rng(0),
     )  # fmt: skip
     return float(test.pvalue)

@@ -214,8 +214,8 @@ def _software(runs: Iterable[Run]) -> list[Json]:
     """What the runs were made with, as they wrote it down, with how many were; None where they did not."""
     found: list[Json] = []
     for run in runs:
-        recorded = [each.packages for each in software.recorded(run.root)] or [None]
-        for packages in recorded:
+        recorded: list[dict[str, str] | None] = [each.packages for each in software.recorded(run.root)]
+        for packages in recorded or [None]:
             known = next((each for each in found if each["packages"] == packages), None)
             if known is None:
                 found.append(known := {"packages": packages, "num_runs": 0})

@@ -91,7 +91,7 @@ def _few_seeds(found: Json) -> str:
 
 def _is_delicate(variant: Json) -> bool:
     """Whether its accuracies lie near an end of the scale, or one is less than half of another."""
-    reached = [seed["accuracy"] for seed in variant["seeds"].values()]
+    reached: list[float] = [seed["accuracy"] for seed in variant["seeds"].values()]
     if not reached:
         return False
     low, high = min(reached), max(reached)
@@ -186,7 +186,7 @@ def _tuning(found: Json) -> str:
         for name, tune in tuned.items()
     ]
     about = (
-        f"Validation accuracy at the end of training, in percent, on seeds used for nothing else: "
+        f"Validation accuracy at the end of training, in percent, on seeds that no result is from: "
         f"{', '.join(map(str, first['seeds']))}. An asterisk marks the end of the list; the best may lie beyond."
     )
     return f"## Tuning of `{first['key']}`\n\n{grid(head, rows)}\n\n{about}"

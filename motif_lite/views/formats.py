@@ -62,7 +62,7 @@ def about_gains(evaluation: Evaluation) -> str:
     number = len(evaluation.comparisons)
     if number < 2 or any(each.p_value_holm is None for each in evaluation.comparisons):
         return ""
-    return f"* also after Holm's correction over {number} gains; without *, a gain is no more than a hint"
+    return f"* also after Holm's correction over {number} gains; a gain without * is a hint"
 
 
 def accuracy_with_cost(found: Measurement) -> str:
