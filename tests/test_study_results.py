@@ -157,7 +157,7 @@ def test_a_reference_that_ends_below_its_best_is_told_seed_by_seed(tmp_path: Pat
 
 
 def test_where_intervals_over_seeds_are_too_narrow_the_table_says_for_whom(finished: StudyPlan) -> None:
-    assert "Over 3 seeds, intervals of differences are too narrow where" in study_table.table(
+    assert "Over 3 seeds, intervals are too narrow where some runs collapse" in study_table.table(
         study_results.results(finished)
     )
     run = finished.final_run("wide", 3, None)
