@@ -39,7 +39,7 @@ def pretend(
     *,
     tokens: int = 1000,
 ) -> RunDirectory:
-    """Write what a finished run leaves: graded test replies, marks of (tokens, validation accuracy), and metrics."""
+    """Write what a finished run leaves: graded test replies, marks of (tokens, accuracy of 400), and metrics."""
     run.root.mkdir(parents=True, exist_ok=True)
     directory = RunDirectory.create(run.root, run.resolved(), "", trains=run.trains)
     if run.trains:
@@ -49,7 +49,7 @@ def pretend(
             trained_tokens=tokens // 4, seconds={"openings": 1.5, "update": 0.5}, peak_memory_bytes={"update": 2**30},
         ))  # fmt: skip
     for step, (spent, accuracy) in enumerate(marks):
-        directory.append_mark(records.mark(step, accuracy, tokens=spent, seconds=spent / 100))
+        directory.append_mark(records.mark(step, accuracy, num_problems=400, tokens=spent, seconds=spent / 100))
     if run.candidate is None:
         _measured(plan, run, directory, correct)
     directory.write_report("")

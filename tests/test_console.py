@@ -128,6 +128,35 @@ def test_the_table_shows_before_after_and_the_paired_gain_in_80_columns() -> Non
     assert sampled.split()[-2:] == ["-", "-"], "not measured after"
 
 
+def test_gains_that_stand_after_holms_correction_are_marked(tmp_path: Path) -> None:
+    measured = records.evaluation()
+    first = measured.comparisons[0]
+    both = (
+        first.model_copy(update={"p_value_holm": 0.002}),
+        first.model_copy(update={"decoding": "sampled", "p_value_holm": 0.06}),
+    )
+    run = RunDirectory.create(tmp_path / "run", RECIPE, "")
+    run.write_evaluation(measured.model_copy(update={"comparisons": both}))
+    file = io.StringIO()
+    print_closing(Console(file=file, width=80), RECIPE, run)
+    greedy, sampled = (
+        next(line for line in file.getvalue().splitlines() if f"multi, {how}" in line) for how in ("greedy", "sampled")
+    )
+    assert greedy.rstrip().endswith("+50.0 [+40.0, +60.0] *")
+    assert sampled.rstrip().endswith("+50.0 [+40.0, +60.0]")
+    assert "* also after Holm's correction over 2 gains; a gain without * is a hint" in file.getvalue()
+    assert max(map(len, file.getvalue().splitlines()[:8])) <= 80
+
+
+def test_one_gain_needs_no_correction(tmp_path: Path) -> None:
+    run = RunDirectory.create(tmp_path / "run", RECIPE, "")
+    only = records.evaluation().comparisons[0].model_copy(update={"p_value_holm": 0.001})
+    run.write_evaluation(records.evaluation().model_copy(update={"comparisons": (only,)}))
+    file = io.StringIO()
+    print_closing(Console(file=file, width=80), RECIPE, run)
+    assert "*" not in file.getvalue()
+
+
 def test_the_closing_says_where_everything_lies_and_what_to_run_next(tmp_path: Path) -> None:
     run = RunDirectory.create(tmp_path / "run", RECIPE, "")
     run.write_evaluation(records.evaluation())

@@ -24,8 +24,8 @@ def test_a_mean_curve_is_exact_at_the_marks_of_every_seed() -> None:
     ]  # fmt: skip
 
 
-def test_where_a_curve_first_gets_somewhere() -> None:
-    assert curves.first_reach(RISE, 0.4) == pytest.approx(50)
-    assert curves.first_reach(RISE, 0.1) == 0
-    assert curves.first_reach(RISE, 0.6) == pytest.approx(100)
-    assert curves.first_reach(RISE, 0.61) is None
+def test_a_curve_stays_somewhere_from_the_mark_after_the_last_that_is_lower() -> None:
+    assert curves.stays_from(RISE, 0.5) == 1
+    assert curves.stays_from(RISE, 0.2) == 0
+    assert curves.stays_from(RISE, 0.55) is None, "it was there, and does not stay"
+    assert curves.stays_from([(0, 0.2), (10, 0.6), (20, 0.4), (30, 0.6)], 0.5) == 3

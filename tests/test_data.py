@@ -237,11 +237,38 @@ def rows_of(path: Path, number: int) -> Path:
 def test_held_out_problems_are_left_out_before_any_are_drawn(tmp_path: Path) -> None:
     file = str(rows_of(tmp_path / "mine.jsonl", 50))
     held_out = sources.load(SourceSection(source=file, num_problems=20), role="validation", seed=1)
-    train = sources.load(SourceSection(source=file, num_problems=30), role="train", seed=1, held_out=held_out)
+    measured = {sources.VALIDATION: held_out}
+    train = sources.load(SourceSection(source=file, num_problems=30), role="train", seed=1, held_out=measured)
     assert len(train) == 30
     assert not {problem.question for problem in train} & {problem.question for problem in held_out}
-    with pytest.raises(DataError, match=r"all of its problems are in evaluation\.validation; lower num_problems"):
-        sources.load(SourceSection(source=file), role="train", seed=1, held_out=[*held_out, *train])
+    every = [*held_out, *train]
+    with pytest.raises(DataError, match=r"all of its problems are in evaluation\.validation, .* lower num_problems"):
+        sources.load(SourceSection(source=file), role="train", seed=1, held_out={sources.VALIDATION: every})
+
+
+def test_problems_of_a_benchmark_are_not_trained_on_whatever_their_file_is_called(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """By content: the benchmark is a part of the training file, under another name and with other line breaks."""
+    file, part = rows_of(tmp_path / "mine.jsonl", 50), tmp_path / "another.jsonl"
+    part.write_text("".join(file.read_text().replace("+1=", " + 1 =").splitlines(keepends=True)[:20]))
+    file.write_text(file.read_text().replace("+1=", " +  1\\n="))
+    test = sources.load(SourceSection(source=str(part)), role="test", seed=1)
+    train = sources.load(
+        SourceSection(source=str(file)), role="train", seed=1, held_out={"evaluation.benchmarks.mine": test}
+    )
+    assert [problem.gold for problem in train] == [str(n + 1) for n in range(20, 50)]
+    assert (
+        f"{file}: 20 of 50 problems are in evaluation.benchmarks.mine, too, and are left out of training"
+        in caplog.messages
+    )
+
+
+def test_training_on_a_benchmark_s_own_file_is_refused(tmp_path: Path) -> None:
+    source = SourceSection(source=str(rows_of(tmp_path / "mine.jsonl", 5)))
+    measured = {"evaluation.benchmarks.mine": sources.load(source, role="test", seed=1)}
+    with pytest.raises(DataError, match=r"all of its problems are in evaluation\.benchmarks\.mine, .* take other data"):
+        sources.load(source, role="train", seed=1, held_out=measured)
 
 
 def test_problems_of_a_benchmark_are_not_measured_along_the_way(tmp_path: Path) -> None:

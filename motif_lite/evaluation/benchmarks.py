@@ -8,7 +8,7 @@ is made in parts, each kept as it is done: one that was interrupted goes on with
 from collections.abc import Iterator, Mapping, Sequence
 
 from motif_lite.context import RunContext
-from motif_lite.evaluation import intervals
+from motif_lite.evaluation import differences
 from motif_lite.evaluation.measuring import measure_parts, outcomes_of, summary
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import Recipe, decided
@@ -117,18 +117,32 @@ def _with(evaluation: Evaluation, new: Measurement) -> Evaluation:
 
 
 def _comparisons(evaluation: Evaluation, run: RunDirectory, confidence: float) -> tuple[Comparison, ...]:
-    """Paired comparisons of after with before, wherever both were measured in the same way."""
-    return tuple(
-        _comparison(run, subject, confidence)
+    """Paired comparisons of after with before, wherever both were measured in the same way, corrected together."""
+    found = [
+        comparison
         for subject in evaluation.subjects()
         if (before := evaluation.find(subject, "before"))
         and (after := evaluation.find(subject, "after"))
         and before.settings is not None
         and before.settings == after.settings
+        and (comparison := _comparison(run, subject, confidence))
+    ]
+    corrected = differences.holm([each.p_value for each in found])
+    return tuple(
+        each.model_copy(update={"p_value_holm": p_value}) for each, p_value in zip(found, corrected, strict=True)
     )
 
 
-def _comparison(run: RunDirectory, subject: Subject, confidence: float) -> Comparison:
-    before, after = outcomes_of(run.graded(subject, "before")), outcomes_of(run.graded(subject, "after"))
-    found = intervals.paired_difference(before, after, confidence)
-    return Comparison.model_validate(subject._asdict() | found)
+def _comparison(run: RunDirectory, subject: Subject, confidence: float) -> Comparison | None:
+    """None where no problem was measured both times."""
+    pair = outcomes_of(run.graded(subject, "before")), outcomes_of(run.graded(subject, "after"))
+    found = differences.same_problems([pair], confidence)
+    if found is None:
+        return None
+    return Comparison(
+        **subject._asdict(),
+        difference=found.difference,
+        interval=found.interval,
+        p_value=found.p_value,
+        num_problems=found.num_problems,
+    )

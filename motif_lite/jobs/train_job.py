@@ -27,7 +27,7 @@ from motif_lite.recipe import keys, loading
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import try_out
 from motif_lite.rollout.strategies import Strategy, strategy_of
-from motif_lite.runs import accounting, own_code_record
+from motif_lite.runs import accounting, own_code_record, software
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import free_folder, holds_run, newest_run, require_free
 from motif_lite.runs.resuming import INEXACT, check_resumable, with_decisions_of
@@ -74,13 +74,15 @@ class RunJob:
             if not self.evaluate_only:
                 _note_what_is_not_exact(self, observer)
             backend = required_backend(self.recipe)
-            problems = _read(self.recipe, observer)  # a bad row is found before a model is downloaded
+            # A bad row is found before a model is downloaded.
+            problems = _read(self.recipe, observer, trains=not self.evaluate_only)
             if not self.evaluate_only:
                 try_out(self.recipe, problems.train[0])
             recipe, planned, policy = load_policy(backend, self.recipe, observer, trains=not self.evaluate_only)
             if not self.existing:
                 held.enter_context(RunDirectory(self.root).locked())
             run = self._run_directory(recipe)
+            software.note(run.root)
             with log_file(run):
                 context = RunContext(recipe, policy, run, observer)
                 if self.evaluate_only:
@@ -191,16 +193,18 @@ class Problems:
     benchmarks: Benchmarks
 
 
-def _read(recipe: Recipe, observer: Observer) -> Problems:
+def _read(recipe: Recipe, observer: Observer, *, trains: bool) -> Problems:
+    """All problems; what is measured is not trained on."""
     observer.phase("reading", "problems")
     section, held_out = recipe.evaluation, list[Problem]()
     load = partial(sources.load, seed=recipe.seed, code=recipe.code)
     if section.validation is not None:
         held_out = load(section.validation, role="validation")
-    train = load(recipe.data.as_source(), role="train", held_out=held_out)
     benchmarks = {name: load(source, role="test") for name, source in section.benchmarks.items()}
     for name, problems in benchmarks.items():
         sources.require_apart(held_out, problems, benchmark=name)
+    measured = {sources.VALIDATION: held_out} | {f"evaluation.benchmarks.{name}": b for name, b in benchmarks.items()}
+    train = load(recipe.data.as_source(), role="train", held_out=measured if trains else {})
     return Problems(train, held_out, benchmarks)
 
 

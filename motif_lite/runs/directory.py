@@ -8,6 +8,7 @@ report.html        figures for people             run.log          what librarie
 validation.jsonl   a line per measurement along   accounting.json  tokens, seconds and memory by phase
                    the way                        unfinished/      what is being written, and not yet trusted
 lock               held while a process works       own_code/, .json  the user's own files, and their hashes
+software.jsonl     versions that it was made with
 
 A run may end at any instruction and at any byte. So files are either appended to, a line that was cut off being
 dropped by the next reader, or written under another name and renamed. Only the process that holds the lock writes.

@@ -185,11 +185,16 @@ class Measurement(Accuracy, _Measured):
 
 
 class Comparison(_OfSubject):
-    """After less before, paired by problem."""
+    """After less before, paired by problem.
+
+    Attributes:
+        p_value_holm: Corrected for all comparisons of the run; None where an early version compared.
+    """
 
     difference: float
     interval: Interval
     p_value: float
+    p_value_holm: float | None = None
     num_problems: int
 
 

@@ -1,4 +1,4 @@
-"""Accuracy along training: linear between its marks, averaged over seeds, and where it first gets somewhere."""
+"""Accuracy along training: linear between its marks, averaged over seeds, and from which mark on it stays high."""
 
 from collections.abc import Sequence
 from statistics import fmean
@@ -24,10 +24,8 @@ def mean(curves: Sequence[Curve]) -> list[tuple[float, float]]:
     return [(cost, fmean(at(curve, cost) for curve in curves)) for cost in costs]
 
 
-def first_reach(curve: Curve, accuracy: float) -> float | None:
-    """The least cost at which the curve is that accurate; None if it never is."""
-    reached = next((index for index, mark in enumerate(curve) if mark[1] >= accuracy), None)
-    if not reached:
-        return None if reached is None else curve[0][0]
-    (left, low), (right, high) = curve[reached - 1 : reached + 1]
-    return float(numpy.interp(accuracy, [low, high], [left, right]))
+def stays_from(curve: Curve, accuracy: float) -> int | None:
+    """The first mark from which on all marks are that accurate, by its place; None if the last is not."""
+    below = [place for place, (_, reached) in enumerate(curve) if reached < accuracy]
+    first = below[-1] + 1 if below else 0
+    return first if first < len(curve) else None

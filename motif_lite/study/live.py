@@ -15,9 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from motif_lite.study import report as study_report
-from motif_lite.study import table as study_table
+from motif_lite.study.catching_up import Json
 from motif_lite.study.plan import StudyPlan
-from motif_lite.study.results import Json
+from motif_lite.study.sentences import sentences
 from motif_lite.views.formats import duration, print_text, printable
 
 _SILENCE_SECONDS = 30
@@ -169,7 +169,7 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
 
 def print_closing(console: Console, plan: StudyPlan, found: Json) -> None:
     """What the study allows to say, and where everything lies."""
-    for sentence in study_table.sentences(found):
+    for sentence in sentences(found):
         print_text(console, f"- {sentence}")
     for name in (study_report.TABLE, study_report.PLOT, "cost.md"):
         print_text(console, f"{plan.out / name}")

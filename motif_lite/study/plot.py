@@ -8,9 +8,10 @@ import numpy
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from motif_lite.evaluation import differences
 from motif_lite.study import curves
+from motif_lite.study.catching_up import Json
 from motif_lite.study.curves import Curve
-from motif_lite.study.results import Json
 
 _COLOURS = (
     "#2f6f9f", "#c8553d", "#3f8f5f", "#8a63a8", "#b08a2e", "#4fb3bf", "#d17fa9", "#6b6b6b", "#8fae3a", "#9c5b34",
@@ -86,19 +87,17 @@ def _curve(axes: Axes, known: Sequence[Curve], label: str, colour: str, style: s
     axes.plot(grid[-1:], mean[-1:], marker="o", markersize=4, color=colour)
     if len(known) == 1:
         return ""
-    low, high = _band(percent, confidence)
-    axes.fill_between(grid, low.clip(min=0.0), high.clip(max=100.0), color=colour, alpha=0.12, linewidth=0)
+    low, high = zip(*(_band(point, confidence) for point in percent.T / 100), strict=True)
+    axes.fill_between(grid, 100 * numpy.array(low), 100 * numpy.array(high), color=colour, alpha=0.12, linewidth=0)
     return f"{100 * confidence:g} % t interval over seeds" if len(known) > 2 else "lowest to highest of two seeds"
 
 
-def _band(percent: numpy.ndarray, confidence: float) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Bounds at each point of the grid, from accuracies ``(seeds, points)``."""
-    if len(percent) < 3:
-        return percent.min(0), percent.max(0)
-    from scipy import stats
-
-    reach = stats.sem(percent) * stats.t.ppf((1 + confidence) / 2, len(percent) - 1)
-    return percent.mean(0) - reach, percent.mean(0) + reach
+def _band(accuracies: numpy.ndarray, confidence: float) -> tuple[float, float]:
+    """Bounds at a point of the grid, from the accuracies of the seeds."""
+    interval = differences.accuracy_over_seeds(accuracies.tolist(), confidence).interval
+    if interval is None or len(accuracies) < 3:
+        return float(accuracies.min()), float(accuracies.max())
+    return interval
 
 
 def _legend_of(bands: set[str]) -> str:

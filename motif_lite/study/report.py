@@ -13,8 +13,8 @@ from motif_lite.runs.files import write_whole
 from motif_lite.study import plot as study_plot
 from motif_lite.study import results as study_results
 from motif_lite.study import table as study_table
+from motif_lite.study.catching_up import Json
 from motif_lite.study.plan import StudyPlan
-from motif_lite.study.results import Json
 
 TABLE, PLOT = "table.md", "plot.svg"
 

@@ -4,31 +4,19 @@
 is what depends on the clock and on the machine. Both can be made of a study that is not finished.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from importlib import metadata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from statistics import fmean
-from typing import Any
 
-from motif_lite import __version__
-from motif_lite.evaluation import intervals
+from motif_lite.evaluation import differences
 from motif_lite.evaluation.intervals import Outcomes
-from motif_lite.runs import accounting
+from motif_lite.runs import accounting, software
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import StepMetrics
 from motif_lite.study import curves
 from motif_lite.study import runs as study_runs
-from motif_lite.study.curves import Curve
+from motif_lite.study.catching_up import Json, catching_up, past_its_best
 from motif_lite.study.plan import Run, StudyPlan
-
-Json = dict[str, Any]
-"""A table of table.json or of cost.json, which are written for people and other programs, and not read again."""
-
-_PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth")
-"""Those whose version may change a figure, where they are installed."""
-
-HALF = 0.5
-"""The share of the reference's cost at which a variant is held against the reference's end."""
 
 
 def results(plan: StudyPlan) -> Json:
@@ -44,8 +32,9 @@ def results(plan: StudyPlan) -> Json:
         "num_runs": plan.num_runs,
         "set": study.set,
         "sources": _sources(plan),
-        "versions": {"motif_lite": __version__} | _versions(),
+        "software": _software(run for by_seed in runs.values() for run in by_seed.values()),
         "variants": variants,
+        "past_its_best": _past_its_best(variants[study.reference]),
         "comparisons": _comparisons(plan, variants, runs),
     }
 
@@ -54,10 +43,9 @@ def costs(plan: StudyPlan) -> Json:
     """Seconds and memory; the content of cost.json."""
     runs = finished_runs(plan)
     variants = {variant: _cost(plan, variant, runs[variant]) for variant in plan.study.variants}
-    reference = {seed: seed_cost["marks"] for seed, seed_cost in variants[plan.study.reference]["seeds"].items()}
+    reference = variants[plan.study.reference]
     for variant in variants.values():
-        own = {seed: seed_cost["marks"] for seed, seed_cost in variant["seeds"].items()}
-        variant["to_the_references_end"] = catching_up(own, reference, plan.study.confidence)
+        variant["to_the_references_end"] = _catching_up(variant, reference, plan.study.confidence)
     return {"title": plan.study.title, "reference": plan.study.reference, "variants": variants}
 
 
@@ -73,33 +61,6 @@ def finished_runs(plan: StudyPlan) -> dict[str, dict[int, Run]]:
     }
 
 
-def catching_up(own: Mapping[Any, Curve], reference: Mapping[Any, Curve], confidence: float) -> Json:
-    """How soon a variant is where the reference ends, on validation problems.
-
-    Args:
-        own: The variant's curves by seed, in tokens or seconds.
-        reference: The reference's.
-        confidence: Coverage of the interval.
-
-    Returns:
-        ``at_half``: accuracy at half of what the reference spends less the reference's at its end, each seed with its
-        own reference, over seeds (`intervals.over_seeds`). ``share``: of the reference's mean cost, what it takes the
-        variant's mean curve to be where the reference's mean curve ends; None if it never is. Nothing without curves.
-    """
-    seeds = [seed for seed in own if own[seed] and reference.get(seed)]
-    if not seeds:
-        return {}
-    ends = {seed: reference[seed][-1] for seed in seeds}
-    gains = [curves.at(own[seed], HALF * ends[seed][0]) - ends[seed][1] for seed in seeds]
-    goal, whole = (fmean(end[place] for end in ends.values()) for place in (1, 0))
-    reached = curves.first_reach(curves.mean([own[seed] for seed in seeds]), goal)
-    return {
-        "at_half": intervals.over_seeds(gains, confidence),
-        "share": None if reached is None or not whole else reached / whole,
-        "goal": goal,
-    }
-
-
 def _variant(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
     variant, tune = plan.study.variants[name], plan.study.tune
     seeds = {str(seed): _seed(plan, run) for seed, run in runs.items()}
@@ -110,7 +71,9 @@ def _variant(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
         "trains": variant.train,
         "strategy": plan.strategies[name],
         "tuned": None,
-        "accuracy": intervals.over_seeds([seed["accuracy"] for seed in seeds.values()], plan.study.confidence),
+        "accuracy": asdict(
+            differences.accuracy_over_seeds([seed["accuracy"] for seed in seeds.values()], plan.study.confidence)
+        ),
         "means": {
             key: _mean([seed[key] for seed in seeds.values()])
             for key in ("tokens", "trained_tokens", "steps", "answer_tokens")
@@ -118,7 +81,7 @@ def _variant(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
         "curve": curves.mean(marked) if (marked := [seed["marks"] for seed in seeds.values() if seed["marks"]]) else [],
         "seeds": seeds,
     }
-    del found["accuracy"]["p_value"]  # of the accuracy's being zero, which nobody asks
+    del found["accuracy"]["p_value"]  # which an accuracy has none of
     if tune and plan.is_tuned(name) and study_runs.is_picked(plan, name):
         tried = study_runs.candidates(plan, name)
         found["tuned"] = {
@@ -133,7 +96,7 @@ def _variant(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
 def _seed(plan: StudyPlan, run: Run) -> Json:
     """One run: what it reached, and at what cost in tokens."""
     found, metrics = study_runs.result(plan, run), RunDirectory(run.root).metrics()
-    cost = accounting.of_training(metrics)
+    cost, marks = accounting.of_training(metrics), study_runs.validation(run)
     return {
         **{key: getattr(found, key) for key in ("accuracy", "interval", "num_problems", "num_samples", "num_correct")},
         "answer_tokens": found.generated_tokens / found.num_samples,
@@ -142,7 +105,8 @@ def _seed(plan: StudyPlan, run: Run) -> Json:
         "tokens": accounting.total(cost).generated_tokens,
         "trained_tokens": None if any(step.trained_tokens is None for step in metrics)
         else accounting.total(cost).trained_tokens,
-        "marks": [[mark.tokens, mark.accuracy] for mark in study_runs.validation(run)],
+        "marks": [[mark.tokens, mark.accuracy] for mark in marks],
+        "validation_problems": marks[-1].num_problems if marks else 0,
     }  # fmt: skip
 
 
@@ -171,32 +135,55 @@ def _seed_cost(plan: StudyPlan, run: Run) -> Json:
         "evaluation_seconds": study_runs.result(plan, run).seconds,
         "peak_memory_bytes": {p: each.peak_memory_bytes for p, each in cost.items() if each.peak_memory_bytes},
         "marks": [[mark.seconds, mark.accuracy] for mark in marks],
+        "validation_problems": marks[-1].num_problems if marks else 0,
     }
 
 
+def _catching_up(own: Json, reference: Json, confidence: float) -> Json:
+    marks, goals = ({seed: each["marks"] for seed, each in of["seeds"].items()} for of in (own, reference))
+    return catching_up(marks, goals, _validation_problems(reference), confidence)
+
+
+def _past_its_best(reference: Json) -> Json:
+    marks = {seed: each["marks"] for seed, each in reference["seeds"].items() if each["marks"]}
+    return past_its_best(marks, _validation_problems(reference))
+
+
+def _validation_problems(variant: Json) -> int:
+    """The same number on every seed; 0 where nothing was measured along the way."""
+    return min((each["validation_problems"] for each in variant["seeds"].values()), default=0)
+
+
 def _comparisons(plan: StudyPlan, variants: Mapping[str, Json], runs: Mapping[str, Mapping[int, Run]]) -> Json:
-    """Every other variant against the reference, with Holm's correction over all of them."""
+    """Every other variant against the reference; all tests are one family, which Holm's correction is over."""
     study = plan.study
-    others = [name for name in study.variants if name != study.reference]
     outcomes = {name: {str(seed): _outcomes(plan, run) for seed, run in runs[name].items()} for name in runs}
-    reference, found = variants[study.reference]["seeds"], {}
-    for name in others:
-        own = variants[name]["seeds"]
-        shared = [seed for seed in own if seed in reference]
-        gains = [own[seed]["accuracy"] - reference[seed]["accuracy"] for seed in shared]
+    reference, found = variants[study.reference], {}
+    for name in (name for name in study.variants if name != study.reference):
+        own = variants[name]
+        shared = [seed for seed in own["seeds"] if seed in reference["seeds"]]
+        gains = [own["seeds"][seed]["accuracy"] - reference["seeds"][seed]["accuracy"] for seed in shared]
         pairs = [(outcomes[study.reference][seed], outcomes[name][seed]) for seed in shared]
-        marks, goal = ({seed: of[seed]["marks"] for seed in of} for of in (own, reference))
+        problems = differences.same_problems(pairs, study.confidence)
         found[name] = {
-            "over_seeds": intervals.over_seeds(gains, study.confidence),
-            "same_problems": intervals.stratified_difference(pairs, study.confidence),
-            "to_the_references_end": catching_up(marks, goal, study.confidence) if variants[name]["trains"] else {},
+            "over_seeds": asdict(differences.over_seeds(gains, study.confidence)),
+            "same_problems": asdict(problems) if problems else {},
+            "to_the_references_end": _catching_up(own, reference, study.confidence) if own["trains"] else {},
         }
-    halves = [each["to_the_references_end"]["at_half"] for each in found.values() if each["to_the_references_end"]]
-    for tests in (halves, *([each[test] for each in found.values()] for test in ("over_seeds", "same_problems"))):
-        corrected = intervals.holm([test.get("p_value") for test in tests])
-        for test, p_value in zip(tests, corrected, strict=True):
-            test["p_value_holm"] = p_value
+    correct(found)
     return found
+
+
+def correct(comparisons: Json) -> None:
+    """Give every test of a table its p-value corrected for all of them."""
+    tests = [
+        test
+        for each in comparisons.values()
+        for test in (each["over_seeds"], each["same_problems"], each["to_the_references_end"].get("at_half"))
+        if test is not None
+    ]
+    for test, p_value in zip(tests, differences.holm([test.get("p_value") for test in tests]), strict=True):
+        test["p_value_holm"] = p_value
 
 
 def _outcomes(plan: StudyPlan, run: Run) -> Outcomes:
@@ -223,11 +210,16 @@ def _sources(plan: StudyPlan) -> Json:
     }
 
 
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _PACKAGES:
-        with suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
+def _software(runs: Iterable[Run]) -> list[Json]:
+    """What the runs were made with, as they wrote it down, with how many were; None where they did not."""
+    found: list[Json] = []
+    for run in runs:
+        recorded: list[dict[str, str] | None] = [each.packages for each in software.recorded(run.root)]
+        for packages in recorded or [None]:
+            known = next((each for each in found if each["packages"] == packages), None)
+            if known is None:
+                found.append(known := {"packages": packages, "num_runs": 0})
+            known["num_runs"] += 1
     return found
 
 

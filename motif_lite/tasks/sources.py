@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 Role = Literal["train", "validation", "test"]
 
+VALIDATION = "evaluation.validation"
+"""The key of problems that may be taken from the training data, which then lacks them."""
+
 _CHAIN_SUM_PROBLEMS = 2000
 
 _MOST_OWN_ROWS = 1_000_000
@@ -54,14 +57,14 @@ def load(
     *,
     role: Role,
     seed: int,
-    held_out: Sequence[Problem] = (),
+    held_out: Mapping[str, Sequence[Problem]] = MappingProxyType({}),
     code: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Problem]:
     """All problems of a source, or the number asked for, drawn with the seed and kept in order.
 
     Args:
         code: The recipe's table of the user's own files.
-        held_out: Their questions are left out before anything is drawn.
+        held_out: By the key that names them, problems whose questions are left out before anything is drawn.
 
     Raises:
         DataError: The source is unknown or unreadable, has no problems, or a row of it is malformed.
@@ -69,13 +72,33 @@ def load(
     if source.source in chain_sum.TASKS:
         number = source.num_problems or _CHAIN_SUM_PROBLEMS
         return chain_sum.problems(number, seed=seed, split=role, name=source.source)
-    questions = {problem.question for problem in held_out}
-    rows = with_rows(source, role=role, seed=seed, code=code)
-    problems = [problem for problem, _ in rows if problem.question not in questions]
-    if not problems:
-        raise DataError(f"{source.source}: all of its problems are in evaluation.validation; lower num_problems there")
+    problems = [problem for problem, _ in with_rows(source, role=role, seed=seed, code=code)]
+    for key, those in held_out.items():
+        problems = _without(problems, those, key, source.source)
     _warn_of_contradictions(problems, source.source)
     return _subset(problems, source, seed)
+
+
+def _without(problems: list[Problem], held_out: Sequence[Problem], key: str, source: str) -> list[Problem]:
+    """Leave out the questions that are measured, in whatever file they stand; say so where that was not asked for."""
+    questions = set(map(_asked, held_out))
+    kept = [problem for problem in problems if _asked(problem) not in questions]
+    if not kept:
+        raise DataError(
+            f"{source}: all of its problems are in {key}, and what is trained cannot be measured; lower num_problems "
+            f"there, or take other data for one of the two"
+        )
+    if len(kept) < len(problems) and key != VALIDATION:
+        logger.warning(
+            "%s: %d of %d problems are in %s, too, and are left out of training",
+            source, len(problems) - len(kept), len(problems), key,
+        )  # fmt: skip
+    return kept
+
+
+def _asked(problem: Problem) -> str:
+    """A question, however its words are spaced."""
+    return " ".join(problem.question.split())
 
 
 def with_rows(
@@ -140,10 +163,10 @@ def require_apart(held_out: Sequence[Problem], test: Sequence[Problem], *, bench
     Raises:
         DataError: Some are.
     """
-    shared = {problem.question for problem in held_out} & {problem.question for problem in test}
+    shared = set(map(_asked, held_out)) & set(map(_asked, test))
     if shared:
         raise DataError(
-            f"evaluation.validation: {len(shared)} of its problems are in the benchmark {benchmark}, too; take them "
+            f"{VALIDATION}: {len(shared)} of its problems are in the benchmark {benchmark}, too; take them "
             f"from other data, e.g. from the training problems"
         )
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from motif_lite.figures import in_percent
 from motif_lite.planning.machine import GIB
 from motif_lite.recipe.schema import Recipe
-from motif_lite.runs.records import Comparison, Mark, Measurement, StepMetrics
+from motif_lite.runs.records import Evaluation, Mark, Measurement, StepMetrics, Subject
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 
@@ -45,9 +45,24 @@ def step_line(metrics: StepMetrics) -> str:
     )
 
 
-def gain(found: Comparison | None) -> str:
-    """The paired gain in points with its interval; empty where it was not measured."""
-    return in_percent(found.difference, found.interval, sign="+") if found else ""
+def gain(evaluation: Evaluation, subject: Subject, confidence: float) -> str:
+    """The paired gain in points with its interval; empty where it was not measured.
+
+    An asterisk marks one of several that differs from zero after Holm's correction for all of them (`about_gains`).
+    """
+    found = evaluation.gain(subject)
+    if found is None:
+        return ""
+    stands = found.p_value_holm is not None and found.p_value_holm < 1 - confidence
+    return in_percent(found.difference, found.interval, sign="+") + " *" * (stands and len(evaluation.comparisons) > 1)
+
+
+def about_gains(evaluation: Evaluation) -> str:
+    """What the asterisk of a gain says; empty where there is one gain or none, or where it was not computed."""
+    number = len(evaluation.comparisons)
+    if number < 2 or any(each.p_value_holm is None for each in evaluation.comparisons):
+        return ""
+    return f"* also after Holm's correction over {number} gains; a gain without * is a hint"
 
 
 def accuracy_with_cost(found: Measurement) -> str:

@@ -21,7 +21,7 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import accounting
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import Evaluation, Mark, Measurement, RolloutLine, StepMetrics, Subject
-from motif_lite.views.formats import gain, gib, printable, recipe_toml
+from motif_lite.views.formats import about_gains, gain, gib, printable, recipe_toml
 
 _COLOURS = ("#2f6f9f", "#c8553d", "#3f8f5f", "#8a63a8", "#b08a2e")
 
@@ -38,7 +38,8 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
         version=__version__,
         recipe_toml=printable(recipe_toml(recipe)),
         confidence=recipe.evaluation.confidence,
-        rows=_rows(run.evaluation()),
+        rows=_rows(run.evaluation(), recipe.evaluation.confidence),
+        about_gains=about_gains(run.evaluation()),
         plots=[*_curves(marks), *(_plots(metrics) if metrics else [])],
         costs=accounting.of(run),
         planned=metrics[-1].planned_memory_bytes if metrics else {},
@@ -64,13 +65,13 @@ class _Row:
     gain: str
 
 
-def _rows(evaluation: Evaluation) -> list[_Row]:
+def _rows(evaluation: Evaluation, confidence: float) -> list[_Row]:
     return [
         _Row(
             subject,
             evaluation.find(subject, "before"),
             evaluation.find(subject, "after"),
-            gain(evaluation.gain(subject)),
+            gain(evaluation, subject, confidence),
         )
         for subject in evaluation.subjects()
     ]

@@ -16,7 +16,16 @@ from motif_lite.runs import accounting
 from motif_lite.runs.accounting import Costs
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import Evaluation, Measurement
-from motif_lite.views.formats import confidence_in_words, excerpt, gain, gib, mark_line, print_text, printable
+from motif_lite.views.formats import (
+    about_gains,
+    confidence_in_words,
+    excerpt,
+    gain,
+    gib,
+    mark_line,
+    print_text,
+    printable,
+)
 
 _ANSWERS_SHOWN, _ANSWER_WIDTH = 4, 38
 """Of an opening's futures; the width leaves 20 characters of an answer."""
@@ -33,7 +42,7 @@ def result_table(recipe: Recipe, evaluation: Evaluation, benchmark: str) -> Tabl
         if subject.benchmark == benchmark:
             cells = [_cell(evaluation.find(subject, "before")), _cell(evaluation.find(subject, "after"))]
             label = f"{subject.strategy.removesuffix('_round')}, {subject.decoding}"
-            table.add_row(label, *cells, gain(evaluation.gain(subject)) or "-")
+            table.add_row(label, *cells, gain(evaluation, subject, recipe.evaluation.confidence) or "-")
     table.caption, table.caption_justify = _undone(evaluation, benchmark), "left"
     return table
 
@@ -52,6 +61,8 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     evaluation = run.evaluation()
     for benchmark in dict.fromkeys(subject.benchmark for subject in evaluation.subjects()):
         console.print(result_table(recipe, evaluation, benchmark))
+    if about := about_gains(evaluation):
+        print_text(console, about)
     marks = run.marks()
     for mark in (marks[:1] + marks[-1:]) if len(marks) > 1 else []:
         print_text(console, mark_line(mark))
