@@ -50,7 +50,7 @@ def test_a_verdict_names_its_rule_the_box_and_the_score() -> None:
         "score     2 of 2: the box is inside <answer>",
     ]
     assert said("42", "\\boxed{43}") == [
-        "wrong: compared as numbers",
+        "wrong: another number",
         "answer    43",
         "from      the only box, characters 1 to 10",
         "score     0 of 2",
