@@ -67,6 +67,8 @@ def _parsed(text: str) -> Any:
     try:
         found = latex2sympy(normalize_latex(text, how), is_real=not _IMAGINARY.search(text), normalization_config=None)
         return _done(_exact(found, text))
+    except MemoryError:  # the fork's limit: no verdict, which its caller has to know
+        raise
     except Exception:  # whatever the parser makes of text that is none of its grammar
         return None
 
@@ -81,6 +83,8 @@ def _exact(expression: Any, text: str) -> Any:
             if sign.search(text):
                 exact |= {each: constant for each in expression.atoms(Symbol) if each.name == letter}
         return expression.xreplace(exact) if exact else expression
+    except MemoryError:
+        raise
     except Exception:  # the library's own sets and relations need not take it
         return expression
 
@@ -88,6 +92,8 @@ def _exact(expression: Any, text: str) -> Any:
 def _done(expression: Any) -> Any:
     try:
         return expression.doit()
+    except MemoryError:
+        raise
     except Exception:
         return expression
 
@@ -154,6 +160,8 @@ def _agree_at_points(gold: Any, answer: Any) -> bool | None:
         point = {name: _POINTS[(start + 3 * n) % len(_POINTS)] for n, name in enumerate(letters)}
         try:
             own, other = _at(gold, point), _at(answer, point)
+        except MemoryError:
+            raise
         except Exception:  # whatever sympy makes of functions that it does not know
             return None
         if not own.is_number or not other.is_number:

@@ -23,6 +23,9 @@ _HEDGES = re.compile(
     r"(?![A-Za-z])|\?"
 )
 _INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![A-Za-z])")
+_COMMANDS = re.compile(r"\\(?:text\{[^{}]*\}|[A-Za-z]+)")
+_GREEK = re.compile(r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|sigma|tau|phi|omega|angle)(?![A-Za-z])")
+_ANY_LETTER, _CONSTANT_LETTERS = re.compile("[A-Za-z]"), re.compile(r"(?<![A-Za-z])[ei](?![A-Za-z])")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _MULTIPLE = re.compile(r"[-+]?\s*[0-9][0-9.,]*\s*(?:\\cdot\s*|\\times\s*)?[A-Za-z](?:_(?:[A-Za-z0-9]|\{[^{}]*\}))?")
 _LONGEST = 2000
@@ -42,8 +45,6 @@ def match(gold: str, answer: str, leaf: Leaf) -> Ruling:
 def _matched(gold: str, answer: str, leaf: Leaf) -> Ruling:
     if max(len(gold), len(answer)) > _LONGEST:
         return Ruling(gold.strip() == answer.strip(), "compared as text")
-    if gold == answer and gold.strip():
-        return Ruling(True, "the same text")
     if _CONTROL.search(answer):
         return Ruling(gold == answer, "the same text" if gold == answer else "a control character")
     own, other = (shapes.with_intervals(normalized(text)) for text in (gold, answer))
@@ -150,8 +151,11 @@ def _compared_values(own: str, other: str, leaf: Leaf) -> Ruling:
 
 
 def _is_constant(side: str) -> bool:
-    bare = re.sub(r"\\(?:text\{[^{}]*\}|[A-Za-z]+)", "", side)
-    return not re.search(r"[A-Za-z]", re.sub(r"(?<![A-Za-z])[ei](?![A-Za-z])", "", bare))
+    """Whether a side of an equation has no letter that may stand for a number."""
+    if value := values.read(side):
+        return "letter" not in value.needs
+    bare = _COMMANDS.sub("", side)
+    return not (_GREEK.search(side) or _ANY_LETTER.search(_CONSTANT_LETTERS.sub("", bare)))
 
 
 def _in_order(part: Part) -> str:

@@ -41,6 +41,7 @@ _RAISED_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _LOWERED_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
 _TOKEN = re.compile(r"\\[A-Za-z]+|[A-Za-z0-9]")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_BASE_TEN = re.compile(r"([-+]?[0-9][0-9.,]*)_(?:10|\{\s*10\s*\})")
 _STYLED = re.compile("[\U0001d400-\U0001d7ff]+")
 _SENTENCE = re.compile(r"\\text\{([^{}]*[0-9][^{}]*)\}")
 _ROOT_SIGN = re.compile(r"√\s*(?:([0-9.]+)|\(([^()]*)\)|([A-Za-z]|\\[a-z]+))")
@@ -82,6 +83,8 @@ def normalized(text: str) -> str:
     text = _with_roots_and_fractions(text)
     if " " in text or "'" in text:
         text = _GROUPED.sub(_without_gaps, _GAP.sub(" ", text).strip())
+    if "_" in text and (in_base_ten := _BASE_TEN.fullmatch(text)):
+        return in_base_ten[1]
     if sentence := _SENTENCE.fullmatch(text):
         text = sentence[1]
     return _unwrapped(text)

@@ -43,6 +43,8 @@ _SHORT_WORDS = frozenset({"yes", "no", "odd", "two", "six", "ten", "one", "all",
 
 def decide(gold: str, answer: str) -> Ruling:
     """The verdict on two answers in LaTeX, where it needs no algebra; ``correct`` is None where it does."""
+    if gold == answer and gold.strip():
+        return Ruling(True, "the same text")
     own, other = _SIMPLE.fullmatch(gold), _SIMPLE.fullmatch(answer)
     if own and other:
         return _numbers(values.equal(_simple(own), _simple(other), own[0].strip(), other[0].strip()))
@@ -133,8 +135,10 @@ def _finished(own: str, other: str, rule: str) -> Ruling:
     mine, theirs = values.read(own), values.read(other)
     if mine is None or not values.is_finished(mine):
         return Ruling(True, rule)
-    if theirs is None or theirs.left_to_do or "letter" in theirs.needs:
-        return Ruling(False, f"an operation is left to do: {theirs.left_to_do if theirs else other}", undone=True)
+    if theirs is None:
+        return Ruling(False, f"equal, but not written as a value: {other}", undone=True)
+    if theirs.left_to_do or "letter" in theirs.needs:
+        return Ruling(False, f"an operation is left to do: {theirs.left_to_do or other}", undone=True)
     if theirs.needs - mine.needs and values.places(own) is None:  # a gold decimal of many places rounds such a value
         return Ruling(False, f"an operation is left to do: {other}", undone=True)
     return Ruling(True, rule)

@@ -17,7 +17,7 @@ kL kl kiloliters|ms millisecond milliseconds|ns nanosecond nanoseconds|μs micro
 kW kilowatt kilowatts|MW megawatt megawatts|kWh|kJ kilojoule kilojoules|MJ megajoule megajoules
 kN kilonewton kilonewtons|kV kilovolt kilovolts|kHz kilohertz|MHz megahertz|GHz gigahertz|kPa kilopascal kilopascals
 kB KB kilobyte kilobytes|MB megabyte megabytes|GB gigabyte gigabytes|dollar dollars usd buck bucks $ 美元
-cent cents ¢ penny pennies|euro euros eur € 欧元|gbp £ 英镑|yen jpy 日元|yuan rmb cny ¥ 元 块 人民币
+cent cents ¢ penny pennies|euro euros eur € 欧元|gbp £ 英镑|yen jpy 日元 円|yuan rmb cny ¥ 元 块 人民币
 rupee rupees inr rs ₹|cad|aud|peso pesos|franc francs chf|won krw ₩|ruble rubles ₽|shekel shekels ₪|unit units
 item items 个|people person persons 人|children child kid kids|men man|women woman|teeth tooth|mice mouse|geese goose
 fish|sheep|deer|dice die|oxen ox|cattle|vertices vertex|m 米|year 岁|apple|egg|book|ticket|coin|student|marble|page
