@@ -1,8 +1,8 @@
 """Pairs of a gold answer and another one with their verdicts: public graders' test suites, and kinds of our own.
 
 `data/pairs.jsonl` holds facts: source, gold, the content of the box (``answer``) or a whole ``reply``, and whether
-the suite takes them for equal. Where this project differs, ``exception`` names the reason. `data/kinds.jsonl` was written for
-the kinds of mistakes that graders make, right and wrong variants of each.
+the suite takes them for equal. Where this project differs, ``exception`` names the reason. `data/kinds.jsonl` was
+written for the kinds of mistakes that graders make, right and wrong variants of each.
 """
 
 import json

@@ -22,6 +22,7 @@ _HEDGES = re.compile(
     r"\\(?:ne|neg|not|notin|sim|Rightarrow|Leftrightarrow|iff|to|x?cancel|bcancel|sout|lor|land|cong|propto|because|therefore)"
     r"(?![A-Za-z])|\?"
 )
+_INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![A-Za-z])")
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _MULTIPLE = re.compile(r"[-+]?\s*[0-9][0-9.,]*\s*(?:\\cdot\s*|\\times\s*)?[A-Za-z](?:_(?:[A-Za-z0-9]|\{[^{}]*\}))?")
 _LONGEST = 2000
@@ -41,6 +42,8 @@ def match(gold: str, answer: str, leaf: Leaf) -> Ruling:
 def _matched(gold: str, answer: str, leaf: Leaf) -> Ruling:
     if max(len(gold), len(answer)) > _LONGEST:
         return Ruling(gold.strip() == answer.strip(), "compared as text")
+    if gold == answer and gold.strip():
+        return Ruling(True, "the same text")
     if _CONTROL.search(answer):
         return Ruling(gold == answer, "the same text" if gold == answer else "a control character")
     own, other = (shapes.with_intervals(normalized(text)) for text in (gold, answer))
@@ -60,6 +63,8 @@ def _compared(own: str, other: str, leaf: Leaf) -> Ruling:
     regions = shapes.region(own), shapes.region(other)
     if regions[0] or regions[1]:
         return _regions(own, other, regions, leaf)
+    if _INEQUALITY.search(other) and not _INEQUALITY.search(own):
+        return _unsolved(own, other, leaf)
     mine, theirs = shapes.shape(own), shapes.shape(other)
     if mine.kind == theirs.kind == "one":
         return _single(mine.parts[0], theirs.parts[0], leaf)
@@ -73,12 +78,20 @@ def _regions(
 ) -> Ruling:
     """Conditions on a variable against conditions or an interval."""
     mine, theirs = regions
+    if mine and theirs is None and _INEQUALITY.search(other):
+        return _unsolved(mine[1], other, leaf)
     if mine and theirs:
         if mine[0] != theirs[0]:
             return Ruling(False, f"a condition on {theirs[0]}, not {mine[0]}")
         return _interval_texts(mine[1], theirs[1], leaf)
     set_ = shapes.part(other if mine else own).value
     return _interval_texts(mine[1], set_, leaf) if mine else _interval_texts(set_, theirs[1] if theirs else "", leaf)
+
+
+def _unsolved(own: str, other: str, leaf: Leaf) -> Ruling:
+    """An inequality that is not solved for its variable, where the gold answer is."""
+    ruling = leaf(shapes.part(own).value, other)
+    return Ruling(False, "an inequality is left to solve", undone=True) if ruling.correct else ruling
 
 
 def _interval_texts(own: str, other: str, leaf: Leaf) -> Ruling:

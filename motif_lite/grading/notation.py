@@ -33,11 +33,14 @@ _GLUED = re.compile(r"(?<=[0-9])\s*(?:,\s*\\!|\{\s*,\s*\}|\\text\{,\})\s*(?=[0-9
 _SPACES = re.compile(
     r"(?<!\\)\\[,;:> ~\t\n]|~|\\(?:thinspace|enspace|medspace|thickspace|space|nobreakspace)(?![A-Za-z])|[\t\n\r]"
 )
+_GAP = re.compile(r"\s{2,}")
 _WIDE = re.compile(r"\\q?quad(?![A-Za-z])")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _OVER = re.compile(r"\{([^{}]*?)\\over(?![A-Za-z])([^{}]*)\}")
 _RAISED_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
 _LOWERED_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_TOKEN = re.compile(r"\\[A-Za-z]+|[A-Za-z0-9]")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
 _STYLED = re.compile("[\U0001d400-\U0001d7ff]+")
 _SENTENCE = re.compile(r"\\text\{([^{}]*[0-9][^{}]*)\}")
 _ROOT_SIGN = re.compile(r"√\s*(?:([0-9.]+)|\(([^()]*)\)|([A-Za-z]|\\[a-z]+))")
@@ -78,7 +81,7 @@ def normalized(text: str) -> str:
         text = _PERCENT.sub(r"\\%", text)
     text = _with_roots_and_fractions(text)
     if " " in text or "'" in text:
-        text = _GROUPED.sub(_without_gaps, re.sub(r"\s{2,}", " ", text).strip())
+        text = _GROUPED.sub(_without_gaps, _GAP.sub(" ", text).strip())
     if sentence := _SENTENCE.fullmatch(text):
         text = sentence[1]
     return _unwrapped(text)
@@ -213,16 +216,16 @@ def _argument(text: str, at: int) -> tuple[str | None, int]:
     if at < len(text) and text[at] == "{":
         end = closing(text, at)
         return (None, at) if end < 0 else (text[at + 1 : end], end + 1)
-    if match := re.match(r"\\[A-Za-z]+|[A-Za-z0-9]", text[at:]):
-        return match[0], at + match.end()
+    if match := _TOKEN.match(text, at):
+        return match[0], match.end()
     return None, at
 
 
 def closing(text: str, at: int) -> int:
     """Where the brace that opens there is closed; -1 if nowhere."""
     depth = 0
-    for match in re.finditer(r"\\.|[{}]", text[at:], re.DOTALL):
+    for match in _BRACE.finditer(text, at):
         depth += {"{": 1, "}": -1}.get(match[0], 0)
         if not depth:
-            return at + match.start()
+            return match.start()
     return -1

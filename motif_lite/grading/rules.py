@@ -10,14 +10,19 @@ question whose answer is 72, though it equals it.
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 
 from motif_lite.grading import units, values
 from motif_lite.grading.matching import UNKNOWN, match
 from motif_lite.grading.rulings import Ruling
 from motif_lite.grading.shapes import compact
 
-_PLAIN = re.compile(r"\s*(?:\\?\$)?([-+]?(?:[0-9]{1,15}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,4}))(?:\.0{0,9})?\s*")
-"""A whole number, which most answers are."""
+_SIMPLE = re.compile(
+    r"\s*(?:\\?\$)?(?P<sign>[-+]?)(?:(?P<whole>[0-9]{1,15}|[1-9][0-9]{0,2}(?:,[0-9]{3}){1,4})(?P<decimals>\.[0-9]{0,15})?"
+    r"|\\[dt]?frac\{(?P<above>[0-9]{1,9})\}\{(?P<below>[1-9][0-9]{0,8})\})\s*"
+)
+"""A number or a fraction as most answers are written."""
+
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
 _PERCENT = re.compile(r"\s*\\%$")
 _PRIMED = re.compile(r"([A-Za-z0-9})])\s*((?:'|\^\s*\{?\s*(?:\\prime\s*)+\}?)+)")
@@ -38,9 +43,16 @@ _SHORT_WORDS = frozenset({"yes", "no", "odd", "two", "six", "ten", "one", "all",
 
 def decide(gold: str, answer: str) -> Ruling:
     """The verdict on two answers in LaTeX, where it needs no algebra; ``correct`` is None where it does."""
-    if (own := _PLAIN.fullmatch(gold)) and (other := _PLAIN.fullmatch(answer)):
-        return _numbers(int(own[1].replace(",", "")) == int(other[1].replace(",", "")))
+    own, other = _SIMPLE.fullmatch(gold), _SIMPLE.fullmatch(answer)
+    if own and other:
+        return _numbers(values.equal(_simple(own), _simple(other), own[0].strip(), other[0].strip()))
     return match(gold, answer, known)
+
+
+def _simple(number: re.Match[str]) -> Fraction:
+    whole, decimals = (number["whole"] or "0").replace(",", ""), (number["decimals"] or "").strip(".")
+    digits = int(number["above"] or whole + decimals)
+    return Fraction(-digits if number["sign"] == "-" else digits, int(number["below"] or 10 ** len(decimals)))
 
 
 def _numbers(same: bool) -> Ruling:

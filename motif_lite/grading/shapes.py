@@ -24,6 +24,9 @@ _THOUSANDS = re.compile(r"(?<![0-9.,])[1-9][0-9]{0,2}(?:,[0-9]{3})+(?![0-9,])")
 _BRACKET = re.compile(r"[(\[]|\\[{]|\\langle")
 _CONDITION = re.compile(r"[<>|:]|\\(?:[lg]e|ne)(?![A-Za-z])")
 _PLAIN = re.compile(r"(?:[-+0-9./ ]|\\(?:frac|sqrt|pi)(?![A-Za-z])|[{}])*")
+_LOOSE_GAP = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])")
+_UNLIKE_GAP = re.compile(r"(?<=[0-9])\s+(?=[A-Za-z])|(?<![A-Za-z\\])(?<=[A-Za-z])\s+(?=[0-9])")
+_SINGLE_SCRIPT = re.compile(r"([_^])\{([A-Za-z0-9])\}")
 _BUILDER = re.compile(r"\\\{[^{}|]*\|(?:[^{}\\]|\\[A-Za-z]|\{[^{}]*\})*\\\}")
 _WITHOUT = re.compile(r"-\s*(?=\\\{)")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
@@ -199,9 +202,9 @@ def names(text: str) -> tuple[str, ...]:
 @lru_cache(maxsize=2000)
 def compact(text: str) -> str:
     """A text without spaces and needless braces, but for spaces that part two numbers or letters from a command."""
-    text = re.sub(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])", "", text)
-    text = re.sub(r"(?<=[0-9])\s+(?=[A-Za-z])|(?<!\\)(?<![A-Za-z])(?<=[A-Za-z])\s+(?=[0-9])", "", text)
-    return re.sub(r"([_^])\{([A-Za-z0-9])\}", r"\1\2", text)
+    if " " in text or "\n" in text:
+        text = _UNLIKE_GAP.sub("", _LOOSE_GAP.sub("", text))
+    return _SINGLE_SCRIPT.sub(r"\1\2", text) if "{" in text else text
 
 
 def _is_builder(inner: str) -> bool:
