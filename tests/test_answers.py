@@ -1,7 +1,6 @@
 """The one judge: every gold answer passes its own box, and nothing that is not the answer does."""
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -11,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from motif_lite.grading import answers as grading
 from motif_lite.grading import judge as judging
 from motif_lite.grading.answers import boxes, equivalent, grade, is_beyond_judging, is_correct, is_lost, last_boxed
+from tests import processor_time
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 GOLD_FILES = ("gsm8k/train.jsonl", "gsm8k/test.jsonl", "math500/test.jsonl", "aime24/test.jsonl")
@@ -185,29 +184,20 @@ HOSTILE = [
 ]  # fmt: skip
 
 
-def processor_seconds() -> float:
-    """Taken so far by this process, and by the comparisons that have ended: what a loaded machine does not change."""
-    process = grading._judge._process
-    if process is None or not Path(f"/proc/{process.pid}/stat").exists():
-        return time.process_time()
-    of_its_children = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[13:15]
-    return time.process_time() + sum(map(int, of_its_children)) / os.sysconf("SC_CLK_TCK")
-
-
 @pytest.mark.parametrize("answer", HOSTILE, ids=lambda answer: answer[:20])
 def test_a_hostile_answer_takes_little_more_than_a_second_of_processor_time(answer: str) -> None:
     is_correct("x+1", "\\boxed{1+x}")  # the server's start is no part of it
-    started = processor_seconds()
+    started = processor_time.seconds()
     assert not is_correct("3", f"\\boxed{{{answer}}}")
-    assert processor_seconds() - started <= 1.5
+    assert processor_time.seconds() - started <= 1.5
     assert not is_lost("3", f"\\boxed{{{answer}}}")
 
 
 @pytest.mark.parametrize("answer", ["9^{9^{9^9}}+1", "8^{8^{8^8}}"])
 def test_a_hostile_answer_costs_as_little_in_another_thread(answer: str) -> None:
-    started = processor_seconds()
+    started = processor_time.seconds()
     assert not in_thread(lambda: is_correct("3", f"\\boxed{{{answer}}}"))
-    assert processor_seconds() - started <= 1.5
+    assert processor_time.seconds() - started <= 1.5
     assert in_thread(lambda: is_correct("x^2-1", "\\boxed{(x-1)(x+1)}"))
 
 

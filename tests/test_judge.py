@@ -86,12 +86,12 @@ def test_it_says_whether_two_answers_mean_the_same(judge: Judge) -> None:
 
 
 def test_many_pairs_have_their_rulings_in_order(judge: Judge) -> None:
-    pairs = [(f"{n}x+{n}x", f"{2 * n + n % 2}x") for n in range(1, 15)]
+    pairs = [(f"{n}x+{n}x", f"{2 * n + n % 2}x") for n in range(1, 8)]
     told: list[tuple[int, int]] = []
     judged = judge.judge(pairs, lambda done, total: told.append((done, total)))
-    assert [ruling.correct for ruling in judged.rulings] == [n % 2 == 0 for n in range(1, 15)]
+    assert [ruling.correct for ruling in judged.rulings] == [n % 2 == 0 for n in range(1, 8)]
     assert judged.num_retries == 0
-    assert told[-1] == (14, 14)
+    assert told[-1] == (7, 7)
     assert told == sorted(told)
 
 
@@ -119,10 +119,10 @@ def test_a_comparison_that_takes_too_much_memory_has_no_verdict(judge: Judge) ->
 
 
 def test_threads_may_share_it_and_each_gets_its_own_answer(judge: Judge) -> None:
-    pairs = [(f"{n}x+{n}x", f"{2 * n + n % 2}x") for n in range(1, 15)]
+    pairs = [(f"{n}x+{n}x", f"{2 * n + n % 2}x") for n in range(1, 8)]
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda pair: equivalent(judge, *pair), pairs))
-    assert answers == [n % 2 == 0 for n in range(1, 15)]
+    assert answers == [n % 2 == 0 for n in range(1, 8)]
 
 
 def test_any_text_can_be_asked_about_and_does_not_shift_the_answers(judge: Judge) -> None:
@@ -153,11 +153,10 @@ def test_as_many_comparisons_run_at_a_time_as_there_are_processors(judge: Judge)
     assert forks(pid(judge)) == []
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_process_that_is_killed_is_replaced_and_asked_again(judge: Judge, how: signal.Signals) -> None:
+def test_a_process_that_is_killed_is_replaced_and_asked_again(judge: Judge) -> None:
     equivalent(judge, "1", "x")
     killed = pid(judge)
-    os.kill(killed, how)
+    os.kill(killed, signal.SIGTERM)
     judged = judge.judge([("2\\sqrt{3}", "\\sqrt{12}")])
     assert [ruling.correct for ruling in judged.rulings] == [True]
     assert judged.num_retries == 1
@@ -213,11 +212,6 @@ def test_a_verdict_that_is_lost_each_time_is_told_apart_from_one_that_overran(
     judged = judge.judge([("3", TOWER)])
     assert judged.rulings == [LOST]
     assert judged.num_retries == 1
-
-
-def test_it_is_started_again_after_it_was_closed(judge: Judge) -> None:
-    judge.close()
-    assert equivalent(judge, "2\\sqrt{3}", "\\sqrt{12}")
 
 
 def test_one_that_is_killed_while_it_starts_is_started_again() -> None:
@@ -276,7 +270,8 @@ QUIET = [
 
 @contextmanager
 def busy_loops(number: int) -> Iterator[None]:
-    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(number)]
+    command = [sys.executable, "-c", "while True: pass"]  # in sessions of their own: Linux shares processors by session
+    loops = [subprocess.Popen(command, start_new_session=True) for _ in range(number)]
     try:
         yield
     finally:
@@ -364,10 +359,10 @@ def test_when_its_caller_ends_or_is_killed_nothing_is_left_of_it(end: str) -> No
 
 
 @needs_proc
-def test_closing_it_leaves_nothing() -> None:
-    judge = Judge()
+def test_closing_it_leaves_nothing_even_of_one_that_is_stopped(judge: Judge) -> None:
     equivalent(judge, "x+1", "1+x")
     its_server = pid(judge)
     os.kill(its_server, signal.SIGSTOP)
     judge.close()
     assert not is_running(its_server)
+    assert judge._process is None

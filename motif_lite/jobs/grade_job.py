@@ -56,6 +56,7 @@ def as_json(pair: Pair, verdict: Verdict) -> str:
         "line": pair.line,
         "correct": verdict.ruling.correct,
         "rule": verdict.ruling.rule,
+        "undone": verdict.ruling.undone,
         "score": verdict.score,
         "answer": boxed and boxed.text,
         "box": boxed and [boxed.start, boxed.end],
