@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from motif_lite import cli
 from motif_lite.evaluation.verdicts import verdict, verdicts
+from motif_lite.grading.answers import ruling_on_answer
 from tests.fakes import GOOD_FORM
 from tests.test_console import HOSTILE
 
@@ -30,6 +31,11 @@ def said(*arguments: str, typed: str | None = None) -> list[str]:
     return done.stdout.splitlines()
 
 
+def rule(gold: str, answer: str) -> str:
+    """What decides, in the words of the rules."""
+    return ruling_on_answer(gold, answer).rule
+
+
 def refused(*arguments: str) -> str:
     done = invoke(*arguments)
     assert (done.exit_code, done.stdout) == (2, "")
@@ -44,19 +50,19 @@ def pairs_file(tmp_path: Path, *lines: str) -> str:
 
 def test_a_verdict_names_its_rule_the_box_and_the_score() -> None:
     assert said("42", GOOD_FORM.format("\\boxed{41}, no, \\boxed{42}")) == [
-        "right: the same text",
+        f"right: {rule('42', '42')}",
         "answer    42",
         "from      the last of 2 boxes, characters 59 to 68",
         "score     2 of 2: the box is inside <answer>",
     ]
     assert said("42", "\\boxed{43}") == [
-        "wrong: another number",
+        f"wrong: {rule('42', '43')}",
         "answer    43",
         "from      the only box, characters 1 to 10",
         "score     0 of 2",
     ]
     assert said("x+1", "so \\boxed{1+x}")[::3] == [
-        "right: equivalent by math-verify",
+        f"right: {rule('x+1', '1+x')}",
         "score     1 of 2: the box is not inside <answer>",
     ]
 
@@ -64,7 +70,7 @@ def test_a_verdict_names_its_rule_the_box_and_the_score() -> None:
 def test_a_reply_without_a_box_earns_nothing_and_what_it_would_be_in_one_is_told() -> None:
     assert said("1+x", "x+1") == [
         "wrong: no box, no credit",
-        "in a box  the whole reply would be right: equivalent by math-verify",
+        f"in a box  the whole reply would be right: {rule('1+x', 'x+1')}",
         "score     0 of 2",
     ]
     assert said("42", "it is " + "long " * 400)[1].startswith("in a box  the whole reply would be wrong: longer than")
@@ -75,8 +81,8 @@ def test_an_answer_without_a_verdict_says_which_limit_it_reached() -> None:
 
 
 def test_answers_may_begin_with_a_minus_and_replies_come_from_standard_input() -> None:
-    assert said("-3", "-3")[1] == "in a box  the whole reply would be right: the same text"
-    assert said("-3", "-", typed="a long reply\n\\boxed{-3}\n")[0] == "right: the same text"
+    assert said("-3", "-3")[1] == f"in a box  the whole reply would be right: {rule('-3', '-3')}"
+    assert said("-3", "-", typed="a long reply\n\\boxed{-3}\n")[0] == f"right: {rule('-3', '-3')}"
 
 
 def test_whatever_a_reply_holds_is_printed_as_text() -> None:
@@ -97,13 +103,19 @@ def test_a_file_of_pairs_gives_a_line_of_json_for_each(tmp_path: Path) -> None:
     assert done.stderr.endswith("3 replies: 1 right, 1 wrong, 1 without a verdict\n")
     found = [json.loads(line) for line in done.stdout.splitlines()]
     assert found[0] == {
-        "line": 1, "correct": True, "rule": "the same text", "score": 1.0, "answer": "42", "box": [0, 10],
-        "num_boxes": 1, "if_boxed": None,
+        "line": 1, "correct": True, "rule": rule("42", "42"), "undone": False, "score": 1.0, "answer": "42",
+        "box": [0, 10], "num_boxes": 1, "if_boxed": None,
     }  # fmt: skip
     assert [line["line"] for line in found] == [1, 3, 4], "blank lines count"
-    assert found[1]["if_boxed"] == {"correct": True, "rule": "the same text"}
+    assert found[1]["if_boxed"] == {"correct": True, "rule": rule("1", "1")}
     assert (found[1]["correct"], found[1]["box"], found[1]["num_boxes"]) == (False, None, 0)
     assert (found[2]["correct"], found[2]["score"]) == (None, 0.0)
+
+
+def test_an_answer_left_undone_is_told_apart(tmp_path: Path) -> None:
+    done = invoke("--pairs", pairs_file(tmp_path, json.dumps({"gold": "72", "reply": "\\boxed{48+48/2}"})))
+    found = json.loads(done.stdout)
+    assert (found["correct"], found["undone"]) == (False, True)
 
 
 def test_a_file_is_graded_as_each_of_its_replies_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,6 @@ _HEDGES = re.compile(
     r"\\(?:ne|neg|not|notin|sim|Rightarrow|Leftrightarrow|iff|to|x?cancel|bcancel|sout|lor|land|cong|propto|because|therefore)"
     r"(?![A-Za-z])|\?"
 )
-_INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![A-Za-z])")
 _COMMANDS = re.compile(r"\\(?:text\{[^{}]*\}|[A-Za-z]+)")
 _GREEK = re.compile(r"\\(?:alpha|beta|gamma|delta|epsilon|theta|lambda|mu|rho|sigma|tau|phi|omega|angle)(?![A-Za-z])")
 _ANY_LETTER, _CONSTANT_LETTERS = re.compile("[A-Za-z]"), re.compile(r"(?<![A-Za-z])[ei](?![A-Za-z])")
@@ -64,7 +63,7 @@ def _compared(own: str, other: str, leaf: Leaf) -> Ruling:
     regions = shapes.region(own), shapes.region(other)
     if regions[0] or regions[1]:
         return _regions(own, other, regions, leaf)
-    if _INEQUALITY.search(other) and not _INEQUALITY.search(own):
+    if shapes.has_inequality(other) and not shapes.has_inequality(own):
         return _unsolved(own, other, leaf)
     mine, theirs = shapes.shape(own), shapes.shape(other)
     if mine.kind == theirs.kind == "one":
@@ -79,7 +78,7 @@ def _regions(
 ) -> Ruling:
     """Conditions on a variable against conditions or an interval."""
     mine, theirs = regions
-    if mine and theirs is None and _INEQUALITY.search(other):
+    if mine and theirs is None and shapes.has_inequality(other):
         return _unsolved(mine[1], other, leaf)
     if mine and theirs:
         if mine[0] != theirs[0]:

@@ -145,12 +145,17 @@ def _finished(own: str, other: str, rule: str) -> Ruling:
 
 
 def _by_primes(own: str, other: str) -> Ruling | None:
+    both = own + other
+    if "'" not in both and "prime" not in both:
+        return None
     mine, theirs = ([(m[1], m[2].count("'") + m[2].count("\\prime")) for m in _PRIMED.finditer(_TEXT.sub("", text))]
                     for text in (own, other))  # fmt: skip
     return None if sorted(mine) == sorted(theirs) else Ruling(False, "a prime more, or less")
 
 
 def _by_clock(own: str, other: str) -> Ruling | None:
+    if ":" not in own and "m" not in own.lower() and "m" not in other.lower():
+        return None
     mine, theirs = _CLOCK.fullmatch(own), _CLOCK.fullmatch(other)
     if not mine or not theirs or not any((mine[2], mine[4])) or not any((theirs[2], theirs[4], mine[4])):
         if mine and theirs and theirs[4] and not theirs[2]:
@@ -170,6 +175,8 @@ def _minutes(time: re.Match[str], other: re.Match[str]) -> tuple[int, int, int]:
 
 
 def _by_base(own: str, other: str) -> Ruling | None:
+    if "_" not in own and "_" not in other:
+        return None
     mine, theirs = _number_in_base(own), _number_in_base(other)
     if mine is None and theirs is None:
         return None
@@ -210,6 +217,8 @@ def words(text: str) -> str | None:
 
     Letters that stand for a product (``ab``, ``xyz``) are no word; single letters keep their case.
     """
+    if text[:1].isdigit():
+        return None
     bare = " ".join(_TEXT.sub(r" \1 ", text).split()).strip(" .:")
     if not _WORDS.fullmatch(bare.strip("()")):
         return None

@@ -27,6 +27,7 @@ _PLAIN = re.compile(r"(?:[-+0-9./ ]|\\(?:frac|sqrt|pi)(?![A-Za-z])|[{}])*")
 _LOOSE_GAP = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])")
 _UNLIKE_GAP = re.compile(r"(?<=[0-9])\s+(?=[A-Za-z])|(?<![A-Za-z\\])(?<=[A-Za-z])\s+(?=[0-9])")
 _SINGLE_SCRIPT = re.compile(r"([_^])\{([A-Za-z0-9])\}")
+_INEQUALITY = re.compile(r"[<>]|\\[lg]e(?![A-Za-z])")
 _BUILDER = re.compile(r"\\\{[^{}|]*\|(?:[^{}\\]|\\[A-Za-z]|\{[^{}]*\})*\\\}")
 _WITHOUT = re.compile(r"-\s*(?=\\\{)")
 _TEXT = re.compile(r"\\text\{([^{}]*)\}")
@@ -191,6 +192,11 @@ def part(text: str) -> Part:
 def is_name(text: str) -> bool:
     """Whether a text names a value: ``x``, ``a_3``, ``f(2)``, ``S_{10}``, ``|AB|``, ``Maximum``, ``(x,y)``."""
     return bool(_NAME.fullmatch(text.strip()) or _NAMES.fullmatch(text.strip()))
+
+
+def has_inequality(text: str) -> bool:
+    r"""Whether a text states an inequality, other than behind ``for all``."""
+    return bool(_INEQUALITY.search(text)) and bool(_INEQUALITY.search(_QUALIFIED.sub("", text)))
 
 
 def names(text: str) -> tuple[str, ...]:

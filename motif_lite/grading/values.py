@@ -11,6 +11,9 @@ from motif_lite.grading.syntax import Node, parse, rational
 _DECIMAL = re.compile(
     r"[-+]?\s*[0-9,]*\.([0-9]+)(?:\s*\\(?:times|cdot)\s*10\s*\^\s*(?:\{\s*([-+]?[0-9]{1,3})\s*\}|([0-9])))?"
 )
+_FLOAT = re.compile(r"[-+]?[0-9](?:\.[0-9]{1,20})?e[-+][0-9]{2,3}")
+"""As a column of numbers is read: ``1e-05``."""
+
 _INTEGER = re.compile(r"[-+]?(?:[0-9]+|[0-9]{1,3}(?:,[0-9]{3})+)")
 
 _FEWEST_DECIMALS = 6
@@ -38,6 +41,9 @@ def read(text: str) -> Value | None:
     """The value in a normalized answer without unit and percent sign; None where it is none of the grammar."""
     if _INTEGER.fullmatch(text) and len(text) <= 1000:
         number = Fraction(int(text.replace(",", "")))
+        return Value(Node("number", text, value=number), number, "", frozenset())
+    if _FLOAT.fullmatch(text):
+        number = Fraction(text)
         return Value(Node("number", text, value=number), number, "", frozenset())
     tree = parse(text)
     if tree is None:
