@@ -108,7 +108,7 @@ class TransformersPolicy(LocalPolicy):
         seeds = torch.randint(2**31, (len(input_ids),)).tolist()
         prompts = [ids[mask.bool()].tolist() for ids, mask in zip(input_ids, attention_mask, strict=True)]
         requests = [Request(row, *drawn) for row, drawn in enumerate(zip(prompts, seeds, strict=True))]
-        replies = [torch.tensor(written.ids) for written in self._write(requests, sampling)]
+        replies = [torch.tensor(written.ids) for written in self._write(requests, sampling, self.on_openings)]
         new = pad_sequence(replies, batch_first=True, padding_value=self.tokenizer.pad_token_id)
         return torch.cat((input_ids, new.to(input_ids.device)), dim=1)
 
