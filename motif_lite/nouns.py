@@ -19,6 +19,34 @@ Conversation = list[Message]
 OnProgress = Callable[[int, int], None]
 """Called with (units done, units in all) while something long is under way."""
 
+
+@dataclass(frozen=True, slots=True)
+class TokenProgress:
+    """How far a call for replies has come.
+
+    Attributes:
+        read: Prompt tokens that were read; what prompts share is read once.
+        to_read: All that have to be read, as far as that is known.
+        written: New tokens.
+        settled: New tokens, and those that replies ended without.
+        to_write: New tokens if every reply runs to its limit.
+    """
+
+    read: int
+    to_read: int
+    written: int
+    settled: int
+    to_write: int
+
+    @property
+    def share(self) -> float:
+        """From 0 to 1: of tokens to read and to write."""
+        return (self.read + self.settled) / (self.to_read + self.to_write)
+
+
+OnTokens = Callable[[TokenProgress], None]
+"""Called while replies are generated."""
+
 ReadProgress = Callable[[str, str], int | None]
 """Given a question and a progress note, how many steps the note stands for; None if it is not true of the question."""
 

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from motif_lite.nouns import Opening
+from motif_lite.nouns import Opening, TokenProgress
 from motif_lite.runs.records import Mark, Measurement, StepMetrics
 
 
@@ -14,6 +14,9 @@ class Observer(Protocol):
 
     def advance(self, done: int, total: int) -> None:
         """So much of the phase is done."""
+
+    def generating(self, progress: TokenProgress) -> None:
+        """So far have the replies of the phase come."""
 
     def step(self, metrics: StepMetrics) -> None:
         """A training step is over; its line of metrics.jsonl."""

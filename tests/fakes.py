@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from motif_lite.nouns import Conversation, OnProgress, Opening, Problem, Reply, Sampling, Trajectory, Turn
+from motif_lite.nouns import Conversation, OnTokens, Opening, Problem, Reply, Sampling, TokenProgress, Trajectory, Turn
 from motif_lite.policies.protocol import Policy
 from motif_lite.runs.records import Mark, Measurement, StepMetrics
+from motif_lite.training.context import SecondsLeft
 
 Script = Callable[[str, Sampling], str]
 """What to write, given the rendered prompt and the sampling settings."""
@@ -61,12 +62,12 @@ class ScriptedPolicy:
         sampling: Sampling,
         *,
         seeds: Sequence[int],
-        on_progress: OnProgress | None = None,
+        on_progress: OnTokens | None = None,
     ) -> list[Reply]:
         self.calls.append(Call(tuple(prompts), sampling, tuple(seeds)))
         written = [self.script(prompt, sampling) for prompt in prompts]
         if on_progress is not None:
-            on_progress(1, 1)
+            on_progress(TokenProgress(0, 0, len(written), len(written), len(written)))
         return [
             Reply(text[: sampling.max_tokens], len(text), "length" if len(text) > sampling.max_tokens else "stop")
             for text in written
@@ -74,11 +75,28 @@ class ScriptedPolicy:
 
 
 def write(
-    policy: Policy, prompts: Sequence[str], sampling: Sampling, *, seed: int = 0, on_progress: OnProgress | None = None
+    policy: Policy, prompts: Sequence[str], sampling: Sampling, *, seed: int = 0, on_progress: OnTokens | None = None
 ) -> list[Reply]:
     """Let a policy reply; one seed is enough to name the streams of all replies."""
     seeds = range(1000 * seed, 1000 * seed + len(prompts))
     return policy.generate(prompts, sampling, seeds=seeds, on_progress=on_progress)
+
+
+class StopAfter:
+    """Implements `motif_lite.training.context.Stopping`: a stop is asked for in one step, without an exception.
+
+    Args:
+        is_last: Asked at the end of every step.
+    """
+
+    def __init__(self, is_last: Callable[[], bool] = lambda: False) -> None:
+        self.step_ends = is_last
+
+    def step_begins(self, left: SecondsLeft) -> None:
+        pass
+
+    def step_saved(self) -> None:
+        pass
 
 
 class RecordingObserver:
@@ -92,6 +110,9 @@ class RecordingObserver:
 
     def advance(self, done: int, total: int) -> None:
         self.events.append(("advance", (done, total)))
+
+    def generating(self, progress: TokenProgress) -> None:
+        self.events.append(("generating", (progress,)))
 
     def step(self, metrics: StepMetrics) -> None:
         self.events.append(("step", (metrics,)))

@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from motif_lite.jobs import checking
+from motif_lite.nouns import TokenProgress
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import StepMetrics
 from motif_lite.views.formats import duration, excerpt, printable, recipe_toml, sparkline
@@ -48,6 +49,34 @@ def busy(width: int, reply: str = "a reply", height: int = 40) -> RunConsole:
     watch.phase("futures", "round 2 of 3, 256 replies " + "and more " * 20)
     watch.advance(30, 64)
     return watch
+
+
+def test_reading_is_shown_as_work_and_so_are_the_speed_and_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    file = io.StringIO()
+    plain = RunConsole(Console(file=file, width=80), "tiny_cpu", "tiny")
+    live = RunConsole(Console(file=io.StringIO(), width=140, height=40, force_terminal=True), "tiny_cpu", "tiny")
+    for watch in (plain, live):
+        watch.step(metrics(1, share_done=1 / 3))  # openings 60 s, futures 90.5 s, update 30 s
+    said = []
+    for phase, done, total in (("reading", 2000, 3000), ("writing", 3000, 3000)):
+        for watch in (plain, live):
+            if phase == "reading":
+                watch.phase("openings", "round 1 of 3, 32 replies")
+            watch.generating(TokenProgress(0 if phase == "reading" else done, total, 0, 0, 6400))
+        now += 40
+        for watch in (plain, live):
+            watch.generating(TokenProgress(done, total, 800 * (phase == "writing"), 1600, 6400))
+        said.append((file.getvalue().splitlines()[-1], "\n".join(lines_of(live, 140))))
+    plain_reading, live_reading = said[0]
+    assert "reading 2,000 of 3,000 tokens, 50 tokens/s, 2:20 left of the step" in plain_reading
+    assert "reading 2,000 of 3,000 tokens, 50 tokens/s" in live_reading
+    assert "the next in 2:20" in live_reading
+    assert "5:21 left" in live_reading, "two steps of three, 40 s into one of them"
+    plain_writing, live_writing = said[1]
+    assert "writing, 20 tokens/s, 2:00 left of the step" in plain_writing, "openings take longer than usual"
+    assert "writing, 20 tokens/s" in live_writing
 
 
 def test_without_a_terminal_there_is_a_line_per_step_and_per_result() -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from motif_lite.recipe.schema import Recipe
-from motif_lite.runs.records import Mark, RolloutLine, RolloutTurn
+from motif_lite.runs.parts import Parts
+from motif_lite.runs.records import Mark, MeasuredPart, RolloutLine, RolloutTurn
 from tests.test_training import Training
 
 MakeRecipe = Callable[..., Recipe]
@@ -194,6 +195,37 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     assert second.train()
     second.require_same_as(whole)
     assert [timeless(mark) for mark in second.run.marks()] == [timeless(mark) for mark in whole.run.marks()]
+
+
+def test_a_mark_that_was_interrupted_goes_on_with_its_next_part(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(
+        "rollout.max_width=4", "training.max_steps=1", "training.micro_batch_size=8",
+        'evaluation.validation={source="chain_sum", num_problems=24, num_marks=1}',
+    )  # fmt: skip
+    whole = Training(recipe, tiny_folder, tmp_path / "whole")
+    assert whole.train()
+    parts = 0
+
+    def interrupted(self: Parts, part: MeasuredPart) -> None:
+        nonlocal parts
+        add(self, part)
+        parts += 1
+        if parts == 2:
+            raise KeyboardInterrupt
+
+    add = Parts.add
+    monkeypatch.setattr(Parts, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Training(recipe, tiny_folder, tmp_path / "killed").train()
+    (tmp_path / "killed" / "evaluations" / "validation.step-7.jsonl.parts").touch()  # of steps that were lost
+    again = Training(recipe, tiny_folder, tmp_path / "killed")
+    assert again.train()
+    assert parts == 2 + 1 + 3, "of three parts before the first step and three after the last, none was made twice"
+    again.require_same_as(whole)
+    assert [timeless(mark) for mark in again.run.marks()] == [timeless(mark) for mark in whole.run.marks()]
+    assert not list((tmp_path / "killed" / "evaluations").iterdir())
 
 
 def timeless(mark: Mark) -> dict[str, Any]:

@@ -6,16 +6,18 @@ import shlex
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from motif_lite.jobs import checking
-from motif_lite.planning import hardware, planner, shapes
+from motif_lite.planning import hardware, planner, shapes, timing
 from motif_lite.planning.hardware import Gpu
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.planner import Plan
+from motif_lite.planning.timing import Speed
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 
@@ -271,3 +273,40 @@ def test_the_driver_is_asked_for_the_card(
     tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert hardware.gpu_by_driver() == expected
+
+
+# ------------------------------------------------------------------------------------------ the time
+
+
+def test_without_a_gpu_the_speed_of_this_machine_is_measured() -> None:
+    done = command("--recipe", "recipes/tiny_cpu.toml", "--plan")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"measured +[\d.e+]+ GB/s of weights, [\d.e-]+ TFLOPS reached", done.stdout)
+
+
+def test_a_step_takes_as_long_as_its_work_at_the_speed_given() -> None:
+    changes = ('model.backend="transformers"', "model.load_in_4bit=false", "training.micro_batch_size=4")
+    given, shape = recipe("motif_gsm8k", *changes), shapes.KNOWN["qwen2.5-0.5b-instruct"]
+    slow = Speed(10e9, 0.2e12, layer_seconds=0)
+    seconds = timing.step_seconds(given, shape, "cpu", slow)
+    twice = timing.step_seconds(given, shape, "cpu", replace(slow, bytes_per_second=20e9, flops_per_second=0.4e12))
+    assert twice == pytest.approx({phase: each / 2 for phase, each in seconds.items()})
+    more_rows = timing.step_seconds(changed(given, {"rollout.num_openings": 16}), shape, "cpu", slow)
+    assert more_rows["update"] == pytest.approx(2 * seconds["update"])
+    recomputing = timing.step_seconds(changed(given, {"training.gradient_checkpointing": False}), shape, "cpu", slow)
+    assert recomputing["update"] < 0.75 * seconds["update"]
+    # 32 rows by hand: 0.49 billion weights in 4 bytes, a product of 2 operations with each for every row.
+    one_token = changed(given, {"rollout.openings.max_tokens": 1, "rollout.max_prompt_tokens": 1, "lora.rank": 1})
+    openings = timing.step_seconds(changed(one_token, {"rollout.num_openings": 32}), shape, "cpu", slow)["openings"]
+    assert openings == pytest.approx(0.494e9 * (4 / 10e9 + 32 * 2 / 0.2e12), rel=0.05)
+
+
+def test_what_prompts_share_is_read_once() -> None:
+    """Openings of one problem share their prompt, futures of one opening its reply."""
+    given, shape = recipe("motif_gsm8k", 'model.backend="transformers"'), shapes.KNOWN["qwen2.5-0.5b-instruct"]
+    speed = Speed(1e15, 0.2e12, layer_seconds=0)
+    openings, more = (
+        timing.step_seconds(changed(given, {"rollout.openings.max_tokens": 1, key: 4}), shape, "cpu", speed)["openings"]
+        for key in ("rollout.num_openings", "training.problems_per_step")
+    )
+    assert more > 3 * openings

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from motif_lite.errors import MissingHardwareError, ModelError
-from motif_lite.nouns import Sampling, Turn
+from motif_lite.nouns import Sampling, TokenProgress, Turn
 from motif_lite.policies import backends, protocol
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.protocol import ADAPTER_FILE
@@ -85,12 +85,20 @@ def test_generating_leaves_the_random_state_alone(policy: LocalPolicy) -> None:
 
 
 def test_progress_counts_tokens(policy: LocalPolicy) -> None:
-    seen: list[tuple[int, int]] = []
+    seen: list[TokenProgress] = []
     policy.max_width = 2
-    replies = write(policy, rendered(policy, 3), GREEDY, on_progress=lambda done, total: seen.append((done, total)))
-    assert {total for _, total in seen} == {3 * GREEDY.max_tokens}
-    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    assert len(seen) >= max(reply.num_tokens for reply in replies)
+    prompts = rendered(policy, 3)
+    replies = write(policy, prompts, GREEDY, on_progress=seen.append)
+    assert {progress.to_write for progress in seen} == {3 * GREEDY.max_tokens}
+    for name in ("read", "to_read", "written", "settled"):
+        values = [getattr(progress, name) for progress in seen]
+        assert values == sorted(values), name
+    assert len(seen) > max(reply.num_tokens for reply in replies)
+    assert seen[0].written == 0 < seen[0].read, "reading comes first"
+    last = seen[-1]
+    assert last.written == sum(reply.num_tokens for reply in replies)
+    assert 0 < last.read == last.to_read < sum(map(policy.count_tokens, prompts)), "what prompts share is read once"
+    assert last.share == 1
 
 
 def test_a_reply_that_is_cut_off_says_so_and_one_that_ends_holds_no_special_token(policy: LocalPolicy) -> None:
@@ -166,7 +174,7 @@ def test_modes_are_as_they_were_after_generating(training_policy: LocalPolicy) -
 def test_modes_are_as_they_were_after_an_exception(training_policy: LocalPolicy) -> None:
     before = flags(training_policy.model)
 
-    def fail(done: int, total: int) -> None:
+    def fail(progress: TokenProgress) -> None:
         assert not training_policy.model.training
         raise RuntimeError("in mid-generation")
 

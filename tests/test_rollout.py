@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from motif_lite.nouns import OnProgress, Problem, Sampling, Turn
+from motif_lite.nouns import OnTokens, Problem, Sampling, TokenProgress, Turn
 from motif_lite.policies import backends
 from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import Recipe, RolloutSection
@@ -248,15 +248,15 @@ def test_a_single_round_generates_nothing_and_is_its_own_future() -> None:
 
 def test_rounds_are_announced_with_their_width_and_their_progress_is_passed_on() -> None:
     seen: list[tuple[int, int, int]] = []
-    advanced: list[tuple[int, int]] = []
+    advanced: list[TokenProgress] = []
 
-    def on_round(round_number: int, num_rounds: int, width: int) -> OnProgress:
+    def on_round(round_number: int, num_rounds: int, width: int) -> OnTokens:
         seen.append((round_number, num_rounds, width))
-        return lambda done, total: advanced.append((done, total))
+        return advanced.append
 
     MultiRound("", 4).continue_openings(counting(), openings_of(PROBLEMS, 2), 3, FUTURES, seed=1, on_round=on_round)
     assert seen == [(2, 4, 12), (3, 4, 12), (4, 4, 12)]
-    assert advanced == [(1, 1)] * 3
+    assert [progress.written for progress in advanced] == [12] * 3
 
 
 @pytest.mark.parametrize(("strategy", "num_rounds"), [(SingleRound("s"), 1), (MultiRound("s", 3), 3)])

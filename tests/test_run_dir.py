@@ -108,11 +108,11 @@ def test_a_line_cut_off_in_mid_write_is_not_read_and_resuming_drops_it(run: RunD
     assert (run.metrics(), run.rollouts()) == ([], [])
 
 
-def checkpoint(run: RunDirectory, step: int, content: str = "state", keep: int = 9) -> Path:
+def checkpoint(run: RunDirectory, step: int, content: str = "state", keep: int = 9, every: int = 1) -> Path:
     folder = run.unfinished / f"checkpoint-{step}"
     folder.mkdir(parents=True)
     (folder / "trainer_state.json").write_text(content)
-    run.keep_checkpoint(step, keep)
+    run.keep_checkpoint(step, keep, every)
     return run.checkpoints / folder.name
 
 
@@ -135,6 +135,12 @@ def test_old_checkpoints_go_when_the_new_one_is_sealed(run: RunDirectory) -> Non
     for step in (1, 2, 3):
         checkpoint(run, step, keep=2)
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["checkpoint-2", "checkpoint-3"]
+
+
+def test_checkpoints_by_time_do_not_push_out_those_of_every_so_many_steps(run: RunDirectory) -> None:
+    for step in (3, 5, 6, 7, 9, 10, 11):
+        checkpoint(run, step, keep=2, every=3)
+    assert {path.name for path in run.checkpoints.iterdir()} == {f"checkpoint-{step}" for step in (6, 9, 10, 11)}
 
 
 def test_a_step_that_is_saved_again_replaces_what_lay_there_and_what_came_later(run: RunDirectory) -> None:

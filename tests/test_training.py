@@ -22,7 +22,7 @@ from motif_lite.rollout.strategies import STRATEGIES
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import StepMetrics
 from motif_lite.tasks import sources
-from tests.fakes import RecordingObserver
+from tests.fakes import RecordingObserver, StopAfter
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -58,7 +58,7 @@ class Training:
         return grpo.train(
             context,
             Validation(context, held_out),
-            stop_requested=lambda: stop_after is not None and len(self.run.metrics()) + 1 >= stop_after,
+            StopAfter(lambda: stop_after is not None and len(self.run.metrics()) + 1 >= stop_after),
         )
 
     def adapter(self) -> dict[str, torch.Tensor]:
@@ -91,6 +91,16 @@ def finished(tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path_factory: pytes
     training.policy.generate = counting  # type: ignore[method-assign]
     assert training.train()
     return training
+
+
+def test_saving_changes_no_result(
+    finished: Training, tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motif_lite.training.saving.SHARE", 1e9)
+    always = Training(tiny_recipe("training.max_steps=4", "training.keep_checkpoints=9"), tiny_folder, tmp_path)
+    assert always.train()
+    assert len(list(always.run.checkpoints.iterdir())) == 4 > len(list(finished.run.checkpoints.iterdir()))
+    always.require_same_as(finished)
 
 
 def test_each_step_makes_one_wide_call_per_later_round(finished: Training) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from motif_lite.context import RunContext
 from motif_lite.evaluation import differences
-from motif_lite.evaluation.measuring import measure_parts, outcomes_of, summary
+from motif_lite.evaluation.measuring import measure_parts, outcomes_of, settings_of, summary
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import Recipe, decided
 from motif_lite.runs.directory import RunDirectory
@@ -34,7 +34,7 @@ def evaluate(context: RunContext, benchmarks: Mapping[str, Sequence[Problem]], w
     recipe, run = context.recipe, context.run
     evaluation, width = run.evaluation(), decided(recipe.rollout.max_width)
     for subject in _subjects(recipe):
-        settings = _settings(recipe, subject)
+        settings = settings_of(recipe, subject, recipe.evaluation.benchmarks[subject.benchmark])
         if _is_measured(evaluation, subject, when, settings):
             continue
         parts = Parts(run.graded_path(subject, when), PartsHeader(settings=settings, width=width))
@@ -55,7 +55,7 @@ def is_complete(recipe: Recipe, run: RunDirectory) -> bool:
     evaluation, section = run.evaluation(), recipe.evaluation
     asked: dict[When, bool] = {"before": section.before, "after": section.after}
     return all(
-        _is_measured(evaluation, subject, when, _settings(recipe, subject))
+        _is_measured(evaluation, subject, when, settings_of(recipe, subject, section.benchmarks[subject.benchmark]))
         for when in asked
         if asked[when]
         for subject in _subjects(recipe)
@@ -78,20 +78,6 @@ def _subjects(recipe: Recipe) -> Iterator[Subject]:
         for strategy in section.strategies:
             for decoding in decodings:
                 yield Subject(benchmark, strategy, decoding)
-
-
-def _settings(recipe: Recipe, subject: Subject) -> Settings:
-    section, limits = recipe.evaluation, (recipe.rollout.openings, recipe.rollout.futures)
-    is_sampled = subject.decoding == "sampled"
-    return Settings(
-        source=section.benchmarks[subject.benchmark].model_dump(mode="json", exclude_none=True),
-        max_tokens=(limits[0].max_tokens, limits[1].max_tokens),
-        stop=(tuple(limits[0].stop), tuple(limits[1].stop)),
-        confidence=section.confidence,
-        num_samples=section.num_samples if is_sampled else None,
-        temperature=section.temperature if is_sampled else None,
-        top_p=section.top_p if is_sampled else None,
-    )
 
 
 def _is_measured(evaluation: Evaluation, subject: Subject, when: When, settings: Settings) -> bool:

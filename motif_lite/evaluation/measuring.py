@@ -5,14 +5,14 @@ from collections.abc import Iterator, Sequence
 from motif_lite.context import RunContext
 from motif_lite.evaluation import intervals
 from motif_lite.grading.answers import grade, is_lost, is_undone
-from motif_lite.nouns import OnProgress, Problem, Sampling, Trajectory
+from motif_lite.nouns import OnTokens, Problem, Sampling, Trajectory
 from motif_lite.observer import Observer
-from motif_lite.recipe.schema import decided
+from motif_lite.recipe.schema import Recipe, SourceSection, decided
 from motif_lite.rollout.rewards import is_solved
 from motif_lite.rollout.rollouts import OnRound, derive_seed
 from motif_lite.rollout.strategies import strategy_of
 from motif_lite.rollout.thinking import think
-from motif_lite.runs.records import Accuracy, GradedReply, MeasuredPart, Subject
+from motif_lite.runs.records import Accuracy, GradedReply, MeasuredPart, Settings, Subject
 
 CALLS_PER_PART = 2
 """Problems in a part, in widths of the policy: its rows are refilled as replies end, so more waste less at the end."""
@@ -57,9 +57,9 @@ def _what(subject: Subject, start: int, size: int, total: int) -> str:
 
 
 def _announce(observer: Observer, what: str) -> OnRound:
-    def on_round(round_number: int, num_rounds: int, width: int) -> OnProgress:
+    def on_round(round_number: int, num_rounds: int, width: int) -> OnTokens:
         observer.phase("evaluating", f"{what}: round {round_number} of {num_rounds}, {width} replies")
-        return observer.advance
+        return observer.generating
 
     return on_round
 
@@ -108,6 +108,21 @@ def _num_undone(graded: Sequence[GradedReply]) -> int | None:
     """None if any reply is of a version that did not count them."""
     counted = [each.undone for each in graded if each.undone is not None]
     return sum(counted) if len(counted) == len(graded) else None
+
+
+def settings_of(recipe: Recipe, subject: Subject, source: SourceSection) -> Settings:
+    """What the replies of a measurement depend on, the policy aside."""
+    section, limits = recipe.evaluation, (recipe.rollout.openings, recipe.rollout.futures)
+    is_sampled = subject.decoding == "sampled"
+    return Settings(
+        source=source.model_dump(mode="json", exclude_none=True),
+        max_tokens=(limits[0].max_tokens, limits[1].max_tokens),
+        stop=(tuple(limits[0].stop), tuple(limits[1].stop)),
+        confidence=section.confidence,
+        num_samples=section.num_samples if is_sampled else None,
+        temperature=section.temperature if is_sampled else None,
+        top_p=section.top_p if is_sampled else None,
+    )
 
 
 def outcomes_of(graded: Sequence[GradedReply]) -> dict[str, list[bool]]:

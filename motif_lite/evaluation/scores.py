@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from motif_lite.errors import DataError
 from motif_lite.evaluation import intervals
 from motif_lite.grading.answers import grade, is_correct, last_boxed
-from motif_lite.nouns import OnProgress, Opening, Problem, Reply, Turn
+from motif_lite.nouns import OnTokens, Opening, Problem, Reply, Turn
 from motif_lite.observer import Observer
 from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import Recipe
@@ -98,9 +98,9 @@ def score(
     openings = [(each.problem, _turn(recipe, policy, strategy, each)) for each in written]
     _tell_of_long_ones(recipe, written, [turn for _, turn in openings], observer)
 
-    def on_round(round_number: int, num_rounds: int, width: int) -> OnProgress:
+    def on_round(round_number: int, num_rounds: int, width: int) -> OnTokens:
         observer.phase("scoring", f"round {round_number} of {num_rounds}, {width} replies")
-        return observer.advance
+        return observer.generating
 
     rollouts = strategy.continue_openings(
         policy,

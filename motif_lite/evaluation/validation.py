@@ -4,17 +4,20 @@ import math
 from collections.abc import Sequence
 
 from motif_lite.context import RunContext
-from motif_lite.evaluation.measuring import measure_parts, summary
+from motif_lite.evaluation.measuring import measure_parts, settings_of, summary
 from motif_lite.nouns import Problem
+from motif_lite.recipe.schema import decided
 from motif_lite.runs.budget import Spent, share_done
-from motif_lite.runs.records import Mark, Subject
+from motif_lite.runs.parts import Parts, mark_path, remove_marks
+from motif_lite.runs.records import Mark, PartsHeader, Subject
 
 
 class Validation:
     """Measurements along the way, on problems that are neither trained on nor in a benchmark.
 
     Each is a line of validation.jsonl: how far the run had come, the accuracy with its interval, and what measuring it
-    took. Random streams are the same at every mark, so that marks differ by the policy alone.
+    took. Random streams are the same at every mark, so that marks differ by the policy alone. One that was interrupted
+    goes on with the part that is missing.
 
     Args:
         problems: Held-out ones; none where the recipe asks for no marks.
@@ -23,6 +26,11 @@ class Validation:
     def __init__(self, context: RunContext, problems: Sequence[Problem]) -> None:
         self._context, self._problems = context, problems
         self._recipe, self._run, self._observer = context.recipe, context.run, context.observer
+
+    def resume_at(self, step: int) -> None:
+        """Training goes on after this step: drop parts of all other marks, which other policies may write again."""
+        is_measured = any(mark.step == step for mark in self._run.marks())
+        remove_marks(self._run.root, but=None if is_measured else step)
 
     def is_due(self, spent: Spent) -> bool:
         """Whether the run has come past another mark since the last one that was measured."""
@@ -41,17 +49,22 @@ class Validation:
             self._measure(spent)
 
     def _measure(self, spent: Spent) -> None:
-        section = self._recipe.evaluation
+        section, validation = self._recipe.evaluation, self._recipe.evaluation.validation
+        assert validation is not None
         subject = Subject("validation", self._recipe.rollout.strategy, "sampled" if section.num_samples else "greedy")
-        parts = list(measure_parts(self._context, self._problems, subject, 0))
-        found = summary([graded for part in parts for graded in part.graded], section.confidence)
+        settings, width = settings_of(self._recipe, subject, validation), decided(self._recipe.rollout.max_width)
+        parts = Parts(mark_path(self._run.root, spent.steps), PartsHeader(settings=settings, width=width))
+        for part in measure_parts(self._context, self._problems, subject, len(parts.graded)):
+            parts.add(part)
+        found = summary(parts.graded, section.confidence)
         mark = Mark(
             step=spent.steps,
             tokens=spent.tokens,
             seconds=spent.seconds,
             **dict(found),
-            evaluation_seconds=sum(part.seconds for part in parts),
-            peak_memory_bytes=max(part.peak_memory_bytes for part in parts),
+            evaluation_seconds=parts.seconds,
+            peak_memory_bytes=parts.peak_memory_bytes,
         )
         self._run.append_mark(mark)
+        parts.remove()
         self._observer.mark(mark)

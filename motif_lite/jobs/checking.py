@@ -5,7 +5,7 @@ from pathlib import Path
 
 from motif_lite.credits.table import CREDITS
 from motif_lite.errors import RecipeError
-from motif_lite.planning import hardware, planner, shapes
+from motif_lite.planning import hardware, planner, shapes, timing
 from motif_lite.policies.backends import BACKENDS
 from motif_lite.recipe import loading
 from motif_lite.recipe.schema import Recipe
@@ -55,6 +55,8 @@ def check_names(recipe: Recipe) -> None:
 def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None) -> planner.Plan:
     """What a recipe needs on this machine, or on a card of ``vram`` GiB; needs no torch and no weights.
 
+    Without a GPU it takes two seconds, in which the processor's speed is measured.
+
     Raises:
         MotifError: The recipe is wrong, or the model's shape cannot be had.
     """
@@ -63,4 +65,5 @@ def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None) -
         raise RecipeError(f"--vram {vram:g}: give the card's memory in GiB, e.g. --vram 24")
     gpu = None if vram is not None else hardware.gpu_by_driver()
     machine = hardware.machine_for(recipe, gpu, vram=vram)
-    return planner.make(recipe, shapes.of(recipe.model.name), machine)
+    speed = timing.measured() if machine.device == "cpu" else None
+    return planner.make(recipe, shapes.of(recipe.model.name), machine, speed=speed)

@@ -1,7 +1,8 @@
 """Ctrl-C, SIGTERM and the loss of the terminal.
 
-The first Ctrl-C or SIGTERM raises `Interrupted` where the run stands; a training step is given a few seconds to end
-and to be saved before that. The second leaves at once. A run whose terminal goes away (SIGHUP) goes on.
+The first Ctrl-C or SIGTERM raises `Interrupted` where the run stands. Inside a training step it waits until the step is
+finished and saved, however long that takes, and says how long that will be. The second leaves at once. A run whose
+terminal goes away (SIGHUP) goes on.
 
 Python runs signal handlers between two instructions of the main thread. A library that stays in native code keeps
 them waiting, and one that catches everything swallows what they raise. So a thread of our own reads the signals, too
@@ -18,14 +19,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-STEP_SECONDS = 8.0
-"""How long a training step that was begun may go on after a stop was asked for."""
+from motif_lite.training.context import SecondsLeft
+from motif_lite.views.formats import duration
 
 AGAIN_SECONDS = 2.0
 """Between one `Interrupted` and the next, should something have swallowed it."""
 
 FIRST_SECONDS, SECOND_SECONDS = 18.0, 2.0
-"""From the first and from the second signal to the end of the process, whatever it is doing."""
+"""From the first signal outside a training step, and from the second anywhere, to the end of the process."""
 
 _ASKING = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = b"\x1b[?25h"
@@ -36,7 +37,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Stop:
-    """Whether a stop was asked for, and how long it has to wait.
+    """Whether a stop was asked for, and whether a training step is finished first.
 
     Args:
         say: Shows a line to the user.
@@ -46,62 +47,63 @@ class Stop:
     def __init__(self, say: Callable[[str], None], last_words: Callable[[], str]) -> None:
         self._say, self._last_words = say, last_words
         self._requests = 0
-        self._patience = 0.0
-        self._saving = False
+        self._step: SecondsLeft | None = None
+        """Inside a training step: how long it will still take."""
 
     @property
     def requested(self) -> bool:
         """Whether a stop was asked for."""
         return self._requests > 0
 
-    @contextmanager
-    def patiently(self, seconds: float) -> Iterator[None]:
-        """What is inside may go on for so long after a stop was asked for.
+    def step_begins(self, left: SecondsLeft) -> None:
+        """From here to `step_saved` the first request waits."""
+        self._step = left
+
+    def step_ends(self) -> bool:
+        """Whether this step is the last one."""
+        return self.requested
+
+    def step_saved(self) -> None:
+        """Nothing is waited for any longer.
 
         Raises:
-            Interrupted: At the end, if a stop was asked for meanwhile.
+            Interrupted: A stop was asked for.
         """
-        self._patience = seconds
-        try:
-            yield
-        finally:
-            self._patience, self._saving = 0.0, False
+        self._step = None
         if self.requested:
-            raise Interrupted
-
-    def after_step(self) -> bool:
-        """Asked where a step is over: whether to stop here. If so, the saving that follows is waited for."""
-        self._saving = self.requested
-        return self.requested
+            self._interrupt()
 
     def on_request(self, number: int, frame: FrameType | None) -> None:
         """The handler of SIGINT and SIGTERM."""
         self._requests += 1
-        patience = self._patience if self._requests == 1 else 0.0
-        signal.setitimer(signal.ITIMER_REAL, patience or AGAIN_SECONDS, AGAIN_SECONDS)
-        if not patience:
-            raise Interrupted
+        if self._step is None or self._requests > 1:
+            self._interrupt()
 
     def on_alarm(self, number: int, frame: FrameType | None) -> None:
-        """The handler of SIGALRM: the step has had its time."""
-        if self._requests > 1 or not self._saving:
-            raise Interrupted
+        """The handler of SIGALRM: something has swallowed the exception."""
+        raise Interrupted
 
     def watch(self, signals: int) -> None:
         """Read the numbers of signals as they come, until the pipe is closed; ends the process when time is over."""
-        asked, deadline = 0, float("inf")
-        while select.select([signals], [], [], None if not asked else max(0.0, deadline - time.monotonic()))[0]:
+        asked, deadline = 0, None
+        while select.select([signals], [], [], deadline and max(0.0, deadline - time.monotonic()))[0]:
             numbers = os.read(signals, 64)
             if not numbers:
                 return
             for number in numbers:
                 if number in _ASKING:
                     asked += 1
-                    deadline = time.monotonic() + (FIRST_SECONDS if asked == 1 else SECOND_SECONDS)
-                    self._say("stopping; interrupt again to quit immediately")
+                    step = self._step if asked == 1 else None
+                    if step is None:
+                        deadline = time.monotonic() + (FIRST_SECONDS if asked == 1 else SECOND_SECONDS)
+                    self._say(_told(step))
                 elif number == signal.SIGHUP:
                     self._say("the terminal was closed; the run continues")
         self._leave()
+
+    def _interrupt(self) -> None:
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)
+        raise Interrupted
 
     def _leave(self) -> None:
         with suppress(OSError):  # a terminal that is gone
@@ -109,6 +111,15 @@ class Stop:
                 os.write(2, _SHOW_CURSOR)
             os.write(2, f"quit immediately\n{self._last_words()}\n".encode(errors="backslashreplace"))
         os._exit(130)
+
+
+def _told(step: SecondsLeft | None) -> str:
+    """What the user reads after asking for a stop."""
+    if step is None:
+        return "stopping; interrupt again to quit immediately"
+    seconds = step()
+    left = "its length is not known yet" if seconds is None else f"about {duration(seconds)} left"
+    return f"stopping once the running step is finished and saved, {left}; interrupt again to quit without that step"
 
 
 @contextmanager

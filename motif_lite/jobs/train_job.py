@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from motif_lite.context import RunContext
 from motif_lite.credits.table import credit_of
 from motif_lite.errors import RunError
-from motif_lite.jobs import stopping
 from motif_lite.jobs.checking import TABLES, check, check_names
 from motif_lite.jobs.session import conducted, load_policy, log_file, required_backend
 from motif_lite.jobs.stopping import Stop
@@ -233,8 +232,7 @@ def _train_and_evaluate(context: RunContext, problems: Problems, planned: Estima
             strategy=strategy, problems=fitting, planned=planned,
             read_progress=sources.progress_reader(recipe.data.train),
         )  # fmt: skip
-        with stop.patiently(stopping.STEP_SECONDS):
-            grpo.train(training, Validation(context, held_out), stop.after_step)
+        grpo.train(training, Validation(context, held_out), stop)
     if recipe.evaluation.after:
         evaluate(context, benchmarks, "after")
 

@@ -86,6 +86,13 @@ class PhaseMeter:
             self.peak_bytes[self._phase] = max(peak, self.peak_bytes.get(self._phase, 0))
         self._phase = None
 
+    def so_far(self) -> dict[str, float]:
+        """Seconds by phase up to now, the current one last."""
+        phase, seconds = self._phase, dict(self.seconds)  # asked from another thread while phases change
+        if phase is None:
+            return seconds
+        return seconds | {phase: seconds.pop(phase, 0.0) + time.monotonic() - self._started}
+
     def take(self) -> tuple[dict[str, float], dict[str, int]]:
         """End the current phase and hand over (seconds, peak bytes) by phase, starting afresh."""
         self.stop()

@@ -12,18 +12,13 @@ from typing import Any
 
 from motif_lite.credits.table import credit_of
 from motif_lite.planning import memory, shapes
-from motif_lite.planning.machine import GIB, DeviceType, Machine
+from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.memory import Estimate
-from motif_lite.planning.rows import (
-    bounds_openings,
-    futures_per_step,
-    later_prompt,
-    longest_trained,
-    openings_at_once,
-)
+from motif_lite.planning.rows import bounds_openings, futures_per_step
 from motif_lite.planning.shapes import ModelShape
+from motif_lite.planning.timing import ASSUMED, Speed, step_seconds
 from motif_lite.recipe.keys import changed
-from motif_lite.recipe.schema import Recipe, decided
+from motif_lite.recipe.schema import Recipe
 
 _USABLE = 0.95
 """Share of the memory that a plan may fill; allocators never fill all of it."""
@@ -42,7 +37,8 @@ class Plan:
     Attributes:
         recipe: As given, with numbers for ``auto``.
         num_tokens: Generated in one step, by phase, if every reply runs to its limit.
-        seconds: Of one step, by phase, under the same condition and `SPEEDS`.
+        speed: Of the machine, assumed or measured.
+        seconds: Of one step, by phase, under the same condition.
         changes: The smallest changes that make it fit; empty where it fits, None where none were found.
     """
 
@@ -50,6 +46,7 @@ class Plan:
     machine: Machine
     estimate: Estimate
     num_tokens: dict[str, int]
+    speed: Speed
     seconds: dict[str, float]
     changes: Changes | None
 
@@ -83,35 +80,16 @@ class Plan:
         return " ".join(f"--set {key}={_toml(value)}" for key, value in (self.changes or {}).items())
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """What a kind of machine is assumed to do.
+def make(
+    recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: bool = True, speed: Speed | None = None
+) -> Plan:
+    """Decide what the recipe leaves open, and say what it needs.
 
-    Attributes:
-        bytes_per_second: Of its memory.
-        flops_per_second: Of matrix products, as reached and not as advertised.
-        layer_seconds: What one layer costs per token step whatever its size: Python, and launching kernels.
+    Args:
+        trains: It is not for an evaluation alone.
+        speed: Of the machine, where it was measured.
     """
-
-    bytes_per_second: float
-    flops_per_second: float
-    layer_seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"{self.bytes_per_second / 1e9:.0f} GB/s of memory, {self.flops_per_second / 1e12:g} TFLOPS reached, "
-            f"{1e3 * self.layer_seconds:g} ms per layer and token step"
-        )
-
-
-SPEEDS: dict[DeviceType, Speed] = {
-    "cuda": Speed(900e9, 25e12, 1e-3),  # a 24 GB card of the RTX 3090's kind; assumed, none has been measured
-    "cpu": Speed(10e9, 0.05e12, 0.3e-3),  # two cores of a server; roughly what building this has shown
-}
-
-
-def make(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: bool = True) -> Plan:
-    """Decide what the recipe leaves open, and say what it needs; of an evaluation alone if it is not to train."""
+    speed = speed or ASSUMED[machine.device]
     chosen = _chosen(recipe, shape, machine)
     estimate = memory.estimate(chosen, shape, machine, trains=trains)
     fits = estimate.peak <= _usable(machine)
@@ -120,7 +98,8 @@ def make(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: bool = 
         machine=machine,
         estimate=estimate,
         num_tokens=_num_tokens(chosen),
-        seconds=_seconds(chosen, shape, machine.device),
+        speed=speed,
+        seconds=step_seconds(chosen, shape, machine.device, speed),
         changes={} if fits else _smallest_changes(recipe, shape, machine, trains),
     )
 
@@ -175,35 +154,6 @@ def _num_tokens(recipe: Recipe) -> dict[str, int]:
         "openings": rows * rollout.openings.max_tokens,
         "futures": futures_per_step(recipe) * later * rollout.futures.max_tokens,
     }
-
-
-def _seconds(recipe: Recipe, shape: ModelShape, device: DeviceType) -> dict[str, float]:
-    """Of one step, by phase: generating reads all weights and the KV cache once per token step."""
-    rollout, training = recipe.rollout, recipe.training
-    speed = SPEEDS[device]
-    num_weights = shape.num_linear_weights + shape.num_other_weights
-    flop_seconds = 2 * num_weights / speed.flops_per_second  # per token
-
-    def call(rows: int, prompt: int, new: int) -> float:
-        # A quantised weight is read, written out as 16 bits, and read again.
-        weight_bytes = 4.5 if recipe.model.load_in_4bit else (2.0 if device == "cuda" else 4.0)
-        kv = rows * (prompt + new / 2) * 2 * shape.num_layers * shape.kv_dim * 2
-        reading = (weight_bytes * num_weights + kv) / speed.bytes_per_second
-        step = shape.num_layers * speed.layer_seconds + max(reading, rows * flop_seconds)
-        return new * step + rows * prompt * flop_seconds
-
-    rows, at_once = recipe.openings_per_step, openings_at_once(recipe)
-    one_call = call(at_once, rollout.max_prompt_tokens, rollout.openings.max_tokens)
-    seconds = {"openings": math.ceil(rows / at_once) * one_call, "futures": 0.0}
-    if rollout.strategy != "single_round":
-        all_rows = futures_per_step(recipe)
-        width = min(decided(rollout.max_width), all_rows)
-        one_call = call(width, later_prompt(recipe), rollout.futures.max_tokens)
-        seconds["futures"] = (rollout.num_rounds - 1) * math.ceil(all_rows / width) * one_call
-    passes = 4 if training.gradient_checkpointing else 3  # forward, backward twice as much, and forward again
-    tokens = credit_of(recipe).trained_per_step(recipe) * sum(longest_trained(recipe))
-    seconds["update"] = passes * tokens * flop_seconds
-    return seconds
 
 
 def _smallest_changes(recipe: Recipe, shape: ModelShape, machine: Machine, trains: bool) -> Changes | None:

@@ -4,13 +4,13 @@ One left-padded batch at a time, each as slow as its longest reply. What is draw
 `sampler.draw` with every sequence's own stream, so width changes nothing here either.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from motif_lite.nouns import Sampling
+from motif_lite.nouns import OnTokens, Sampling, TokenProgress
 from motif_lite.policies.engine import sampler
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
 
@@ -23,12 +23,12 @@ def sequences(
     *,
     width: int,
     pad_id: int,
-    report: Callable[[int], None],
+    report: OnTokens,
 ) -> Iterator[tuple[int, Generated]]:
     """Write all requests in calls of at most ``width``; yields (index, what was written) as calls end.
 
     Args:
-        report: Told of the tokens done so far; those that a reply did not need count as done.
+        report: Told of the tokens so far; a call's prompts are read before its first token.
     """
     for start in range(0, len(requests), width):
         call = requests[start : start + width]
@@ -38,7 +38,7 @@ def sequences(
         mask = torch.tensor([[0] * (longest - len(request.ids)) + [1] * len(request.ids) for request in call])
         uniforms = torch.stack([sampler.uniforms(request.seed, sampling.max_tokens) for request in call])
         drawing = _Drawing(sampling, uniforms.to(model.device))
-        ending = _Ending(endings, longest, report, start * sampling.max_tokens)
+        ending = _Ending(endings, longest, report, start * sampling.max_tokens, len(requests) * sampling.max_tokens)
         model.generate(
             input_ids=padded.to(model.device),
             attention_mask=mask.to(model.device),
@@ -75,8 +75,9 @@ class _Drawing(LogitsProcessor):
 class _Ending(StoppingCriteria):
     """Notes where each row ends, and reports each step."""
 
-    def __init__(self, endings: Endings, prompt_tokens: int, report: Callable[[int], None], done: int) -> None:
-        self.endings, self.prompt_tokens, self.report, self.done = endings, prompt_tokens, report, done
+    def __init__(self, endings: Endings, prompt_tokens: int, report: OnTokens, done: int, limit: int) -> None:
+        self.endings, self.prompt_tokens, self.report = endings, prompt_tokens, report
+        self.done, self.limit = done, limit
         self.lengths = torch.zeros(0)
         """New tokens of each row up to its end ``(B,)``; 0 while it has none."""
 
@@ -86,5 +87,6 @@ class _Ending(StoppingCriteria):
         if count == 1:
             self.lengths = torch.zeros_like(input_ids[:, 0])
         self.lengths = torch.where(ended & (self.lengths == 0), count, self.lengths)
-        self.report(self.done + count * len(ended))
+        done = self.done + count * len(ended)
+        self.report(TokenProgress(0, 0, done, done, self.limit))
         return self.lengths > 0

@@ -7,7 +7,7 @@ to inference and back, also when generation fails.
 
 import gc
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from transformers import GenerationConfig
 
 from motif_lite.errors import ModelError
-from motif_lite.nouns import Conversation, OnProgress, Reply, Sampling
+from motif_lite.nouns import Conversation, OnTokens, Reply, Sampling
 from motif_lite.policies import hf_generate
 from motif_lite.policies.engine import engine
 from motif_lite.policies.engine.engine import Engine
@@ -51,6 +51,7 @@ class LocalPolicy:
         self._marks = SpecialTokens(tokenizer)
         self.context_tokens = context_tokens
         self.max_width = max_width
+        self.on_openings: OnTokens | None = None
         self.trainer_options: Mapping[str, Any] = {}
         self._known_endings: dict[tuple[str, ...], Endings] = {}
         self.device_type: str = model.device.type
@@ -107,12 +108,12 @@ class LocalPolicy:
         sampling: Sampling,
         *,
         seeds: Sequence[int],
-        on_progress: OnProgress | None = None,
+        on_progress: OnTokens | None = None,
     ) -> list[Reply]:
         """One reply per rendered prompt, in order, at most ``max_width`` at a time.
 
-        Progress counts tokens, those that a reply did not need as done. Out of memory, the width is halved for good
-        and the missing replies are generated again: every sequence has a random stream of its own, so nothing changes.
+        Out of memory, the width is halved for good and the missing replies are generated again: every sequence has a
+        random stream of its own, so nothing changes. Progress then counts the missing ones alone.
 
         Raises:
             ModelError: There is not enough memory for one sequence.
@@ -124,16 +125,12 @@ class LocalPolicy:
         return [self._reply(written) for written in self._write(requests, sampling, on_progress)]
 
     def _write(
-        self, requests: Sequence[Request], sampling: Sampling, on_progress: OnProgress | None = None
+        self, requests: Sequence[Request], sampling: Sampling, on_progress: OnTokens | None = None
     ) -> list[Generated]:
         """What is written for each request, in order; see `generate`."""
         written: dict[int, Generated] = {}
 
-        def report(tokens: int) -> None:
-            if on_progress is not None:
-                before = len(requests) - len(missing)
-                on_progress(before * sampling.max_tokens + tokens, len(requests) * sampling.max_tokens)
-
+        report = on_progress or (lambda progress: None)
         with self._generation_mode(), torch.no_grad():
             while missing := [request for request in requests if request.index not in written]:
                 try:
@@ -200,7 +197,7 @@ class LocalPolicy:
         return ids
 
     def _sequences(
-        self, requests: Sequence[Request], sampling: Sampling, report: Callable[[int], None]
+        self, requests: Sequence[Request], sampling: Sampling, report: OnTokens
     ) -> Iterator[tuple[int, Generated]]:
         """Write what is asked for; (index, what was written) in any order."""
         endings = self._endings(tuple(sampling.stop))

@@ -4,6 +4,8 @@ PyTorch takes 32-bit matrix products to MKL, which leaves half of the vector wid
 210 GFLOP/s for 2048 rows on one core of a Zen 5, 80 against 150 for 32. oneDNN is in
 the same wheel, but PyTorch goes there only for compiled models. Which one a product takes depends on its shape alone,
 never on timing: a run that is resumed computes what it would have computed.
+
+oneDNN compiles code for every number of rows and keeps it, so rows are rounded up to a few numbers (`batch_sizes`).
 """
 
 from collections.abc import Iterator
@@ -12,7 +14,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
+
+from motif_lite.policies.batch_sizes import rounded_up
 
 FEWEST_MULTIPLICATIONS = 2**20
 """With fewer, the 10 microseconds that a call of oneDNN costs in addition outweigh the gain (measured)."""
@@ -43,5 +47,9 @@ def _multiplied(layer: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
     """A linear layer's ``(..., inputs)`` to ``(..., outputs)``."""
     if states.numel() * layer.out_features < FEWEST_MULTIPLICATIONS or states.dtype != torch.float32:
         return linear(states, layer.weight, layer.bias)
-    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(states, layer.weight, layer.bias, "none", [], "")
-    return product
+    rows = states.flatten(0, -2)
+    size = rounded_up(len(rows))
+    if size > len(rows):
+        rows = pad(rows, (0, 0, 0, size - len(rows)))
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, layer.weight, layer.bias, "none", [], "")
+    return product[: states.numel() // layer.in_features].view(*states.shape[:-1], layer.out_features)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from motif_lite.nouns import Conversation, OnProgress, Reply, Sampling
+from motif_lite.nouns import Conversation, OnTokens, Reply, Sampling
 
 if TYPE_CHECKING:
     from motif_lite.recipe.schema import Recipe
@@ -44,7 +44,7 @@ class Policy(Protocol):
         sampling: Sampling,
         *,
         seeds: Sequence[int],
-        on_progress: OnProgress | None = None,
+        on_progress: OnTokens | None = None,
     ) -> list[Reply]:
         """One reply per rendered prompt, in order, as many at once as the width limit allows.
 
@@ -53,7 +53,7 @@ class Policy(Protocol):
             sampling: For all of them.
             seeds: One per prompt, of its random stream: a reply depends on policy, prompt, sampling and seed, and on
                 nothing else in the call (rounding aside). Random state elsewhere is left alone.
-            on_progress: Told of tokens done and at most to do.
+            on_progress: Told of the tokens read and written.
         """
 
 
@@ -63,6 +63,8 @@ class TrainablePolicy(Policy, Protocol):
     model: Any
     """The PEFT model."""
     tokenizer: Any
+    on_openings: OnTokens | None
+    """Told of the openings that TRL asks the model for."""
     trainer_options: Mapping[str, Any]
     """What GRPOConfig is told for this backend alone."""
 

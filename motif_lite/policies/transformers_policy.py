@@ -93,7 +93,7 @@ class TransformersPolicy(LocalPolicy):
             return None
         seeds = torch.randint(2**31, (len(prompts),)).tolist()
         requests = [Request(row, *drawn) for row, drawn in enumerate(zip(prompts, seeds, strict=True))]
-        return [written.ids for written in self._write(requests, sampling)]
+        return [written.ids for written in self._write(requests, sampling, self.on_openings)]
 
     @contextmanager
     def _generation_mode(self) -> Iterator[None]:

@@ -7,7 +7,7 @@ them is used, so nothing above this line of the program imports them at module l
 import inspect
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Self
@@ -49,7 +49,7 @@ _prepare_unsloth()
 import torch  # noqa: E402
 import unsloth  # noqa: E402  # first of all: it patches what the next lines import
 
-from motif_lite.nouns import Sampling  # noqa: E402
+from motif_lite.nouns import OnTokens, Sampling  # noqa: E402
 from motif_lite.policies import vllm_engine  # noqa: E402
 from motif_lite.policies.engine.sampler import Generated, Request  # noqa: E402
 from motif_lite.policies.local import LocalPolicy, explain_loading, generation_mode, require_all_weights  # noqa: E402
@@ -113,7 +113,7 @@ class UnslothPolicy(LocalPolicy):
         return policy
 
     def _sequences(
-        self, requests: Sequence[Request], sampling: Sampling, report: Callable[[int], None]
+        self, requests: Sequence[Request], sampling: Sampling, report: OnTokens
     ) -> Iterator[tuple[int, Generated]]:
         """As every local policy, or in one call of vLLM, which batches by itself and reports nothing meanwhile."""
         if self.vllm is None:

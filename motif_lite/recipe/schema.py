@@ -213,9 +213,10 @@ CPU memory."""
     """Number of pieces in which an opening's logits are computed, and recomputed in the backward pass: more pieces, \
 less memory. Unsloth only; by default it keeps all logits."""
     save_every: PositiveInt = 25
-    """Steps between checkpoints; one is also written at the end."""
+    """Steps between checkpoints. More are written by time, so that no long step is lost: whenever the work since the \
+last one took 50 times as long as writing it. One is also written at the end."""
     keep_checkpoints: PositiveInt = 2
-    """Number of newest checkpoints to keep."""
+    """Number of newest checkpoints to keep; of those of every `save_every` steps, so many are kept in any case."""
 
 
 class EvaluationSection(Section):

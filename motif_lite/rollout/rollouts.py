@@ -4,13 +4,13 @@ import random
 from dataclasses import dataclass
 from typing import Protocol
 
-from motif_lite.nouns import OnProgress, Opening
+from motif_lite.nouns import OnTokens, Opening
 
 
 class OnRound(Protocol):
     """Called when a round's generation begins; returns what is told of its progress."""
 
-    def __call__(self, round_number: int, num_rounds: int, width: int) -> OnProgress | None:
+    def __call__(self, round_number: int, num_rounds: int, width: int) -> OnTokens | None:
         """Args: the round from 1, rounds in all, sequences in it."""
 
 

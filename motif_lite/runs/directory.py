@@ -183,18 +183,20 @@ class RunDirectory:
                 kept = sum(size for line, size in each_sized_line(path) if _step_of(line, path) <= step)
                 os.truncate(path, kept)  # steps stand in order; a copy would need room that a full disk has not
 
-    def keep_checkpoint(self, step: int, keep: int) -> None:
-        """Seal what the trainer has written for this step, then drop the checkpoints before the newest ``keep``.
+    def keep_checkpoint(self, step: int, keep: int, every: int = 1) -> None:
+        """Seal what the trainer has written for this step, then drop those before the newest ``keep``.
 
-        Those of later steps go, too: they were damaged, or the run would not be at this step.
+        Checkpoints of every ``every`` steps count among themselves: those that are written in between, by time, do
+        not push them out. Those of later steps go, too: they were damaged, or the run would not be at this step.
         """
         for name in _STEPWISE:  # a checkpoint never stands without the lines before it
             if (self.root / name).exists():
                 sealing.flush(self.root / name)
         sealing.seal(self.unfinished / f"checkpoint-{step}", self.checkpoints / f"checkpoint-{step}", step=step)
-        older = [number for number in self._checkpoints() if number <= step]
+        numbers = [number for number in self._checkpoints() if number <= step]
+        kept = {*numbers[:keep], *[number for number in numbers if number % every == 0][:keep]}
         for number, path in self._checkpoints().items():
-            if number > step or number in older[keep:]:
+            if number not in kept:
                 sealing.discard(path, self.unfinished)
 
     def newest_checkpoint(self) -> tuple[Path, int] | None:

@@ -6,6 +6,7 @@ from motif_lite.runs.files import append_records, as_line, each_record, write_wh
 from motif_lite.runs.records import GradedReply, MeasuredPart, PartsHeader, When
 
 _ENDING = ".parts"
+_MARK = "validation.step-"
 
 
 class Parts:
@@ -55,6 +56,19 @@ def remove_all(folder: Path, when: When) -> None:
     """Drop what is incomplete of this time, as it is about to become that of another adapter."""
     for path in folder.glob(f"*.{when}.*{_ENDING}"):
         path.unlink()
+
+
+def mark_path(root: Path, step: int) -> Path:
+    """What the parts of a mark after this step are kept beside; the mark itself is a line of validation.jsonl."""
+    return root / "evaluations" / f"{_MARK}{step}.jsonl"
+
+
+def remove_marks(root: Path, *, but: int | None) -> None:
+    """Drop the parts of all marks, or of all but that after one step."""
+    kept = None if but is None else mark_path(root, but).name + _ENDING
+    for path in (root / "evaluations").glob(f"{_MARK}*{_ENDING}"):
+        if path.name != kept:
+            path.unlink()
 
 
 def _read(path: Path) -> tuple[PartsHeader | None, list[MeasuredPart]]:

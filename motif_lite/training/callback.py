@@ -1,4 +1,4 @@
-"""Times the phases of a training step, and writes each finished step down."""
+"""Times the phases of a training step, writes each finished step down, and decides when one is saved."""
 
 import math
 from typing import Any
@@ -9,11 +9,12 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from motif_lite.context import RunContext
 from motif_lite.errors import TrainingError
 from motif_lite.evaluation.validation import Validation
-from motif_lite.monitor import findings
+from motif_lite.monitor import findings, pace
 from motif_lite.rollout import totals
 from motif_lite.runs import budget
 from motif_lite.training import step_metrics
-from motif_lite.training.context import StopRequested
+from motif_lite.training.context import Stopping
+from motif_lite.training.saving import SavingClock
 from motif_lite.training.step import TrainingStep
 from motif_lite.training.step_metrics import PerformedStep
 
@@ -29,11 +30,12 @@ class StepCallback(TrainerCallback):
         context: RunContext,
         step: TrainingStep,
         validation: Validation,
-        stop_requested: StopRequested,
+        stop: Stopping,
     ) -> None:
         recipe, run = context.recipe, context.run
         self.recipe, self.run, self.observer = recipe, run, context.observer
-        self.step, self.validation, self.stop_requested = step, validation, stop_requested
+        self.step, self.validation, self.stop = step, validation, stop
+        self.saving = SavingClock()
         self.metrics = run.metrics()
         self.spent = budget.spent(self.metrics)
         self.skipped = [line.update_skipped for line in self.metrics]
@@ -50,6 +52,11 @@ class StepCallback(TrainerCallback):
         """Whether the budget is spent."""
         return self.share_done == 1
 
+    def seconds_left(self) -> float | None:
+        """Of the step under way, 0 while it is being saved; None in the run's first one."""
+        so_far = self.step.meter.so_far()
+        return pace.left_of_step([line.seconds for line in self.metrics], so_far) if so_far else 0.0
+
     def learning_rate_factor(self, step: int) -> float:
         """The schedule over a budget; asked right after an update, before the step is written down."""
         training, so_far = self.recipe.training, self.spent
@@ -58,9 +65,12 @@ class StepCallback(TrainerCallback):
         return budget.learning_rate_factor(training, budget.share_done(training, so_far))
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.stop.step_saved()
         self.validation.measure_if_due(self.spent)  # only now, when the step before has been saved
-        self.step.on_round(1, self.step.strategy.num_rounds, self.recipe.openings_per_step)
+        width = self.recipe.openings_per_step
+        self.step.policy.on_openings = self.step.on_round(1, self.step.strategy.num_rounds, width)
         self.step.meter.start("openings")
+        self.stop.step_begins(self.seconds_left)
 
     def on_pre_optimizer_step(
         self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
@@ -75,11 +85,16 @@ class StepCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.step.meter.stop()
         self.spent = self.spent.and_step(self.step.tokens, self.step.meter.seconds)
-        stops = self.stop_requested() or self.is_done  # asked in any case: the saving that follows is then waited for
+        stops = self.stop.step_ends() or self.is_done
         control.should_training_stop = control.should_training_stop or stops
-        control.should_save = control.should_save or stops or self.validation.is_due(self.spent)
+        is_due = self.saving.is_due() or self.validation.is_due(self.spent)
+        control.should_save = control.should_save or stops or is_due
+
+    def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.saving.end()
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.stop.step_saved()
         if self.is_done:
             self.finish()
 
@@ -110,6 +125,7 @@ class StepCallback(TrainerCallback):
                 f"their rollouts are in {self.run.root / 'rollouts.jsonl'}. Start a new run with a lower "
                 f"training.learning_rate, or with model.dtype = 'float32'"
             )
+        self.saving.begin()  # if this step is saved, it is now
 
     def _performed(self, number: int, logs: dict[str, Any]) -> PerformedStep:
         seconds, peak_bytes = self.step.meter.take()

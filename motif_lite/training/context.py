@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from motif_lite.context import RunContext
 from motif_lite.credits.base import Credit
@@ -10,8 +11,29 @@ from motif_lite.nouns import Problem, ReadProgress
 from motif_lite.planning.memory import Estimate
 from motif_lite.rollout.strategies import Strategy
 
-StopRequested = Callable[[], bool]
-"""Asked after every step."""
+SecondsLeft = Callable[[], float | None]
+"""How long something will still take; None while that is not known."""
+
+
+class Stopping(Protocol):
+    """Whether the user has asked for a stop. Inside a step it waits until the step is finished and saved."""
+
+    def step_begins(self, left: SecondsLeft) -> None:
+        """From here to `step_saved` a stop waits.
+
+        Args:
+            left: Asked how long the step will still take.
+        """
+
+    def step_ends(self) -> bool:
+        """Whether this step is the last one."""
+
+    def step_saved(self) -> None:
+        """The step, and its checkpoint if there is one, is written.
+
+        Raises:
+            KeyboardInterrupt: A stop was asked for.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

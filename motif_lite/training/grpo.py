@@ -21,7 +21,7 @@ from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.strategies import Strategy
 from motif_lite.training.callback import StepCallback
-from motif_lite.training.context import StopRequested, TrainingContext
+from motif_lite.training.context import Stopping, TrainingContext
 from motif_lite.training.options import grpo_config
 from motif_lite.training.step import OpeningStep, RoundsStep, TrainingStep
 from motif_lite.training.trainer import Trainer
@@ -29,12 +29,12 @@ from motif_lite.training.trainer import Trainer
 _log = logging.getLogger(__name__)
 
 
-def train(context: TrainingContext, validation: Validation, stop_requested: StopRequested) -> bool:
+def train(context: TrainingContext, validation: Validation, stop: Stopping) -> bool:
     """Train from the run's newest checkpoint, or from the start, and save the adapter.
 
     Args:
         validation: Measures along the way.
-        stop_requested: Asked after every step; a stop saves a checkpoint first.
+        stop: Told where a step begins and ends; a stop inside one finishes and saves it first.
 
     Returns:
         Whether training is complete; False if it was stopped.
@@ -48,8 +48,9 @@ def train(context: TrainingContext, validation: Validation, stop_requested: Stop
     _in_order(policy.model)
     folder, step_reached = run.newest_checkpoint() or (None, 0)
     run.forget_after(step_reached)
+    validation.resume_at(step_reached)
     step = _step(context)
-    callback = StepCallback(context, step, validation, stop_requested)
+    callback = StepCallback(context, step, validation, stop)
     trainer = _trainer(context, step, callback)
     if folder is not None and callback.is_done:
         policy.load_adapter(folder)  # the process before ended between the last checkpoint and the adapter

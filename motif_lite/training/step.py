@@ -19,7 +19,7 @@ from transformers import TrainerState
 from motif_lite.credits.assignment import Scheme, TrainedRound, trained_rounds
 from motif_lite.credits.base import RoundsCredit
 from motif_lite.grading.answers import grade
-from motif_lite.nouns import Conversation, OnProgress, Opening, Problem, Turn
+from motif_lite.nouns import Conversation, OnTokens, Opening, Problem, Turn
 from motif_lite.planning.metering import PhaseMeter
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import counting
@@ -98,11 +98,11 @@ class TrainingStep:
         self.observer.phase("update", what)
         self.meter.start("update")
 
-    def on_round(self, round_number: int, num_rounds: int, width: int) -> OnProgress:
+    def on_round(self, round_number: int, num_rounds: int, width: int) -> OnTokens:
         """Tell of a round that begins; returns what is told of its progress."""
         phase = "openings" if round_number == 1 else "futures"
         self.observer.phase(phase, f"round {round_number} of {num_rounds}, {width} replies")
-        return self.observer.advance
+        return self.observer.generating
 
 
 class OpeningStep(TrainingStep):

@@ -24,6 +24,7 @@ from motif_lite.policies.local import free_memory_of, is_out_of_memory
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.training.context import TrainingContext
 from motif_lite.training.order import EpochSampler
+from motif_lite.training.saving import UnsavedStep
 from motif_lite.training.step import RoundsStep
 
 _UNSAFE = "training_args.bin"
@@ -61,12 +62,27 @@ class Trainer(GRPOTrainer):
         self._rounds = rounds
         self._policy, self._openings = context.policy, context.recipe.rollout.openings
         self._run, self._observer = context.run, context.observer
-        self._keep_checkpoints = context.recipe.training.keep_checkpoints
+        self._training = context.recipe.training
+        self._unsaved = UnsavedStep()
+        self.add_callback(self._unsaved)  # behind ours: a step is finished when its lines are written
         self._credit = context.credit
         self._width = self.args.per_device_train_batch_size
         """Rows in one piece of an update."""
         self._again = False
         """A micro-batch is being repeated; its rollouts exist already."""
+
+    def train(self, *arguments: Any, **named: Any) -> Any:
+        """As TRL's; a stop in the middle of a step keeps every finished one.
+
+        Raises:
+            KeyboardInterrupt: The user stopped it.
+        """
+        try:
+            return super().train(*arguments, **named)
+        except KeyboardInterrupt:
+            if self._unsaved.restore(self.state):
+                self._save_checkpoint(self.model, None)
+            raise
 
     def _roll_out(self, prompts: Any, trainer: Any) -> dict[str, Any]:
         """TRL's ``rollout_func``: prompts are first rounds', and do not tell which problem they are of."""
@@ -178,7 +194,7 @@ class Trainer(GRPOTrainer):
         try:
             super()._save_checkpoint(model, trial)
             (self._run.unfinished / f"checkpoint-{step}" / _UNSAFE).unlink()
-            self._run.keep_checkpoint(step, self._keep_checkpoints)
+            self._run.keep_checkpoint(step, self._training.keep_checkpoints, self._training.save_every)
         except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
             reason = _reason(error, self._run)
             self._run.clear_unfinished()

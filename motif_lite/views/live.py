@@ -14,7 +14,8 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from motif_lite.nouns import Opening
+from motif_lite.monitor.pace import Speed, StepClock
+from motif_lite.nouns import Opening, TokenProgress
 from motif_lite.runs.records import Mark, Measurement, StepMetrics
 from motif_lite.views.formats import (
     accuracy_with_cost,
@@ -35,10 +36,11 @@ _HISTORY = 60
 _SILENCE_SECONDS = 30
 """Where there is no terminal, something is said at least this often."""
 
-_HEIGHT_FOR_SAMPLE = 21
+_HEIGHT_FOR_SAMPLE = 22
 """Lines that the live view takes at 80 columns with a sample of one line per round."""
 
-_STEP_PHASES = {"openings", "futures", "grading", "update"}
+_STEP_PHASES = {"openings": "openings", "futures": "futures", "grading": "futures", "update": "update"}
+"""Phases of a step, and what their time counts as in metrics.jsonl."""
 
 
 class RunConsole:
@@ -55,10 +57,11 @@ class RunConsole:
         self._live = Live(self, console=console, refresh_per_second=5, transient=True) if console.is_terminal else None
         self._spinner = Spinner("dots", style="cyan")
         self._phase, self._detail, self._phase_started = "starting", "", time.monotonic()
-        self._done, self._total = 0, 0
+        self._done, self._total = 0.0, 0.0
+        self._work = ""
+        self._clock, self._speed = StepClock(), Speed()
         self._metrics: StepMetrics | None = None
         self._marks: list[Mark] = []
-        self._step_seconds: deque[float] = deque(maxlen=10)
         self._rewards: deque[float] = deque(maxlen=_HISTORY)
         self._accuracies: deque[float] = deque(maxlen=_HISTORY)
         self._sample: tuple[Opening, float] | None = None
@@ -84,24 +87,39 @@ class RunConsole:
         """A phase has begun."""
         new = name != self._phase
         self._phase, self._detail, self._phase_started = name, printable(detail), time.monotonic()
-        self._done = self._total = 0
+        self._done, self._total, self._work, self._speed = 0.0, 0.0, "", Speed()
+        if name in _STEP_PHASES:
+            self._clock.begin(_STEP_PHASES[name])
         if not self._live and new and name not in _STEP_PHASES:
             self._say(f"{name}: {detail}" if detail else name)
 
-    def advance(self, done: int, total: int) -> None:
+    def advance(self, done: float, total: float) -> None:
         """So much of the phase is done."""
         self._done, self._total = done, total
         if not self._live and time.monotonic() - self._spoke > _SILENCE_SECONDS:
-            self._say(f"  {self._phase}: {self._detail}: {percent(done / total)}")
+            left = self._clock.left_of_step()
+            work = f", {self._work}" if self._work else ""
+            step = f", {duration(left)} left of the step" if left is not None else ""
+            self._say(f"  {self._phase}: {self._detail}: {percent(done / total)}{work}{step}")
+
+    def generating(self, progress: TokenProgress) -> None:
+        """So far have the replies of the phase come."""
+        self._speed.saw(progress.read + progress.written)
+        speed = self._speed.tokens_per_second
+        reading = progress.read < progress.to_read
+        work = f"reading {progress.read:,} of {progress.to_read:,} tokens" if reading else "writing"
+        self._work = work if speed is None else f"{work}, {speed:,.0f} tokens/s"
+        self.advance(progress.share, 1.0)
 
     def step(self, metrics: StepMetrics) -> None:
         """A training step is over."""
         self._metrics = metrics
-        self._step_seconds.append(sum(metrics.seconds.values()))
+        self._clock.finish(metrics.seconds)
         self._rewards.append(metrics.reward)
         self._accuracies.append(metrics.accuracy)
         if not self._live:
-            self._say(step_line(metrics))
+            left = self._clock.left_of_run(expected_steps(metrics) - metrics.step)
+            self._say(step_line(metrics) + (f", {duration(left)} of training left" if left else ""))
 
     def opening(self, opening: Opening, score: float) -> None:
         """A sample to show."""
@@ -158,18 +176,21 @@ class RunConsole:
         row.add_column(width=12, justify="right")
         bar = ProgressBar(total=self._total or None, completed=self._done, pulse=not self._total)
         row.add_row(self._spinner, label, bar, Text(left, style="dim"))
+        if self._work:
+            row.add_row("", Text(self._work, style="dim"), "", "")
         return row
 
     def _step_progress(self, metrics: StepMetrics) -> RenderableType:
         step, num_steps = metrics.step, expected_steps(metrics)
-        seconds = sum(self._step_seconds) / len(self._step_seconds)
         row = Table.grid(padding=(0, 1), expand=True)
         row.add_column(width=1)
         row.add_column(ratio=3)
         row.add_column(ratio=1)
         row.add_column(width=12, justify="right")
-        label = Text.assemble(("step", "bold"), f"  {step} of {num_steps}, {seconds:.1f} s each")
-        left = duration(seconds * (num_steps - step))
+        under_way, seconds = self._clock.left_of_step(), self._clock.typical_step
+        of_it = f", the next in {duration(under_way)}" if under_way is not None else ""
+        label = Text.assemble(("step", "bold"), f"  {step} of {num_steps}, {seconds:.1f} s each{of_it}")
+        left = duration(self._clock.left_of_run(num_steps - step))
         row.add_row("", label, ProgressBar(total=num_steps, completed=step), Text(f"{left} left", style="dim"))
         return row
 

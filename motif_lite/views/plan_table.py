@@ -6,7 +6,7 @@ from rich.table import Table
 
 from motif_lite.credits.table import credit_of
 from motif_lite.planning.hardware import torch_build
-from motif_lite.planning.planner import SPEEDS, Plan
+from motif_lite.planning.planner import Plan
 from motif_lite.views.formats import duration, gib, print_text
 
 
@@ -45,15 +45,16 @@ def _plan_lines(plan: Plan) -> list[tuple[str, str]]:
         ("time", f"about {duration(step)} a step, {whole}, evaluation apart"),
         ("", phases),
         ("assumed", "every prompt and reply as long as the recipe allows;"),
-        ("", str(SPEEDS[plan.machine.device]) + (";" if plan.machine.device == "cpu" else "")),
-        *_assumed_libraries(plan),
+        *_speed(plan),
     ]
 
 
-def _assumed_libraries(plan: Plan) -> list[tuple[str, str]]:
+def _speed(plan: Plan) -> list[tuple[str, str]]:
     if plan.machine.device == "cuda":
-        return []
-    return [("", f"libraries as measured elsewhere with PyTorch's {torch_build()} build; a run measures its own")]
+        return [("", str(plan.speed))]
+    libraries = f"libraries as measured elsewhere with PyTorch's {torch_build()} build; a run measures its own"
+    speed = f"{plan.speed}; other work on this machine slows it down"
+    return [("", libraries), ("measured" if plan.speed.is_measured else "assumed", speed)]
 
 
 def _whole_run(plan: Plan, step_seconds: float) -> str:

@@ -105,10 +105,13 @@ def compare(whole: Path, killed: Path) -> list[str]:
     paths = [whole / "rollouts.jsonl", *whole.glob("adapter/*"), *whole.glob("evaluations/*")]
     names = [str(path.relative_to(whole)) for path in paths]
     found = [name for name in names if (whole / name).read_bytes() != (killed / name).read_bytes()]
-    found += [name for name in ("metrics.jsonl", "evaluation.json") if _read(whole / name) != _read(killed / name)]
+    timed = [name for name in ("metrics.jsonl", "evaluation.json") if (whole / name).exists()]
+    found += [name for name in timed if _read(whole / name) != _read(killed / name)]
     left = sorted(
-        str(path.relative_to(killed)) for path in killed.rglob("*") if not (whole / path.relative_to(killed)).exists()
-    )
+        str(path.relative_to(killed))
+        for path in killed.rglob("*")
+        if not (whole / path.relative_to(killed)).exists() and not path.is_relative_to(killed / "checkpoints")
+    )  # which checkpoints are there hangs on the clock
     return found + [f"{name} is left over" for name in left]
 
 

@@ -25,20 +25,23 @@ SMALL = [
     "evaluation.benchmarks.chain_sum.num_problems=20",
 ]  # fmt: skip
 
-SLOW_REWARD = """
-import time
-from motif_lite.jobs import stopping
+LONG_STEP = """
+import hashlib, pathlib, time
 from motif_lite.rollout import rewards
-stopping.STEP_SECONDS = 0.5
-rewards.REWARDS["tag_count"] = lambda opening: time.sleep(60)
+from motif_lite.training import saving
+working, calls = rewards.REWARDS["tag_count"], []
+def slow(opening):
+    calls.append(opening)
+    if len(calls) == 8 * {step} - 7:
+        pathlib.Path("{marker}").touch()
+        {wait}
+    return working(opening)
+rewards.REWARDS["tag_count"] = slow
+saving.SHARE = {share}
 """
-DEAF_REWARD = """
-import hashlib
-from motif_lite.jobs import stopping
-from motif_lite.rollout import rewards
-stopping.FIRST_SECONDS = 1.0
-rewards.REWARDS["tag_count"] = lambda opening: hashlib.pbkdf2_hmac("sha256", b"", b"", 500_000_000)  # native code
-"""
+"""Eight openings a step. The share of time that saving may take decides if every step is saved, or only the first."""
+ALWAYS, NEVER = 1e9, 1e-9
+SLEEPS, IN_NATIVE_CODE = "time.sleep(60)", 'hashlib.pbkdf2_hmac("sha256", b"", b"", 500_000_000)'
 BROKEN_REWARD = """
 from motif_lite.rollout import rewards
 working, calls = rewards.REWARDS["tag_count"], []
@@ -69,8 +72,8 @@ def out(tmp_path: Path) -> Path:
 def begin(nursery: Nursery, out: Path, tmp_path: Path) -> Start:
     """Begin a run."""
 
-    def start(before: str = "", terminal: str = "", out: Path = out) -> Child:
-        changes = [part for change in SMALL for part in ("--set", change)]
+    def start(*more: str, before: str = "", terminal: str = "", out: Path = out) -> Child:
+        changes = [part for change in (*SMALL, *more) for part in ("--set", change)]
         words = ["--recipe", "recipes/tiny_cpu.toml", "--out", str(out), *changes]
         return nursery.start(*words, log=tmp_path / "begin.log", before=before, terminal=terminal)
 
@@ -140,28 +143,59 @@ def test_a_stopped_evaluation_goes_on_with_its_next_part_and_meanwhile_the_run_i
     require_finished(going_on, whole, out)
 
 
-def test_a_second_signal_ends_the_run_at_once(begin: Start, out: Path) -> None:
-    child = begin(SLOW_REWARD.replace("0.5", "60"))
-    child.until(lambda: "futures" in child.printed() or (out / "run.log").exists())
-    time.sleep(1)
-    child.send(signal.SIGINT)
-    time.sleep(0.2)
+def in_a_long_step(begin: Start, out: Path, step: int, wait: str, share: float) -> Child:
+    """A run in the middle of a step; nothing but time asks for a checkpoint before the last one."""
+    marker = out.parent / "in the step"
+    before = LONG_STEP.format(step=step, marker=marker, wait=wait, share=share)
+    child = begin("training.save_every=1000", before=before)
+    child.until(marker.exists)
+    return child
+
+
+@pytest.mark.parametrize("wait", [SLEEPS, IN_NATIVE_CODE], ids=["slow", "deaf"])
+def test_a_stop_waits_for_the_step_and_a_second_signal_ends_the_run_at_once(begin: Start, out: Path, wait: str) -> None:
+    child = in_a_long_step(begin, out, 1, wait, NEVER)
+    child.send(signal.SIGTERM)
+    child.until(lambda: "stopping once the running step is finished and saved, its length is not" in child.printed())
     started = time.monotonic()
     child.send(signal.SIGINT)
     assert child.wait() == 130
     assert time.monotonic() - started < 5
-
-
-@pytest.mark.parametrize("reward", [SLOW_REWARD, DEAF_REWARD], ids=["slow", "deaf"])
-def test_a_step_that_does_not_end_is_dropped(begin: Start, out: Path, reward: str) -> None:
-    child = begin(reward)
-    child.until((out / "run.log").exists)
-    time.sleep(1)
-    started = time.monotonic()
-    child.send(signal.SIGTERM)
-    assert child.wait() == 130
-    assert time.monotonic() - started < 10
     assert "--resume --out" in child.printed()
+
+
+def test_a_step_is_finished_however_long_it_takes(begin: Start, resume: Start, whole: Path, out: Path) -> None:
+    child = in_a_long_step(begin, out, 3, "time.sleep(3)", NEVER)
+    child.send(signal.SIGINT)
+    assert child.wait() == 130
+    assert re.search(r"stopping once the running step is finished and saved, about 0:0\d left", child.printed())
+    assert lines(out / "metrics.jsonl") == 3
+    require_finished(resume(), whole, out)
+
+
+def test_a_kill_costs_no_finished_step_where_each_is_saved(begin: Start, resume: Start, whole: Path, out: Path) -> None:
+    child = in_a_long_step(begin, out, 3, SLEEPS, ALWAYS)
+    before = (out / "metrics.jsonl").read_bytes()
+    child.send(signal.SIGKILL)
+    assert child.wait() == 128 + signal.SIGKILL
+    assert RunDirectory(out).newest_checkpoint() == (out / "checkpoints" / "checkpoint-2", 2)
+    require_finished(resume(), whole, out)
+    assert (out / "metrics.jsonl").read_bytes().startswith(before)
+
+
+def test_a_stop_in_the_middle_of_a_step_saves_the_steps_before_it(
+    begin: Start, resume: Start, whole: Path, out: Path
+) -> None:
+    child = in_a_long_step(begin, out, 3, SLEEPS, NEVER)
+    before = (out / "metrics.jsonl").read_bytes()
+    assert RunDirectory(out).newest_checkpoint() == (out / "checkpoints" / "checkpoint-1", 1)
+    child.send(signal.SIGINT)
+    child.until(lambda: "stopping once" in child.printed())
+    child.send(signal.SIGINT)
+    assert child.wait() == 130
+    assert RunDirectory(out).newest_checkpoint() == (out / "checkpoints" / "checkpoint-2", 2)
+    require_finished(resume(), whole, out)
+    assert (out / "metrics.jsonl").read_bytes().startswith(before)
 
 
 def test_a_run_outlives_its_terminal(begin: Start, whole: Path, out: Path) -> None:
@@ -217,7 +251,7 @@ def test_nothing_in_a_checkpoint_needs_more_than_weights_to_be_read(whole: Path)
 def test_a_reward_that_raises_is_named_and_costs_nothing_that_was_saved(
     begin: Start, resume: Start, whole: Path, out: Path
 ) -> None:
-    child = begin(BROKEN_REWARD)
+    child = begin(before=BROKEN_REWARD)
     assert child.wait() == 2
     told = child.printed()
     assert "reward tag_count: failed in step 2 on an opening of problem chain_sum/" in told
@@ -229,7 +263,7 @@ def test_a_reward_that_raises_is_named_and_costs_nothing_that_was_saved(
 def test_a_file_that_may_not_grow_is_named_and_the_run_goes_on_once_it_may(
     begin: Start, resume: Start, whole: Path, out: Path
 ) -> None:
-    child = begin(SMALL_FILES)
+    child = begin(before=SMALL_FILES)
     assert child.wait() == 2
     assert "step 1 cannot be saved" in child.printed()
     assert "--resume --out" in child.printed()

@@ -26,7 +26,7 @@ from motif_lite.rollout.strategies import STRATEGIES, Strategy
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import RolloutLine, StepMetrics
 from motif_lite.tasks import sources
-from tests.fakes import RecordingObserver
+from tests.fakes import RecordingObserver, StopAfter
 from tests.gpu.bench import Bench, Loaded
 
 if TYPE_CHECKING:
@@ -405,7 +405,7 @@ def _train_and_look(bench: Bench, loaded: Loaded) -> _LookingStrategy:
         problems=sources.load(recipe.data.as_source(), role="train", seed=recipe.seed)[:64],
         planned=loaded.plan.estimate,
     )
-    grpo.train(context, Validation(context, []), stop_requested=lambda: False)
+    grpo.train(context, Validation(context, []), StopAfter())
     return strategy
 
 

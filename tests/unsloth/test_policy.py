@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from motif_lite.errors import MissingHardwareError, ModelError
-from motif_lite.nouns import Sampling
+from motif_lite.nouns import Sampling, TokenProgress
 from motif_lite.policies import backends
 from motif_lite.policies.engine.sampler import Generated, Request
 from motif_lite.policies.local import LocalPolicy
@@ -139,7 +139,7 @@ STOCK = """
 import json, sys
 from pathlib import Path
 from motif_lite.jobs import checking
-from motif_lite.nouns import Sampling
+from motif_lite.nouns import Sampling, TokenProgress
 from motif_lite.policies import backends
 root, folder, adapter, changes, prompts = json.loads(sys.argv[1])
 assert "unsloth" not in sys.modules
@@ -190,7 +190,7 @@ def test_modes_are_as_they_were_after_an_exception(policy: LocalPolicy, monkeypa
     before = flags(policy.model)
     inside: list[object] = []
 
-    def fail(done: int, total: int) -> None:
+    def fail(progress: TokenProgress) -> None:
         inside.extend([policy.model.training, os.environ["UNSLOTH_RETURN_HIDDEN_STATES"]])
         raise RuntimeError("in mid-generation")
 

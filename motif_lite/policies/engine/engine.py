@@ -16,15 +16,16 @@ reading prompts never computes logits.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from peft import PeftModel
 
-from motif_lite.nouns import Sampling
+from motif_lite.nouns import OnTokens, Sampling, TokenProgress
 from motif_lite.planning.memory import READ_COLUMNS, READ_TOKENS
+from motif_lite.policies.batch_sizes import rounded_up
 from motif_lite.policies.engine import sampler
 from motif_lite.policies.engine.attention import row_attention, takes_row_attention
 from motif_lite.policies.engine.kv_cache import RowCache
@@ -67,14 +68,14 @@ class Engine:
         endings: Endings,
         *,
         width: int,
-        report: Callable[[int], None],
+        report: OnTokens,
     ) -> Iterator[tuple[int, Generated]]:
         """Write all requests, at most ``width`` at once; yields (index, what was written) as they end.
 
         Args:
-            report: Told of the tokens done so far; those that a reply did not need count as done.
+            report: Told of the tokens so far, after every pass that reads prompts or writes.
         """
-        batch = _Batch(self._model, requests, sampling, endings, min(width, len(requests)))
+        batch = _Batch(self._model, requests, sampling, endings, min(width, len(requests)), report)
         num_ended = 0
         while num_ended < len(requests):
             with row_attention(self._model), torch.inference_mode():
@@ -83,7 +84,7 @@ class Engine:
                 ended = batch.retire()
             num_ended += len(ended)
             yield from ended
-            report(num_ended * sampling.max_tokens + batch.num_tokens)
+            batch.report()
 
 
 class _Batch:
@@ -94,9 +95,17 @@ class _Batch:
     """
 
     def __init__(
-        self, model: Any, requests: Sequence[Request], sampling: Sampling, endings: Endings, num_rows: int
+        self,
+        model: Any,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        endings: Endings,
+        num_rows: int,
+        report: OnTokens,
     ) -> None:
         self._model, self._sampling, self._endings = model, sampling, endings
+        self._report, self._num_requests = report, len(requests)
+        self._num_read = self._num_to_read = self._num_ended = self._num_written = 0
         self._waiting = deque(in_order(requests))
         longest, limit = max(len(request.ids) for request in requests), sampling.max_tokens
         self._capacity = longest - 1 + limit
@@ -124,10 +133,18 @@ class _Batch:
         self._tokens = torch.zeros(num_rows, limit + 1, dtype=torch.long, device=device)
         self._logprobs = torch.zeros(num_rows, limit + 1, device=device)
 
-    @property
-    def num_tokens(self) -> int:
-        """New tokens of sequences under way."""
-        return int(self._counts[self._is_wanted].sum())
+    def report(self) -> None:
+        """Tell how far all sequences have come."""
+        under_way, limit = int(self._counts[self._is_wanted].sum()), self._sampling.max_tokens
+        self._report(
+            TokenProgress(
+                self._num_read,
+                self._num_to_read,
+                written=self._num_written + under_way,
+                settled=self._num_ended * limit + under_way,
+                to_write=self._num_requests * limit,
+            )
+        )
 
     def admit(self) -> None:
         """Give free rows to sequences that wait, once it is worth while, and read what they begin with."""
@@ -138,6 +155,7 @@ class _Batch:
             return
         admitted = [self._waiting.popleft() for _ in range(min(len(free), len(self._waiting)))]
         placements = self._prefixes.place(admitted, free)
+        self._num_to_read += sum(len(placement.unread) for placement in placements)
         for wave in range(1 + max(placement.wave for placement in placements)):
             self._begin([placement for placement in placements if placement.wave == wave])
         self._enter(placements)
@@ -157,7 +175,9 @@ class _Batch:
         while unread:
             together = max(1, min(READ_TOKENS // len(unread[-1].unread), READ_COLUMNS // columns))
             self._read(unread[-together:])
+            self._num_read += sum(len(placement.unread) for placement in unread[-together:])
             del unread[-together:]
+            self.report()
 
     def _read(self, placements: list[Placement]) -> None:
         """One forward pass ``(R, T)`` over the unread parts of prompts, padded on the right."""
@@ -242,16 +262,21 @@ class _Batch:
         rows = np.flatnonzero(has_ended & self._is_wanted[: self._height])
         ended = [(self._owners.pop(row).index, self._written(row)) for row in rows.tolist()]
         self._is_wanted[rows] = False
+        self._num_ended += len(ended)
+        self._num_written += sum(len(written.ids) for _, written in ended)
         if ended and not self._waiting:
             self._close_up()
         return ended
 
     def _close_up(self) -> None:
-        """Move the last rows that are wanted into the gaps before them: a step then has no more rows than it needs."""
-        self._height = int(self._is_wanted.sum())
-        gaps = np.flatnonzero(~self._is_wanted[: self._height])
-        moved = np.flatnonzero(self._is_wanted)[self._height - len(gaps) :]
-        if not len(gaps):
+        """Move the last rows that are wanted into gaps before them, once a step then has fewer rows (`batch_sizes`)."""
+        height = rounded_up(int(self._is_wanted.sum()))
+        if height >= self._height:
+            return
+        self._height = height
+        moved = height + np.flatnonzero(self._is_wanted[height:])
+        gaps = np.flatnonzero(~self._is_wanted[:height])[: len(moved)]
+        if not len(moved):
             return
         sources, targets = (torch.from_numpy(rows).to(self._token.device) for rows in (moved, gaps))
         self._cache.copy(sources, targets, int(self._lengths[moved].max()))

@@ -1,0 +1,75 @@
+"""How long a step and a run will still take."""
+
+import pytest
+
+from motif_lite.monitor.pace import Speed, StepClock, left_of_step
+
+STEP = {"openings": 10.0, "futures": 60.0, "update": 30.0}
+
+
+class Clock:
+    """Stands still until it is told to go on."""
+
+    now = 100.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("motif_lite.monitor.pace.time.monotonic", lambda: clock.now)
+    return clock
+
+
+@pytest.mark.parametrize(
+    ("so_far", "left"),
+    [
+        ({"openings": 4.0}, 96.0),
+        ({"openings": 15.0}, 90.0),  # longer than usual: it may end at any moment
+        ({"openings": 15.0, "futures": 20.0}, 70.0),
+        ({"openings": 2.0, "futures": 20.0, "update": 29.0}, 1.0),
+        ({"openings": 2.0, "futures": 20.0, "update": 31.0}, 0.0),
+    ],
+)
+def test_what_is_left_of_a_step_is_what_its_phases_usually_take(so_far: dict[str, float], left: float) -> None:
+    slow_start = {phase: 10 * seconds for phase, seconds in STEP.items()}
+    assert left_of_step([slow_start, STEP, STEP], so_far) == pytest.approx(left)
+
+
+def test_before_the_first_step_nothing_is_known() -> None:
+    assert left_of_step([], {"openings": 4.0}) is None
+
+
+def test_what_is_left_of_a_run_counts_the_step_under_way(clock: Clock) -> None:
+    watched = StepClock()
+    watched.begin("openings")
+    assert watched.left_of_step() is None
+    watched.finish(STEP)
+    assert watched.left_of_step() is None
+    assert watched.left_of_run(3) == pytest.approx(300)
+    watched.begin("openings")
+    clock.now += 12
+    watched.begin("futures")
+    clock.now += 20
+    watched.begin("futures")  # its next round
+    clock.now += 10
+    assert watched.left_of_step() == pytest.approx(60)
+    assert watched.left_of_run(3) == pytest.approx(260)
+
+
+def test_a_speed_is_that_of_the_last_moments_and_of_one_call(clock: Clock) -> None:
+    speed = Speed()
+    for done in range(0, 3001, 100):
+        speed.saw(done)
+        clock.now += 1
+    assert speed.tokens_per_second == pytest.approx(100)
+    for done in range(0, 1501, 50):
+        speed.saw(done)
+        clock.now += 1
+    assert speed.tokens_per_second == pytest.approx(50)
+
+
+def test_a_speed_without_a_second_of_tokens_is_not_known(clock: Clock) -> None:
+    speed = Speed()
+    assert speed.tokens_per_second is None
+    speed.saw(10)
+    assert speed.tokens_per_second is None
