@@ -15,6 +15,8 @@ from motif_lite.jobs import checking, train_job
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.parts import Parts
 from motif_lite.runs.records import PartsHeader, Subject
+from motif_lite.runs.resuming import was_begun_with_weights_of_trajectories
+from tests import records
 from tests.fakes import RecordingObserver
 
 OLD = Path(__file__).parent / "data" / "f60840b"
@@ -42,6 +44,16 @@ def test_all_that_the_first_format_held_is_read(old: RunDirectory) -> None:
     assert found.settings is not None
     assert (found.num_correct, found.generated_tokens, found.settings.max_tokens) == (0, 420, (35, 35))
     assert [len(graded.replies) for graded in old.graded(GREEDY, "before")] == [3] * 4
+
+
+def test_a_run_whose_trajectories_weighed_the_same_is_told_from_one_of_this_version(
+    old: RunDirectory, tmp_path: Path
+) -> None:
+    assert was_begun_with_weights_of_trajectories(old)
+    new = RunDirectory(tmp_path)
+    assert not was_begun_with_weights_of_trajectories(new)
+    new.append_metrics(records.step(groups_on_form_alone=0.0))
+    assert not was_begun_with_weights_of_trajectories(new)
 
 
 def test_what_was_measured_in_the_same_way_is_not_measured_again(old: RunDirectory) -> None:

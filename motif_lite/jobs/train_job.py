@@ -29,7 +29,12 @@ from motif_lite.rollout.strategies import Strategy, strategy_of
 from motif_lite.runs import accounting, own_code_record, software
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import free_folder, holds_run, newest_run, require_free
-from motif_lite.runs.resuming import INEXACT, check_resumable, with_decisions_of
+from motif_lite.runs.resuming import (
+    INEXACT,
+    check_resumable,
+    was_begun_with_weights_of_trajectories,
+    with_decisions_of,
+)
 from motif_lite.tasks import sources
 
 if TYPE_CHECKING:
@@ -153,10 +158,17 @@ def _note_what_is_not_exact(job: RunJob, observer: Observer) -> None:
             "those of an uninterrupted run"
         )
     if job.existing:
-        earlier = RunDirectory(job.root).resolved(TABLES)
+        run = RunDirectory(job.root)
+        earlier = run.resolved(TABLES)
         for key in keys.differing_keys(earlier, job.recipe):
             if key in INEXACT:
                 observer.note(f"note: {key} has changed: {INEXACT[key]}")
+        if credit_of(job.recipe).trains_later_rounds and was_begun_with_weights_of_trajectories(run):
+            observer.note(
+                f"note: this run was started by an earlier version, in which credit {job.recipe.training.credit} gave "
+                f"every trajectory the same weight; from here on training.loss_type = "
+                f"{job.recipe.training.loss_type!r} decides"
+            )
 
 
 def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:

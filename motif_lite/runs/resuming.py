@@ -66,3 +66,11 @@ def check_resumable(run: RunDirectory, recipe: Recipe, tables: Tables) -> None:
             f"{run.root}: was started with different settings for {', '.join(different)}; change them back, "
             f"or start a new run in another --out"
         )
+
+
+def was_begun_with_weights_of_trajectories(run: RunDirectory) -> bool:
+    """Whether its first step is of a version whose chain and tree gave every trajectory the same weight.
+
+    Those versions did not count ``groups_on_form_alone`` either.
+    """
+    return any(line.groups_on_form_alone is None for line in run.metrics()[:1])
