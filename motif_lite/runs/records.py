@@ -131,6 +131,7 @@ class Settings(Record):
     Attributes:
         max_tokens: Of openings and of futures, as are the texts that stop them.
         num_samples: None for greedy decoding, as are temperature and top_p.
+        problems: The sum of those that were measured.
     """
 
     source: dict[str, JsonValue]
@@ -140,6 +141,7 @@ class Settings(Record):
     num_samples: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    problems: str | None = None
 
 
 class Subject(NamedTuple):
@@ -171,11 +173,13 @@ class Measurement(Accuracy, _Measured):
     Attributes:
         when: Before or after training.
         settings: None where an early version measured.
+        policy: The sum of what was measured: of the model's files before training, of the adapter after it.
     """
 
     seconds: float
     peak_memory_bytes: int = 0
     settings: Settings | None = None
+    policy: str | None = None
 
 
 class Comparison(_OfSubject):
@@ -228,6 +232,7 @@ class PartsHeader(Versioned):
 
     settings: Settings
     width: int
+    policy: str | None = None
 
 
 class MeasuredPart(Versioned):
