@@ -5,6 +5,8 @@
 Exit codes: 0: done. 2: an error that the user can fix, explained in one message. 130: interrupted; can be resumed.
 """
 
+import codecs
+import locale
 import os
 import re
 import signal
@@ -285,6 +287,37 @@ class _Lasting:
 
 
 def start() -> None:
-    """The program, on streams that last."""
+    """The program, on streams that last, and with UTF-8 for every file that a library opens."""
+    _open_closed_streams()
+    _require_docstrings()
+    _in_utf8()
     sys.stdout, sys.stderr = cast(TextIO, _Lasting(sys.stdout)), cast(TextIO, _Lasting(sys.stderr))
     app()
+
+
+def _open_closed_streams() -> None:
+    """Give standard streams that were closed (``>&-``) somewhere to go; a file would take their place otherwise."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
+
+
+def _require_docstrings() -> None:
+    """Refuse a Python that strips docstrings: the recipe's documentation and some libraries are made of them."""
+    if sys.flags.optimize > 1:
+        sys.stderr.write("error: Python runs without docstrings (-OO); unset PYTHONOPTIMIZE, or set it to 1\n")
+        raise SystemExit(2)
+
+
+def _in_utf8() -> None:
+    """Begin again in UTF-8 mode where the locale has another encoding: libraries open text files by the locale."""
+    if sys.flags.utf8_mode or codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for processes that this one starts
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])

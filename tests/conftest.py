@@ -77,6 +77,17 @@ def tiny_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
+def smollm2() -> Path:
+    """SmolLM2-135M-Instruct, a real chat model: where MOTIF_LITE_SMOLLM2 says, or in the cache."""
+    from motif_lite.paths import cache_folder
+
+    folder = Path(os.environ.get("MOTIF_LITE_SMOLLM2") or cache_folder() / "models" / "smollm2-135m")
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip(f"needs SmolLM2-135M-Instruct in {folder}, or in a folder that MOTIF_LITE_SMOLLM2 names")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_recipe() -> Callable[..., Recipe]:
     """recipes/tiny_cpu.toml, small enough for a test, with further changes."""
 

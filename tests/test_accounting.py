@@ -1,7 +1,8 @@
 """Costs add up by phase and over everything, from what a run has written."""
 
 from motif_lite.runs import accounting
-from motif_lite.runs.records import Cost, Evaluation
+from motif_lite.runs.costs import Cost
+from motif_lite.runs.records import Evaluation
 from tests import records
 
 STEP = records.step(

@@ -11,6 +11,7 @@ import pytest
 from motif_lite.errors import DataError
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import SourceSection
+from motif_lite.tasks import held_out as held_out_problems
 from motif_lite.tasks import sources
 from tests.fakes import problem
 
@@ -237,13 +238,13 @@ def rows_of(path: Path, number: int) -> Path:
 def test_held_out_problems_are_left_out_before_any_are_drawn(tmp_path: Path) -> None:
     file = str(rows_of(tmp_path / "mine.jsonl", 50))
     held_out = sources.load(SourceSection(source=file, num_problems=20), role="validation", seed=1)
-    measured = {sources.VALIDATION: held_out}
+    measured = {held_out_problems.VALIDATION: held_out}
     train = sources.load(SourceSection(source=file, num_problems=30), role="train", seed=1, held_out=measured)
     assert len(train) == 30
     assert not {problem.question for problem in train} & {problem.question for problem in held_out}
     every = [*held_out, *train]
     with pytest.raises(DataError, match=r"all of its problems are in evaluation\.validation, .* lower num_problems"):
-        sources.load(SourceSection(source=file), role="train", seed=1, held_out={sources.VALIDATION: every})
+        sources.load(SourceSection(source=file), role="train", seed=1, held_out={held_out_problems.VALIDATION: every})
 
 
 def test_problems_of_a_benchmark_are_not_trained_on_whatever_their_file_is_called(
@@ -277,5 +278,5 @@ def test_problems_of_a_benchmark_are_not_measured_along_the_way(tmp_path: Path) 
         sources.load(SourceSection(source=file, num_problems=20), role=role, seed=1) for role in ("validation", "test")
     )
     with pytest.raises(DataError, match="20 of its problems are in the benchmark mine, too; take them from other data"):
-        sources.require_apart(held_out, test, benchmark="mine")
-    sources.require_apart(held_out, [], benchmark="mine")
+        held_out_problems.require_apart(held_out, test, benchmark="mine")
+    held_out_problems.require_apart(held_out, [], benchmark="mine")

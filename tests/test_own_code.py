@@ -389,7 +389,7 @@ def test_what_is_measured_later_with_another_file_is_recorded_too(run: Path, tmp
     write(tmp_path / "mine", rounds_py=STRATEGY)
     changes = [f'evaluation.strategies=["{tmp_path}/mine/rounds.py:mine"]', "training.max_steps=400"]
     job = train_job.job(None, changes, run, evaluate_only=True)
-    job._run_directory(job.recipe)
+    job._run_directory(job.recipe, train_job.Problems([], [], {}), {})
     assert len(json.loads((run / "own_code.json").read_text())) == 2
     assert (run / "own_code/own.py").read_text() == CODE
     (tmp_path / "mine/rounds.py").write_text(STRATEGY + "\n")

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from motif_lite.rollout import reply_format
+from motif_lite.rollout.reply_format import has_soft_format, has_strict_format, tag_points
 
 STRICT = "<reasoning>\nthought\n</reasoning>\n<answer>\n5\n</answer>\n"
 MANY_LINES = "<reasoning>\none\ntwo\n\nthree\n</reasoning>\n<answer>\nfour\nfive\n</answer>\n"
@@ -128,3 +129,39 @@ def test_a_hostile_megabyte_is_judged_in_under_a_second(text: str) -> None:
     reply_format.tag_points(text)
     reply_format.progress(text)
     assert time.perf_counter() - started < 1.0
+
+
+GOOD = "<reasoning>\nthought\n</reasoning>\n<answer>\n5\n</answer>"
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "<think>\nfirst\n</think>\n\n", "<think></think>", "\n<think>\n\n</think>\n", "so\n</think>\n\n", "</think>",
+        "I must write <reasoning> and <answer>\n5\n</answer> tags.\n</think>\n", "[THINK]so[/THINK]",
+        "<thinking>so</thinking>\n", "<think>\n<reasoning>\nno\n</reasoning>\n</think>\n",
+    ],
+)  # fmt: skip
+def test_the_form_is_that_of_what_follows_a_think_block(before: str) -> None:
+    assert has_strict_format(before + GOOD)
+    assert has_soft_format(before + GOOD)
+    assert tag_points(before + GOOD) == tag_points(GOOD) == 0.5
+
+
+@pytest.mark.parametrize("text", ["<think>" + GOOD, "<think>\nendless", "<think>so</think>", "</think>"])
+def test_a_think_block_alone_has_no_form(text: str) -> None:
+    assert not has_soft_format(text)
+    assert not has_strict_format(text)
+    assert tag_points(text) == 0
+
+
+@pytest.mark.parametrize("text", ["\n" + GOOD, "assistant\n" + GOOD, "x" + GOOD])
+def test_without_a_think_block_the_form_is_the_papers(text: str) -> None:
+    assert not has_soft_format(text)
+    assert not has_strict_format(text)
+
+
+def test_a_closing_mark_inside_the_form_changes_nothing() -> None:
+    text = GOOD.replace("thought", "thought </think> more")
+    assert has_strict_format(text)
+    assert tag_points(text) == 0.5

@@ -11,7 +11,9 @@ from motif_lite.context import RunContext
 from motif_lite.evaluation import differences
 from motif_lite.evaluation.measuring import measure_parts, outcomes_of, settings_of, summary
 from motif_lite.nouns import Problem
+from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.recipe.schema import Recipe, decided
+from motif_lite.runs import inputs
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.parts import Parts, remove_all
 from motif_lite.runs.records import (
@@ -33,16 +35,20 @@ def evaluate(context: RunContext, benchmarks: Mapping[str, Sequence[Problem]], w
     """
     recipe, run = context.recipe, context.run
     evaluation, width = run.evaluation(), decided(recipe.rollout.max_width)
+    policy = _sum_of_policy(run, when)
     for subject in _subjects(recipe):
+        measured = inputs.of_problems(benchmarks[subject.benchmark])
         settings = settings_of(recipe, subject, recipe.evaluation.benchmarks[subject.benchmark])
-        if _is_measured(evaluation, subject, when, settings):
+        settings = settings.model_copy(update={"problems": measured})
+        if _is_measured(evaluation, subject, when, settings, policy):
             continue
-        parts = Parts(run.graded_path(subject, when), PartsHeader(settings=settings, width=width))
+        parts = Parts(run.graded_path(subject, when), PartsHeader(settings=settings, width=width, policy=policy))
+        _tell_of_changes(context, evaluation, subject, when, settings, policy, parts.num_dropped)
         problems = list(benchmarks[subject.benchmark]) * (settings.num_samples or 1)
         for part in measure_parts(context, problems, subject, len(parts.graded)):
             parts.add(part)
         run.write_graded(subject, when, parts.graded)
-        measurement = _measurement(subject, when, settings, parts)
+        measurement = _measurement(subject, when, settings, parts, policy)
         evaluation = _with(evaluation, measurement)
         evaluation = evaluation.model_copy(update={"comparisons": _comparisons(evaluation, run, settings.confidence)})
         run.write_evaluation(evaluation)
@@ -60,6 +66,12 @@ def is_complete(recipe: Recipe, run: RunDirectory) -> bool:
         if asked[when]
         for subject in _subjects(recipe)
     )
+
+
+def agree(one: Settings, other: Settings) -> bool:
+    """Whether what was measured with them may be compared; earlier versions did not keep the sum of the problems."""
+    known = one.problems is not None and other.problems is not None
+    return one == (other if known else other.model_copy(update={"problems": one.problems}))
 
 
 def forget(when: When, run: RunDirectory) -> None:
@@ -80,12 +92,46 @@ def _subjects(recipe: Recipe) -> Iterator[Subject]:
                 yield Subject(benchmark, strategy, decoding)
 
 
-def _is_measured(evaluation: Evaluation, subject: Subject, when: When, settings: Settings) -> bool:
+def _is_measured(
+    evaluation: Evaluation, subject: Subject, when: When, settings: Settings, policy: str | None = None
+) -> bool:
     found = evaluation.find(subject, when)
-    return found is not None and found.settings == settings
+    is_same = found is not None and found.settings is not None and agree(found.settings, settings)
+    return found is not None and is_same and (policy is None or found.policy in (None, policy))
 
 
-def _measurement(subject: Subject, when: When, settings: Settings, parts: Parts) -> Measurement:
+def _sum_of_policy(run: RunDirectory, when: When) -> str | None:
+    """Of what is measured; None where it is not known."""
+    if when == "after":
+        return inputs.of_file(run.adapter / ADAPTER_FILE)
+    kept = inputs.kept(run.root)
+    return None if kept is None else inputs.in_one(kept.model)
+
+
+def _tell_of_changes(
+    context: RunContext,
+    evaluation: Evaluation,
+    subject: Subject,
+    when: When,
+    settings: Settings,
+    policy: str | None,
+    num_dropped: int,
+) -> None:
+    """Say why something is measured again that was measured, or begun, before."""
+    found = evaluation.find(subject, when)
+    what = None
+    if found is not None and found.settings is not None and not agree(found.settings, settings):
+        asked = settings.model_copy(update={"problems": found.settings.problems})
+        what = "the problems have changed" if found.settings == asked else None  # asked for, if not
+    elif found is not None and found.policy != policy:
+        what = "the adapter has changed"
+    elif num_dropped:
+        what = "it was begun with other problems, weights or settings"
+    if what is not None:
+        context.observer.note(f"note: {', '.join(subject)}, {when}: {what}; all of it is measured again")
+
+
+def _measurement(subject: Subject, when: When, settings: Settings, parts: Parts, policy: str | None) -> Measurement:
     return Measurement(
         **subject._asdict(),
         when=when,
@@ -93,6 +139,7 @@ def _measurement(subject: Subject, when: When, settings: Settings, parts: Parts)
         seconds=parts.seconds,
         peak_memory_bytes=parts.peak_memory_bytes,
         settings=settings,
+        policy=policy,
     )
 
 
@@ -110,7 +157,8 @@ def _comparisons(evaluation: Evaluation, run: RunDirectory, confidence: float) -
         if (before := evaluation.find(subject, "before"))
         and (after := evaluation.find(subject, "after"))
         and before.settings is not None
-        and before.settings == after.settings
+        and after.settings is not None
+        and agree(before.settings, after.settings)
         and (comparison := _comparison(run, subject, confidence))
     ]
     corrected = differences.holm([each.p_value for each in found])

@@ -1,14 +1,14 @@
 """Checks of a recipe that need no torch, GPU or download."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from motif_lite.credits.table import CREDITS
-from motif_lite.errors import RecipeError
+from motif_lite.errors import DataError, RecipeError
 from motif_lite.planning import hardware, planner, shapes, timing
 from motif_lite.policies.backends import BACKENDS
 from motif_lite.recipe import loading
-from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.schema import Recipe, SourceSection
 from motif_lite.recipe.tables import Tables
 from motif_lite.rollout.rewards import REWARDS, reward
 from motif_lite.rollout.strategies import STRATEGIES, strategy_of
@@ -41,15 +41,24 @@ def check_names(recipe: Recipe) -> None:
         DataError: A source of problems is unknown or missing.
         CodeError: A file of the user's own cannot be used.
     """
-    sources.check(recipe.data.as_source(), role="train", code=recipe.code)
-    if recipe.evaluation.validation is not None:
-        sources.check(recipe.evaluation.validation, role="validation", code=recipe.code)
-    for source in recipe.evaluation.benchmarks.values():
-        sources.check(source, role="test", code=recipe.code)
+    for key, role, source in _sources(recipe):
+        try:
+            sources.check(source, role=role, code=recipe.code)
+        except DataError as error:
+            raise DataError(f"{key}: {error}") from None
     for name in recipe.rewards:
         reward(recipe, name)
     for name in {recipe.rollout.strategy, *recipe.evaluation.strategies}:
         strategy_of(recipe, name)
+
+
+def _sources(recipe: Recipe) -> Iterator[tuple[str, sources.Role, SourceSection]]:
+    """All sources of problems with the keys that name them."""
+    yield "data.train", "train", recipe.data.as_source()
+    if recipe.evaluation.validation is not None:
+        yield "evaluation.validation.source", "validation", recipe.evaluation.validation
+    for name, source in recipe.evaluation.benchmarks.items():
+        yield f"evaluation.benchmarks.{name}.source", "test", source
 
 
 def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None) -> planner.Plan:

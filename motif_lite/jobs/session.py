@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,10 +17,12 @@ from motif_lite.jobs.stopping import Stop
 from motif_lite.observer import Observer
 from motif_lite.paths import cache_folder
 from motif_lite.planning import hardware, planner, shapes
-from motif_lite.planning.machine import Machine
+from motif_lite.planning.machine import Machine, lacks_memory
 from motif_lite.planning.memory import Estimate
 from motif_lite.policies import backends
+from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
+from motif_lite.runs import inputs
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.tasks import chain_sum
 
@@ -32,7 +35,7 @@ _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO
 
 @contextmanager
 def conducted(observer: Observer, folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[Stop]:
-    """What everything that loads a model happens in: signals, a silent screen, warnings shown, full disks named.
+    """What everything that loads a model happens in: signals, a silent screen, warnings shown, faults named.
 
     Args:
         folder: Where it writes.
@@ -40,7 +43,7 @@ def conducted(observer: Observer, folder: Path, how_to_go_on: Callable[[], str])
     """
     with (
         redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer),
-        stopping.signals(observer.note, how_to_go_on) as stop, _full_disks_named(folder, how_to_go_on),
+        stopping.signals(observer.note, how_to_go_on) as stop, _faults_named(folder, how_to_go_on),
     ):  # fmt: skip
         yield stop
 
@@ -67,10 +70,26 @@ def load_policy(
         ModelError: The model cannot be loaded.
     """
     machine = _machine(recipe, trains=trains)  # before the tiny model is made here, which takes memory of its own
-    model_name = _model_name(recipe, observer)
-    recipe, planned = _planned(recipe, model_name, machine, observer, trains=trains)
+    name = _model_name(recipe, observer)
+    recipe = with_date(recipe)
+    recipe, planned = _planned(recipe, name, machine, observer, trains=trains)
     observer.phase("loading", recipe.model.name)
-    return recipe, planned, backend.load(recipe, model_name)
+    return recipe, planned, backend.load(recipe, name)
+
+
+def with_date(recipe: Recipe) -> Recipe:
+    """The recipe with the day that its prompts may name, which is kept with the run."""
+    if recipe.model.template_date != "auto":
+        return recipe
+    return changed(recipe, {"model.template_date": datetime.now().astimezone().date().isoformat()})
+
+
+def sums_of_model(recipe: Recipe, policy: "TrainablePolicy", observer: Observer) -> dict[str, str]:
+    """The sums of the files that a policy was loaded from."""
+    observer.phase("loading", f"{recipe.model.name}: sums of its files")
+    is_made_here = recipe.model.name == "tiny"
+    name = policy.model.name_or_path if is_made_here else os.path.expanduser(recipe.model.name)  # noqa: PTH111
+    return inputs.of_model(name, observer.advance)
 
 
 def _model_name(recipe: Recipe, observer: Observer) -> str:
@@ -130,17 +149,27 @@ def _planned(
 
 
 @contextmanager
-def _full_disks_named(folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[None]:
-    """Turn a full disk into an error that the user can fix, wherever it occurs."""
+def _faults_named(folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[None]:
+    """Turn what the machine lacks into an error that the user can fix, wherever it occurs: room, memory, the folder."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _CANNOT_WRITE:
-            raise
-        raise RunError(
-            f"{error.filename or folder}: cannot be written ({error.strerror}); free some space; everything "
-            f"saved before is intact; {how_to_go_on()}"
-        ) from None
+    except (OSError, MemoryError, RuntimeError, ImportError) as error:
+        if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
+            raise RunError(
+                f"{error.filename or folder}: cannot be written ({error.strerror}); free some space; everything "
+                f"saved before is intact; {how_to_go_on()}"
+            ) from None
+        if isinstance(error, FileNotFoundError) and not folder.exists():
+            raise RunError(
+                f"{folder}: was removed while the run worked in it; repeat the command to start it again"
+            ) from None
+        if lacks_memory(error):
+            reason = str(error).strip().partition("\n")[0][:200] or "none is left"
+            raise RunError(
+                f"the system gives this process no more memory ({reason}); free some, or raise its limit (ulimit -v); "
+                f"{how_to_go_on()}"
+            ) from error
+        raise
 
 
 @contextmanager

@@ -6,27 +6,26 @@ Heavy imports stand inside the functions that need them: `check` answers in well
 be imported before TRL and transformers, so the policy is always loaded first.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
 
 from motif_lite.context import RunContext
 from motif_lite.credits.table import credit_of
 from motif_lite.errors import RunError
 from motif_lite.jobs.checking import TABLES, check, check_names
-from motif_lite.jobs.session import conducted, load_policy, log_file, required_backend
+from motif_lite.jobs.session import conducted, load_policy, log_file, required_backend, sums_of_model
 from motif_lite.jobs.stopping import Stop
 from motif_lite.nouns import Problem
 from motif_lite.observer import Observer
 from motif_lite.planning.memory import Estimate
 from motif_lite.recipe import keys, loading
-from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.schema import Recipe, SourceSection
 from motif_lite.rollout.rewards import try_out
 from motif_lite.rollout.strategies import Strategy, strategy_of
-from motif_lite.runs import accounting, own_code_record, software
+from motif_lite.runs import accounting, inputs, own_code_record, software
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import free_folder, holds_run, newest_run, require_free
 from motif_lite.runs.resuming import (
@@ -35,11 +34,8 @@ from motif_lite.runs.resuming import (
     was_begun_with_weights_of_trajectories,
     with_decisions_of,
 )
+from motif_lite.tasks import held_out as held_out_problems
 from motif_lite.tasks import sources
-
-if TYPE_CHECKING:
-    from motif_lite.policies.protocol import TrainablePolicy
-
 
 RUNS = Path("runs")
 """Where runs go unless --out says otherwise."""
@@ -80,12 +76,14 @@ class RunJob:
             backend = required_backend(self.recipe)
             # A bad row is found before a model is downloaded.
             problems = _read(self.recipe, observer, trains=not self.evaluate_only)
+            if self.existing and not self.evaluate_only:
+                inputs.require_same_problems(self.root, problems.train, problems.held_out)
             if not self.evaluate_only:
                 try_out(self.recipe, problems.train[0])
             recipe, planned, policy = load_policy(backend, self.recipe, observer, trains=not self.evaluate_only)
             if not self.existing:
                 held.enter_context(RunDirectory(self.root).locked())
-            run = self._run_directory(recipe)
+            run = self._run_directory(recipe, problems, sums_of_model(recipe, policy, observer))
             software.note(run.root)
             with log_file(run):
                 context = RunContext(recipe, policy, run, observer)
@@ -102,11 +100,17 @@ class RunJob:
         word = "--evaluate-only" if self.evaluate_only else "--resume"
         return f"to continue: python run.py {word} --out {self.root}"
 
-    def _run_directory(self, recipe: Recipe) -> RunDirectory:
-        if self.existing:
-            own_code_record.keep(self.root, recipe)
-            return RunDirectory.open(self.root)
-        return RunDirectory.create(self.root, recipe, self.recipe_text, trains=not self.evaluate_only)
+    def _run_directory(self, recipe: Recipe, problems: "Problems", model: dict[str, str]) -> RunDirectory:
+        held_out = inputs.of_problems(problems.held_out) if problems.held_out else None
+        found = inputs.Inputs(train=inputs.of_problems(problems.train), validation=held_out, model=model)
+        if not self.existing:
+            inputs.keep(self.root, found)
+            return RunDirectory.create(self.root, recipe, self.recipe_text, trains=not self.evaluate_only)
+        own_code_record.keep(self.root, recipe)
+        inputs.require_same_model(self.root, recipe.model.name, model)
+        if inputs.kept(self.root) is None:  # a run of an earlier version
+            inputs.keep(self.root, found)
+        return RunDirectory.open(self.root)
 
 
 def job(
@@ -206,16 +210,25 @@ class Problems:
 
 def _read(recipe: Recipe, observer: Observer, *, trains: bool) -> Problems:
     """All problems; what is measured is not trained on."""
-    observer.phase("reading", "problems")
     section, held_out = recipe.evaluation, list[Problem]()
-    load = partial(sources.load, seed=recipe.seed, code=recipe.code)
+
+    def load(
+        source: SourceSection, role: sources.Role, measured: Mapping[str, Sequence[Problem]] = MappingProxyType({})
+    ) -> list[Problem]:
+        observer.phase("reading", f"problems of {source.source}")
+        return sources.load(
+            source, role=role, seed=recipe.seed, code=recipe.code, held_out=measured, on_progress=observer.advance
+        )
+
     if section.validation is not None:
-        held_out = load(section.validation, role="validation")
-    benchmarks = {name: load(source, role="test") for name, source in section.benchmarks.items()}
+        held_out = load(section.validation, "validation")
+    benchmarks = {name: load(source, "test") for name, source in section.benchmarks.items()}
     for name, problems in benchmarks.items():
-        sources.require_apart(held_out, problems, benchmark=name)
-    measured = {sources.VALIDATION: held_out} | {f"evaluation.benchmarks.{name}": b for name, b in benchmarks.items()}
-    train = load(recipe.data.as_source(), role="train", held_out=measured if trains else {})
+        held_out_problems.require_apart(held_out, problems, benchmark=name)
+    measured = {held_out_problems.VALIDATION: held_out} | {
+        f"evaluation.benchmarks.{name}": b for name, b in benchmarks.items()
+    }
+    train = load(recipe.data.as_source(), "train", measured if trains else {})
     return Problems(train, held_out, benchmarks)
 
 
@@ -229,10 +242,10 @@ def _train_and_evaluate(context: RunContext, problems: Problems, planned: Estima
     recipe, policy, run = context.recipe, context.policy, context.run
     run.write_resolved(recipe)
     strategy = strategy_of(recipe, recipe.rollout.strategy)
-    fitting = _fitting(recipe, policy, strategy, problems.train, recipe.data.train)
+    fitting = _fitting(context, strategy, problems.train, recipe.data.train)
     sources.require_enough(fitting, recipe.training.problems_per_step, source=recipe.data.train)
-    benchmarks = _fitting_benchmarks(recipe, policy, problems.benchmarks)
-    held_out = _fitting(recipe, policy, strategy, problems.held_out, "evaluation.validation")
+    benchmarks = _fitting_benchmarks(context, problems.benchmarks)
+    held_out = _fitting(context, strategy, problems.held_out, "evaluation.validation")
     if recipe.evaluation.before:
         evaluate(context, benchmarks, "before")  # the fresh adapter changes nothing yet
     if run.is_trained(recipe.training):
@@ -254,7 +267,7 @@ def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
     from motif_lite.evaluation.benchmarks import evaluate
 
     policy, run = context.policy, context.run
-    benchmarks = _fitting_benchmarks(context.recipe, policy, benchmarks)
+    benchmarks = _fitting_benchmarks(context, benchmarks)
     evaluate(context, benchmarks, "before")
     if run.adapter.exists():
         run.require_whole_adapter()
@@ -264,23 +277,25 @@ def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
         context.observer.note(f"{run.root} has no trained adapter; only the base model was evaluated")
 
 
-def _fitting_benchmarks(recipe: Recipe, policy: "TrainablePolicy", benchmarks: Benchmarks) -> Benchmarks:
+def _fitting_benchmarks(context: RunContext, benchmarks: Benchmarks) -> Benchmarks:
     """Drop what does not fit the longest system prompt, so that all strategies share their problems."""
+    recipe, policy = context.recipe, context.policy
     chosen = [strategy_of(recipe, name) for name in recipe.evaluation.strategies]
     strategy = max(chosen, key=lambda strategy: len(policy.render(strategy.first_messages(Problem("", "", "")))))
-    return {name: _fitting(recipe, policy, strategy, problems, name) for name, problems in benchmarks.items()}
+    return {name: _fitting(context, strategy, problems, name) for name, problems in benchmarks.items()}
 
 
-def _fitting(
-    recipe: Recipe, policy: "TrainablePolicy", strategy: Strategy, problems: list[Problem], source: str
-) -> list[Problem]:
+def _fitting(context: RunContext, strategy: Strategy, problems: list[Problem], source: str) -> list[Problem]:
     if not problems:
         return []
+    recipe, policy, observer = context.recipe, context.policy, context.observer
+    observer.phase("reading", f"prompts of {source}")
 
     def num_tokens(problem: Problem) -> int:
         return policy.count_tokens(policy.render(strategy.first_messages(problem)))
 
-    return sources.drop_long(problems, num_tokens, recipe.rollout.max_prompt_tokens, source=source)
+    limit = recipe.rollout.max_prompt_tokens
+    return sources.drop_long(problems, num_tokens, limit, source=source, on_progress=observer.advance)
 
 
 def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:

@@ -26,3 +26,14 @@ class Machine:
     name: str
     is_here: bool = True
     libraries: int | None = None
+
+
+_WORDS_FOR_NO_MEMORY = (
+    "can't allocate memory", "cannot allocate memory", "failed to map segment", "can't start new thread",
+    "unable to mmap",
+)  # fmt: skip
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Whether the operating system gave no memory: each library has a class and words of its own for it."""
+    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _WORDS_FOR_NO_MEMORY)

@@ -294,7 +294,7 @@ class _Counting:
         MLP's gate before and after its activation, its other half and their product; what goes between LoRA's factors.
         """
         shape = self.shape
-        adapters = self.recipe.lora.rank * len(self.recipe.lora.targets)
+        adapters = self.recipe.lora.rank * len(shape.targeted(self.recipe.lora.targets))
         kept = 4 * shape.hidden_size + 5 * shape.attention_dim + 4 * shape.intermediate_size + adapters
         return self.hidden_bytes * kept
 

@@ -1,6 +1,7 @@
 """The shape of a model, which determines its memory: read from config.json, never from its weights."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -9,6 +10,11 @@ from typing import Any, Self
 from urllib.request import Request, urlopen
 
 from motif_lite.errors import ModelError
+from motif_lite.planning import adapter_folder
+from motif_lite.recipe.schema import ALL_LINEAR
+
+Targets = str | list[str]
+"""As `lora.targets`."""
 
 _HUB_SECONDS = 10
 
@@ -60,15 +66,17 @@ class ModelShape:
         biases = (self.attention_dim + 2 * self.kv_dim) if self.attention_bias else 0
         return embeddings + self.num_layers * (2 * self.hidden_size + biases) + self.hidden_size
 
-    def num_target_weights(self, targets: list[str]) -> int:
-        """Weights of the projections that an adapter is put on; unknown names count as nothing."""
-        sizes = (inputs * outputs for name, (inputs, outputs) in self.projections.items() if name in targets)
-        return self.num_layers * sum(sizes)
+    def targeted(self, targets: Targets) -> list[str]:
+        """The projections of a block that an adapter is put on; unknown names count as nothing."""
+        return [name for name in self.projections if targets == ALL_LINEAR or name in targets]
 
-    def num_lora_weights(self, rank: int, targets: list[str]) -> int:
-        """Weights of a LoRA adapter on these projections; unknown names count as nothing."""
-        sizes = (sum(self.projections[name]) for name in targets if name in self.projections)
-        return self.num_layers * rank * sum(sizes)
+    def num_target_weights(self, targets: Targets) -> int:
+        """Weights of the projections that an adapter is put on."""
+        return self.num_layers * sum(math.prod(self.projections[name]) for name in self.targeted(targets))
+
+    def num_lora_weights(self, rank: int, targets: Targets) -> int:
+        """Weights of a LoRA adapter on these projections."""
+        return self.num_layers * rank * sum(sum(self.projections[name]) for name in self.targeted(targets))
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], origin: str) -> Self:
@@ -87,6 +95,8 @@ class ModelShape:
                 raise ModelError(f"{origin}: {key} = {value!r:.40} is not a size; is this a language model?")
             return value
 
+        if "hidden_size" not in config and isinstance(config.get("text_config"), Mapping):
+            return cls.from_config(config["text_config"], origin)  # the language model in one that also sees
         hidden, heads = number("hidden_size"), number("num_attention_heads")
         head_dim = number("head_dim", hidden // heads or 1)
         kind = config.get("model_type")
@@ -138,6 +148,12 @@ def of(model_name: str) -> ModelShape:
 
 
 def _of_folder(folder: Path) -> ModelShape:
+    if adapter_folder.is_adapter(folder):
+        base = adapter_folder.base_of(folder)
+        try:
+            return of(base)
+        except ModelError as error:
+            raise ModelError(f"{folder}: is an adapter of a base model that cannot be found: {error}") from None
     path = folder / "config.json"
     try:
         return ModelShape.from_config(_table(path.read_text(encoding="utf-8")), str(path))

@@ -19,11 +19,14 @@ from transformers import GenerationConfig
 from motif_lite.errors import ModelError
 from motif_lite.nouns import Conversation, OnTokens, Reply, Sampling
 from motif_lite.policies import hf_generate
+from motif_lite.policies.adapters import Coverage, require_same_settings
+from motif_lite.policies.chat_template import ChatTemplate
 from motif_lite.policies.engine import engine
 from motif_lite.policies.engine.engine import Engine
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
 from motif_lite.policies.protocol import ADAPTER_FILE
-from motif_lite.policies.special_tokens import SpecialTokens
+from motif_lite.policies.turn_ends import TurnEnds
+from motif_lite.recipe.schema import ModelSection
 
 _log = logging.getLogger(__name__)
 
@@ -36,62 +39,52 @@ class LocalPolicy:
         tokenizer: Its tokenizer, with a chat template.
         context_tokens: Most tokens of a prompt and its reply together.
         max_width: Most sequences that are written at once.
+        section: Of the recipe, with what its chat template is told.
+
+    Raises:
+        ModelError: Tokenizer and model do not belong together, or the chat template cannot be trained through.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, context_tokens: int, max_width: int) -> None:
-        if tokenizer.chat_template is None:
-            raise ModelError(f"{model.name_or_path}: its tokenizer has no chat template; use an instruct model")
-        if tokenizer.vocab_size > model.get_input_embeddings().num_embeddings:
-            raise ModelError(
-                f"{model.name_or_path}: its tokenizer has more entries than the model; they do not belong together"
-            )
+    def __init__(
+        self, model: Any, tokenizer: Any, *, context_tokens: int, max_width: int, section: ModelSection | None = None
+    ) -> None:
+        name, num_rows = model.name_or_path, model.get_input_embeddings().num_embeddings
+        if tokenizer.vocab_size > num_rows:
+            raise ModelError(f"{name}: its tokenizer has more entries than the model; they do not belong together")
+        if not tokenizer("a question", add_special_tokens=False)["input_ids"]:
+            raise ModelError(f"{name}: its tokenizer encodes no text; is tokenizer.json missing?")
+        arguments, day = (section.chat_template_kwargs, section.template_date) if section else ({}, "auto")
+        self.template = ChatTemplate(tokenizer, name, num_rows, arguments, day)
         self.model = model
         self.engine = Engine(model) if engine.supports(model) else None
         self.tokenizer = tokenizer
-        self._marks = SpecialTokens(tokenizer)
         self.context_tokens = context_tokens
         self.max_width = max_width
         self.on_openings: OnTokens | None = None
-        self.trainer_options: Mapping[str, Any] = {}
-        self._known_endings: dict[tuple[str, ...], Endings] = {}
         self.device_type: str = model.device.type
-        self.stop_ids = _stop_ids(model, tokenizer)
-        self._require_words()
-        if tokenizer.pad_token_id is None:
+        self.turn_ends = TurnEnds(model, tokenizer, self.template.facts.turn_end)
+        self.stop_ids = self.turn_ends.ids
+        self._known_endings: dict[tuple[str, ...], Endings] = {}
+        self.trainer_options: Mapping[str, Any] = {}
+        if self.template.arguments:
+            self.trainer_options = {"chat_template_kwargs": self.template.arguments}
+        if tokenizer.pad_token_id is None or tokenizer.pad_token_id >= num_rows:
             tokenizer.pad_token_id = self.stop_ids[0]
         # A hub model's own sampling defaults (Qwen2.5: repetition penalty 1.05, top-k 20) would leak into every
         # setting that a caller leaves out, here and in TRL.
         model.generation_config = GenerationConfig(
             eos_token_id=self.stop_ids, pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id
         )
-
-    def _require_words(self) -> None:
-        """Refuse a tokenizer that reads nothing, ends nothing, or whose template does not ask the question."""
-        question = "a question"
-        for is_missing, complaint in (
-            (not self.stop_ids, "its tokenizer has no token that ends a turn; is the folder complete?"),
-            (not self.encode(question), "its tokenizer encodes no text; is tokenizer.json missing?"),
-            (question not in self.render([{"role": "user", "content": question}]), "its chat template drops "
-             "the user message; fix the template"),
-        ):  # fmt: skip
-            if is_missing:
-                raise ModelError(f"{self.model.name_or_path}: {complaint}")
+        for remark in (*self.template.remarks(), *self.turn_ends.remarks(name)):
+            _log.warning("%s", remark)
 
     def plain(self, conversation: Conversation) -> Conversation:
         """The conversation as `render` writes it: the chat template's marks in its contents are broken."""
-        return self._marks.broken_in(conversation)
+        return self.template.plain(conversation)
 
     def render(self, conversation: Conversation) -> str:
         """The prompt text of a conversation, chat template applied, ready for the reply."""
-        messages = self.plain(conversation)
-        try:
-            rendered: str = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except Exception as error:  # a template is a program: besides Jinja's own errors it may divide by zero
-            raise ModelError(
-                f"{self.model.name_or_path}: its chat template refuses our messages ({error}); if it has no system "
-                f"role, use none: --set 'rollout.system_prompt=\"\"'"
-            ) from None
-        return rendered
+        return self.template.render(conversation)
 
     def count_tokens(self, text: str) -> int:
         """Number of tokens of a rendered text."""
@@ -153,8 +146,9 @@ class LocalPolicy:
             stop: Texts that end a reply, too.
         """
         end = next((index for index, token in enumerate(ids) if token in self.stop_ids), None)
-        reply = self._reply(Generated(ids if end is None else ids[: end + 1], [], "length" if end is None else "stop"))
-        return replace(reply, finish="stop") if any(text in reply.text for text in stop) else reply
+        written = Generated(ids if end is None else ids[: end + 1], [], "length" if end is None else "stop")
+        has_stopped = any(text in self._text(written) for text in (*stop, *self.turn_ends.texts))
+        return replace(self._reply(written), finish="stop") if has_stopped else self._reply(written)
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in PEFT's format, safetensors."""
@@ -176,6 +170,7 @@ class LocalPolicy:
             weights = load_file(path)
         except (OSError, SafetensorError) as error:
             raise ModelError(f"{path}: is not an adapter that can be read ({error})") from None
+        require_same_settings(folder, self.model.active_peft_config, path)
         try:
             result = set_peft_model_state_dict(self.model, weights)
         except RuntimeError as error:
@@ -187,6 +182,17 @@ class LocalPolicy:
                 f"{path}: does not fit this model and its [lora] settings ({len(missing)} weights missing, "
                 f"{len(result.unexpected_keys)} unknown); load it with the recipe that it was trained with"
             )
+
+    def start_from(self, coverage: Coverage, start: Path | None) -> None:
+        """Say what the adapter leaves out, and load the one that the run starts from, if there is one.
+
+        Raises:
+            ModelError: It does not fit this model and recipe.
+        """
+        if coverage.remark:
+            _log.warning("%s: %s", self.model.name_or_path, coverage.remark)
+        if start is not None:
+            self.load_adapter(start)
 
     def _generation_mode(self) -> AbstractContextManager[None]:
         return generation_mode(self.model)
@@ -200,7 +206,7 @@ class LocalPolicy:
         self, requests: Sequence[Request], sampling: Sampling, report: OnTokens
     ) -> Iterator[tuple[int, Generated]]:
         """Write what is asked for; (index, what was written) in any order."""
-        endings = self._endings(tuple(sampling.stop))
+        endings = self._endings((*sampling.stop, *self.turn_ends.texts))
         if self.engine is not None:
             return self.engine.sequences(requests, sampling, endings, width=self.max_width, report=report)
         return hf_generate.sequences(
@@ -215,8 +221,14 @@ class LocalPolicy:
         return self._known_endings[stop]
 
     def _reply(self, written: Generated) -> Reply:
-        text = self.tokenizer.decode(written.ids, skip_special_tokens=True)
+        text = self.turn_ends.without(self._text(written))
         return Reply(text, len(written.ids), written.finish, tuple(written.ids), tuple(written.logprobs))
+
+    def _text(self, written: Generated) -> str:
+        """What was written, without special tokens; the last one may be an end of turn that is not declared such."""
+        ids = written.ids[:-1] if written.ids and written.ids[-1] in self.stop_ids else written.ids
+        text: str = self.tokenizer.decode(self.turn_ends.readable(ids), skip_special_tokens=not self.turn_ends.thinks)
+        return text
 
     def _halve_width(self, wanted: int, error: RuntimeError) -> None:
         """After running out of memory with all that were wanted, or as many as may be at once."""
@@ -264,41 +276,3 @@ def free_memory_of(error: RuntimeError) -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def explain_loading(model_name: str, error: Exception) -> str:
-    """What to tell the user when a model cannot be loaded."""
-    reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-    is_path = model_name.startswith(("/", "./", "../", "~"))
-    if is_path and not Path(model_name).exists():
-        return f"{model_name}: there is no such folder; check model.name"
-    if is_path or Path(model_name).exists():
-        remedy = "the folder must hold config.json, *.safetensors and a tokenizer"
-    else:
-        remedy = "check the name and the connection, or give a local folder as model.name"
-    return f"{model_name}: the model cannot be loaded ({reason}); {remedy}"
-
-
-def require_all_weights(model_name: str, loaded: Mapping[str, Any]) -> None:
-    """Refuse a folder that lacks weights: transformers fills them with random numbers, and only logs it.
-
-    Args:
-        loaded: What `from_pretrained` says of the loading, by kind.
-
-    Raises:
-        ModelError: A weight is missing, or has another shape.
-    """
-    for kind in ("missing_keys", "mismatched_keys"):
-        if loaded[kind]:
-            names = ", ".join(sorted(str(name) for name in loaded[kind])[:3])
-            raise ModelError(
-                f"{model_name}: {len(loaded[kind])} weights are {kind.removesuffix('_keys')} ({names}); "
-                f"download the model again"
-            )
-
-
-def _stop_ids(model: Any, tokenizer: Any) -> list[int]:
-    """Every token that ends a turn: those of the model's generation settings, then the tokenizer's."""
-    configured = model.generation_config.eos_token_id if model.generation_config is not None else None
-    ids = configured if isinstance(configured, list) else [configured]
-    return list(dict.fromkeys(token for token in [*ids, tokenizer.eos_token_id] if token is not None))

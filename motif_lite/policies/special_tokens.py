@@ -6,7 +6,7 @@ the next prompt. A space inside the mark breaks it; a reader, human or model, st
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -14,12 +14,20 @@ from motif_lite.nouns import Conversation
 
 
 class SpecialTokens:
-    """The marks of a tokenizer: its special tokens, and any other token of its own that its chat template writes."""
+    """The marks of a tokenizer: its special tokens, and any other token of its own that its chat template writes.
 
-    def __init__(self, tokenizer: Any) -> None:
-        around = _around_messages(tokenizer)
-        tokens = tokenizer.added_tokens_decoder.values()
-        marks = {token.content for token in tokens if token.special or token.content in around}
+    Args:
+        arguments: Variables for the template.
+        num_rows: Tokens that the model knows; a text that would become a later one is a mark, too.
+    """
+
+    def __init__(self, tokenizer: Any, arguments: Mapping[str, Any] | None = None, num_rows: int | None = None) -> None:
+        around = _around_messages(tokenizer, arguments or {})
+        marks = {
+            token.content
+            for number, token in tokenizer.added_tokens_decoder.items()
+            if token.special or token.content in around or (num_rows is not None and number >= num_rows)
+        }
         self._pattern = _first_characters(mark for mark in marks if len(mark) > 1)
 
     def broken_in(self, conversation: Conversation) -> Conversation:
@@ -36,11 +44,13 @@ def _first_characters(marks: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(parts) or r"(?!)")
 
 
-def _around_messages(tokenizer: Any) -> str:
+def _around_messages(tokenizer: Any, arguments: Mapping[str, Any]) -> str:
     """All that the chat template writes by itself; not every model declares its marks as special tokens."""
     written = ""
     empty: Conversation = [{"role": "system", "content": ""}, {"role": "user", "content": ""}]
     for conversation in (empty, empty[1:]):
         with suppress(Exception):  # no system role, say: `LocalPolicy.render` tells where it matters
-            written += tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+            written += tokenizer.apply_chat_template(
+                conversation, tokenize=False, add_generation_prompt=True, **arguments
+            )
     return written

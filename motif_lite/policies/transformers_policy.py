@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -11,10 +12,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from motif_lite.credits.table import credit_of
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.nouns import Sampling
+from motif_lite.policies import adapters
 from motif_lite.policies.engine.sampler import Request
-from motif_lite.policies.local import LocalPolicy, explain_loading, require_all_weights
+from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.merged_lora import adapter_folded
+from motif_lite.policies.model_folder import explain_loading, require_all_weights, require_trainable_kind
 from motif_lite.policies.onednn import fast_products
+from motif_lite.policies.positions import require_positions
 from motif_lite.recipe.schema import Recipe, decided
 
 
@@ -32,57 +36,53 @@ class TransformersPolicy(LocalPolicy):
 
     @classmethod
     def load(cls, recipe: Recipe, model_name: str) -> Self:
-        """Load weights and tokenizer, quantise if asked to, and add a fresh adapter.
+        """Load weights and tokenizer, quantise if asked to, and add an adapter: a fresh one, or the one that was named.
 
         Raises:
             MissingHardwareError: The recipe insists on CUDA and there is none.
-            ModelError: The folder or hub model cannot be loaded.
+            ModelError: The folder or hub model cannot be loaded, or not be trained.
         """
         device = _device(recipe)
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(model_name, trust_remote_code=False)  # nor ask whether to
-            model, loaded = AutoModelForCausalLM.from_pretrained(
-                model_name,
-                dtype=_dtype(recipe, device),
-                device_map={"": device},
-                quantization_config=_quantization(recipe, device),
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-        except Exception as error:  # a missing file, key or network each raise their own kind
-            raise ModelError(explain_loading(model_name, error)) from None
-        require_all_weights(model_name, loaded)
+        base_name, start = adapters.start_of(model_name)
+        with adapters.named(start):
+            require_trainable_kind(base_name, load_in_4bit=recipe.model.load_in_4bit)
+            model, tokenizer = _load(recipe, base_name, device, start)
+        adapters.require_no_adapter(model, base_name)
+        coverage = adapters.coverage(model, recipe.lora.targets, base_name)
+        require_positions(model, base_name)
         if recipe.model.load_in_4bit:
             # Casts norms and keeps the base frozen; checkpointing is the trainer's to switch on.
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
             if device == "cpu":
                 _keep_quantised_layers_in_train_mode(model)
         torch.manual_seed(recipe.seed)  # the adapter's random half
-        lora = LoraConfig(
-            task_type="CAUSAL_LM",
-            r=recipe.lora.rank,
-            lora_alpha=recipe.lora.alpha,
-            target_modules=recipe.lora.targets,
-            lora_dropout=0.0,
-            bias="none",
-        )
-        try:
-            peft_model = get_peft_model(model, lora)
-        except ValueError as error:
-            raise ModelError(f"{model_name}: lora.targets do not fit this model ({error})") from None
+        peft_model = get_peft_model(model, _lora(recipe, coverage))
         policy = cls(
             peft_model,
             tokenizer,
             context_tokens=recipe.model.max_seq_length,
             max_width=decided(recipe.rollout.max_width),
+            section=recipe.model,
         )
-        if policy.engine is None and recipe.rollout.openings.stop and not credit_of(recipe).samples_itself:
-            raise ModelError(
-                f"{model_name}: openings of a {peft_model.config.model_type} model end at an end of turn only; leave "
-                f"out rollout.openings.stop"
-            )
+        policy.start_from(coverage, start)
+        policy._require_endings_of_openings(recipe)
         return policy
+
+    def _require_endings_of_openings(self, recipe: Recipe) -> None:
+        """Refuse texts that are to end openings which TRL samples by the model's own `generate`.
+
+        Raises:
+            ModelError: The engine does not support the model, and openings are to end at a text.
+        """
+        stop = [*recipe.rollout.openings.stop, *self.turn_ends.texts]
+        if self.engine is None and stop and not credit_of(recipe).samples_itself:
+            remedy = "leave out rollout.openings.stop"
+            if self.turn_ends.texts:
+                remedy = f"its chat template ends a turn with {stop[-1]!r}, which is no token; take another model"
+            raise ModelError(
+                f"{self.model.name_or_path}: openings of a {self.model.config.model_type} model end at an end-of-turn "
+                f"token only; {remedy}"
+            )
 
     def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]] | None:
         """Openings for TRL, from the engine like all other replies, where it knows the model.
@@ -109,6 +109,39 @@ def _device(recipe: Recipe) -> str:
         )
     wanted = recipe.model.device
     return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def _load(recipe: Recipe, model_name: str, device: str, start: Path | None) -> tuple[Any, Any]:
+    """The model, and its tokenizer or that of the adapter to start from."""
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(  # nor ask whether to trust code
+            adapters.tokenizer_folder(start) or model_name, trust_remote_code=False
+        )
+        model, loaded = AutoModelForCausalLM.from_pretrained(
+            model_name,
+            dtype=_dtype(recipe, device),
+            device_map={"": device},
+            quantization_config=_quantization(recipe, device),
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    except Exception as error:  # a missing file, key or network each raise their own kind
+        raise ModelError(explain_loading(model_name, error)) from None
+    require_all_weights(model_name, loaded)
+    return model, tokenizer
+
+
+def _lora(recipe: Recipe, coverage: adapters.Coverage) -> LoraConfig:
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=recipe.lora.rank,
+        lora_alpha=recipe.lora.alpha,
+        target_modules=list(coverage.targets),
+        exclude_modules=list(coverage.excluded) or None,
+        lora_dropout=0.0,
+        bias="none",
+    )
 
 
 def _dtype(recipe: Recipe, device: str) -> torch.dtype:

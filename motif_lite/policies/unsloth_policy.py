@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Self
 
 from motif_lite.credits.table import credit_of
@@ -50,9 +51,14 @@ import torch  # noqa: E402
 import unsloth  # noqa: E402  # first of all: it patches what the next lines import
 
 from motif_lite.nouns import OnTokens, Sampling  # noqa: E402
-from motif_lite.policies import vllm_engine  # noqa: E402
+from motif_lite.policies import adapters, vllm_engine  # noqa: E402
 from motif_lite.policies.engine.sampler import Generated, Request  # noqa: E402
-from motif_lite.policies.local import LocalPolicy, explain_loading, generation_mode, require_all_weights  # noqa: E402
+from motif_lite.policies.local import LocalPolicy, generation_mode  # noqa: E402
+from motif_lite.policies.model_folder import (  # noqa: E402
+    explain_loading,
+    require_all_weights,
+    require_trainable_kind,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +86,7 @@ class UnslothPolicy(LocalPolicy):
 
     @classmethod
     def load(cls, recipe: Recipe, model_name: str) -> Self:
-        """Load the model in 4 bit and add a fresh adapter with Unsloth's kernels and checkpointing.
+        """Load the model in 4 bit and add an adapter, fresh or named, with Unsloth's kernels and checkpointing.
 
         Raises:
             MissingHardwareError: The recipe asks for a device or a package that this backend has not.
@@ -91,23 +97,36 @@ class UnslothPolicy(LocalPolicy):
             _log.warning("model.dtype = 'float32', but Unsloth's trainer uses bfloat16 on this GPU anyway")
         # Without this switch, read at every step, it keeps the logits of all chunks for the backward pass.
         os.environ["UNSLOTH_GRPO_LOGPROB_RECOMPUTE"] = "0" if recipe.training.logit_chunks is None else "1"
-        model, tokenizer = _load(recipe, model_name)
+        base_name, start = adapters.start_of(model_name)
+        with adapters.named(start):
+            require_trainable_kind(base_name, load_in_4bit=recipe.model.load_in_4bit)
+            model, tokenizer = _load(recipe, base_name, start)
+        adapters.require_no_adapter(model, base_name)
+        coverage = adapters.coverage(model, recipe.lora.targets, base_name)
         try:
             model = unsloth.FastLanguageModel.get_peft_model(
                 model,
                 r=recipe.lora.rank,
                 lora_alpha=recipe.lora.alpha,
-                target_modules=recipe.lora.targets,
+                target_modules=list(coverage.targets),
                 lora_dropout=0.0,
                 bias="none",
                 use_gradient_checkpointing=_checkpointing(recipe),
                 random_state=recipe.seed,
             )
         except (ValueError, AssertionError, NotImplementedError) as error:  # each version has its own
-            raise ModelError(f"{model_name}: lora.targets do not fit this model ({error})") from None
+            raise ModelError(f"{base_name}: lora.targets do not fit this model ({error})") from None
         width = decided(recipe.rollout.max_width)
-        policy = cls(model, tokenizer, context_tokens=recipe.model.max_seq_length, max_width=width)
-        policy.trainer_options = _trainer_options(recipe)
+        policy = cls(
+            model, tokenizer, context_tokens=recipe.model.max_seq_length, max_width=width, section=recipe.model
+        )
+        policy.trainer_options = {**policy.trainer_options, **_trainer_options(recipe)}
+        if policy.turn_ends.texts and not credit_of(recipe).samples_itself:
+            raise ModelError(
+                f"{base_name}: its chat template ends a turn with {policy.turn_ends.texts[0]!r}, which is no token, "
+                f"and Unsloth's openings end at tokens only; take another model, or model.backend = 'transformers'"
+            )
+        policy.start_from(coverage, start)
         if recipe.model.fast_inference:
             policy.vllm = vllm_engine.VllmEngine(model, policy.stop_ids)
         return policy
@@ -124,7 +143,7 @@ class UnslothPolicy(LocalPolicy):
         return _unsloth_generation_mode(self.model, self.tokenizer)
 
 
-def _load(recipe: Recipe, model_name: str) -> tuple[Any, Any]:
+def _load(recipe: Recipe, model_name: str, start: Path | None) -> tuple[Any, Any]:
     try:
         with _loading_infos() as infos:
             model, tokenizer = unsloth.FastLanguageModel.from_pretrained(
@@ -139,6 +158,10 @@ def _load(recipe: Recipe, model_name: str) -> tuple[Any, Any]:
                 random_state=recipe.seed,
                 max_lora_rank=recipe.lora.rank,
             )
+            if own := adapters.tokenizer_folder(start):
+                from transformers import AutoTokenizer  # at the top a tidy order of imports would put it first
+
+                tokenizer = AutoTokenizer.from_pretrained(own, trust_remote_code=False)
     except Exception as error:  # a missing file, key or network each raise their own kind
         raise ModelError(explain_loading(model_name, error)) from None
     for info in infos:

@@ -21,7 +21,7 @@ _LONGEST_CHAIN = 32
 
 _MISTAKES_SHOWN = 20
 
-_BRANCH = re.compile(r"\[key\]|literal\[.*\]|constrained-\w+")
+_BRANCH = re.compile(r"\[key\]|literal\[.*\]|list\[.*\]|constrained-\w+|bool|int|float|str")
 """What pydantic puts into a key's path without it being part of the key: in a table's key, or in a choice of types."""
 
 

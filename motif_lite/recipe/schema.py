@@ -13,8 +13,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from motif_lite import own_code
 from motif_lite.nouns import Sampling
 from motif_lite.recipe.spelling import nearest
+from motif_lite.recipe.values import Day, TemplateVariable
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""All linear layers of a decoder of the Llama family."""
+
+ALL_LINEAR: Literal["all-linear"] = "all-linear"
+"""PEFT's name for all linear layers of a model but its output head."""
 
 NOTICE_TOKENS = 32
 """Room for what is said around the progress in later rounds; about 25 tokens of Qwen2.5's tokenizer."""
@@ -60,6 +65,12 @@ class ModelSection(Section):
 on a CPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the model runs; `auto` is the GPU if there is one."""
+    chat_template_kwargs: dict[TemplateVariable, bool | int | float | str] = {}
+    """Variables for the model's chat template, e.g. `enable_thinking = false` for Qwen3. A name that the template \
+does not use is refused."""
+    template_date: Day = "auto"
+    """The date in prompts, for chat templates that write one (Llama 3): `auto` is the day on which the run starts. A \
+resumed run keeps it; to repeat a run on another day, copy it from `resolved.json`."""
     max_seq_length: Annotated[int, Field(ge=16, le=2**24)] = 4096
     """Context in tokens: prompt and reply together. Progress that does not fit is truncated from the left."""
     memory_gib: Auto | Annotated[float, Field(gt=0, le=100_000), Finite] = "auto"
@@ -78,8 +89,9 @@ class LoraSection(Section):
     """Rank r of each update."""
     alpha: PositiveInt = 64
     """Scale: the update is multiplied by alpha / rank."""
-    targets: Annotated[list[str], Field(min_length=1)] = list(LORA_TARGETS)
-    """The projections that get an adapter."""
+    targets: Literal["all-linear"] | Annotated[list[str], Field(min_length=1)] = ALL_LINEAR
+    """Names of the linear layers that get an adapter, e.g. `["q_proj", "v_proj"]`, or `all-linear`: all those of the \
+language model but its output head."""
 
 
 class _ColumnsSection(Section):
@@ -88,7 +100,8 @@ class _ColumnsSection(Section):
     question_column: str | None = None
     """Column with the question; by default the data set's own, or in a file `question` or `problem`."""
     answer_column: str | None = None
-    """Column with the gold answer; by default `answer`. If it contains `####`, the answer is the text after it."""
+    """Column with the gold answer; by default `answer`. Of a longer text, the answer is what follows `####`, or what \
+is in the last `\\boxed{}`."""
     num_problems: PositiveInt | None = None
     """Number of problems, drawn with the recipe's seed; by default all (`chain_sum`: 2000)."""
 

@@ -7,8 +7,9 @@ Steps that were lost with an interrupted process, and done again, are counted on
 from collections.abc import Iterable, Iterator
 from functools import reduce
 
+from motif_lite.runs.costs import Cost
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.runs.records import Cost, Evaluation, Mark, Measurement, StepMetrics
+from motif_lite.runs.records import Evaluation, Mark, Measurement, StepMetrics
 
 TOTAL = "total"
 

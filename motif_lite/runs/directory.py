@@ -8,21 +8,20 @@ report.html        figures for people             run.log          what librarie
 validation.jsonl   a line per measurement along   accounting.json  tokens, seconds and memory by phase
                    the way                        unfinished/      what is being written, and not yet trusted
 lock               held while a process works       own_code/, .json  the user's own files, and their hashes
-software.jsonl     versions that it was made with
+software.jsonl     versions that made it          inputs.json     sums of problems and model files
 
 A run may end at any instruction and at any byte. So files are either appended to, a line that was cut off being
 dropped by the next reader, or written under another name and renamed. Only the process that holds the lock writes.
 """
 
-import fcntl
 import hashlib
 import json
 import logging
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from motif_lite.errors import RunError
@@ -31,13 +30,12 @@ from motif_lite.recipe.loading import validate
 from motif_lite.recipe.schema import Recipe, TrainingSection
 from motif_lite.recipe.tables import Tables
 from motif_lite.recipe.toml import apply_override
-from motif_lite.runs import budget, own_code_record, sealing
+from motif_lite.runs import budget, lock, own_code_record, sealing
 from motif_lite.runs.budget import Spent
+from motif_lite.runs.costs import Accounting, Cost
 from motif_lite.runs.files import append_records, as_line, each_record, each_sized_line, write_record, write_whole
 from motif_lite.runs.folders import holds_run, require_free
 from motif_lite.runs.records import (
-    Accounting,
-    Cost,
     Evaluation,
     GradedReply,
     Mark,
@@ -98,31 +96,13 @@ class RunDirectory:
             raise RunError(f"{root}: holds no run (no resolved.json); start one without --resume")
         return cls(root)
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keep every other process out of the folder; the system lets go when this one ends, however it ends.
 
         Raises:
             RunError: Another process works there, or the folder cannot be written.
         """
-        try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            file = (self.root / "lock").open("a+", encoding="utf-8")
-        except OSError as error:
-            raise RunError(f"{self.root}: cannot be written ({error.strerror}); choose another --out") from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                file.seek(0)
-                holder = file.read().strip() or "unknown"
-                raise RunError(
-                    f"{self.root}: is in use by process {holder}; wait until it ends, stop it, or choose another --out"
-                ) from None
-            file.truncate(0)
-            file.write(f"{os.getpid()}\n")
-            file.flush()
-            yield
+        return lock.held(self.root)
 
     def resolved(self, tables: Tables, overrides: Sequence[str] = ()) -> Recipe:
         """The recipe that the run was started with, with further ``--set`` changes.
@@ -219,12 +199,23 @@ class RunDirectory:
         return None
 
     def save_adapter(self, step: int, save: Callable[[Path], None]) -> None:
-        """Replace ``adapter/`` by what ``save`` writes."""
+        """Replace ``adapter/`` by what ``save`` writes.
+
+        Raises:
+            RunError: It cannot be written.
+        """
         folder = self.unfinished / "adapter"
         shutil.rmtree(folder, ignore_errors=True)
-        self.unfinished.mkdir(exist_ok=True)
-        save(folder)
-        sealing.seal(folder, self.adapter, step=step)
+        try:
+            self.unfinished.mkdir(exist_ok=True)
+            save(folder)
+            sealing.seal(folder, self.adapter, step=step)
+        except Exception as error:  # each library that writes a file of it has errors of its own for a full disk
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            raise RunError(
+                f"{self.adapter}: cannot be saved ({reason}); its checkpoint is intact: free some space, then continue "
+                f"with --resume --out {self.root}"
+            ) from error
 
     def require_whole_adapter(self) -> None:
         """Refuse an adapter that is not what training wrote.

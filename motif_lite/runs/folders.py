@@ -8,7 +8,7 @@ from motif_lite.errors import RunError
 
 _LEFT_BY_A_FALSE_START = {
     "lock", "recipe.toml", "recipe.toml.unfinished", "checkpoints", "resolved.json.unfinished",
-    "own_code", "own_code.json", "own_code.json.unfinished",
+    "own_code", "own_code.json", "own_code.json.unfinished", "inputs.json", "inputs.json.unfinished",
 }  # fmt: skip
 """What a process may leave behind that ended before it had begun a run."""
 

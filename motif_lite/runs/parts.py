@@ -16,6 +16,9 @@ class Parts:
         graded_path: Where its graded replies are kept once it is complete.
         header: What it depends on; parts that were made with something else are dropped.
 
+    Attributes:
+        num_dropped: Such parts.
+
     Raises:
         RunError: The file is damaged, or of a later version.
     """
@@ -24,6 +27,7 @@ class Parts:
         self._path = graded_path.with_name(graded_path.name + _ENDING)
         earlier, parts = _read(self._path)
         self._parts = parts if earlier == header else []
+        self.num_dropped = len(parts) - len(self._parts)
         self._path.parent.mkdir(exist_ok=True)
         write_whole(self._path, map(as_line, (header, *self._parts)))  # without a line that was cut off
 

@@ -3,7 +3,7 @@
     StepMetrics     a line of metrics.jsonl        Evaluation      evaluation.json: measurements and comparisons
     Mark            a line of validation.jsonl     PartsHeader     first line of an unfinished measurement, and
     RolloutLine     a line of rollouts.jsonl       MeasuredPart    its other lines (evaluations/*.parts)
-    GradedReply     a line of evaluations/*.jsonl  Accounting      accounting.json: costs by phase
+    GradedReply     a line of evaluations/*.jsonl
 
 What is None is left out of the files. Files of version 1 name no version; `motif_lite.runs.versions` brings them up to
 date as they are read.
@@ -137,6 +137,7 @@ class Settings(Record):
     Attributes:
         max_tokens: Of openings and of futures, as are the texts that stop them.
         num_samples: None for greedy decoding, as are temperature and top_p.
+        problems: The sum of those that were measured.
     """
 
     source: dict[str, JsonValue]
@@ -146,6 +147,7 @@ class Settings(Record):
     num_samples: int | None = None
     temperature: float | None = None
     top_p: float | None = None
+    problems: str | None = None
 
 
 class Subject(NamedTuple):
@@ -177,11 +179,13 @@ class Measurement(Accuracy, _Measured):
     Attributes:
         when: Before or after training.
         settings: None where an early version measured.
+        policy: The sum of what was measured: of the model's files before training, of the adapter after it.
     """
 
     seconds: float
     peak_memory_bytes: int = 0
     settings: Settings | None = None
+    policy: str | None = None
 
 
 class Comparison(_OfSubject):
@@ -241,6 +245,7 @@ class PartsHeader(Versioned):
 
     settings: Settings
     width: int
+    policy: str | None = None
 
 
 class MeasuredPart(Versioned):
@@ -288,33 +293,3 @@ class RolloutLine(Versioned):
     accuracy: float | None = None
     interval: Interval | None = None
     futures: tuple[RolloutFuture, ...]
-
-
-class Cost(Record):
-    """What a phase has taken.
-
-    Attributes:
-        peak_memory_bytes: 0 where it was not measured.
-    """
-
-    prompts: int = 0
-    generated_tokens: int = 0
-    trained_tokens: int = 0
-    seconds: float = 0.0
-    peak_memory_bytes: int = 0
-
-    def __add__(self, other: "Cost") -> "Cost":
-        """Both, one after the other."""
-        return Cost(
-            prompts=self.prompts + other.prompts,
-            generated_tokens=self.generated_tokens + other.generated_tokens,
-            trained_tokens=self.trained_tokens + other.trained_tokens,
-            seconds=self.seconds + other.seconds,
-            peak_memory_bytes=max(self.peak_memory_bytes, other.peak_memory_bytes),
-        )
-
-
-class Accounting(Versioned):
-    """Costs by phase, in the order of a run; ``total`` is all of them."""
-
-    phases: dict[str, Cost]

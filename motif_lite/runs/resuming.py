@@ -2,7 +2,7 @@
 
 from motif_lite.errors import RunError
 from motif_lite.recipe.keys import changed, differing_keys
-from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.schema import ALL_LINEAR, LORA_TARGETS, Recipe
 from motif_lite.recipe.tables import Tables
 from motif_lite.runs.directory import RunDirectory
 
@@ -36,16 +36,16 @@ INEXACT = {
 
 
 def with_decisions_of(run: RunDirectory, recipe: Recipe, tables: Tables) -> Recipe:
-    """The recipe with what the run's plan decided where it says ``auto``: a resumed run is the same run."""
+    """The recipe with what was decided at the run's start where it says ``auto``: a resumed run is the same run."""
     earlier = run.resolved(tables)
-    return changed(
-        recipe,
-        {
-            f"{section}.{key}": getattr(getattr(earlier, section), key)
-            for section, key in (("rollout", "max_width"), ("training", "micro_batch_size"))
-            if getattr(getattr(recipe, section), key) == "auto"
-        },
-    )
+    decided = {
+        f"{section}.{key}": getattr(getattr(earlier, section), key)
+        for section, key in (("rollout", "max_width"), ("training", "micro_batch_size"), ("model", "template_date"))
+        if getattr(getattr(recipe, section), key) == "auto"
+    }
+    if recipe.lora.targets == ALL_LINEAR and earlier.lora.targets == list(LORA_TARGETS):
+        decided["lora.targets"] = earlier.lora.targets  # the default of earlier versions
+    return changed(recipe, decided)
 
 
 def check_resumable(run: RunDirectory, recipe: Recipe, tables: Tables) -> None:

@@ -1,10 +1,12 @@
 """Turns a row of a data set into a problem.
 
-The gold answer is what follows ``####`` where there is one (GSM8K), and otherwise the whole answer column.
+The gold answer is what follows ``####`` where there is one (GSM8K), what is in the last box where there is one (MATH's
+solutions), and otherwise the whole answer column.
 """
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from itertools import islice
 from typing import Any
 
@@ -12,6 +14,7 @@ from motif_lite.errors import DataError
 from motif_lite.grading.answers import MAX_ANSWER_CHARACTERS, is_correct
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import SourceSection
+from motif_lite.tasks.golds import final_answer, plain_number
 
 Row = Mapping[str, Any]
 
@@ -38,13 +41,20 @@ def problem_of(row: Row, name: str, source: SourceSection, number: int) -> Probl
     answer = _text(row, source.answer_column, _ANSWER_COLUMNS, "answer_column", where)
     if len(question) > _LONGEST_QUESTION:
         raise DataError(f"{where}: the question has {len(question):,} characters; shorten or remove the row")
-    gold = answer.rpartition("####")[2].strip()
+    gold = final_answer(answer)
     if not gold or len(gold) > MAX_ANSWER_CHARACTERS:
         what = "is empty" if not gold else f"has {len(gold)} characters"
-        raise DataError(f"{where}: the final answer {what}; it must be short, or follow '####' at the end")
-    if not is_correct(gold, f"\\boxed{{{gold}}}"):
+        raise DataError(
+            f"{where}: the final answer {what}; it must be short, or follow '####' or stand in a box at the end"
+        )
+    if not _is_plain(gold) and not is_correct(gold, f"\\boxed{{{gold}}}"):
         raise DataError(f"{where}: the final answer {gold[:60]!r} has unbalanced braces: no reply could ever match it")
     return Problem(name, question, gold)
+
+
+def _is_plain(gold: str) -> bool:
+    """Whether a final answer is a word or a number; its box has no braces to count, and a million rows go faster."""
+    return gold.isalnum()
 
 
 def _text(row: Row, wanted: str | None, usual: tuple[str, ...], key: str, where: str) -> str:
@@ -55,8 +65,10 @@ def _text(row: Row, wanted: str | None, usual: tuple[str, ...], key: str, where:
         there = ", ".join(names[:_COLUMNS_SHOWN]) + (", ..." if len(names) > _COLUMNS_SHOWN else "")
         raise DataError(f"{where} has no column {column!r}; it has: {there or 'none'}. Name the right one with {key}")
     value = row[column]
-    if (type(value) is float and math.isfinite(value)) or type(value) is int:
+    if type(value) is int:
         value = str(value)
+    elif type(value) is float and math.isfinite(value):
+        value = plain_number(Decimal(str(value)))
     if not isinstance(value, str) or not value.strip():
         shown = repr(str(value)[:40]) if isinstance(value, str | float | bool | None) else f"a {type(value).__name__}"
         raise DataError(f"{where}: column {column!r} holds {shown}, not text; fix or remove the row")

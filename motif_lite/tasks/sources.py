@@ -2,13 +2,12 @@
 
 A source is a name in `DATASETS`, a file, or a function of the user's own (``my_tasks.py:problems``). Known data sets
 come through the `datasets` library from the hub; files are read here, because a malformed row must be named by its
-number. The gold answer of a row is what follows ``####`` where there is one (GSM8K), and otherwise the whole answer
-column.
+number. `rows` says what the gold answer of a row is.
 """
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -18,20 +17,20 @@ from typing import Literal
 
 from motif_lite import own_code
 from motif_lite.errors import CodeError, DataError
-from motif_lite.nouns import Problem, ReadProgress
+from motif_lite.nouns import OnProgress, Problem, ReadProgress
 from motif_lite.recipe.schema import SourceSection
-from motif_lite.tasks import chain_sum
-from motif_lite.tasks.files import READERS
+from motif_lite.recipe.spelling import nearest
+from motif_lite.tasks import chain_sum, files, golds
+from motif_lite.tasks import held_out as held_out_problems
 from motif_lite.tasks.rows import Row, problem_of
 
 logger = logging.getLogger(__name__)
 
 Role = Literal["train", "validation", "test"]
 
-VALIDATION = "evaluation.validation"
-"""The key of problems that may be taken from the training data, which then lacks them."""
-
 _CHAIN_SUM_PROBLEMS = 2000
+
+_ROWS_BETWEEN_REPORTS = 1000
 
 _MOST_OWN_ROWS = 1_000_000
 """More from one function are taken for a generator that never stops."""
@@ -59,12 +58,14 @@ def load(
     seed: int,
     held_out: Mapping[str, Sequence[Problem]] = MappingProxyType({}),
     code: Mapping[str, str] = MappingProxyType({}),
+    on_progress: OnProgress | None = None,
 ) -> list[Problem]:
     """All problems of a source, or the number asked for, drawn with the seed and kept in order.
 
     Args:
         code: The recipe's table of the user's own files.
         held_out: By the key that names them, problems whose questions are left out before anything is drawn.
+        on_progress: Told of rows done and in all.
 
     Raises:
         DataError: The source is unknown or unreadable, has no problems, or a row of it is malformed.
@@ -72,39 +73,28 @@ def load(
     if source.source in chain_sum.TASKS:
         number = source.num_problems or _CHAIN_SUM_PROBLEMS
         return chain_sum.problems(number, seed=seed, split=role, name=source.source)
-    problems = [problem for problem, _ in with_rows(source, role=role, seed=seed, code=code)]
+    rows = with_rows(source, role=role, seed=seed, code=code, on_progress=on_progress)
+    problems = [problem for problem, _ in rows]
+    for remark in golds.remarks(golds.odd_golds(problems), source.source):
+        logger.warning("%s", remark)
     for key, those in held_out.items():
-        problems = _without(problems, those, key, source.source)
+        problems = held_out_problems.left_out(problems, those, key, source.source)
     _warn_of_contradictions(problems, source.source)
     return _subset(problems, source, seed)
 
 
-def _without(problems: list[Problem], held_out: Sequence[Problem], key: str, source: str) -> list[Problem]:
-    """Leave out the questions that are measured, in whatever file they stand; say so where that was not asked for."""
-    questions = set(map(_asked, held_out))
-    kept = [problem for problem in problems if _asked(problem) not in questions]
-    if not kept:
-        raise DataError(
-            f"{source}: all of its problems are in {key}, and what is trained cannot be measured; lower num_problems "
-            f"there, or take other data for one of the two"
-        )
-    if len(kept) < len(problems) and key != VALIDATION:
-        logger.warning(
-            "%s: %d of %d problems are in %s, too, and are left out of training",
-            source, len(problems) - len(kept), len(problems), key,
-        )  # fmt: skip
-    return kept
-
-
-def _asked(problem: Problem) -> str:
-    """A question, however its words are spaced."""
-    return " ".join(problem.question.split())
-
-
 def with_rows(
-    source: SourceSection, *, role: Role, seed: int, code: Mapping[str, str] = MappingProxyType({})
+    source: SourceSection,
+    *,
+    role: Role,
+    seed: int,
+    code: Mapping[str, str] = MappingProxyType({}),
+    on_progress: OnProgress | None = None,
 ) -> list[tuple[Problem, Row]]:
     """All problems of a source that is not generated, each with the row that it stands in.
+
+    Args:
+        on_progress: Told of rows done and in all.
 
     Raises:
         DataError: As `load`.
@@ -112,11 +102,16 @@ def with_rows(
     check(source, role=role, code=code)
     if own_code.is_own(source.source):
         name = source.source.rpartition(":")[2]
-        rows: Iterable[Row] = _own_rows(source.source, role, seed, code)
+        given = _own_rows(source.source, role, seed, code)
+        rows, num_rows = iter(given), len(given)
     else:
         name = source.source if source.source in DATASETS else Path(source.source).stem
-        rows = _rows(source.source, role)
-    found = [(problem_of(row, f"{name}/{number}", source, number), row) for number, row in enumerate(rows, start=1)]
+        rows, num_rows = _rows(source.source, role)
+    found = []
+    for number, row in enumerate(rows, start=1):
+        found.append((problem_of(row, f"{name}/{number}", source, number), row))
+        if on_progress is not None and number % _ROWS_BETWEEN_REPORTS == 0:
+            on_progress(number, max(number, num_rows))
     if not found:
         raise DataError(f"{source.source}: holds no problems; give a row per problem")
     return found
@@ -151,24 +146,11 @@ def check(source: SourceSection, *, role: Role, code: Mapping[str, str] = Mappin
         is_file = False
     if not is_file:
         raise DataError(
-            f"{source.source}: is neither a known data set ({', '.join(DATASETS)}) nor a file; check the path"
+            f"{source.source}: is neither a known data set ({', '.join(DATASETS)}) nor a file"
+            f"{nearest(source.source, DATASETS)}; check the path"
         )
-    if path.suffix.lower() not in READERS:
-        raise DataError(f"{path}: cannot tell its kind from {path.suffix!r}; use one of {', '.join(READERS)}")
-
-
-def require_apart(held_out: Sequence[Problem], test: Sequence[Problem], *, benchmark: str) -> None:
-    """Refuse problems that are measured along the way and at the end: the end would be no test any more.
-
-    Raises:
-        DataError: Some are.
-    """
-    shared = set(map(_asked, held_out)) & set(map(_asked, test))
-    if shared:
-        raise DataError(
-            f"{VALIDATION}: {len(shared)} of its problems are in the benchmark {benchmark}, too; take them "
-            f"from other data, e.g. from the training problems"
-        )
+    if path.suffix.lower() not in files.READERS:
+        raise DataError(f"{path}: cannot tell its kind from {path.suffix!r}; use one of {', '.join(files.READERS)}")
 
 
 def progress_reader(source: str) -> ReadProgress | None:
@@ -177,14 +159,27 @@ def progress_reader(source: str) -> ReadProgress | None:
 
 
 def drop_long(
-    problems: list[Problem], num_tokens: Callable[[Problem], int], limit: int, *, source: str
+    problems: list[Problem],
+    num_tokens: Callable[[Problem], int],
+    limit: int,
+    *,
+    source: str,
+    on_progress: OnProgress | None = None,
 ) -> list[Problem]:
     """Leave out the problems whose first prompt has more tokens than the limit, and say how many.
+
+    Args:
+        on_progress: Told of problems done and in all.
 
     Raises:
         DataError: None is left.
     """
-    kept = [problem for problem in problems if num_tokens(problem) <= limit]
+    kept = []
+    for number, problem in enumerate(problems, start=1):
+        if num_tokens(problem) <= limit:
+            kept.append(problem)
+        if on_progress is not None and number % _ROWS_BETWEEN_REPORTS == 0:
+            on_progress(number, len(problems))
     if not kept:
         raise DataError(
             f"{source}: every prompt is longer than rollout.max_prompt_tokens = {limit} tokens; raise that limit"
@@ -227,17 +222,23 @@ def _own_rows(source: str, role: Role, seed: int, code: Mapping[str, str]) -> li
     return rows
 
 
-def _rows(source: str, role: Role) -> Iterable[Row]:
+def _rows(source: str, role: Role) -> tuple[Iterator[Row], int]:
+    """The rows of a data set or file as they are read, and about how many they are."""
     if source in DATASETS:
-        return _rows_from_hub(DATASETS[source], role)
+        rows = _rows_from_hub(DATASETS[source], role)
+        return iter(rows), len(rows)
     path = Path(source).expanduser()
+    return _rows_of_file(path), files.count_rows(path)
+
+
+def _rows_of_file(path: Path) -> Iterator[Row]:
     try:
-        return list(READERS[path.suffix.lower()](path))
+        yield from files.READERS[path.suffix.lower()](path)
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error}); it must be UTF-8 text or Parquet") from None
 
 
-def _rows_from_hub(dataset: Dataset, role: Role) -> Iterable[Row]:
+def _rows_from_hub(dataset: Dataset, role: Role) -> Sequence[Row]:
     import datasets
 
     assert dataset.hub is not None

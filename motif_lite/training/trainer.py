@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch.optim.lr_scheduler import LambdaLR
 from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
@@ -195,7 +194,7 @@ class Trainer(GRPOTrainer):
             super()._save_checkpoint(model, trial)
             (self._run.unfinished / f"checkpoint-{step}" / _UNSAFE).unlink()
             self._run.keep_checkpoint(step, self._training.keep_checkpoints, self._training.save_every)
-        except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have errors of their own
+        except Exception as error:  # torch and safetensors have errors of their own; tokenizers raises this one
             reason = _reason(error, self._run)
             self._run.clear_unfinished()
             raise RunError(
@@ -206,6 +205,8 @@ class Trainer(GRPOTrainer):
 
 def _reason(error: Exception, run: RunDirectory) -> str:
     """Why nothing could be written; torch's own words for a full disk are about its archive's positions."""
+    if not run.root.exists():
+        return "the folder was removed"
     if shutil.disk_usage(run.root).free < _FULL_BYTES:
         return os.strerror(errno.ENOSPC)
-    return str(error).strip().splitlines()[0]
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -11,8 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
-from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
-from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
 from motif_lite.nouns import Conversation, Opening, Sampling
@@ -24,6 +22,7 @@ from motif_lite.training.grpo import _rows
 from motif_lite.views import report
 from motif_lite.views.formats import print_text
 from motif_lite.views.live import RunConsole
+from tests.chats import chat_tokenizer
 from tests.fakes import ScriptedPolicy, opening, problem, turn
 from tests.faults.fuzz_replies import PIECES
 from tests.test_console import metrics
@@ -56,17 +55,6 @@ def test_hundreds_of_fuzzed_replies_are_handled_in_bounded_time_and_memory() -> 
 
 
 # ------------------------------------------------------------------------------------- nobody speaks for somebody else
-
-
-def chat_tokenizer(marks: list[str], template: str, *, special: bool) -> PreTrainedTokenizerFast:
-    """A token per byte, and marks that are declared as special tokens or not."""
-    core = Tokenizer(
-        BPE(vocab={byte: n for n, byte in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, merges=[])
-    )
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    core.decoder = decoders.ByteLevel()
-    core.add_tokens([AddedToken(mark, normalized=False, special=special) for mark in marks])
-    return PreTrainedTokenizerFast(tokenizer_object=core, chat_template=template)
 
 
 CHATML = chat_tokenizer(

@@ -1,0 +1,56 @@
+"""Problems that are measured: they are not trained on, and benchmarks and marks have none in common."""
+
+import logging
+from collections.abc import Sequence
+
+from motif_lite.errors import DataError
+from motif_lite.nouns import Problem
+
+VALIDATION = "evaluation.validation"
+"""The key of problems that may be taken from the training data, which then lacks them."""
+
+_log = logging.getLogger(__name__)
+
+
+def left_out(problems: list[Problem], held_out: Sequence[Problem], key: str, source: str) -> list[Problem]:
+    """Leave out the questions that are measured, in whatever file they stand; say so where that was not asked for.
+
+    Args:
+        key: Of the recipe; names what is measured.
+        source: Names the problems.
+
+    Raises:
+        DataError: Nothing is left to train on.
+    """
+    questions = set(map(_asked, held_out))
+    kept = [problem for problem in problems if _asked(problem) not in questions]
+    if not kept:
+        raise DataError(
+            f"{source}: all of its problems are in {key}, and what is trained cannot be measured; lower num_problems "
+            f"there, or take other data for one of the two"
+        )
+    if len(kept) < len(problems) and key != VALIDATION:
+        _log.warning(
+            "%s: %d of %d problems are in %s, too, and are left out of training",
+            source, len(problems) - len(kept), len(problems), key,
+        )  # fmt: skip
+    return kept
+
+
+def require_apart(held_out: Sequence[Problem], test: Sequence[Problem], *, benchmark: str) -> None:
+    """Refuse problems that are measured along the way and at the end: the end would be no test any more.
+
+    Raises:
+        DataError: Some are.
+    """
+    shared = set(map(_asked, held_out)) & set(map(_asked, test))
+    if shared:
+        raise DataError(
+            f"{VALIDATION}: {len(shared)} of its problems are in the benchmark {benchmark}, too; take them "
+            f"from other data, e.g. from the training problems"
+        )
+
+
+def _asked(problem: Problem) -> str:
+    """A question, however its words are spaced."""
+    return " ".join(problem.question.split())

@@ -1,0 +1,214 @@
+"""Which layers an adapter covers, on any architecture, and an adapter as the start of a run."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from motif_lite.errors import ModelError
+from motif_lite.planning import shapes
+from motif_lite.policies import adapters
+from motif_lite.policies.local import LocalPolicy
+from motif_lite.policies.positions import require_positions
+from motif_lite.recipe.schema import Recipe
+from tests.fakes import write
+from tests.random_models import write_random
+from tests.test_policies import GREEDY, disturb_adapter, load, rendered
+
+MakeRecipe = Callable[..., Recipe]
+SMALL = ("lora.rank=4", "lora.alpha=8")
+
+
+def model_of(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(folder)
+
+
+# ---------------------------------------------------------------------------------------------------- the layers
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "targets"),
+    [
+        ("llama", {}, {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}),
+        ("phi3", {}, {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}),
+        ("glm4", {"head_dim": 8}, {"q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"}),
+        ("starcoder2", {}, {"q_proj", "k_proj", "v_proj", "o_proj", "c_fc", "c_proj"}),
+        ("phi", {}, {"q_proj", "k_proj", "v_proj", "dense", "fc1", "fc2"}),
+        ("gpt_neox", {}, {"query_key_value", "dense", "dense_h_to_4h", "dense_4h_to_h"}),
+    ],
+)
+def test_all_linear_layers_get_an_adapter_by_default(
+    tmp_path: Path, kind: str, config: dict[str, Any], targets: set[str]
+) -> None:
+    found = adapters.coverage(model_of(write_random(tmp_path, kind, **config)), "all-linear", "folder")
+    assert set(found.targets) == targets
+    assert found.remark is None
+    assert found.share > 0.99
+
+
+def test_what_linear_layers_leave_out_is_told_with_the_share(tmp_path: Path) -> None:
+    """The experts of a Mixtral are stacked matrices, no linear layers."""
+    model = model_of(write_random(tmp_path, "mixtral", num_local_experts=4))
+    found = adapters.coverage(model, "all-linear", "folder")
+    assert found.remark is not None
+    assert "the adapter covers" in found.remark
+    assert "leaves out" in found.remark
+    assert "experts" in found.remark or "gate_up_proj" in found.remark
+    assert found.share < 0.5
+
+
+def test_a_choice_of_layers_is_told_with_the_share(tmp_path: Path) -> None:
+    model = model_of(write_random(tmp_path, "phi3"))
+    found = adapters.coverage(model, ["o_proj", "down_proj"], "folder")
+    layers = [layer for block in model.model.layers for layer in (block.self_attn.o_proj, block.mlp.down_proj)]
+    covered = sum(layer.weight.numel() for layer in layers)
+    total = sum(w.numel() for name, w in model.named_parameters() if "layers" in name and w.ndim > 1)
+    assert (found.covered, found.total) == (covered, total)
+    assert found.remark is not None
+    assert f"covers {100 * covered / total:.0f} %" in found.remark
+    assert found.remark.endswith("it leaves out qkv_proj, gate_up_proj")
+
+
+@pytest.mark.parametrize(
+    ("targets", "complaint"),
+    [
+        (["q_proj", "nonsense"], "'nonsense' is no layer of it"),
+        (["q_porj"], "'q_porj' is no layer of it (did you mean 'q_proj'?)"),
+        (["embed_tokens", "q_proj"], "'embed_tokens' is no linear layer of its decoder"),
+        (["lm_head", "q_proj"], "'lm_head' is no linear layer of its decoder"),
+        (["input_layernorm"], "'input_layernorm' is no linear layer of its decoder"),
+        (["mlp"], "'mlp' is no linear layer of its decoder"),
+        ([""], "'' is no linear layer of its decoder"),
+    ],
+)
+def test_targets_that_cannot_be_any_are_refused_with_those_that_can(
+    qwen_folder: Path, targets: list[str], complaint: str
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        adapters.coverage(model_of(qwen_folder), targets, "folder")
+    told = str(caught.value)
+    assert told.startswith(f"folder: lora.targets do not fit this model: {complaint}")
+    assert "q_proj, k_proj" in told
+
+
+def test_a_fused_model_trains_all_its_layers(tmp_path: Path, tiny_recipe: MakeRecipe) -> None:
+    policy = load(write_random(tmp_path, "phi3"), tiny_recipe(*SMALL))
+    trained = {
+        name.split(".lora_")[0].rpartition(".")[2] for name, w in policy.model.named_parameters() if w.requires_grad
+    }
+    assert trained == {"qkv_proj", "o_proj", "gate_up_proj", "down_proj"}
+
+
+# ------------------------------------------------------------------------------------------------------ positions
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "counts"),
+    [
+        ("llama", {}, False),
+        ("phi3", {}, False),
+        ("starcoder2", {}, False),
+        ("gpt2", {"n_embd": 16, "n_layer": 2, "n_head": 2, "n_positions": 64}, True),
+        ("gpt_neo", {"attention_types": [[["global"], 2]], "num_layers": 2, "num_heads": 2}, True),
+    ],
+)
+def test_a_model_that_counts_padding_as_positions_is_refused(
+    tmp_path: Path, kind: str, config: dict[str, Any], counts: bool
+) -> None:
+    model = model_of(write_random(tmp_path, kind, **config))
+    if not counts:
+        require_positions(model, "folder")
+        return
+    with pytest.raises(ModelError, match=f"folder: a {kind} model counts padding as positions"):
+        require_positions(model, "folder")
+
+
+# ------------------------------------------------------------------------------------------- an adapter as the start
+
+
+@pytest.fixture
+def trained(qwen_folder: Path, tiny_recipe: MakeRecipe, tmp_path: Path) -> tuple[Path, LocalPolicy]:
+    """An adapter's folder as training leaves it, and the policy that it was saved from."""
+    policy = load(qwen_folder, tiny_recipe(*SMALL))
+    disturb_adapter(policy)
+    policy.save_adapter(tmp_path / "adapter")
+    return tmp_path / "adapter", policy
+
+
+def test_a_run_starts_from_the_adapter_that_model_name_is(
+    trained: tuple[Path, LocalPolicy], qwen_folder: Path, tiny_recipe: MakeRecipe
+) -> None:
+    folder, policy = trained
+    prompts = rendered(policy, 3)
+    started = load(folder, tiny_recipe(*SMALL))
+    assert write(started, prompts, GREEDY) == write(policy, prompts, GREEDY)
+    assert write(started, prompts, GREEDY) != write(load(qwen_folder, tiny_recipe(*SMALL)), prompts, GREEDY)
+    assert started.model.peft_config.keys() == {"default"}
+    ours, theirs = (dict(each.model.named_parameters()) for each in (started, policy))
+    assert [name for name in theirs if "lora_" in name and not torch.equal(ours[name], theirs[name])] == []
+    assert shapes.of(str(folder)) == shapes.of(str(qwen_folder))
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        (("lora.rank=8", "lora.alpha=8"), "--set lora.rank=4"),
+        (("lora.rank=4", "lora.alpha=64"), "--set lora.alpha=8"),
+        ((*SMALL, 'lora.targets=["q_proj"]'), "does not fit"),
+    ],
+)
+def test_an_adapter_of_other_settings_is_refused(
+    trained: tuple[Path, LocalPolicy], tiny_recipe: MakeRecipe, changes: tuple[str, ...], remedy: str
+) -> None:
+    with pytest.raises(ModelError, match="does not fit this model") as caught:
+        load(trained[0], tiny_recipe(*changes))
+    assert remedy in str(caught.value)
+
+
+def settings_with(folder: Path, **changes: Any) -> None:
+    path = folder / "adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"use_dora": True}, "no plain LoRA adapter (use_dora = True)"),
+        ({"use_rslora": True}, "no plain LoRA adapter (use_rslora = True)"),
+        ({"peft_type": "IA3"}, "no plain LoRA adapter (peft_type = 'IA3')"),
+        ({"modules_to_save": ["lm_head"]}, "no plain LoRA adapter"),
+        ({"init_lora_weights": "pissa"}, "no plain LoRA adapter"),
+        ({"base_model_name_or_path": "/gone/model"}, "its base model is gone (/gone/model)"),
+        ({"base_model_name_or_path": None}, "names no base model"),
+    ],
+)
+def test_an_adapter_that_cannot_be_gone_on_with_is_refused(
+    trained: tuple[Path, LocalPolicy], tiny_recipe: MakeRecipe, changes: dict[str, Any], message: str
+) -> None:
+    settings_with(trained[0], **changes)
+    with pytest.raises(ModelError) as caught:
+        load(trained[0], tiny_recipe(*SMALL))
+    assert message in str(caught.value)
+
+
+def test_folders_that_are_something_else_are_named(
+    trained: tuple[Path, LocalPolicy], qwen_folder: Path, tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    folder = trained[0]
+    on_it = tmp_path / "on-an-adapter"
+    shutil.copytree(folder, on_it)
+    settings_with(on_it, base_model_name_or_path=str(folder))
+    with pytest.raises(ModelError, match="is itself an adapter"):
+        load(on_it, tiny_recipe(*SMALL))
+    (tmp_path / "resolved.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"is a run's folder and no model; give its adapter: .*/adapter"):
+        load(tmp_path, tiny_recipe(*SMALL))
+    shutil.copy(qwen_folder / "model.safetensors", folder)
+    with pytest.raises(ModelError, match="holds both an adapter and a model"):
+        load(folder, tiny_recipe(*SMALL))

@@ -1,0 +1,128 @@
+"""Final answers as people write them into files, and rows that no number would match, or two would."""
+
+import json
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from motif_lite.errors import DataError
+from motif_lite.grading.answers import equivalent
+from motif_lite.jobs import checking
+from motif_lite.nouns import Problem
+from motif_lite.recipe.schema import SourceSection
+from motif_lite.tasks import golds, sources
+
+ROOT = Path(__file__).parents[1]
+
+
+def rows(path: Path, *answers: object) -> Path:
+    path.write_text(
+        "".join(json.dumps({"question": f"Question {n}?", "answer": each}) + "\n" for n, each in enumerate(answers))
+    )
+    return path
+
+
+def read(path: Path) -> list[str]:
+    return [problem.gold for problem in sources.load(SourceSection(source=str(path)), role="train", seed=1)]
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("18", "18"),
+        ("She has 3.\n#### 1,234", "1,234"),
+        (r"It is $\boxed{2}$.", "2"),
+        (r"First $\boxed{3}$, so the answer is $\boxed{\frac{1}{2}}$.", r"\frac{1}{2}"),
+        (r"#### \boxed{7}", "7"),
+        ("\uff11\uff12", "12"),
+        ("٣", "3"),
+        ("1e-05", "0.00001"),
+        ("2.5e3", "2500"),
+        (0.00001, "0.00001"),
+        (1e21, "1000000000000000000000"),
+        (18.5, "18.5"),
+        (7, "7"),
+        ("x^2", "x^2"),
+    ],
+)
+def test_the_final_answer_of_a_row(tmp_path: Path, answer: object, gold: str) -> None:
+    assert read(rows(tmp_path / "a.jsonl", answer)) == [gold]
+
+
+def test_a_worked_solution_longer_than_an_answer_counts_by_its_box(tmp_path: Path) -> None:
+    assert read(rows(tmp_path / "a.jsonl", "We compute. " * 300 + r"Hence $\boxed{18}$.")) == ["18"]
+    with pytest.raises(DataError, match="or follow '####' or stand in a box at the end"):
+        read(rows(tmp_path / "a.jsonl", "We compute. " * 300))
+
+
+NUMBERS = {
+    "18 eggs": "18", "1/3 cup": "1/3", "3 km/h": "3", "€5": "5", "1.5 million": "1500000", "The answer is 9.": "9",
+    "\uff15 kg": "5", "½": "1/2", "18 dollars": "18", "2 hours": "2",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", NUMBERS)
+def test_either_the_number_alone_is_right_or_the_row_is_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, answer: str
+) -> None:
+    [_, gold] = read(rows(tmp_path / "a.jsonl", 1, answer))
+    assert equivalent(gold, NUMBERS[answer]) or f"row 2 ({gold[:40]!r})" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "gold",
+    ["18", "-3", "1,000", "$18", r"\frac{1}{2}", "x^2+1", r"2\sqrt{3}", "Monday", "2 and 3", r"2\pi", "(1, 2)", "0.5"],
+)  # fmt: skip
+def test_answers_that_say_what_they_mean_cause_no_remark(gold: str) -> None:
+    assert golds.odd_golds([Problem("a/1", "?", gold)]) == []
+
+
+def test_an_answer_that_two_numbers_match_is_named() -> None:
+    odd = [golds.OddGold(4, "50%", ("50", "0.5")), golds.OddGold(9, "18 eggs", ())]
+    none, two = golds.remarks(odd, "a.jsonl")
+    assert two.startswith("a.jsonl: final answers that match two different numbers: row 4 ('50%')")
+    assert none.startswith("a.jsonl: final answers that match no plain number")
+
+
+def test_a_percentage_is_one_number_or_named() -> None:
+    found = golds.odd_golds([Problem("a/1", "?", "50%")])
+    assert [each.matches for each in found] in ([], [("50", "0.5")])
+
+
+def test_reading_many_rows_tells_how_far_it_is_and_takes_its_time_for_the_rows_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("question,answer\n" + "".join(f"q{n},{n}\n" for n in range(20_000)))
+    told: list[tuple[int, int]] = []
+    began = time.process_time()
+    source = SourceSection(source=str(path))
+    sources.load(source, role="train", seed=1, on_progress=lambda done, total: told.append((done, total)))
+    assert time.process_time() - began < 4
+    assert [done for done, _ in told] == list(range(1000, 20_001, 1000))
+    assert {total for _, total in told} == {20_001}, "lines, with the header"
+
+
+# --------------------------------------------------------------------------------------------- keys, and overlaps
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ('data.train="no_such"', "data.train: no_such: is neither"),
+        ('evaluation.benchmarks.x.source="no_such"', "evaluation.benchmarks.x.source: no_such: is neither"),
+        ('evaluation.validation={source="no_such"}', "evaluation.validation.source: no_such: is neither"),
+        ('data.train="gsm9k"', "(did you mean 'gsm8k'?)"),
+        ('data.train="math500"', "data.train: math500: is for the final evaluation only"),
+    ],
+)
+def test_a_source_that_is_none_is_named_with_its_key(change: str, key: str) -> None:
+    with pytest.raises(DataError) as caught:
+        checking.check(ROOT / "recipes" / "tiny_cpu.toml", [change])
+    assert key in str(caught.value)
+
+
+def test_a_remark_reaches_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)
+    read(rows(tmp_path / "a.jsonl", "July 4"))
+    assert "a.jsonl: final answers that match no plain number" in caplog.text
