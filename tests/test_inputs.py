@@ -188,3 +188,23 @@ def test_an_adapters_sums_are_those_of_its_base_too(qwen_folder: Path, tmp_path:
     found = inputs.of_model(str(tmp_path), lambda done, total: seen.append((done, total)))
     assert {"adapter_model.safetensors", "adapter_config.json", "base/model.safetensors"} <= found.keys()
     assert seen[-1][0] == seen[-1][1]
+
+
+def test_the_day_that_a_template_writes_is_kept_with_the_run(finished: Path, tmp_path: Path) -> None:
+    """TRL renders openings by itself, with the same day, and pickles what it is given."""
+    shutil.copytree(finished / "model", tmp_path / "model")
+    template = tmp_path / "model" / "chat_template.jinja"
+    template.write_text("{{ strftime_now('%d.%m.%Y %H:%M') }}" + template.read_text())
+    for name in ("train.jsonl", "two.jsonl"):
+        shutil.copy(finished / name, tmp_path)
+    out = tmp_path / "run"
+    perform(out, [*changes(tmp_path, tmp_path / "model"), "evaluation.benchmarks={}"], TINY)
+    run = RunDirectory(out)
+    day = run.resolved(checking.TABLES).model.template_date
+    year, month, date = day.split("-")
+    assert {line.opening.prompt[:16] for line in run.rollouts()} == {f"{date}.{month}.{year} 00:00"}
+    settings = json.loads((out / "resolved.json").read_text())
+    settings["model"]["template_date"] = "2024-05-06"
+    (out / "resolved.json").write_text(json.dumps(settings))
+    perform(out, LONGER, resume=True)
+    assert [line.opening.prompt[:16] for line in run.rollouts()][-1] == "06.05.2024 00:00"
