@@ -5,20 +5,18 @@
 Exit codes: 0: done. 2: an error that the user can fix, explained in one message. 130: interrupted; can be resumed.
 """
 
-import codecs
-import locale
-import os
 import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from motif_lite import process
 from motif_lite.errors import DataError, MotifError, RecipeError
 from motif_lite.evaluation.verdicts import verdict
 from motif_lite.jobs import checking, grade_job, score_job, train_job
@@ -258,66 +256,7 @@ def watched(title: str, subtitle: str, how_to_go_on: Callable[[], str]) -> Itera
         raise
 
 
-class _Lasting:
-    """A standard stream whose terminal or pipe may be closed; from then on it discards what is written."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        with self._lasting():
-            self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with self._lasting():
-            self._stream.flush()
-
-    @contextmanager
-    def _lasting(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())  # not closed: what it still holds is written at the very end
-            os.close(nowhere)
-
-
 def start() -> None:
-    """The program, on streams that last, and with UTF-8 for every file that a library opens."""
-    _open_closed_streams()
-    _require_docstrings()
-    _in_utf8()
-    sys.stdout, sys.stderr = cast(TextIO, _Lasting(sys.stdout)), cast(TextIO, _Lasting(sys.stderr))
+    """The program."""
+    process.prepare()
     app()
-
-
-def _open_closed_streams() -> None:
-    """Give standard streams that were closed (``>&-``) somewhere to go; a file would take their place otherwise."""
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-            if nowhere != number:
-                os.dup2(nowhere, number)
-                os.close(nowhere)
-            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
-
-
-def _require_docstrings() -> None:
-    """Refuse a Python that strips docstrings: the recipe's documentation and some libraries are made of them."""
-    if sys.flags.optimize > 1:
-        sys.stderr.write("error: Python runs without docstrings (-OO); unset PYTHONOPTIMIZE, or set it to 1\n")
-        raise SystemExit(2)
-
-
-def _in_utf8() -> None:
-    """Begin again in UTF-8 mode where the locale has another encoding: libraries open text files by the locale."""
-    if sys.flags.utf8_mode or codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8":
-        return
-    os.environ["PYTHONUTF8"] = "1"  # for processes that this one starts
-    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])

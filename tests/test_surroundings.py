@@ -38,7 +38,7 @@ def test_a_mistake_has_its_exit_code_where_nobody_reads_it() -> None:
 
 def test_a_file_that_is_opened_later_does_not_become_standard_output(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from motif_lite import cli; cli._open_closed_streams(); "
+        "import os, sys; from motif_lite import process; process._open_closed_streams(); "
         f"file = open({str(tmp_path / 'file')!r}, 'w'); os.write(1, b'x'); print('y', flush=True); file.close()"
     )
     done = subprocess.run(["sh", "-c", f'"{sys.executable}" -c "{code}" >&-'], cwd=ROOT, check=False)
@@ -56,7 +56,7 @@ def test_in_a_locale_of_another_encoding_files_are_utf8(tmp_path: Path) -> None:
     """Libraries open files by the locale: the first checkpoint's model card ended a run."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nfrom motif_lite import cli\ncli._in_utf8()\n"
+        "import sys\nfrom motif_lite import process\nprocess._in_utf8()\n"
         f"open({str(tmp_path / 'card')!r}, 'w').write('\\u03c0')\nprint(sys.argv[1])\n"
     )
     environment = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONPATH": str(ROOT)}

@@ -1,0 +1,77 @@
+"""What the program's process has before anything else: streams that last, docstrings, and UTF-8."""
+
+import codecs
+import locale
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO, cast
+
+
+def prepare() -> None:
+    """Make standard streams last, and have every file that a library opens read and written in UTF-8.
+
+    Raises:
+        SystemExit: Python runs without docstrings.
+    """
+    _open_closed_streams()
+    _require_docstrings()
+    _in_utf8()
+    sys.stdout, sys.stderr = cast(TextIO, _Lasting(sys.stdout)), cast(TextIO, _Lasting(sys.stderr))
+
+
+class _Lasting:
+    """A standard stream whose terminal or pipe may be closed; from then on it discards what is written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        with self._lasting():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._lasting():
+            self._stream.flush()
+
+    @contextmanager
+    def _lasting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())  # not closed: what it still holds is written at the very end
+            os.close(nowhere)
+
+
+def _open_closed_streams() -> None:
+    """Give standard streams that were closed (``>&-``) somewhere to go; a file would take their place otherwise."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
+
+
+def _require_docstrings() -> None:
+    """Refuse a Python that strips docstrings: the recipe's documentation and some libraries are made of them."""
+    if sys.flags.optimize > 1:
+        sys.stderr.write("error: Python runs without docstrings (-OO); unset PYTHONOPTIMIZE, or set it to 1\n")
+        raise SystemExit(2)
+
+
+def _in_utf8() -> None:
+    """Begin again in UTF-8 mode where the locale has another encoding: libraries open text files by the locale."""
+    if sys.flags.utf8_mode or codecs.lookup(locale.getpreferredencoding(False)).name == "utf-8":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for processes that this one starts
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
