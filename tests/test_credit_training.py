@@ -104,6 +104,34 @@ def test_openings_that_end_at_a_stop_text_are_trained_and_counted_as_long_as_the
     assert training.run.metrics()[0].tokens["openings"] == sum(map(len, written))
 
 
+@pytest.mark.parametrize(
+    ("credit", "scaled", "loss"),
+    [
+        ("opening", '"group"', "bnpo"), ("opening", '"batch"', "grpo"), ("opening", '"none"', "dr_grpo"),
+        ("opening", "apart", "bnpo"), ("chain", '"group"', "grpo"), ("chain", "apart", "bnpo"),
+        ("tree", '"batch"', "bnpo"), ("tree", "apart", "dr_grpo"),
+    ],
+)  # fmt: skip
+def test_equal_rewards_move_nothing_bit_for_bit(
+    credit: str, scaled: str, loss: str, tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """Of six equal rewards of 0.45 the mean in 32 bits is another number, and AdamW makes a whole step of the rest."""
+    (tmp_path / "equal.py").write_text("def one(opening):\n    return 0.45\n\ndef other(opening):\n    return 0.3\n")
+    name = tmp_path / "equal.py"
+    apart = 'training.multi_objective_aggregation="normalize_then_sum"'
+    recipe = tiny_recipe(
+        f'rewards={{"{name}:one"=1.0, "{name}:other"=0.7}}', f'training.credit="{credit}"', "data.num_problems=8",
+        f'training.loss_type="{loss}"', apart if scaled == "apart" else f"training.scale_rewards={scaled}",
+        "training.max_steps=1", "training.warmup_fraction=0.0", "rollout.num_openings=6", "training.micro_batch_size=6",
+        "rollout.openings.max_tokens=4", "rollout.futures.max_tokens=4",
+    )  # fmt: skip
+    training = Training(recipe, tiny_folder, tmp_path / "run")
+    before = training.adapter()
+    assert training.train()
+    assert training.run.metrics()[0].groups_without_signal == 1.0
+    assert all(torch.equal(weight, before[name]) for name, weight in training.adapter().items())
+
+
 @pytest.mark.parametrize(("credit", "num_rounds"), [("chain", 24), ("tree", 40)])
 def test_what_is_trained_are_the_rounds_as_they_were_written(
     credit: str,

@@ -28,6 +28,12 @@ LossType = Literal["bnpo", "dapo", "dr_grpo", "grpo"]
 _LEAST_DEVIATION = 1e-4
 """Added to the deviation that advantages are divided by, as in TRL."""
 
+_ROUNDING = 1e-9
+"""Rewards that differ by less, relative to the largest, are equal: their sums were rounded in another order.
+
+It matters, because AdamW makes a whole step of any gradient, however small.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class TrainedRound:
@@ -109,6 +115,11 @@ def trained_rounds(
     return _weighted(scheme, _scaled_by_step(rounds) if scheme.apart else rounds, openings)
 
 
+def differ(rewards: Sequence[float]) -> bool:
+    """Whether rewards differ by more than rounding."""
+    return max(rewards) - min(rewards) > _ROUNDING * max(map(abs, rewards))
+
+
 def _by_round(
     opening: Opening, future: int, rewarded: Callable[[Opening], dict[str, float]], num_rounds: int
 ) -> list[dict[str, float]]:
@@ -136,8 +147,9 @@ def _scaled(scheme: Scheme, rewards: _Rewards, group_size: int, weights: Mapping
     for start in range(0, len(totals), group_size):
         group = totals[start : start + group_size]
         divisor = 1.0 if scheme.scale == "none" else _deviation(totals if scheme.scale == "batch" else group)
+        rounding = _ROUNDING * max(abs(reward) for futures in group for future in futures for reward in future)
         for opening, future, index, advantage in scheme.advantages(group):
-            found[start + opening, future, index] = advantage / divisor
+            found[start + opening, future, index] = advantage / divisor if abs(advantage) > rounding else 0.0
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from motif_lite.credits.assignment import differ
 from motif_lite.recipe.schema import Recipe
 
 
@@ -10,6 +11,19 @@ def total_rewards(recipe: Recipe, rewards: Mapping[str, list[float]]) -> list[fl
     return [
         total_reward(recipe, dict(zip(rewards, values, strict=True))) for values in zip(*rewards.values(), strict=True)
     ]
+
+
+def have_signal(recipe: Recipe, rewards: Mapping[str, list[float]]) -> list[bool]:
+    """Of each group of openings, whether anything in it is rewarded more than the rest.
+
+    Args:
+        rewards: By name, one per opening.
+    """
+    apart = recipe.training.multi_objective_aggregation == "normalize_then_sum"
+    compared = list(rewards.values()) if apart else [total_rewards(recipe, rewards)]
+    size = recipe.rollout.num_openings
+    starts = range(0, len(compared[0]), size)
+    return [any(differ(values[start : start + size]) for values in compared) for start in starts]
 
 
 def total_reward(recipe: Recipe, rewards: Mapping[str, float]) -> float:

@@ -76,7 +76,7 @@ def _trainer(context: TrainingContext, step: TrainingStep, callback: StepCallbac
     recipe, policy = context.recipe, context.policy
     trainer = Trainer(
         context,
-        rounds=step if isinstance(step, RoundsStep) else None,
+        step=step,
         model=policy.model,
         processing_class=policy.tokenizer,
         reward_funcs=step.reward_callables(),

@@ -26,6 +26,7 @@ from motif_lite.rollout import counting
 from motif_lite.rollout.rewards import earned, gold_and_replies, remedy_for
 from motif_lite.rollout.rollouts import Rollouts, derive_seed
 from motif_lite.rollout.thinking import write_openings
+from motif_lite.rollout.totals import have_signal
 from motif_lite.training.context import TrainingContext
 
 
@@ -74,6 +75,10 @@ class TrainingStep:
 
     def column(self, reward: str, rows: Rows) -> list[float]:
         """One reward of every row that TRL trains."""
+        raise NotImplementedError
+
+    def advantages(self, of_trl: Sequence[float]) -> Sequence[float]:
+        """Of every row that TRL trains, given those that it has computed."""
         raise NotImplementedError
 
     def _continue(self, openings: list[tuple[Problem, Turn]], step: int) -> None:
@@ -125,15 +130,18 @@ class OpeningStep(TrainingStep):
             self._completions = rows.completions
         return self.rewards[reward]
 
+    def advantages(self, of_trl: Sequence[float]) -> Sequence[float]:
+        """TRL's own, but 0 where all rewards of a group are equal: a mean in 32 bits need not be equal to them."""
+        size, signals = self.recipe.rollout.num_openings, have_signal(self.recipe, self.rewards)
+        return [advantage if signals[row // size] else 0.0 for row, advantage in enumerate(of_trl)]
+
 
 class RoundsStep(TrainingStep):
     """Later rounds are trained as well; all of them are sampled here."""
 
-    advantages: Sequence[float] = ()
-    """Of the rows that TRL trains, weights included."""
-
     def __init__(self, context: TrainingContext, credit: RoundsCredit) -> None:
         super().__init__(context)
+        self._advantages: Sequence[float] = ()
         self._scheme = scheme(context.recipe, credit)
 
     def roll_out(self, problem_ids: Sequence[str], step: int) -> dict[str, Any]:
@@ -168,7 +176,7 @@ class RoundsStep(TrainingStep):
         replies = [list(each.turn.reply.token_ids) for each in self.trained]
         missing, num_tokens = num_rows - len(self.trained), sum(map(len, replies))
         share = (num_tokens + missing) / num_tokens  # TRL averages over those tokens, too
-        self.advantages = [each.advantage * each.weight * share for each in self.trained] + [0.0] * missing
+        self._advantages = [each.advantage * each.weight * share for each in self.trained] + [0.0] * missing
         return {
             "prompt_ids": prompts + prompts[:1] * missing,
             "completion_ids": replies + [replies[0][:1]] * missing,
@@ -179,6 +187,10 @@ class RoundsStep(TrainingStep):
         """One reward of every row, for TRL's own figures; nothing is learned from it."""
         rewards = [each.rewards[reward] for each in self.trained]
         return rewards + [0.0] * (len(rows.problem_ids) - len(rewards))
+
+    def advantages(self, of_trl: Sequence[float]) -> Sequence[float]:
+        """Our own, not relative to TRL's groups; weights included."""
+        return self._advantages
 
 
 def scheme(recipe: Recipe, credit: RoundsCredit) -> Scheme:

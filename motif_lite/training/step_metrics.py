@@ -27,10 +27,10 @@ openings, and ``sampling``, the part of it that the sampling of their futures ex
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean, pstdev
+from statistics import fmean
 from typing import TypedDict
 
-from motif_lite.credits.assignment import TrainedRound
+from motif_lite.credits.assignment import TrainedRound, differ
 from motif_lite.evaluation import intervals
 from motif_lite.grading.answers import is_beyond_judging, is_correct, is_lost, is_undone
 from motif_lite.nouns import Opening, ReadProgress, Reply, Trajectory, Turn
@@ -39,7 +39,7 @@ from motif_lite.rollout.counting import generated_tokens, later_replies, num_tok
 from motif_lite.rollout.reply_format import has_soft_format, progress
 from motif_lite.rollout.rewards import gold_and_replies, is_solved
 from motif_lite.rollout.rollouts import Rollouts
-from motif_lite.rollout.totals import total_rewards
+from motif_lite.rollout.totals import have_signal, total_rewards
 from motif_lite.runs.records import Interval, RolloutFuture, RolloutLine, RolloutTurn, StepMetrics
 from motif_lite.training.reward_noise import reward_noise
 
@@ -86,7 +86,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
     openings = [opening.turn.reply for opening in done.openings]
     later = later_replies(done.openings)
     totals, group = total_rewards(recipe, done.rewards), recipe.rollout.num_openings
-    has_signal = _have_advantages(done.trained, group) if done.trained else _have_spread(totals, group)
+    has_signal = _have_advantages(done.trained, group) if done.trained else have_signal(recipe, done.rewards)
     num_rounds = recipe.rollout.num_rounds if recipe.rollout.strategy != "single_round" else 1
     accuracy_by_round = _accuracy_by_round(done.openings, num_rounds)
     tokens = generated_tokens(done.openings)
@@ -216,16 +216,11 @@ def _distinct_progress(openings: Sequence[Opening], group: int) -> float:
     return sum(len(set(each)) for each in groups) / len(passed_on)
 
 
-def _have_spread(values: Sequence[float], group: int) -> list[bool]:
-    """Of each group, whether its values differ."""
-    return [pstdev(values[start : start + group]) >= 1e-9 for start in range(0, len(values), group)]
-
-
 def _equal_in_accuracy(done: PerformedStep, group: int) -> list[bool]:
     """Of each group, whether all that is compared in it is right equally often."""
     if not done.trained:
         shares = [fmean(map(is_solved, opening.evidence)) for opening in done.openings]
-        return [not spread for spread in _have_spread(shares, group)]
+        return [not differ(shares[start : start + group]) for start in range(0, len(shares), group)]
     groups = [done.openings[start : start + group] for start in range(0, len(done.openings), group)]
     return [len({is_solved(future) for opening in each for future in opening.futures}) == 1 for each in groups]
 
@@ -260,8 +255,8 @@ def _rewards_by_round(trained: Sequence[TrainedRound]) -> dict[str, tuple[float,
 
 def _have_advantages(trained: Sequence[TrainedRound], group: int) -> list[bool]:
     """Of each group, whether any of its rounds has an advantage."""
-    strongest: dict[int, float] = {}
+    found: dict[int, bool] = {}
     for each in trained:
         number = each.opening // group
-        strongest[number] = max(strongest.get(number, 0.0), abs(each.advantage))
-    return [value >= 1e-6 for _, value in sorted(strongest.items())]
+        found[number] = found.get(number, False) or each.advantage != 0
+    return [has_one for _, has_one in sorted(found.items())]

@@ -24,7 +24,7 @@ from motif_lite.runs.directory import RunDirectory
 from motif_lite.training.context import TrainingContext
 from motif_lite.training.order import EpochSampler
 from motif_lite.training.saving import UnsavedStep
-from motif_lite.training.step import RoundsStep
+from motif_lite.training.step import RoundsStep, TrainingStep
 
 _UNSAFE = "training_args.bin"
 """A pickle of whole objects that transformers writes into checkpoints; nothing reads it."""
@@ -38,7 +38,7 @@ class Trainer(GRPOTrainer):
 
     Args:
         context: With the run directory that checkpoints belong in, and the observer, who is told when memory runs out.
-        rounds: Samples all rounds of a step; None where TRL samples openings.
+        step: Rolls out and rewards; one that trains later rounds samples all of them.
         learning_rate_factor: By the number of steps done; None where the schedule is one over steps.
         options: For TRL.
     """
@@ -50,15 +50,15 @@ class Trainer(GRPOTrainer):
         self,
         context: TrainingContext,
         *,
-        rounds: RoundsStep | None,
+        step: TrainingStep,
         learning_rate_factor: Callable[[int], float] | None,
         **options: Any,
     ) -> None:
         self._learning_rate_factor = learning_rate_factor
-        if rounds is not None:
+        if isinstance(step, RoundsStep):
             options["rollout_func"] = self._roll_out
         super().__init__(**options)
-        self._rounds = rounds
+        self._rollout_step = step
         self._policy, self._openings = context.policy, context.recipe.rollout.openings
         self._run, self._observer = context.run, context.observer
         self._training = context.recipe.training
@@ -85,8 +85,8 @@ class Trainer(GRPOTrainer):
 
     def _roll_out(self, prompts: Any, trainer: Any) -> dict[str, Any]:
         """TRL's ``rollout_func``: prompts are first rounds', and do not tell which problem they are of."""
-        assert self._rounds is not None
-        return self._rounds.roll_out(self._problem_ids, self.state.global_step)
+        assert isinstance(self._rollout_step, RoundsStep)
+        return self._rollout_step.roll_out(self._problem_ids, self.state.global_step)
 
     def _generate_single_turn(self, prompt_ids: Any, *arguments: Any, **named: Any) -> tuple[Any, Any]:
         """Openings, from the policy where it writes them itself: TRL would take a batch's padding for replies."""
@@ -94,11 +94,11 @@ class Trainer(GRPOTrainer):
         return (rows, None) if rows is not None else super()._generate_single_turn(prompt_ids, *arguments, **named)
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        """Rows for several updates; later rounds bring advantages of their own, not relative to TRL's groups."""
+        """Rows for several updates, with the advantages that our step gives them."""
         self._problem_ids = [row["problem_id"] for row in inputs]
         scored = super()._generate_and_score_completions(inputs)
-        if self._rounds is not None:
-            scored["advantages"] = scored["advantages"].new_tensor(self._rounds.advantages)
+        advantages = self._rollout_step.advantages(scored["advantages"].tolist())
+        scored["advantages"] = scored["advantages"].new_tensor(advantages)
         return scored
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
