@@ -1,12 +1,16 @@
 """A folder that holds an adapter in PEFT's format, such as a run's ``adapter/``, where a model is expected."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from motif_lite.errors import ModelError
 
 CONFIG = "adapter_config.json"
+
+ConfigJson = Mapping[str, Any]
+"""The content of a model's config.json or an adapter's adapter_config.json: their libraries define the keys."""
 
 
 def as_folder(model_name: str) -> Path | None:
@@ -23,7 +27,7 @@ def is_adapter(folder: Path) -> bool:
     return (folder / CONFIG).is_file()
 
 
-def config_of(folder: Path) -> dict[str, Any]:
+def config_of(folder: Path) -> ConfigJson:
     """The settings of an adapter.
 
     Raises:

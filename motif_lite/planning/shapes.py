@@ -79,7 +79,7 @@ class ModelShape:
         return self.num_layers * rank * sum(sum(self.projections[name]) for name in self.targeted(targets))
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], origin: str) -> Self:
+    def from_config(cls, config: adapter_folder.ConfigJson, origin: str) -> Self:
         """Read the keys of a config.json.
 
         Raises:

@@ -1,6 +1,6 @@
 """Which layers an adapter is put on, and an earlier adapter as the start of a run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -177,7 +177,7 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
 
 
-def _shown(key: str, config: Mapping[str, Any]) -> str:
+def _shown(key: str, config: adapter_folder.ConfigJson) -> str:
     return f"{key} = {config[key]!r:.60}"
 
 

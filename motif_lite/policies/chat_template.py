@@ -5,7 +5,6 @@ gives, with the variables in `ChatTemplate.arguments`.
 """
 
 import re
-from collections.abc import Mapping
 from datetime import date
 from typing import Any
 
@@ -14,7 +13,7 @@ from jinja2.meta import find_undeclared_variables
 
 from motif_lite.errors import ModelError
 from motif_lite.nouns import Conversation
-from motif_lite.policies.special_tokens import SpecialTokens
+from motif_lite.policies.special_tokens import SpecialTokens, TemplateArguments
 from motif_lite.policies.template_checks import TemplateFacts, examine
 from motif_lite.recipe.spelling import nearest
 
@@ -58,13 +57,13 @@ class ChatTemplate:
     """
 
     def __init__(
-        self, tokenizer: Any, origin: str, num_rows: int, arguments: Mapping[str, Any] | None = None, day: str = "auto"
+        self, tokenizer: Any, origin: str, num_rows: int, arguments: TemplateArguments | None = None, day: str = "auto"
     ) -> None:
         if tokenizer.chat_template is None:
             raise ModelError(f"{origin}: its tokenizer has no chat template; use an instruct model")
         self._tokenizer, self._origin = tokenizer, origin
         self._names = self._variables()
-        self.arguments: dict[str, Any] = dict(arguments or {})
+        self.arguments: TemplateArguments = dict(arguments or {})
         self._require_used(self.arguments)
         self.writes_date = "strftime_now" in self._names
         if self.writes_date:
@@ -120,7 +119,7 @@ class ChatTemplate:
             raise ModelError(self._refusal(error)) from None
         return find_undeclared_variables(tree) - environment.globals.keys()
 
-    def _require_used(self, arguments: Mapping[str, Any]) -> None:
+    def _require_used(self, arguments: TemplateArguments) -> None:
         for name in arguments:
             if name not in self._names:
                 known = sorted(self._names - _OURS - self._tokenizer.special_tokens_map.keys())

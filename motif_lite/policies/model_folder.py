@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from motif_lite.errors import ModelError
-from motif_lite.planning.adapter_folder import as_folder
+from motif_lite.planning.adapter_folder import ConfigJson, as_folder
 from motif_lite.planning.machine import lacks_memory
 
 _NAMES_SHOWN = 3
@@ -25,7 +25,7 @@ def require_trainable_kind(model_name: str, *, load_in_4bit: bool) -> None:
         raise ModelError(f"{model_name}: {complaint}")
 
 
-def _config(model_name: str) -> dict[str, Any]:
+def _config(model_name: str) -> ConfigJson:
     """What config.json says, of a folder or of a model in the hub's cache; nothing where it cannot be read."""
     from huggingface_hub import try_to_load_from_cache
 
@@ -38,7 +38,7 @@ def _config(model_name: str) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _other_kind(config: Mapping[str, Any]) -> str | None:
+def _other_kind(config: ConfigJson) -> str | None:
     from transformers import CONFIG_MAPPING, MODEL_FOR_CAUSAL_LM_MAPPING
 
     kind = str(config.get("model_type"))
@@ -53,7 +53,7 @@ def _other_kind(config: Mapping[str, Any]) -> str | None:
     return f"is no causal language model: a {kind} {what}; take an instruct model, e.g. Qwen/Qwen2.5-3B-Instruct"
 
 
-def _other_quantisation(config: Mapping[str, Any], load_in_4bit: bool) -> str | None:
+def _other_quantisation(config: ConfigJson, load_in_4bit: bool) -> str | None:
     settings = config.get("quantization_config")
     if not isinstance(settings, Mapping):
         return None

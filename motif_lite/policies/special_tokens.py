@@ -12,6 +12,9 @@ from typing import Any
 
 from motif_lite.nouns import Conversation
 
+TemplateArguments = Mapping[str, Any]
+"""Variables for a chat template, of whatever kinds it reads."""
+
 
 class SpecialTokens:
     """The marks of a tokenizer: its special tokens, and any other token of its own that its chat template writes.
@@ -21,7 +24,7 @@ class SpecialTokens:
         num_rows: Tokens that the model knows; a text that would become a later one is a mark, too.
     """
 
-    def __init__(self, tokenizer: Any, arguments: Mapping[str, Any] | None = None, num_rows: int | None = None) -> None:
+    def __init__(self, tokenizer: Any, arguments: TemplateArguments | None = None, num_rows: int | None = None) -> None:
         around = _around_messages(tokenizer, arguments or {})
         marks = {
             token.content
@@ -44,7 +47,7 @@ def _first_characters(marks: Iterable[str]) -> re.Pattern[str]:
     return re.compile("|".join(parts) or r"(?!)")
 
 
-def _around_messages(tokenizer: Any, arguments: Mapping[str, Any]) -> str:
+def _around_messages(tokenizer: Any, arguments: TemplateArguments) -> str:
     """All that the chat template writes by itself; not every model declares its marks as special tokens."""
     written = ""
     empty: Conversation = [{"role": "system", "content": ""}, {"role": "user", "content": ""}]
