@@ -129,7 +129,6 @@ def test_the_models_own_generate_writes_the_same_with_the_same_streams(policy: L
     sampling = SAMPLED.model_copy(update={"stop": ["a"], "min_p": 0.02})
     with_engine = write(policy, prompts, sampling)
     policy.engine = None
-    del policy.model.generate  # TRL's way to the engine
     for width in (3, len(prompts)):
         policy.max_width = width
         without = write(policy, prompts, sampling)

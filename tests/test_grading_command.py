@@ -77,7 +77,7 @@ def test_a_reply_without_a_box_earns_nothing_and_what_it_would_be_in_one_is_told
 
 
 def test_an_answer_without_a_verdict_says_which_limit_it_reached() -> None:
-    assert said("3", TOWER)[0] == ("no verdict, counts as wrong: the comparison took more than 1 s of processor time")
+    assert said("3", TOWER)[0] == ("no verdict, counts as wrong: the comparison took more than 1.5 s of processor time")
 
 
 def test_answers_may_begin_with_a_minus_and_replies_come_from_standard_input() -> None:
@@ -162,12 +162,12 @@ def test_ctrl_c_ends_it_with_130_and_leaves_no_process(tmp_path: Path) -> None:
     if not children.exists():
         process.kill()
         pytest.skip("this system does not list children")
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 600
     while not (servers := children.read_text().split()) and time.monotonic() < deadline:
         time.sleep(0.05)
     time.sleep(1.0)  # into the first comparisons
     process.send_signal(signal.SIGINT)
-    out, told = process.communicate(timeout=30)
+    out, told = process.communicate(timeout=600)
     assert (process.returncode, out) == (130, "")
     assert told.endswith("interrupted\n")
     assert "Traceback" not in told

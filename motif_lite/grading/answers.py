@@ -68,8 +68,8 @@ def boxes(reply: str) -> list[Boxed]:
 def is_correct(gold: str, reply: str) -> bool:
     """Whether the last boxed answer of a whole reply is equivalent to the gold answer.
 
-    Takes any text as reply, costs at most 1 s of processor time, and may be called from any thread. What cannot be told
-    is not correct; `is_beyond_judging` and `is_lost` say so.
+    Takes any text as reply, costs at most 1.5 s of processor time, and may be called from any thread. What cannot be
+    told is not correct; `is_beyond_judging` and `is_lost` say so.
 
     Raises:
         GradingError: The judge's process cannot be started.

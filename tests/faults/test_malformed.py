@@ -275,7 +275,7 @@ def test_a_malformed_file_of_problems_ends_a_run_at_its_row(name: str) -> None:
     file, content, message = FILES[name]
     Path(file).write_bytes(content if isinstance(content, bytes) else content.encode())
     told = refused("--recipe", str(TINY), "--set", f'data.train="{file}"')
-    assert told.startswith(f"error: {file}")
+    assert told.startswith((f"error: {file}", f"error: data.train: {file}"))
     assert message in told
 
 

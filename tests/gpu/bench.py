@@ -173,7 +173,7 @@ class Bench:
         return run
 
     def train_with_a_stop(self, name: str, *changes: str, max_steps: int) -> tuple[RunDirectory, int]:
-        """A run that gets a Ctrl-C in its second step, and is resumed in a new process.
+        """A run that gets a Ctrl-C once its first step is written down, and is resumed in a new process.
 
         Returns:
             The run, and the step that it was stopped after.
@@ -182,12 +182,12 @@ class Bench:
         shutil.rmtree(run.root, ignore_errors=True)
         self._with_states.add(name)
 
-        def stop_in_second_step(process: "subprocess.Popen[bytes]") -> None:
+        def stop_after_first_step(process: "subprocess.Popen[bytes]") -> None:
             while process.poll() is None and not run.metrics():
                 time.sleep(0.01)
             process.send_signal(signal.SIGINT)  # does nothing to a process that has ended
 
-        self._begin(run, [*changes, f"training.max_steps={max_steps}"], stop_in_second_step, expected=130)
+        self._begin(run, [*changes, f"training.max_steps={max_steps}"], stop_after_first_step, expected=130)
         checkpoint = run.newest_checkpoint()
         if checkpoint is None:
             raise CheckError("the stopped run left no checkpoint")

@@ -426,7 +426,7 @@ def _two_short_steps(recipe: Recipe, max_tokens: int) -> Recipe:
 
 
 def resume(bench: Bench) -> Finding:
-    """A run of three steps that is stopped in the second and resumed.
+    """A run of three steps that is stopped once the first is written down, and resumed.
 
     Adapter and optimiser must be, bit by bit, before the first update after the stop what they were after the last one
     before it. On a CPU the run must also have written what one that was not stopped has. On a GPU sums have no fixed
