@@ -88,8 +88,9 @@ def random_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def changes(random_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """What makes recipes/tiny_cpu.toml a run of seconds, even where every kernel is interpreted."""
-    problems = tmp_path_factory.mktemp("data") / "problems.jsonl"
+    problems, test = (tmp_path_factory.mktemp("data") / name for name in ("problems.jsonl", "test.jsonl"))
     problems.write_text('{"question": "a0b4=", "answer": "4"}\n{"question": "a7=", "answer": "7"}\n')
+    test.write_text('{"question": "a1b4=", "answer": "5"}\n{"question": "a8=", "answer": "8"}\n')
     return [
         'model.backend="unsloth"', f'model.name="{random_folder}"', 'model.dtype="float32"', "lora.rank=4",
         f'data.train="{problems}"', "rollout.num_rounds=2", "rollout.num_openings=2", "rollout.num_futures=2",
@@ -97,7 +98,7 @@ def changes(random_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> li
         "rewards={future_accuracy=1.0, letters=1.0}", "training.problems_per_step=1",
         "training.micro_batch_size=1", "training.max_steps=1", "training.warmup_fraction=0.0",
         "training.gradient_checkpointing=true", 'evaluation.strategies=["multi_round"]', "evaluation.num_samples=0",
-        f'evaluation.benchmarks={{two={{source="{problems}"}}}}',
+        f'evaluation.benchmarks={{two={{source="{test}"}}}}',
     ]  # fmt: skip
 
 
