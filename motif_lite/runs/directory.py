@@ -14,7 +14,6 @@ A run may end at any instruction and at any byte. So files are either appended t
 dropped by the next reader, or written under another name and renamed. Only the process that holds the lock writes.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -33,7 +32,15 @@ from motif_lite.recipe.toml import apply_override
 from motif_lite.runs import budget, lock, own_code_record, sealing
 from motif_lite.runs.budget import Spent
 from motif_lite.runs.costs import Accounting, Cost
-from motif_lite.runs.files import append_records, as_line, each_record, each_sized_line, write_record, write_whole
+from motif_lite.runs.files import (
+    append_records,
+    as_line,
+    each_record,
+    each_sized_line,
+    flat,
+    write_record,
+    write_whole,
+)
 from motif_lite.runs.folders import holds_run, require_free
 from motif_lite.runs.records import (
     Evaluation,
@@ -275,10 +282,8 @@ class RunDirectory:
 
     def graded_path(self, subject: Subject, when: When) -> Path:
         """Where the graded replies of one measurement lie."""
-        strategy = subject.strategy
-        if "/" in strategy:  # one of the user's own, in another folder; a hash tells such names apart
-            strategy = f"{hashlib.sha256(strategy.encode()).hexdigest()[:8]}-{Path(strategy).name}"
-        return self.root / "evaluations" / f"{subject.benchmark}.{when}.{strategy}.{subject.decoding}.jsonl"
+        name = f"{subject.benchmark}.{when}.{flat(subject.strategy)}.{subject.decoding}.jsonl"
+        return self.root / "evaluations" / name
 
     def write_graded(self, subject: Subject, when: When, graded: Iterable[GradedReply]) -> None:
         """Keep the graded replies of one measurement."""

@@ -4,6 +4,7 @@ Files are either appended to line by line, a cut-off last line being dropped by 
 another name and renamed.
 """
 
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -74,3 +75,8 @@ def write_whole_bytes(path: Path, content: bytes) -> None:
     unfinished.write_bytes(content)
     sealing.flush(unfinished)
     unfinished.replace(path)
+
+
+def flat(name: str) -> str:
+    """A name of the user's own as a file's name; it may have folders in it, which a hash tells apart."""
+    return f"{hashlib.sha256(name.encode()).hexdigest()[:8]}-{Path(name).name}" if "/" in name else name

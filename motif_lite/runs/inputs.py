@@ -12,6 +12,7 @@ from pathlib import Path
 from motif_lite.errors import RunError
 from motif_lite.nouns import OnProgress, Problem
 from motif_lite.planning import adapter_folder
+from motif_lite.runs import sealing
 from motif_lite.runs.files import write_record
 from motif_lite.runs.records import Versioned
 from motif_lite.runs.versions import parsed
@@ -74,10 +75,7 @@ def of_model(model_name: str, on_progress: OnProgress) -> dict[str, str]:
 
 def of_file(path: Path) -> str | None:
     """The sum of a file; None where there is none."""
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sealing.digest_of(path) if path.is_file() else None
 
 
 def in_one(sums: Mapping[str, str]) -> str:

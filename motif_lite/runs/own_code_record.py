@@ -12,7 +12,7 @@ from motif_lite import own_code
 from motif_lite.errors import RunError
 from motif_lite.recipe import own_files
 from motif_lite.recipe.schema import Recipe
-from motif_lite.runs.files import write_whole, write_whole_bytes
+from motif_lite.runs.files import flat, write_whole, write_whole_bytes
 
 FOLDER = "own_code"
 _HASHES = "own_code.json"
@@ -71,7 +71,5 @@ def _hashes(root: Path) -> dict[str, str]:
 
 
 def _copy(root: Path, name: str) -> Path:
-    """Where a file's copy lies; a name may have folders in it, which a hash tells apart."""
-    if "/" not in name:
-        return root / FOLDER / name
-    return root / FOLDER / f"{hashlib.sha256(name.encode()).hexdigest()[:8]}-{Path(name).name}"
+    """Where a file's copy lies."""
+    return root / FOLDER / flat(name)

@@ -96,7 +96,7 @@ def _files(folder: Path) -> list[str]:
 
 def _manifest(folder: Path, step: int) -> str:
     files = {name: folder / name for name in _files(folder) if name != MANIFEST}
-    return _text(step, {n: {"bytes": file.stat().st_size, "sha256": _digest(file)} for n, file in files.items()})
+    return _text(step, {n: {"bytes": file.stat().st_size, "sha256": digest_of(file)} for n, file in files.items()})
 
 
 def _text(step: int, files: dict[str, Any]) -> str:
@@ -113,9 +113,10 @@ def _changed(folder: Path, name: str, listed: dict[str, Any]) -> str | None:
     size = path.stat().st_size
     if size != listed["bytes"]:
         return f"{name} has {size} bytes instead of {listed['bytes']}"
-    return None if _digest(path) == listed["sha256"] else f"{name} differs from what was written"
+    return None if digest_of(path) == listed["sha256"] else f"{name} differs from what was written"
 
 
-def _digest(path: Path) -> str:
+def digest_of(path: Path) -> str:
+    """The SHA-256 sum of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
