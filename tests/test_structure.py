@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    "motif_lite", "errors", "figures", "nouns", "paths", "process", "own_code", "grading", "recipe", "credits",
+    "motif_lite", "errors", "figures", "locks", "nouns", "paths", "process", "own_code", "grading", "recipe", "credits",
     "planning", "policies", "rollout", "tasks", "runs", "monitor", "observer", "context", "evaluation", "training",
     "views", "jobs", "study", "cli", "__main__",
 )  # fmt: skip

@@ -1,5 +1,6 @@
 """The tiny model: its tokenizer, its cache, and what it can do after the warm start."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,24 @@ def test_a_finished_model_comes_from_the_cache(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.usefixtures("uncritical")
+def test_a_model_that_another_process_builds_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two in this process: the second begins in the middle of the first."""
+    built: list[Path] = []
+    meanwhile = threading.Thread(target=lambda: built.append(prepare(tmp_path)))
+
+    def progress(done: int, total: int) -> None:
+        if done == 1:
+            monkeypatch.setattr(tiny_model, "_imitate", lambda *arguments: pytest.fail("it was built again"))
+            meanwhile.start()
+            meanwhile.join(0.5)
+            assert meanwhile.is_alive()
+
+    first = prepare(tmp_path, on_progress=progress)
+    meanwhile.join()
+    assert built == [first]
+
+
+@pytest.mark.usefixtures("uncritical")
 def test_building_leaves_the_random_state_alone_and_repeats_itself(tmp_path: Path) -> None:
     before = torch.get_rng_state()
     one, same, other = prepare(tmp_path / "1"), prepare(tmp_path / "2"), prepare(tmp_path / "3", seed=2)
@@ -86,7 +105,8 @@ def test_building_leaves_the_random_state_alone_and_repeats_itself(tmp_path: Pat
 
 def test_an_interrupted_build_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(done: int, total: int) -> None:
-        raise KeyboardInterrupt
+        if done:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         prepare(tmp_path / "cache", on_progress=interrupt)
@@ -98,7 +118,7 @@ def test_a_warm_start_that_comes_out_too_weak_is_repeated_and_then_refused(tmp_p
     attempts: list[int] = []
     with pytest.raises(ModelError, match="another seed"):
         prepare(tmp_path, on_progress=lambda done, total: attempts.append(done))
-    assert attempts == [1, 2] * tiny_model._NUM_ATTEMPTS
+    assert attempts == [0, *[1, 2] * tiny_model._NUM_ATTEMPTS]
     assert not list(tmp_path.glob("tiny-*"))
 
 

@@ -4,10 +4,10 @@ table.md, table.json and plot.svg are the same bytes whenever they are made of t
 date and no path. cost.md, cost.json and seconds.svg hold the seconds and the memory.
 """
 
-import fcntl
 import json
 from pathlib import Path
 
+from motif_lite import locks
 from motif_lite.errors import StudyError
 from motif_lite.runs.files import write_whole
 from motif_lite.study import plot as study_plot
@@ -30,8 +30,7 @@ def write(plan: StudyPlan) -> Json:
     """
     try:
         plan.out.mkdir(parents=True, exist_ok=True)
-        with (plan.out / "lock").open("a") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # another process may be at the same study, and just here, too
+        with locks.taken(plan.out / "lock", wait=True):  # another process may be at the same study, and just here, too
             found, cost = study_results.results(plan), study_results.costs(plan)
             _write(plan.out, found, cost)
     except OSError as error:

@@ -5,7 +5,6 @@ run that is done is skipped, one that was interrupted is resumed: the same comma
 work at one study, in as many terminals; a run that another one holds is left to it.
 """
 
-import fcntl
 import os
 import re
 import signal
@@ -14,15 +13,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import motif_lite
+from motif_lite import locks
 from motif_lite.errors import RunError, StudyError
 from motif_lite.jobs.checking import TABLES
 from motif_lite.recipe.keys import differing_keys
-from motif_lite.runs import own_code_record
+from motif_lite.runs import lock, own_code_record
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import holds_run
 from motif_lite.runs.records import GradedReply, Mark, Measurement, Subject, When
@@ -69,7 +69,7 @@ def perform(plan: StudyPlan, program: Sequence[str], watcher: Watcher, remake: C
     while left := list(missing(plan)):
         for run in left:
             with _claimed(run.root) as is_ours:
-                if not is_ours or _in_use(run.root) or is_done(plan, run):
+                if not is_ours or locks.is_held(run.root / lock.NAME) or is_done(plan, run):
                     continue
                 _require_same(run)
                 watcher.started(run.name, plan.num_runs - num_left(plan), plan.num_runs)
@@ -206,30 +206,13 @@ def _require_same(run: Run) -> None:
 def _claimed(root: Path) -> Iterator[bool]:
     """Whether a run is ours to perform; while it is, no other process that works at the study takes it."""
     path = root.with_name(f"{root.name}.claim")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("a")
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
-    with file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
-
-
-def _in_use(root: Path) -> bool:
-    """Whether a process works in a run's folder: one that a study left behind when it was killed, or a user's."""
-    try:
-        with (root / "lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _, is_ours = stack.enter_context(locks.taken(path))
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
+        yield is_ours
 
 
 def _perform(plan: StudyPlan, run: Run, program: Sequence[str], watcher: Watcher) -> None:

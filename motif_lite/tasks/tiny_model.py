@@ -15,6 +15,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -24,6 +25,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
+from motif_lite import locks
 from motif_lite.errors import ModelError
 from motif_lite.nouns import Conversation, OnProgress, Sampling
 from motif_lite.planning.shapes import TINY
@@ -124,16 +126,21 @@ def prepare(
     folder = cache_folder / f"tiny-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
     if folder.exists():
         return folder
-    try:
-        cache_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ModelError(
-            f"{cache_folder}: cannot be created ({error.strerror}); set MOTIF_LITE_CACHE to another folder"
-        ) from None
-    course = _course(task, num_rounds, max_tokens)
-    with torch.random.fork_rng(devices=[]):
-        model = _warm_started(course, seed, on_progress)
-    _save(model, course.tokenizer, folder)
+    with ExitStack() as stack:
+        try:
+            cache_folder.mkdir(parents=True, exist_ok=True)
+            on_progress(0, _NUM_STEPS)
+            # Another process that builds the same model is waited for, and what it has built is taken.
+            stack.enter_context(locks.taken(folder.with_name(f".{folder.name}.lock"), wait=True))
+        except OSError as error:
+            raise ModelError(
+                f"{cache_folder}: cannot be written ({error.strerror}); set MOTIF_LITE_CACHE to another folder"
+            ) from None
+        if not folder.exists():
+            course = _course(task, num_rounds, max_tokens)
+            with torch.random.fork_rng(devices=[]):
+                model = _warm_started(course, seed, on_progress)
+            _save(model, course.tokenizer, folder)
     return folder
 
 
@@ -306,8 +313,5 @@ def _save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: P
         model.save_pretrained(unfinished)
         tokenizer.save_pretrained(unfinished)
         unfinished.rename(folder)
-    except OSError:
-        if not folder.exists():  # another process finished the same model first: as good as ours
-            raise
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
