@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,7 @@ import pytest
 from motif_lite.jobs import checking
 from motif_lite.planning.shapes import TINY, ModelShape
 from motif_lite.recipe.schema import Recipe
+from tests.faults.nursery import Nursery
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,6 +75,14 @@ def tiny_folder() -> Path:
         cache_folder=cache_folder(),
         on_progress=lambda done, total: None,
     )
+
+
+@pytest.fixture(scope="session")
+def nursery(tiny_folder: Path) -> Iterator[Nursery]:
+    """Runs the program in processes that need not import everything first; they find the tiny model in the cache."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()
 
 
 @pytest.fixture(scope="session")

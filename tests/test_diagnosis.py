@@ -334,16 +334,16 @@ def _group(chance: random.Random, difficulty: float) -> list[list[int]]:
 
 
 @pytest.mark.parametrize(("recipe", "number", "problems"), [(GSM8K, 300, 1), (TINY, 60, 8)])
-def test_of_200_runs_of_a_policy_that_does_not_change_hardly_any_gives_a_warning(
+def test_of_100_runs_of_a_policy_that_does_not_change_hardly_any_gives_a_warning(
     recipe: Recipe, number: int, problems: int
 ) -> None:
     chance = random.Random(7)
     every = number // 12
     alarms = 0
-    for _ in range(200):
+    for _ in range(100):
         marks = [mark(step, sum(chance.random() < 0.6 for _ in range(100)), 100) for step in range(0, number, every)]
         alarms += bool(names(stationary(chance, number, problems), marks, recipe))
-    assert alarms <= 6, "of all eight warnings together, 3 in 100 runs at most"
+    assert alarms <= 3, "of all eight warnings together, 3 in 100 runs at most"
 
 
 def test_noise_below_the_differences_is_hardly_ever_told_and_noise_alone_nearly_always() -> None:

@@ -22,7 +22,7 @@ from tests.package_index import wheel, write_index
 ROOT = Path(__file__).parents[1]
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 
-pytestmark = pytest.mark.versions
+versions = pytest.mark.versions
 cpu_build_is_wanted = pytest.mark.skipif(
     not torch_index.wants_cpu_build(), reason="only Linux without a GPU takes PyTorch's CPU build from its own index"
 )
@@ -99,6 +99,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Project, str]:
 # ------------------------------------------------------------------------------------------ where PyTorch comes from
 
 
+@versions
 @cpu_build_is_wanted
 def test_pytorch_alone_comes_from_its_own_index(project: Project) -> None:
     said = project.make(TORCH_INDEX=project.torch_index)
@@ -157,6 +158,7 @@ def test_the_driver_is_asked_for_a_gpu(
 # ------------------------------------------------------------------------------------------ what is kept, what is not
 
 
+@versions
 def test_what_is_whole_is_kept_and_what_is_missing_is_added(made: tuple[Project, str]) -> None:
     project, said = made
     assert f"making .venv with Python {MINOR}" in said
@@ -182,6 +184,7 @@ def test_what_fails_before_it_changes_anything_leaves_what_was_there(made: tuple
     assert project.origin("torch") == "ordinary"
 
 
+@versions
 def test_tests_need_more_and_unsloth_has_folders_of_its_own(made: tuple[Project, str]) -> None:
     project, _ = made
     said = project.make("unsloth")
@@ -225,12 +228,14 @@ def test_a_defect_is_named(stamp: state.Stamp | None, reason: str, tmp_path: Pat
     assert state.defect(tmp_path, f"{MINOR}.0") == reason
 
 
+@versions
 def test_another_python_makes_it_again_and_another_patch_release_does_not(made: tuple[Project, str]) -> None:
     project, _ = made
     assert state.defect(project.venv, f"{MINOR}.99") is None
     assert state.defect(project.venv, "3.99.0") == f"it is of Python {MINOR}, not 3.99"
 
 
+@versions
 def test_an_environment_of_the_users_own_with_its_pytorch_is_completed(project: Project) -> None:
     subprocess.run([sys.executable, "-m", "venv", project.venv], check=True)
     pip = [str(project.venv / "bin" / "python"), "-m", "pip", "install", "--no-deps", "--no-index", "--find-links"]
@@ -242,6 +247,7 @@ def test_an_environment_of_the_users_own_with_its_pytorch_is_completed(project: 
     assert project.origin("needed") == "ordinary"
 
 
+@versions
 def test_a_moved_environment_is_made_again(project: Project) -> None:
     project.make()
     was, project.root = project.root, project.root.rename(project.root.with_name("moved"))
@@ -439,6 +445,7 @@ def test_an_old_python_can_read_what_refuses_it(name: str) -> None:
     ast.parse((ROOT / "environment" / f"{name}.py").read_text(), feature_version=(3, 6))
 
 
+@versions
 def test_the_supported_versions_are_those_of_the_project() -> None:
     oldest, newest = interpreter.supported()
     assert interpreter.fits(f"3.{oldest}.0")

@@ -2,9 +2,9 @@
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from packaging.version import Version
 from motif_lite.policies.engine import engine
 from motif_lite.runs.directory import RunDirectory
 from tests.fakes import opening
+from tests.faults.nursery import Nursery
 from tests.gpu import measurements, rows
 from tests.gpu.any_reward import any_text
 from tests.gpu.bench import Bench, CheckError, Settings
@@ -32,19 +33,16 @@ TITLES = [
 Whole = tuple[subprocess.CompletedProcess[str], Path]
 
 
-def command(out: Path, *arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pytest", "-rs", "-m", "gpu", "tests/gpu", *TINY, "--gpu-out", str(out), *arguments]
-
-
-def measure(out: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command(out, *arguments), cwd=ROOT, capture_output=True, text=True, check=False)
+def words(out: Path, *arguments: str) -> list[str]:
+    return ["-rs", "-p", "no:cacheprovider", "-m", "gpu", "tests/gpu", *TINY, "--gpu-out", str(out), *arguments]
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     """All of them, by the command that measures on a GPU."""
     out = tmp_path_factory.mktemp("gpu")
-    return measure(out), out
+    command = [sys.executable, "-m", "pytest", *words(out)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False), out
 
 
 def measured(out: Path) -> dict[str, Any]:
@@ -99,20 +97,24 @@ def test_the_markdown_is_made_from_the_file_alone(whole: Whole) -> None:
     assert printed.splitlines()[3].startswith("| logit chunks | skipped: only Unsloth")
 
 
-def test_rows_that_are_done_are_not_measured_again_unless_asked(whole: Whole, tmp_path: Path) -> None:
+def test_rows_that_are_done_are_not_measured_again_unless_asked(whole: Whole, nursery: Nursery, tmp_path: Path) -> None:
     out = tmp_path / "gpu"
     shutil.copytree(whole[1], out)
     before = measured(out)
-    done = measure(out)
+    done = nursery.run(*words(out), program="pytest")
     assert (done.returncode, "8 skipped" in done.stdout, "--gpu-again repeats it" in done.stdout) == (0, True, True)
     assert measured(out) == before
-    assert measure(out, "-k", "time", "--gpu-again").returncode == 0
+    again = nursery.run(*words(out, "-k", "time", "--gpu-again"), program="pytest")
+    assert again.returncode == 0, again.stdout
     assert [title for title in TITLES if measured(out)[title] != before[title]] == ["time"]
 
 
-def test_a_run_that_fails_says_why_and_goes_on_with_what_is_missing(whole: Whole, tmp_path: Path) -> None:
+def test_a_run_that_fails_says_why_and_goes_on_with_what_is_missing(
+    whole: Whole, nursery: Nursery, tmp_path: Path
+) -> None:
     shutil.copytree(whole[1] / "model", tmp_path / "model")
-    done = measure(tmp_path, "--gpu-data", str(tmp_path / "missing.jsonl"), "-k", "runs or time or padding")
+    arguments = ["--gpu-data", str(tmp_path / "missing.jsonl"), "-k", "runs or time or padding"]
+    done = nursery.run(*words(tmp_path, *arguments), program="pytest")
     found = measured(tmp_path)
     assert done.returncode == 1
     assert {title: entry["status"] for title, entry in found.items()} == {
@@ -123,17 +125,15 @@ def test_a_run_that_fails_says_why_and_goes_on_with_what_is_missing(whole: Whole
     assert "| time | failed: tests.gpu.bench.CheckError" in measurements.markdown(found)
 
 
-def test_what_is_measured_stays_when_a_call_is_cut_off(whole: Whole, tmp_path: Path) -> None:
+def test_what_is_measured_stays_when_a_call_is_cut_off(whole: Whole, nursery: Nursery, tmp_path: Path) -> None:
     shutil.copytree(whole[1] / "model", tmp_path / "model")
-    asked = command(tmp_path, "-k", "padding or adapter")
-    with subprocess.Popen(asked, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
-        while process.poll() is None and not (tmp_path / "measurements.json").exists():
-            time.sleep(0.1)
-        process.terminate()
-        printed, _ = process.communicate()
-    assert process.returncode == pytest.ExitCode.INTERRUPTED, printed
+    asked = words(tmp_path, "-k", "padding or adapter")
+    child = nursery.start(*asked, log=tmp_path / "log", program="pytest")
+    child.until((tmp_path / "measurements.json").exists)
+    child.send(signal.SIGTERM)
+    assert child.wait() == pytest.ExitCode.INTERRUPTED, child.printed()
     assert {title: entry["status"] for title, entry in measured(tmp_path).items()} == {"padding is right": "passed"}
-    assert "| padding is right |" in printed
+    assert "| padding is right |" in child.printed()
 
 
 @pytest.fixture(scope="module")
@@ -236,15 +236,15 @@ def test_a_run_that_was_cut_off_goes_on_where_it_was(
     assert [command[2:] for command in commands] == [["--resume", "--out", str(tmp_path / "runs" / "steps")]]
 
 
-def test_measurements_of_other_settings_are_not_mixed(whole: Whole) -> None:
-    done = measure(whole[1], "--gpu-memory-gib", "12")
+def test_measurements_of_other_settings_are_not_mixed(whole: Whole, nursery: Nursery) -> None:
+    done = nursery.run(*words(whole[1], "--gpu-memory-gib", "12"), program="pytest")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "choose another --gpu-out" in done.stderr
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_without_a_gpu_it_says_so_at_once(tmp_path: Path) -> None:
-    done = measure(tmp_path, "--gpu-device", "cuda")
+def test_without_a_gpu_it_says_so_at_once(nursery: Nursery, tmp_path: Path) -> None:
+    done = nursery.run(*words(tmp_path, "--gpu-device", "cuda"), program="pytest")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "--gpu-device cpu --gpu-size tiny" in done.stderr
 

@@ -13,8 +13,6 @@ from motif_lite.planning.machine import GIB, MIB, Machine
 
 ROOT = Path(__file__).parents[1]
 
-pytestmark = pytest.mark.versions
-
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -22,7 +20,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("tiny_folder")
-@pytest.mark.parametrize("name", ["tiny, m=8 k=4", "6 layers of 0.5B, m=2 k=1", "wide MLP"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("tiny, m=8 k=4", marks=pytest.mark.versions),
+        pytest.param("6 layers of 0.5B, m=2 k=1", marks=pytest.mark.versions),
+        "wide MLP",
+    ],
+)
 def test_the_planned_peak_is_within_a_fifth_of_the_measured_one(name: str, models: Path) -> None:
     result = benchmark.measure(benchmark.CASES[name], models)
     print(benchmark.table({name: result}))
@@ -31,6 +36,7 @@ def test_the_planned_peak_is_within_a_fifth_of_the_measured_one(name: str, model
         assert 1 / 1.3 < planned / result.measured[phase] < 1.3, phase
 
 
+@pytest.mark.versions
 def test_a_run_counts_the_libraries_that_it_has_imported() -> None:
     """The rest of the plan is the same, whichever build of PyTorch is there."""
     recipe = checking.check(ROOT / "recipes" / "tiny_cpu.toml", ["training.micro_batch_size=1"])
@@ -42,6 +48,7 @@ def test_a_run_counts_the_libraries_that_it_has_imported() -> None:
     assert large | {"libraries": 0} == small | {"libraries": 0}
 
 
+@pytest.mark.versions
 def test_what_has_been_imported_is_measured_on_a_cpu_only() -> None:
     from motif_lite.planning import metering
 
@@ -53,6 +60,7 @@ def test_what_has_been_imported_is_measured_on_a_cpu_only() -> None:
         assert cpu.libraries == metering.measured(cpu).libraries, "in steps, so that plans can be repeated"
 
 
+@pytest.mark.versions
 @pytest.mark.parametrize(("library", "build"), [("libtorch_cpu.so", "CPU"), ("libtorch_cuda.so", "CUDA")])
 def test_a_plan_alone_looks_up_the_build_of_pytorch(
     library: str, build: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

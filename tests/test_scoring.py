@@ -3,10 +3,7 @@
 import io
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,6 +23,7 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import REWARDS
 from motif_lite.views.tables import print_scores
 from tests.fakes import GOOD_FORM, RecordingObserver, ScriptedPolicy, problem
+from tests.faults.nursery import Nursery
 from tests.test_console import HOSTILE
 
 ROOT = Path(__file__).parents[1]
@@ -309,10 +307,9 @@ def test_whatever_openings_and_futures_hold_is_printed_as_text(width: int) -> No
 # ------------------------------------------------------------------------------------------------ the tiny policy
 
 
-def test_better_openings_come_out_higher_on_the_tiny_policy(tiny_folder: Path, tmp_path: Path) -> None:
+def test_better_openings_come_out_higher_on_the_tiny_policy(nursery: Nursery, tmp_path: Path) -> None:
     """The shipped example, as a user runs it."""
-    command = [sys.executable, "run.py", "score", *GIVEN, "--json", str(tmp_path / "scores.json")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
+    done = nursery.run("score", *GIVEN, "--json", str(tmp_path / "scores.json"))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     assert "right answer 4" in done.stdout
@@ -359,20 +356,14 @@ def test_an_adapter_is_scored_under_and_one_of_another_model_is_told(
         score_job.job(TINY, [], EXAMPLE, num_futures=8, adapter=adapter)
 
 
-def test_ctrl_c_ends_it_with_130_and_without_a_traceback(tiny_folder: Path) -> None:
-    command = [sys.executable, "-u", "run.py", "score", *GIVEN, "--futures", "2000"]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=dict(os.environ)
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("scoring"):
-            process.send_signal(signal.SIGINT)
-            break
-    _, told = process.communicate(timeout=600)
-    assert process.returncode == 130
-    assert "nothing has been written; repeat the command to start over" in told
-    assert "Traceback" not in told
+def test_ctrl_c_ends_it_with_130_and_without_a_traceback(nursery: Nursery, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    child = nursery.start("score", *GIVEN, "--futures", "2000", log=tmp_path / "log", errors=told)
+    child.until(lambda: "scoring" in child.printed())
+    child.send(signal.SIGINT)
+    assert child.wait() == 130
+    assert "nothing has been written; repeat the command to start over" in told.read_text()
+    assert "Traceback" not in told.read_text()
 
 
 def test_scores_that_cannot_be_written_at_last_have_been_printed(

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import termios
 import time
 from collections.abc import Callable
@@ -27,16 +28,31 @@ class Nursery:
             [sys.executable, str(Path(__file__))], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def start(self, *arguments: str, log: Path, before: str = "", terminal: str = "") -> "Child":
-        """Begin ``run.py`` with these arguments.
+    def start(
+        self, *arguments: str, log: Path, errors: Path | None = None, before: str = "", terminal: str = "",
+        program: str = "run.py",
+    ) -> "Child":  # fmt: skip
+        """Begin ``run.py``, or pytest, with these arguments.
 
         Args:
-            log: Takes what it prints on both streams.
+            log: Takes what it prints.
+            errors: Takes what it prints on the standard error stream; by default it goes to ``log``, too.
             before: Python to be executed in the new process first.
             terminal: Path of a terminal to run on instead.
+            program: A key of `PROGRAMS`.
         """
-        request = {"arguments": arguments, "log": str(log), "before": before, "terminal": terminal}
+        request = {
+            "arguments": arguments, "log": str(log), "errors": str(errors or log), "before": before,
+            "terminal": terminal, "program": program,
+        }  # fmt: skip
         return Child(self._ask(request), log, self._ask)
+
+    def run(self, *arguments: str, program: str = "run.py") -> "subprocess.CompletedProcess[str]":
+        """What a program did with these arguments, to its end, as `subprocess.run` tells it."""
+        with tempfile.TemporaryDirectory() as folder:
+            log, errors = Path(folder) / "out", Path(folder) / "err"
+            code = self.start(*arguments, log=log, errors=errors, program=program).wait()
+            return subprocess.CompletedProcess(arguments, code, log.read_text(), errors.read_text())
 
     def close(self) -> None:
         """End the nursery."""
@@ -110,25 +126,39 @@ def _fork(request: dict[str, Any]) -> int:
 
 
 def _run(request: dict[str, Any]) -> None:
-    from motif_lite import cli
-
     os.setsid()
-    output = request["terminal"] or request["log"]
-    descriptor = os.open(output, os.O_RDWR | os.O_CREAT | os.O_APPEND)
+    outputs = [request["terminal"] or request[name] for name in ("log", "log", "errors")]
+    descriptors = [os.open(output, os.O_RDWR | os.O_CREAT | os.O_APPEND) for output in outputs]
     if request["terminal"]:
-        fcntl.ioctl(descriptor, termios.TIOCSCTTY, 0)
-    for stream in (0, 1, 2):
+        fcntl.ioctl(descriptors[0], termios.TIOCSCTTY, 0)
+    for stream, descriptor in enumerate(descriptors):
         os.dup2(descriptor, stream)
-    sys.argv = ["run.py", *request["arguments"]]
+    sys.argv = [request["program"], *request["arguments"]]
     exec(request["before"], {})
     code = 1
     try:
-        cli.start()
+        PROGRAMS[request["program"]]()
     except SystemExit as end:
         code = int(end.code or 0)
     finally:
         sys.stdout.flush()
         os._exit(code)
+
+
+def _run_py() -> None:
+    from motif_lite import cli
+
+    cli.start()
+
+
+def _pytest() -> None:
+    import pytest
+
+    raise SystemExit(pytest.main(sys.argv[1:]))
+
+
+PROGRAMS = {"run.py": _run_py, "pytest": _pytest}
+"""What a process can be."""
 
 
 if __name__ == "__main__":

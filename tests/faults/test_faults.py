@@ -56,13 +56,6 @@ SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000
 Start = Callable[..., Child]
 
 
-@pytest.fixture(scope="module")
-def nursery(tiny_folder: Path) -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
-
-
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     return tmp_path / "run"
