@@ -50,6 +50,7 @@ def test_all_linear_layers_get_an_adapter_by_default(
     assert set(found.targets) == targets
     assert found.remark is None
     assert found.share > 0.99
+    assert found.num_layers == found.num_linear == 2 * len(targets)
 
 
 def test_what_linear_layers_leave_out_is_told_with_the_share(tmp_path: Path) -> None:
@@ -70,6 +71,7 @@ def test_a_choice_of_layers_is_told_with_the_share(tmp_path: Path) -> None:
     covered = sum(layer.weight.numel() for layer in layers)
     total = sum(w.numel() for name, w in model.named_parameters() if "layers" in name and w.ndim > 1)
     assert (found.covered, found.total) == (covered, total)
+    assert (found.num_layers, found.num_linear) == (4, 8)
     assert found.remark is not None
     assert f"covers {100 * covered / total:.0f} %" in found.remark
     assert found.remark.endswith("it leaves out qkv_proj, gate_up_proj")

@@ -38,6 +38,8 @@ class Coverage:
     Attributes:
         targets: Names of linear layers, as PEFT takes them.
         excluded: Full names of modules that are called the same and get none, e.g. in a vision tower.
+        num_layers: Linear layers that get one.
+        num_linear: Of the decoder, all together.
         covered: Weights of the layers that get one.
         total: Weights of all the decoder's matrices, embeddings and output head aside.
         left_out: Names of the decoder's other matrices.
@@ -45,6 +47,8 @@ class Coverage:
 
     targets: tuple[str, ...]
     excluded: tuple[str, ...]
+    num_layers: int
+    num_linear: int
     covered: int
     total: int
     left_out: tuple[str, ...]
@@ -85,6 +89,8 @@ def coverage(model: Any, targets: str | Sequence[str], model_name: str) -> Cover
     return Coverage(
         tuple(wanted),
         tuple(excluded),
+        len(covered),
+        len(layers),
         sum(sizes[layer] for layer in covered),
         sum(sizes.values()),
         tuple(dict.fromkeys(_short(name) for name in sizes if name not in covered)),
