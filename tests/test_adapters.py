@@ -60,6 +60,7 @@ def test_what_linear_layers_leave_out_is_told_with_the_share(tmp_path: Path) -> 
     assert found.remark is not None
     assert "the adapter covers" in found.remark
     assert "leaves out" in found.remark
+    assert "to cover all" not in found.remark, "they are no linear layers"
     assert "experts" in found.remark or "gate_up_proj" in found.remark
     assert found.share < 0.5
 
@@ -74,7 +75,7 @@ def test_a_choice_of_layers_is_told_with_the_share(tmp_path: Path) -> None:
     assert (found.num_layers, found.num_linear) == (4, 8)
     assert found.remark is not None
     assert f"covers {100 * covered / total:.0f} %" in found.remark
-    assert found.remark.endswith("it leaves out qkv_proj, gate_up_proj")
+    assert "it leaves out qkv_proj, gate_up_proj; to cover all linear layers: --set 'lora.targets=" in found.remark
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import io
 import json
 import re
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -358,14 +359,36 @@ def test_what_a_group_shows_is_said_with_a_remedy(figures: dict[str, Any], said:
     assert remedy in found
 
 
+def test_a_step_that_took_much_longer_than_planned_is_remarked_on_a_cpu() -> None:
+    recipe = checking.check(TINY, [])
+    plan = planner.make(recipe, shapes.TINY, Machine("cpu", 8, "a processor"))
+    slow, usual, short = (
+        list(first_group.remarks(recipe, records.step(1, seconds={"update": seconds}), has_box=True, plan=each))
+        for seconds, each in (
+            (50.0, plan), (12.0, replace(plan, seconds={"update": 5.0})), (9.0, replace(plan, seconds={"update": 0.1}))
+        )
+    )  # fmt: skip
+    assert "times as long as planned: stop other programs" in slow[0]
+    assert usual == short == []
+
+
 def test_form_is_no_matter_where_nothing_rewards_it() -> None:
     assert remarks("rewards={future_accuracy=1.0}", broken_form=1.0) == []
     assert "no final reply has a boxed answer" in remarks(has_box=False)[0]
 
 
 def test_a_credit_that_trains_all_rounds_and_a_single_round_can_be_tried(tmp_path: Path) -> None:
+    """The one round by the command line, with the exit code of a recipe that would train."""
     same = ["rollout.futures.temperature=1.0", "rollout.futures.top_p=1.0", "training.micro_batch_size=2"]
-    for number, changes in enumerate((['training.credit="chain"', *same], ['rollout.strategy="single_round"'])):
-        screen = shown(*random_changes(tmp_path / str(number), CHATML), 'rollout.system_prompt=""', *changes)
-        assert "this recipe would train" in screen
-        assert ("prompt of round 2" in screen) == ("strategy" not in changes[0])
+    changes = [*SMALL, *random_changes(tmp_path / "model", CHATML), 'rollout.system_prompt=""']
+    screen = shown(*changes, 'training.credit="chain"', *same)
+    assert "this recipe would train" in screen
+    assert "prompt of round 2" in screen
+    single = [*changes, 'rollout.strategy="single_round"', "evaluation.before=false"]
+    flags = [part for change in single for part in ("--set", change)]
+    done = CliRunner().invoke(cli.app, ["--recipe", str(TINY), "--dry-run", "--out", str(tmp_path / "run"), *flags])
+    assert done.exit_code == 0, done.output
+    assert "== this recipe would train; nothing was written" in done.output
+    assert "prompt of round 2" not in done.output
+    assert "multi_round, after" in section(done.output, "a whole run")
+    assert not (tmp_path / "run").exists()

@@ -149,11 +149,12 @@ def _tried(context: RunContext, group: Recipe, given: Problems, plan: Plan | Non
 def _evaluated(recipe: Recipe, given: Problems) -> Iterator[Evaluated]:
     """All that a run measures, with how often."""
     section = recipe.evaluation
-    samples, times = section.greedy + section.num_samples, section.before + section.after
+    samples, whens = section.greedy + section.num_samples, ["before"] * section.before + ["after"] * section.after
     for strategy in section.strategies:
         num_rounds = strategy_of(recipe, strategy).num_rounds
-        for name, its_problems in given.benchmarks.items():
-            yield Evaluated(f"{name}, {strategy}", samples * len(its_problems), num_rounds, times)
+        for name, its_problems in given.benchmarks.items() if whens else ():
+            label = f"{name}, {strategy}, {' and '.join(whens)}"
+            yield Evaluated(label, samples * len(its_problems), num_rounds, len(whens))
     if section.validation is not None:
         num_rounds = strategy_of(recipe, recipe.rollout.strategy).num_rounds
         yield Evaluated("validation", len(given.held_out), num_rounds, section.validation.num_marks + 1)

@@ -16,6 +16,9 @@ _MOST_CUT_OFF = 0.5
 _MORE_THAN_PLANNED = 1.15
 """Memory plans have been within 15 % of what was measured (docs/measurements.md)."""
 
+_SLOWER_THAN_PLANNED, _WORTH_WAITING = 3.0, 10.0
+"""Times a planned step that nothing but other work explains, and seconds of a step for which that matters."""
+
 _ON_FORM = ("tag_count", "soft_format", "strict_format", "gated_accuracy")
 
 
@@ -34,6 +37,7 @@ def remarks(recipe: Recipe, metrics: StepMetrics, *, has_box: bool, plan: Plan |
     yield from _form(recipe, metrics, has_box)
     yield from _no_signal(recipe, metrics)
     yield from _memory(metrics, plan)
+    yield from _slow(metrics, plan)
 
 
 def _unsound_update(metrics: StepMetrics) -> Iterator[str]:
@@ -93,3 +97,15 @@ def _memory(metrics: StepMetrics, plan: Plan | None) -> Iterator[str]:
                 f"{phase} took {100 * (peak / planned - 1):.0f} % more memory than planned; if a run needs "
                 f"more than there is, lower {fewer}"
             )
+
+
+def _slow(metrics: StepMetrics, plan: Plan | None) -> Iterator[str]:
+    """On a CPU, whose speed is measured with one thread; a GPU's is assumed."""
+    if plan is None or plan.machine.device != "cpu":
+        return
+    seconds, planned = sum(metrics.seconds.values()), sum(plan.seconds.values())
+    if seconds > max(_WORTH_WAITING, _SLOWER_THAN_PLANNED * planned):
+        yield (
+            f"the step took {seconds:.0f} s, {seconds / planned:.0f} times as long as planned: stop other programs on "
+            f"this machine, or set OMP_NUM_THREADS to the number of cores that are free"
+        )

@@ -63,9 +63,11 @@ class Coverage:
         """A line about what is left out; None where that is nothing worth a line."""
         if self.share >= _WORTH_A_NOTE or not self.left_out:
             return None
+        more = "; to cover all linear layers: --set 'lora.targets=\"all-linear\"'"
         return (
             f"the adapter covers {100 * self.share:.0f} % of the weights in the decoder's layers "
             f"({_listed(self.targets)}); it leaves out {_listed(self.left_out)}"
+            f"{more if self.num_layers < self.num_linear else ''}"
         )
 
 

@@ -100,7 +100,7 @@ class Screen:
                 table.add_row(label, row)
             if len(numbers) > 1:
                 others = ", ".join(str(number + 1) for number in numbers[1:])
-                table.add_row("", Text(f"the same: openings {others}", "dim"))
+                table.add_row("", Text(f"also opening{'s' if len(numbers) > 2 else ''} {others}", "dim"))
         self._print(table)
         if more := sum(map(len, equal[_OPENINGS_SHOWN:])):
             self._print(Text(f"and {more} more", "dim"))
