@@ -19,7 +19,7 @@ from rich.console import Console
 from motif_lite import process
 from motif_lite.errors import DataError, MotifError, RecipeError
 from motif_lite.evaluation.verdicts import verdict
-from motif_lite.jobs import checking, grade_job, score_job, train_job
+from motif_lite.jobs import checking, dry_run_job, grade_job, score_job, train_job
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.views import formats, plan_table, tables, verdicts
 from motif_lite.views.live import RunConsole
@@ -48,6 +48,12 @@ Plan = Annotated[
 Vram = Annotated[
     float | None,
     typer.Option("--vram", metavar="GIB", help="With --plan: for a GPU of this size."),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Load everything, show the first problem's prompts, replies and one step, and keep nothing."
+    ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the recipe's newest run.")]
 EvaluateOnly = Annotated[
@@ -108,6 +114,7 @@ def main(
     check: Check = False,
     plan: Plan = False,
     vram: Vram = None,
+    dry_run: DryRun = False,
     resume: Resume = False,
     evaluate_only: EvaluateOnly = False,
 ) -> None:
@@ -128,6 +135,10 @@ def main(
             plan_table.print_plan(Console(highlight=False), found)
             if not found.fits:
                 raise RecipeError(f"{recipe}: {found.shortage}; {found.remedy}")
+        elif dry_run:
+            if resume or evaluate_only or vram is not None:
+                raise RecipeError("--dry-run goes with --recipe, --set and --out only; it tries a new run")
+            try_out(dry_run_job.job(recipe, changes or [], out))
         elif vram is not None:
             raise RecipeError("--vram goes with --plan; to limit a run's memory use --set model.memory_gib=...")
         else:
@@ -242,6 +253,17 @@ def perform(job: train_job.RunJob) -> None:
     with watched(job.name, about, job.how_to_go_on) as (terminal, live):
         job.perform(live)
     tables.print_closing(terminal, job.recipe, RunDirectory(job.root))
+
+
+def try_out(job: dry_run_job.DryRunJob) -> None:
+    """Show what a run would do, on its first problem."""
+    from motif_lite.views.dry_run import Screen
+
+    with watched(f"{job.name}, dry run", f"{job.recipe.model.name}, seed {job.recipe.seed}", job.how_to_go_on) as (
+        terminal,
+        live,
+    ):
+        job.perform(live, Screen(terminal))
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """How a run reports what it does: the console implements it, tests record it, batch jobs ignore it."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from motif_lite.nouns import Opening, TokenProgress
@@ -14,6 +15,9 @@ class Observer(Protocol):
 
     def advance(self, done: int, total: int) -> None:
         """So much of the phase is done."""
+
+    def planned(self, seconds: Mapping[str, float]) -> None:
+        """A training step takes at most so long by phase, if the plan is right."""
 
     def generating(self, progress: TokenProgress) -> None:
         """So far have the replies of the phase come."""

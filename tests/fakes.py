@@ -1,6 +1,6 @@
 """A policy that writes what a script says, an observer that remembers, and builders of the nouns in nouns.py."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -110,6 +110,9 @@ class RecordingObserver:
 
     def advance(self, done: int, total: int) -> None:
         self.events.append(("advance", (done, total)))
+
+    def planned(self, seconds: Mapping[str, float]) -> None:
+        self.events.append(("planned", (seconds,)))
 
     def generating(self, progress: TokenProgress) -> None:
         self.events.append(("generating", (progress,)))

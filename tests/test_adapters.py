@@ -50,6 +50,7 @@ def test_all_linear_layers_get_an_adapter_by_default(
     assert set(found.targets) == targets
     assert found.remark is None
     assert found.share > 0.99
+    assert found.num_layers == found.num_linear == 2 * len(targets)
 
 
 def test_what_linear_layers_leave_out_is_told_with_the_share(tmp_path: Path) -> None:
@@ -59,6 +60,7 @@ def test_what_linear_layers_leave_out_is_told_with_the_share(tmp_path: Path) -> 
     assert found.remark is not None
     assert "the adapter covers" in found.remark
     assert "leaves out" in found.remark
+    assert "to cover all" not in found.remark, "they are no linear layers"
     assert "experts" in found.remark or "gate_up_proj" in found.remark
     assert found.share < 0.5
 
@@ -70,9 +72,10 @@ def test_a_choice_of_layers_is_told_with_the_share(tmp_path: Path) -> None:
     covered = sum(layer.weight.numel() for layer in layers)
     total = sum(w.numel() for name, w in model.named_parameters() if "layers" in name and w.ndim > 1)
     assert (found.covered, found.total) == (covered, total)
+    assert (found.num_layers, found.num_linear) == (4, 8)
     assert found.remark is not None
     assert f"covers {100 * covered / total:.0f} %" in found.remark
-    assert found.remark.endswith("it leaves out qkv_proj, gate_up_proj")
+    assert "it leaves out qkv_proj, gate_up_proj; to cover all linear layers: --set 'lora.targets=" in found.remark
 
 
 @pytest.mark.parametrize(

@@ -93,6 +93,23 @@ def test_a_template_that_needs_a_system_prompt_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
+    ("template", "own"),
+    [
+        (CHATML, ""),
+        (
+            "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nBe Bo.<|im_end|>\n{% endif %}" + CHATML,
+            "Be Bo.",
+        ),
+        ("{% if messages[0]['role'] != 'system' %}{{ raise_exception('who am I?') }}{% endif %}" + CHATML, ""),
+        (USERS_ONLY + ASKS, ""),
+    ],
+    ids=["none", "one", "demands one", "no role"],
+)
+def test_a_system_prompt_of_the_templates_own_is_found(template: str, own: str) -> None:
+    assert examined(template).facts.own_system == own
+
+
+@pytest.mark.parametrize(
     ("template", "reason"),
     [
         (USERS_ONLY.replace("!=", "==") + ASKS, "drops the user message"),

@@ -79,6 +79,30 @@ def test_reading_is_shown_as_work_and_so_are_the_speed_and_what_is_left(monkeypa
     assert "writing, 20 tokens/s" in live_writing
 
 
+def test_the_first_step_is_announced_by_the_plan_where_it_is_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    file = io.StringIO()
+    plain = RunConsole(Console(file=file, width=80), "tiny_cpu", "tiny")
+    live = RunConsole(Console(file=io.StringIO(), width=80, height=40, force_terminal=True), "tiny_cpu", "tiny")
+    for watch in (plain, live):
+        watch.planned({"openings": 60.0, "futures": 90.0})
+        watch.phase("openings", "round 1 of 3, 32 replies")
+    now = 40
+    for watch in (plain, live):
+        watch.advance(1, 4)
+    assert "25.0 %, up to 1:50 left of the step" in file.getvalue()
+    assert "the first one takes up to 2:30 by the plan, 1:50 of it left" in "\n".join(lines_of(live, 80))
+    for watch in (plain, live):
+        watch.step(metrics(1))
+        watch.phase("openings", "round 1 of 3, 32 replies")
+    assert "by the plan" not in "\n".join(lines_of(live, 80))
+    live = RunConsole(Console(file=io.StringIO(), width=80, height=40, force_terminal=True), "tiny_cpu", "tiny")
+    live.planned({"openings": 0.5})
+    live.phase("openings", "round 1 of 3, 32 replies")
+    assert "by the plan" not in "\n".join(lines_of(live, 80)), "nobody waits for it"
+
+
 def test_without_a_terminal_there_is_a_line_per_step_and_per_result() -> None:
     file = io.StringIO()
     with RunConsole(Console(file=file, width=80), "tiny_cpu", "tiny, seed 1") as watch:

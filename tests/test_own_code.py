@@ -11,6 +11,7 @@ import pytest
 
 from motif_lite.errors import CodeError, DataError, MotifError, RecipeError, RunError, TrainingError
 from motif_lite.jobs import checking, train_job
+from motif_lite.jobs.problems import Problems
 from motif_lite.nouns import Opening, Problem, Reply, Sampling, Trajectory, Turn
 from motif_lite.recipe import own_files
 from motif_lite.recipe.schema import Recipe, SourceSection
@@ -390,7 +391,7 @@ def test_what_is_measured_later_with_another_file_is_recorded_too(run: Path, tmp
     write(tmp_path / "mine", rounds_py=STRATEGY)
     changes = [f'evaluation.strategies=["{tmp_path}/mine/rounds.py:mine"]', "training.max_steps=400"]
     job = train_job.job(None, changes, run, evaluate_only=True)
-    job._run_directory(job.recipe, train_job.Problems([], [], {}), {})
+    job._run_directory(job.recipe, Problems([], [], {}), {})
     assert len(json.loads((run / "own_code.json").read_text())) == 2
     assert (run / "own_code/own.py").read_text() == CODE
     (tmp_path / "mine/rounds.py").write_text(STRATEGY + "\n")

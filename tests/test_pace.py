@@ -73,3 +73,17 @@ def test_a_speed_without_a_second_of_tokens_is_not_known(clock: Clock) -> None:
     assert speed.tokens_per_second is None
     speed.saw(10)
     assert speed.tokens_per_second is None
+
+
+def test_in_the_first_step_the_plan_says_what_is_left(clock: Clock) -> None:
+    watched = StepClock()
+    watched.plan(STEP)
+    assert watched.left_of_step() is None, "no step is under way"
+    watched.begin("openings")
+    clock.now += 4
+    assert watched.left_of_step() == pytest.approx(96)
+    assert watched.planned_step == pytest.approx(100)
+    watched.finish({phase: 2 * seconds for phase, seconds in STEP.items()})
+    assert watched.planned_step is None
+    watched.begin("openings")
+    assert watched.left_of_step() == pytest.approx(200), "what was measured counts"

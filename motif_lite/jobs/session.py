@@ -16,9 +16,9 @@ from motif_lite.jobs import stopping
 from motif_lite.jobs.stopping import Stop
 from motif_lite.observer import Observer
 from motif_lite.paths import cache_folder
-from motif_lite.planning import hardware, planner, shapes
+from motif_lite.planning import hardware, planner, shapes, timing
 from motif_lite.planning.machine import Machine, lacks_memory
-from motif_lite.planning.memory import Estimate
+from motif_lite.planning.planner import Plan
 from motif_lite.policies import backends
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
@@ -32,18 +32,24 @@ if TYPE_CHECKING:
 
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
+_WORTH_MEASURING = 30
+"""Seconds of a step, by an assumed speed, for which two more do not matter."""
+
 
 @contextmanager
-def conducted(observer: Observer, folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[Stop]:
+def conducted(
+    observer: Observer, folder: Path, how_to_go_on: Callable[[], str], say: Callable[[str], None] | None = None
+) -> Iterator[Stop]:
     """What everything that loads a model happens in: signals, a silent screen, warnings shown, faults named.
 
     Args:
         folder: Where it writes.
         how_to_go_on: The message after an interruption or a full disk.
+        say: Shows a line about a signal; where it is None, the observer does.
     """
     with (
         redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer),
-        stopping.signals(observer.note, how_to_go_on) as stop, _faults_named(folder, how_to_go_on),
+        stopping.signals(say or observer.note, how_to_go_on) as stop, _faults_named(folder, how_to_go_on),
     ):  # fmt: skip
         yield stop
 
@@ -62,8 +68,8 @@ def required_backend(recipe: Recipe) -> "Backend":
 
 def load_policy(
     backend: "Backend", recipe: Recipe, observer: Observer, *, trains: bool
-) -> tuple[Recipe, Estimate | None, "TrainablePolicy"]:
-    """The recipe with all that the memory plan decides, what it needs where that can be known, and its policy.
+) -> tuple[Recipe, Plan | None, "TrainablePolicy"]:
+    """The recipe with all that the plan decides, the plan where there can be one, and the policy.
 
     Raises:
         RecipeError: It does not fit the GPU.
@@ -72,9 +78,9 @@ def load_policy(
     machine = _machine(recipe, trains=trains)  # before the tiny model is made here, which takes memory of its own
     name = _model_name(recipe, observer)
     recipe = with_date(recipe)
-    recipe, planned = _planned(recipe, name, machine, observer, trains=trains)
+    recipe, plan = _planned(recipe, name, machine, observer, trains=trains)
     observer.phase("loading", recipe.model.name)
-    return recipe, planned, backend.load(recipe, name)
+    return recipe, plan, backend.load(recipe, name)
 
 
 def with_date(recipe: Recipe) -> Recipe:
@@ -124,8 +130,8 @@ def _machine(recipe: Recipe, *, trains: bool) -> Machine:
 
 def _planned(
     recipe: Recipe, model_name: str, machine: Machine, observer: Observer, *, trains: bool
-) -> tuple[Recipe, Estimate | None]:
-    """The recipe with all that the memory plan decides, and what it needs, where that can be known.
+) -> tuple[Recipe, Plan | None]:
+    """The recipe with all that the plan decides, and the plan where there can be one.
 
     Raises:
         RecipeError: It does not fit the GPU.
@@ -140,12 +146,21 @@ def _planned(
         observer.note(f"note: no memory plan ({error})")
         return recipe, None
     plan = planner.make(recipe, shape, machine, trains=trains)
+    if trains:
+        observer.planned(_step_seconds(plan))
     if not plan.fits:
         complaint = f"{plan.shortage}; {plan.remedy}"
         if machine.device == "cuda":
             raise RecipeError(f"{complaint}; to override the plan, raise --set model.memory_gib=N")
         observer.note(f"note: {complaint}")  # a CPU can swap, and few replies run to their limits
-    return plan.recipe, plan.estimate
+    return plan.recipe, plan
+
+
+def _step_seconds(plan: Plan) -> dict[str, float]:
+    """Of a step by phase; where it is long on a processor, by the speed of this one, whose measuring takes a moment."""
+    if plan.machine.device != "cpu" or sum(plan.seconds.values()) < _WORTH_MEASURING:
+        return plan.seconds
+    return timing.step_seconds(plan.recipe, plan.shape, "cpu", timing.measured())
 
 
 @contextmanager

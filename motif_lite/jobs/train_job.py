@@ -6,25 +6,24 @@ Heavy imports stand inside the functions that need them: `check` answers in well
 be imported before TRL and transformers, so the policy is always loaded first.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 
 from motif_lite.context import RunContext
 from motif_lite.credits.table import credit_of
 from motif_lite.errors import RunError
 from motif_lite.jobs.checking import TABLES, check, check_names
+from motif_lite.jobs.problems import Benchmarks, Problems, fitting, fitting_benchmarks, read
 from motif_lite.jobs.session import conducted, load_policy, log_file, required_backend, sums_of_model
 from motif_lite.jobs.stopping import Stop
-from motif_lite.nouns import Problem
 from motif_lite.observer import Observer
-from motif_lite.planning.memory import Estimate
+from motif_lite.planning.planner import Plan
 from motif_lite.recipe import keys, loading
-from motif_lite.recipe.schema import Recipe, SourceSection
+from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import try_out
-from motif_lite.rollout.strategies import Strategy, strategy_of
+from motif_lite.rollout.strategies import strategy_of
 from motif_lite.runs import accounting, inputs, own_code_record, software
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import free_folder, holds_run, newest_run, require_free
@@ -34,7 +33,6 @@ from motif_lite.runs.resuming import (
     was_begun_with_weights_of_trajectories,
     with_decisions_of,
 )
-from motif_lite.tasks import held_out as held_out_problems
 from motif_lite.tasks import sources
 
 RUNS = Path("runs")
@@ -75,12 +73,12 @@ class RunJob:
                 _note_what_is_not_exact(self, observer)
             backend = required_backend(self.recipe)
             # A bad row is found before a model is downloaded.
-            problems = _read(self.recipe, observer, trains=not self.evaluate_only)
+            problems = read(self.recipe, observer, trains=not self.evaluate_only)
             if self.existing and not self.evaluate_only:
                 inputs.require_same_problems(self.root, problems.train, problems.held_out)
             if not self.evaluate_only:
                 try_out(self.recipe, problems.train[0])
-            recipe, planned, policy = load_policy(backend, self.recipe, observer, trains=not self.evaluate_only)
+            recipe, plan, policy = load_policy(backend, self.recipe, observer, trains=not self.evaluate_only)
             if not self.existing:
                 held.enter_context(RunDirectory(self.root).locked())
             run = self._run_directory(recipe, problems, sums_of_model(recipe, policy, observer))
@@ -90,7 +88,7 @@ class RunJob:
                 if self.evaluate_only:
                     _measure(context, problems.benchmarks)
                 else:
-                    _train_and_evaluate(context, problems, planned, stop)
+                    _train_and_evaluate(context, problems, plan, stop)
                 _report(recipe, run, observer)
 
     def how_to_go_on(self) -> str:
@@ -100,7 +98,7 @@ class RunJob:
         word = "--evaluate-only" if self.evaluate_only else "--resume"
         return f"to continue: python run.py {word} --out {self.root}"
 
-    def _run_directory(self, recipe: Recipe, problems: "Problems", model: dict[str, str]) -> RunDirectory:
+    def _run_directory(self, recipe: Recipe, problems: Problems, model: dict[str, str]) -> RunDirectory:
         held_out = inputs.of_problems(problems.held_out) if problems.held_out else None
         found = inputs.Inputs(train=inputs.of_problems(problems.train), validation=held_out, model=model)
         if not self.existing:
@@ -191,48 +189,7 @@ def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:
     return finished
 
 
-Benchmarks = dict[str, list[Problem]]
-"""Problems by the name of the benchmark."""
-
-
-@dataclass(frozen=True, slots=True)
-class Problems:
-    """All problems that a recipe names.
-
-    Attributes:
-        held_out: Measured along the way.
-    """
-
-    train: list[Problem]
-    held_out: list[Problem]
-    benchmarks: Benchmarks
-
-
-def _read(recipe: Recipe, observer: Observer, *, trains: bool) -> Problems:
-    """All problems; what is measured is not trained on."""
-    section, held_out = recipe.evaluation, list[Problem]()
-
-    def load(
-        source: SourceSection, role: sources.Role, measured: Mapping[str, Sequence[Problem]] = MappingProxyType({})
-    ) -> list[Problem]:
-        observer.phase("reading", f"problems of {source.source}")
-        return sources.load(
-            source, role=role, seed=recipe.seed, code=recipe.code, held_out=measured, on_progress=observer.advance
-        )
-
-    if section.validation is not None:
-        held_out = load(section.validation, "validation")
-    benchmarks = {name: load(source, "test") for name, source in section.benchmarks.items()}
-    for name, problems in benchmarks.items():
-        held_out_problems.require_apart(held_out, problems, benchmark=name)
-    measured = {held_out_problems.VALIDATION: held_out} | {
-        f"evaluation.benchmarks.{name}": b for name, b in benchmarks.items()
-    }
-    train = load(recipe.data.as_source(), "train", measured if trains else {})
-    return Problems(train, held_out, benchmarks)
-
-
-def _train_and_evaluate(context: RunContext, problems: Problems, planned: Estimate | None, stop: Stop) -> None:
+def _train_and_evaluate(context: RunContext, problems: Problems, plan: Plan | None, stop: Stop) -> None:
     """All stages of a run that are not done yet."""
     from motif_lite.evaluation.benchmarks import evaluate, forget
     from motif_lite.evaluation.validation import Validation
@@ -241,25 +198,22 @@ def _train_and_evaluate(context: RunContext, problems: Problems, planned: Estima
 
     recipe, policy, run = context.recipe, context.policy, context.run
     run.write_resolved(recipe)
-    strategy = strategy_of(recipe, recipe.rollout.strategy)
-    fitting = _fitting(context, strategy, problems.train, recipe.data.train)
-    sources.require_enough(fitting, recipe.training.problems_per_step, source=recipe.data.train)
-    benchmarks = _fitting_benchmarks(context, problems.benchmarks)
-    held_out = _fitting(context, strategy, problems.held_out, "evaluation.validation")
+    problems = fitting(context, problems)
     if recipe.evaluation.before:
-        evaluate(context, benchmarks, "before")  # the fresh adapter changes nothing yet
+        evaluate(context, problems.benchmarks, "before")  # the fresh adapter changes nothing yet
     if run.is_trained(recipe.training):
         policy.load_adapter(run.adapter)
     else:
         forget("after", run)  # a finished run that goes on has figures of its shorter self
         training = TrainingContext(
             recipe, policy, run, context.observer,
-            strategy=strategy, problems=fitting, planned=planned,
+            strategy=strategy_of(recipe, recipe.rollout.strategy), problems=problems.train,
+            planned=plan.estimate if plan else None,
             read_progress=sources.progress_reader(recipe.data.train),
         )  # fmt: skip
-        grpo.train(training, Validation(context, held_out), stop)
+        grpo.train(training, Validation(context, problems.held_out), stop)
     if recipe.evaluation.after:
-        evaluate(context, benchmarks, "after")
+        evaluate(context, problems.benchmarks, "after")
 
 
 def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
@@ -267,7 +221,7 @@ def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
     from motif_lite.evaluation.benchmarks import evaluate
 
     policy, run = context.policy, context.run
-    benchmarks = _fitting_benchmarks(context, benchmarks)
+    benchmarks = fitting_benchmarks(context, benchmarks)
     evaluate(context, benchmarks, "before")
     if run.adapter.exists():
         run.require_whole_adapter()
@@ -275,27 +229,6 @@ def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
         evaluate(context, benchmarks, "after")
     else:
         context.observer.note(f"{run.root} has no trained adapter; only the base model was evaluated")
-
-
-def _fitting_benchmarks(context: RunContext, benchmarks: Benchmarks) -> Benchmarks:
-    """Drop what does not fit the longest system prompt, so that all strategies share their problems."""
-    recipe, policy = context.recipe, context.policy
-    chosen = [strategy_of(recipe, name) for name in recipe.evaluation.strategies]
-    strategy = max(chosen, key=lambda strategy: len(policy.render(strategy.first_messages(Problem("", "", "")))))
-    return {name: _fitting(context, strategy, problems, name) for name, problems in benchmarks.items()}
-
-
-def _fitting(context: RunContext, strategy: Strategy, problems: list[Problem], source: str) -> list[Problem]:
-    if not problems:
-        return []
-    recipe, policy, observer = context.recipe, context.policy, context.observer
-    observer.phase("reading", f"prompts of {source}")
-
-    def num_tokens(problem: Problem) -> int:
-        return policy.count_tokens(policy.render(strategy.first_messages(problem)))
-
-    limit = recipe.rollout.max_prompt_tokens
-    return sources.drop_long(problems, num_tokens, limit, source=source, on_progress=observer.advance)
 
 
 def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:

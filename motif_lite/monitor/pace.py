@@ -39,8 +39,13 @@ class StepClock:
 
     def __init__(self) -> None:
         self._past: list[Mapping[str, float]] = []
+        self._planned: Mapping[str, float] = {}
         self._done: dict[str, float] = {}
         self._running: tuple[str, float] | None = None
+
+    def plan(self, seconds: Mapping[str, float]) -> None:
+        """A step takes so long by phase at most, by the plan; it holds until the first step is over."""
+        self._planned = seconds
 
     def begin(self, phase: str) -> None:
         """A phase of a step has begun, or goes on."""
@@ -54,8 +59,14 @@ class StepClock:
         self._done, self._running = {}, None
 
     def left_of_step(self) -> float | None:
-        """Seconds; None before the first step is over, and between two steps."""
-        return left_of_step(self._past, self._so_far()) if self._running else None
+        """Seconds, by the plan in the first step; None without either, and between two steps."""
+        past = self._past or ([self._planned] if self._planned else [])
+        return left_of_step(past, self._so_far()) if self._running else None
+
+    @property
+    def planned_step(self) -> float | None:
+        """Seconds of a whole step by the plan, while there is nothing better."""
+        return sum(self._planned.values()) if self._planned and not self._past else None
 
     @property
     def typical_step(self) -> float:

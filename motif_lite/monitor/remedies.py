@@ -26,15 +26,20 @@ def more_form(recipe: Recipe) -> str:
 
 def fewer_cut_off(recipe: Recipe, phase: Literal["openings", "futures"]) -> str:
     """Against replies that reach their token limit."""
+    return (
+        f"a new run with {_slower(recipe)}; if the replies in rollouts.jsonl make sense to the end, raise the limit: "
+        f"{longer_replies(recipe, phase)}"
+    )
+
+
+def longer_replies(recipe: Recipe, phase: Literal["openings", "futures"]) -> str:
+    """The ``--set`` changes that double a token limit, with the context that this needs."""
     limit = 2 * getattr(recipe.rollout, phase).max_tokens
     longer = f"--set rollout.{phase}.max_tokens={limit}"
     needed = recipe.rollout.max_prompt_tokens + NOTICE_TOKENS + limit
     if needed > recipe.model.max_seq_length:
         longer += f" --set model.max_seq_length={needed}"
-    return (
-        f"a new run with {_slower(recipe)}; if the replies in rollouts.jsonl make sense to the end, raise the limit: "
-        f"{longer}"
-    )
+    return longer
 
 
 def steadier(recipe: Recipe, good_until: int) -> str:

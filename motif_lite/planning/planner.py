@@ -36,6 +36,7 @@ class Plan:
 
     Attributes:
         recipe: As given, with numbers for ``auto``.
+        shape: Of the model.
         num_tokens: Generated in one step, by phase, if every reply runs to its limit.
         speed: Of the machine, assumed or measured.
         seconds: Of one step, by phase, under the same condition.
@@ -43,6 +44,7 @@ class Plan:
     """
 
     recipe: Recipe
+    shape: ModelShape
     machine: Machine
     estimate: Estimate
     num_tokens: dict[str, int]
@@ -95,6 +97,7 @@ def make(
     fits = estimate.peak <= _usable(machine)
     return Plan(
         recipe=chosen,
+        shape=shape,
         machine=machine,
         estimate=estimate,
         num_tokens=_num_tokens(chosen),

@@ -102,6 +102,24 @@ def step_seconds(recipe: Recipe, shape: ModelShape, device: DeviceType, speed: S
     return seconds
 
 
+def thinking_seconds(
+    recipe: Recipe, shape: ModelShape, device: DeviceType, speed: Speed, trajectories: int, rounds: int
+) -> tuple[float, float]:
+    """Of the first and of all later rounds of an evaluation, under the same condition.
+
+    Args:
+        trajectories: Problems times samples.
+        rounds: Of each.
+    """
+    if not trajectories:
+        return 0.0, 0.0
+    rollout, work = recipe.rollout, _Work(recipe, shape, device, speed)
+    width, first, later = min(decided(rollout.max_width), trajectories), rollout.max_prompt_tokens, later_prompt(recipe)
+    openings = work.round(trajectories, width, trajectories * first, first, rollout.openings.max_tokens)
+    rest = work.round(trajectories, width, trajectories * later, later, rollout.futures.max_tokens)
+    return openings, (rounds - 1) * rest
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     recipe: Recipe

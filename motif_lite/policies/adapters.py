@@ -38,6 +38,8 @@ class Coverage:
     Attributes:
         targets: Names of linear layers, as PEFT takes them.
         excluded: Full names of modules that are called the same and get none, e.g. in a vision tower.
+        num_layers: Linear layers that get one.
+        num_linear: Of the decoder, all together.
         covered: Weights of the layers that get one.
         total: Weights of all the decoder's matrices, embeddings and output head aside.
         left_out: Names of the decoder's other matrices.
@@ -45,6 +47,8 @@ class Coverage:
 
     targets: tuple[str, ...]
     excluded: tuple[str, ...]
+    num_layers: int
+    num_linear: int
     covered: int
     total: int
     left_out: tuple[str, ...]
@@ -59,9 +63,11 @@ class Coverage:
         """A line about what is left out; None where that is nothing worth a line."""
         if self.share >= _WORTH_A_NOTE or not self.left_out:
             return None
+        more = "; to cover all linear layers: --set 'lora.targets=\"all-linear\"'"
         return (
             f"the adapter covers {100 * self.share:.0f} % of the weights in the decoder's layers "
             f"({_listed(self.targets)}); it leaves out {_listed(self.left_out)}"
+            f"{more if self.num_layers < self.num_linear else ''}"
         )
 
 
@@ -85,6 +91,8 @@ def coverage(model: Any, targets: str | Sequence[str], model_name: str) -> Cover
     return Coverage(
         tuple(wanted),
         tuple(excluded),
+        len(covered),
+        len(layers),
         sum(sizes[layer] for layer in covered),
         sum(sizes.values()),
         tuple(dict.fromkeys(_short(name) for name in sizes if name not in covered)),

@@ -24,6 +24,7 @@ from motif_lite.policies.chat_template import ChatTemplate
 from motif_lite.policies.engine import engine
 from motif_lite.policies.engine.engine import Engine
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
+from motif_lite.policies.facts import PolicyFacts, Token, tokens_of
 from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.policies.turn_ends import TurnEnds
 from motif_lite.recipe.schema import ModelSection
@@ -44,6 +45,9 @@ class LocalPolicy:
     Raises:
         ModelError: Tokenizer and model do not belong together, or the chat template cannot be trained through.
     """
+
+    coverage: Coverage
+    """Set by `start_from`."""
 
     def __init__(
         self, model: Any, tokenizer: Any, *, context_tokens: int, max_width: int, section: ModelSection | None = None
@@ -189,10 +193,27 @@ class LocalPolicy:
         Raises:
             ModelError: It does not fit this model and recipe.
         """
+        self.coverage = coverage
         if coverage.remark:
             _log.warning("%s: %s", self.model.name_or_path, coverage.remark)
         if start is not None:
             self.load_adapter(start)
+
+    def facts(self) -> PolicyFacts:
+        """What was found out about the model as it was loaded."""
+        trained, weights = self.model.get_nb_trainable_parameters()
+        return PolicyFacts(
+            ends=(*self.tokenizer.convert_ids_to_tokens(self.turn_ends.ids), *self.turn_ends.texts),
+            folds_system=self.template.folds_system,
+            own_system=self.template.facts.own_system,
+            coverage=self.coverage,
+            num_trained=trained,
+            num_weights=weights,
+        )
+
+    def tokens(self, text: str) -> list[Token]:
+        """A rendered text token by token, as `generate` reads it."""
+        return list(tokens_of(self.tokenizer, text))
 
     def _generation_mode(self) -> AbstractContextManager[None]:
         return generation_mode(self.model)

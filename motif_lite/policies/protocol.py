@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from motif_lite.nouns import Conversation, OnTokens, Reply, Sampling
+from motif_lite.policies.facts import PolicyFacts, Token
 
 if TYPE_CHECKING:
     from motif_lite.recipe.schema import Recipe
@@ -86,6 +87,12 @@ class TrainablePolicy(Policy, Protocol):
         Args:
             stop: Texts that end a reply, too.
         """
+
+    def facts(self) -> PolicyFacts:
+        """What was found out about the model as it was loaded."""
+
+    def tokens(self, text: str) -> list[Token]:
+        """A rendered text token by token, as `generate` reads it."""
 
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in PEFT's format, safetensors."""

@@ -51,6 +51,7 @@ class TemplateFacts:
             notice of ``add_generation_prompt``; None where it asks for replies as it should.
         opens_think: The prompt ends inside a think block.
         sample: A prompt and a whole turn as it writes them.
+        own_system: The system prompt that it writes where it is given none; empty where it writes none.
     """
 
     takes_system: bool
@@ -60,6 +61,7 @@ class TemplateFacts:
     opens_think: bool
     turn_end: TurnEnd
     sample: str
+    own_system: str
 
 
 def examine(apply: Apply, tokenizer: Any) -> TemplateFacts:
@@ -81,6 +83,7 @@ def examine(apply: Apply, tokenizer: Any) -> TemplateFacts:
         is_thinking(prompt.rpartition(QUESTION)[2]),
         _turn_end(whole, followed, tokenizer),
         prompt + whole,
+        _own_system(apply) if takes_system else "",
     )
 
 
@@ -90,6 +93,19 @@ def _takes_system(apply: Apply) -> bool:
     except Exception:  # a template is a program: besides Jinja's own errors it may divide by zero
         return False
     return SYSTEM in prompt and QUESTION in prompt
+
+
+def _own_system(apply: Apply) -> str:
+    """What stands in the place of the system prompt where there is none."""
+    question: Conversation = [{"role": "user", "content": QUESTION}]
+    given = apply([{"role": "system", "content": SYSTEM}, *question], True).partition(QUESTION)[0]
+    try:
+        bare = apply(question, True).partition(QUESTION)[0]
+    except Exception:  # it needs a system prompt
+        return ""
+    before, _, after = given.partition(SYSTEM)
+    has_role = bare.startswith(before) and bare.endswith(after) and len(bare) > len(before) + len(after)
+    return bare[len(before) : len(bare) - len(after)].strip() if has_role else ""
 
 
 def _with_reply(apply: Apply, asked: Conversation, then: str | None = None) -> str:

@@ -59,6 +59,7 @@ from motif_lite.policies.model_folder import (  # noqa: E402
     require_all_weights,
     require_trainable_kind,
 )
+from motif_lite.policies.positions import require_positions  # noqa: E402
 
 _log = logging.getLogger(__name__)
 
@@ -103,6 +104,8 @@ class UnslothPolicy(LocalPolicy):
             model, tokenizer = _load(recipe, base_name, start)
         adapters.require_no_adapter(model, base_name)
         coverage = adapters.coverage(model, recipe.lora.targets, base_name)
+        if not _rewrites_the_trainer():
+            require_positions(model, base_name)  # its own trainer moves the padding behind the row
         try:
             model = unsloth.FastLanguageModel.get_peft_model(
                 model,
@@ -194,14 +197,18 @@ def _checkpointing(recipe: Recipe) -> str | bool:
     return "unsloth" if recipe.training.gradient_checkpointing else False
 
 
+def _rewrites_the_trainer() -> bool:
+    """Whether TRL's trainer is Unsloth's by now; its CPU backend leaves it as it is."""
+    import trl  # at the top a tidy order of imports would put it first
+
+    return "unsloth_logit_chunk_multiplier" in inspect.signature(trl.GRPOConfig).parameters
+
+
 def _trainer_options(recipe: Recipe) -> dict[str, Any]:
     """What only this backend's GRPOConfig understands, and what it would otherwise change."""
-    import trl  # Unsloth's by now; at the top a tidy order of imports would put it first
-
     training = recipe.training
     options = vllm_engine.trainer_options(recipe) if recipe.model.fast_inference else {}
-    rewritten = "unsloth_logit_chunk_multiplier" in inspect.signature(trl.GRPOConfig).parameters
-    if not rewritten:  # Unsloth's CPU backend leaves TRL's class as it is
+    if not _rewrites_the_trainer():
         return options
     options["unsloth_logit_chunk_multiplier"] = training.logit_chunks
     if (credit_of(recipe).loss_type(training), training.scale_rewards) == ("dr_grpo", "group"):

@@ -49,9 +49,9 @@ def train(context: TrainingContext, validation: Validation, stop: Stopping) -> b
     folder, step_reached = run.newest_checkpoint() or (None, 0)
     run.forget_after(step_reached)
     validation.resume_at(step_reached)
-    step = _step(context)
+    step = step_of(context)
     callback = StepCallback(context, step, validation, stop)
-    trainer = _trainer(context, step, callback)
+    trainer = trainer_of(context, step, callback)
     if folder is not None and callback.is_done:
         policy.load_adapter(folder)  # the process before ended between the last checkpoint and the adapter
         callback.finish()
@@ -65,13 +65,13 @@ def train(context: TrainingContext, validation: Validation, stop: Stopping) -> b
     return True
 
 
-def _step(context: TrainingContext) -> TrainingStep:
+def step_of(context: TrainingContext) -> TrainingStep:
     """Where the step's rollouts come from: from TRL, or where the credit trains rounds, from here."""
     credit = context.credit
     return RoundsStep(context, credit) if isinstance(credit, RoundsCredit) else OpeningStep(context)
 
 
-def _trainer(context: TrainingContext, step: TrainingStep, callback: StepCallback) -> Trainer:
+def trainer_of(context: TrainingContext, step: TrainingStep, callback: StepCallback) -> Trainer:
     """TRL's trainer with our rewards and our callback, and without its own output."""
     recipe, policy = context.recipe, context.policy
     trainer = Trainer(

@@ -2,6 +2,7 @@
 
 import time
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -38,6 +39,9 @@ _SILENCE_SECONDS = 30
 
 _HEIGHT_FOR_SAMPLE = 22
 """Lines that the live view takes at 80 columns with a sample of one line per round."""
+
+_WORTH_WAITING = 10
+"""Seconds of a step that are worth a word before it is measured."""
 
 _STEP_PHASES = {"openings": "openings", "futures": "futures", "grading": "futures", "update": "update"}
 """Phases of a step, and what their time counts as in metrics.jsonl."""
@@ -99,8 +103,14 @@ class RunConsole:
         if not self._live and time.monotonic() - self._spoke > _SILENCE_SECONDS:
             left = self._clock.left_of_step()
             work = f", {self._work}" if self._work else ""
-            step = f", {duration(left)} left of the step" if left is not None else ""
+            up_to = "up to " if self._clock.planned_step is not None else ""
+            step = f", {up_to}{duration(left)} left of the step" if left is not None else ""
             self._say(f"  {self._phase}: {self._detail}: {percent(done / total)}{work}{step}")
+
+    def planned(self, seconds: Mapping[str, float]) -> None:
+        """A training step takes at most so long by phase."""
+        if sum(seconds.values()) >= _WORTH_WAITING:
+            self._clock.plan(seconds)
 
     def generating(self, progress: TokenProgress) -> None:
         """So far have the replies of the phase come."""
@@ -150,6 +160,10 @@ class RunConsole:
     def __rich__(self) -> RenderableType:
         """The live view, redrawn several times a second."""
         parts: list[RenderableType] = [self._phase_line()]
+        left, planned = self._clock.left_of_step(), self._clock.planned_step
+        if left is not None and planned is not None:
+            of_it = f"  the first one takes up to {duration(planned)} by the plan, {duration(left)} of it left"
+            parts.append(Text.assemble(("  step", "bold"), of_it))
         if self._metrics:
             parts += [self._step_progress(self._metrics), self._figures(self._metrics)]
         if self._sample and self._console.height >= _HEIGHT_FOR_SAMPLE:

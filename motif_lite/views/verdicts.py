@@ -25,6 +25,16 @@ def lines(verdict: Verdict, width: int) -> Iterator[str]:
     yield f"score     {verdict.score:g} of {INSIDE_ANSWER:g}{_place(verdict.score)}"
 
 
+def in_one_line(verdict: Verdict) -> str:
+    """The verdict with its rule, and which box it is about: ``right: the same number, the only box, in <answer>``."""
+    ruling = _ruling(verdict.ruling)
+    if verdict.boxed is None:
+        return ruling
+    which = "the only box" if verdict.num_boxes == 1 else f"the last of {verdict.num_boxes} boxes"
+    place = {INSIDE_ANSWER: ", inside <answer>", 0.0: ""}.get(verdict.score, ", not inside <answer>")
+    return f"{ruling} ({which}{place})"
+
+
 def _ruling(ruling: Ruling) -> str:
     if ruling.correct is None:
         return f"no verdict, counts as wrong: {ruling.rule}"

@@ -1,5 +1,6 @@
 """Our Unsloth backend with the real package: what the transformers backend promises, it keeps."""
 
+import io
 import json
 import os
 import subprocess
@@ -10,15 +11,19 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 
 from motif_lite.errors import MissingHardwareError, ModelError
+from motif_lite.jobs import dry_run_job
 from motif_lite.nouns import Sampling, TokenProgress
 from motif_lite.policies import backends
 from motif_lite.policies.engine.sampler import Generated, Request
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe.schema import Recipe
+from motif_lite.views.dry_run import Screen
 from tests.conftest import copy_without
-from tests.fakes import write
+from tests.fakes import RecordingObserver, write
+from tests.random_models import write_random
 from tests.unsloth.conftest import PINNED, ROOT, WORKING_FOLDER, Finished, recorder
 
 MakeRecipe = Callable[..., Recipe]
@@ -308,3 +313,36 @@ def test_nothing_is_written_into_the_working_folder(finished: Finished) -> None:
     assert f"-{torch.__version__}" in compiled.name
     if PINNED:
         assert (compiled / "UnslothGRPOTrainer.py").exists()
+
+
+def test_a_dry_run_tries_a_step_through_unsloth_and_keeps_nothing(changes: list[str]) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    before = recorder.calls.copy()
+    dry_run_job.job(ROOT / "recipes" / "tiny_cpu.toml", changes, None).perform(RecordingObserver(), Screen(console))
+    assert isinstance(console.file, io.StringIO)
+    screen = console.file.getvalue()
+    assert "backend unsloth" in screen
+    assert "7 of 7 linear layers" in screen
+    assert "prompt of round 2" in screen
+    assert "this recipe would train" in screen
+    called = recorder.calls - before
+    assert sum(number for label, number in called.items() if label.endswith(": train")) == 1
+    assert not any(label.endswith(": save_pretrained") for label in called)
+    assert list(WORKING_FOLDER.iterdir()) == []
+
+
+def test_absolute_positions_are_refused_where_trl_pads_on_the_left(make_recipe: MakeRecipe, tmp_path: Path) -> None:
+    """Unsloth's own trainer moves the padding behind the row; with its CPU backend the trainer is TRL's."""
+    if PINNED:
+        import inspect
+        import sys
+
+        trainer = sys.modules["UnslothGRPOTrainer"]
+        assert trainer.left_pack_padding(torch.tensor([[0, 0, 5, 6], [0, 7, 8, 9]]), 0).tolist() == [
+            [5, 6, 0, 0], [7, 8, 9, 0],
+        ]  # fmt: skip
+        assert "left_pack_padding(input_ids" in inspect.getsource(trainer.grpo_accumulated_loss)
+        return
+    folder = write_random(tmp_path, "gpt2", n_embd=16, n_layer=2, n_head=2, n_positions=64)
+    with pytest.raises(ModelError, match="a gpt2 model counts padding as positions"):
+        load(make_recipe(), folder)

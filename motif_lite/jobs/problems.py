@@ -1,0 +1,87 @@
+"""All problems that a recipe names, as the model can take them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from motif_lite.context import RunContext
+from motif_lite.nouns import Problem
+from motif_lite.observer import Observer
+from motif_lite.recipe.schema import Recipe, SourceSection
+from motif_lite.rollout.strategies import Strategy, strategy_of
+from motif_lite.tasks import held_out as held_out_problems
+from motif_lite.tasks import sources
+
+Benchmarks = dict[str, list[Problem]]
+"""Problems by the name of the benchmark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problems:
+    """All problems that a recipe names.
+
+    Attributes:
+        held_out: Measured along the way.
+    """
+
+    train: list[Problem]
+    held_out: list[Problem]
+    benchmarks: Benchmarks
+
+
+def read(recipe: Recipe, observer: Observer, *, trains: bool) -> Problems:
+    """All problems; what is measured is not trained on."""
+    section, held_out = recipe.evaluation, list[Problem]()
+
+    def load(
+        source: SourceSection, role: sources.Role, measured: Mapping[str, Sequence[Problem]] = MappingProxyType({})
+    ) -> list[Problem]:
+        observer.phase("reading", f"problems of {source.source}")
+        return sources.load(
+            source, role=role, seed=recipe.seed, code=recipe.code, held_out=measured, on_progress=observer.advance
+        )
+
+    if section.validation is not None:
+        held_out = load(section.validation, "validation")
+    benchmarks = {name: load(source, "test") for name, source in section.benchmarks.items()}
+    for name, problems in benchmarks.items():
+        held_out_problems.require_apart(held_out, problems, benchmark=name)
+    measured = {held_out_problems.VALIDATION: held_out} | {
+        f"evaluation.benchmarks.{name}": b for name, b in benchmarks.items()
+    }
+    train = load(recipe.data.as_source(), "train", measured if trains else {})
+    return Problems(train, held_out, benchmarks)
+
+
+def fitting(context: RunContext, problems: Problems) -> Problems:
+    """The problems without those whose prompt is longer than the recipe allows.
+
+    Raises:
+        DataError: Too few are left to train on.
+    """
+    recipe, strategy = context.recipe, strategy_of(context.recipe, context.recipe.rollout.strategy)
+    train = _short_enough(context, strategy, problems.train, recipe.data.train)
+    sources.require_enough(train, recipe.training.problems_per_step, source=recipe.data.train)
+    benchmarks = fitting_benchmarks(context, problems.benchmarks)
+    return Problems(train, _short_enough(context, strategy, problems.held_out, "evaluation.validation"), benchmarks)
+
+
+def fitting_benchmarks(context: RunContext, benchmarks: Benchmarks) -> Benchmarks:
+    """Drop what does not fit the longest system prompt, so that all strategies share their problems."""
+    recipe, policy = context.recipe, context.policy
+    chosen = [strategy_of(recipe, name) for name in recipe.evaluation.strategies]
+    strategy = max(chosen, key=lambda strategy: len(policy.render(strategy.first_messages(Problem("", "", "")))))
+    return {name: _short_enough(context, strategy, problems, name) for name, problems in benchmarks.items()}
+
+
+def _short_enough(context: RunContext, strategy: Strategy, problems: list[Problem], source: str) -> list[Problem]:
+    if not problems:
+        return []
+    recipe, policy, observer = context.recipe, context.policy, context.observer
+    observer.phase("reading", f"prompts of {source}")
+
+    def num_tokens(problem: Problem) -> int:
+        return policy.count_tokens(policy.render(strategy.first_messages(problem)))
+
+    limit = recipe.rollout.max_prompt_tokens
+    return sources.drop_long(problems, num_tokens, limit, source=source, on_progress=observer.advance)

@@ -1,0 +1,111 @@
+"""What one group of openings shows before a run is started: signs of a recipe that will not learn, with remedies.
+
+One group is a small sample. Only what is true of all of it, or of most replies, is worth a line.
+"""
+
+from collections.abc import Iterator
+from typing import Literal
+
+from motif_lite.monitor.remedies import longer_replies
+from motif_lite.planning.planner import Plan
+from motif_lite.recipe.schema import Recipe
+from motif_lite.runs.records import StepMetrics
+
+_MOST_CUT_OFF = 0.5
+
+_MORE_THAN_PLANNED = 1.15
+"""Memory plans have been within 15 % of what was measured (docs/measurements.md)."""
+
+_SLOWER_THAN_PLANNED, _WORTH_WAITING = 3.0, 10.0
+"""Times a planned step that nothing but other work explains, and seconds of a step for which that matters."""
+
+_ON_FORM = ("tag_count", "soft_format", "strict_format", "gated_accuracy")
+
+
+def remarks(recipe: Recipe, metrics: StepMetrics, *, has_box: bool, plan: Plan | None) -> Iterator[str]:
+    """Lines about a group, each with what to do.
+
+    Args:
+        recipe: Of the run.
+        metrics: Of a step of one group.
+        has_box: Whether any final reply has a boxed answer.
+        plan: Of the group.
+    """
+    yield from _unsound_update(metrics)
+    yield from _cut_off(recipe, metrics, "openings")
+    yield from _cut_off(recipe, metrics, "futures")
+    yield from _form(recipe, metrics, has_box)
+    yield from _no_signal(recipe, metrics)
+    yield from _memory(metrics, plan)
+    yield from _slow(metrics, plan)
+
+
+def _unsound_update(metrics: StepMetrics) -> Iterator[str]:
+    if metrics.update_skipped:
+        yield (
+            "the gradient is not a number, so a run would skip this update: --set 'model.dtype=\"float32\"', or "
+            "another model"
+        )
+
+
+def _cut_off(recipe: Recipe, metrics: StepMetrics, phase: Literal["openings", "futures"]) -> Iterator[str]:
+    share = metrics.cut_off[phase]
+    if share > _MOST_CUT_OFF:
+        limit = getattr(recipe.rollout, phase).max_tokens
+        what = "openings" if phase == "openings" else "replies of later rounds"
+        yield (
+            f"{100 * share:.0f} % of the {what} were cut off at {limit} tokens; if they make sense to the "
+            f"end: {longer_replies(recipe, phase)}"
+        )
+
+
+def _form(recipe: Recipe, metrics: StepMetrics, has_box: bool) -> Iterator[str]:
+    if metrics.progress_cut:
+        yield (
+            f"in {metrics.progress_cut} prompts the progress was cut to fit the context: "
+            f"--set model.max_seq_length={2 * recipe.model.max_seq_length}"
+        )
+    if metrics.broken_form == 1 and any(recipe.rewards.get(name) for name in _ON_FORM):
+        yield (
+            "no opening has the form <reasoning> ... <answer> ...; show the model an example in "
+            "rollout.system_prompt, or let the form rewards teach it"
+        )
+    if not has_box:
+        yield (
+            "no final reply has a boxed answer, so none was graded; longer replies (rollout.futures.max_tokens), an "
+            "example in rollout.system_prompt, or a larger model"
+        )
+
+
+def _no_signal(recipe: Recipe, metrics: StepMetrics) -> Iterator[str]:
+    if not metrics.groups_without_signal:
+        return
+    more = f"--set rollout.num_openings={2 * recipe.rollout.num_openings}"
+    remedy = f"more varied openings ({more}, or a higher rollout.openings.temperature)"
+    if metrics.accuracy in (0.0, 1.0):
+        hard = "easier" if metrics.accuracy == 0.0 else "harder"
+        remedy = f"{hard} problems (data.train), or {more}"
+    yield f"all openings earned {metrics.reward:.2f}, so this group trains nothing; if many groups do: {remedy}"
+
+
+def _memory(metrics: StepMetrics, plan: Plan | None) -> Iterator[str]:
+    for phase, planned in metrics.planned_memory_bytes.items():
+        peak = metrics.peak_memory_bytes.get(phase, 0)
+        if plan is not None and peak > _MORE_THAN_PLANNED * planned:
+            fewer = "rollout.max_width" if phase != "update" else "training.micro_batch_size"
+            yield (
+                f"{phase} took {100 * (peak / planned - 1):.0f} % more memory than planned; if a run needs "
+                f"more than there is, lower {fewer}"
+            )
+
+
+def _slow(metrics: StepMetrics, plan: Plan | None) -> Iterator[str]:
+    """On a CPU, whose speed is measured with one thread; a GPU's is assumed."""
+    if plan is None or plan.machine.device != "cpu":
+        return
+    seconds, planned = sum(metrics.seconds.values()), sum(plan.seconds.values())
+    if seconds > max(_WORTH_WAITING, _SLOWER_THAN_PLANNED * planned):
+        yield (
+            f"the step took {seconds:.0f} s, {seconds / planned:.0f} times as long as planned: stop other programs on "
+            f"this machine, or set OMP_NUM_THREADS to the number of cores that are free"
+        )

@@ -1,0 +1,114 @@
+"""What a whole run will take, from the seconds of one group of openings.
+
+The plan says how much longer a whole step takes than one group, and what an evaluation takes beside it; the group says
+how fast this machine and these replies really are. Without a plan, replies and rows are counted instead.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from motif_lite.credits.table import credit_of
+from motif_lite.planning.planner import Plan
+from motif_lite.planning.rows import futures_per_step
+from motif_lite.planning.timing import step_seconds, thinking_seconds
+from motif_lite.recipe.schema import Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Something that a run measures.
+
+    Attributes:
+        label: For people.
+        num_trajectories: Problems times samples, at each of `times`.
+        num_rounds: Of each trajectory.
+        times: How often it is measured in the whole run.
+    """
+
+    label: str
+    num_trajectories: int
+    num_rounds: int
+    times: int
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """Seconds of a whole run.
+
+    Attributes:
+        step: Of one step, by phase.
+        num_steps: Of the run: its limit, or as many as will spend its budget.
+        training: Of all steps.
+        evaluation: By what is measured, every time it is.
+    """
+
+    step: dict[str, float]
+    num_steps: int
+    training: float
+    evaluation: dict[str, float]
+
+    @property
+    def total(self) -> float:
+        """Training and evaluation."""
+        return self.training + sum(self.evaluation.values())
+
+
+def project(
+    recipe: Recipe,
+    group: Recipe,
+    seconds: Mapping[str, float],
+    num_tokens: int,
+    evaluated: Sequence[Evaluated],
+    plan: Plan | None,
+) -> Projection:
+    """Extrapolate from one group.
+
+    Args:
+        group: The recipe of one step on one problem that was measured.
+        seconds: What that step took, by phase.
+        num_tokens: That it generated.
+        plan: Of the recipe.
+    """
+    problems, costs = recipe.training.problems_per_step, _step_costs(group, plan)
+    pace = {phase: seconds.get(phase, 0.0) / cost for phase, cost in costs.items() if cost}
+    step = {phase: pace.get(phase, 0.0) * cost for phase, cost in _step_costs(recipe, plan).items()}
+    step["grading"] = seconds.get("grading", 0.0) * problems
+    num_steps = _num_steps(recipe, sum(step.values()), num_tokens * problems)
+    return Projection(
+        step=step,
+        num_steps=num_steps,
+        training=min(num_steps * sum(step.values()), recipe.training.until_seconds or math.inf),
+        evaluation={each.label: each.times * _thinking(recipe, each, pace, plan) for each in evaluated},
+    )
+
+
+def _num_steps(recipe: Recipe, step_seconds: float, step_tokens: int) -> int:
+    training, limits = recipe.training, [recipe.training.max_steps]
+    if training.until_tokens is not None:
+        limits.append(math.ceil(training.until_tokens / max(1, step_tokens)))
+    if training.until_seconds is not None and step_seconds:
+        limits.append(math.ceil(training.until_seconds / step_seconds))
+    return min(limits)
+
+
+def _step_costs(recipe: Recipe, plan: Plan | None) -> dict[str, float]:
+    """Of a step, by phase: only their ratios to those of other recipes count."""
+    if plan is not None:
+        return step_seconds(recipe, plan.shape, plan.machine.device, plan.speed)
+    later = recipe.rollout.num_rounds - 1 if recipe.rollout.strategy != "single_round" else 0
+    return {
+        "openings": float(recipe.openings_per_step),
+        "futures": float(futures_per_step(recipe) * later),
+        "update": float(credit_of(recipe).trained_per_step(recipe)),
+    }
+
+
+def _thinking(recipe: Recipe, each: Evaluated, pace: Mapping[str, float], plan: Plan | None) -> float:
+    """Seconds of one measurement; later rounds go as fast as futures did, or where there were none as openings."""
+    first, later = float(each.num_trajectories), float(each.num_trajectories * (each.num_rounds - 1))
+    if plan is not None:
+        first, later = thinking_seconds(
+            recipe, plan.shape, plan.machine.device, plan.speed, each.num_trajectories, each.num_rounds
+        )
+    return pace["openings"] * first + pace.get("futures", pace["openings"]) * later
