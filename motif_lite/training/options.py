@@ -15,12 +15,16 @@ Options = dict[str, Any]
 """Keyword arguments of a class of TRL's, or what Unsloth makes of it."""
 
 
-def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOConfig:
-    """The trainer's settings, with what this backend alone wants."""
-    return GRPOConfig(**(grpo_options(recipe, policy, output) | dict(policy.trainer_options)))
+def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs: bool = False) -> GRPOConfig:
+    """The trainer's settings, with what this backend alone wants.
+
+    Args:
+        packs: The trainer splits a step's rows itself, so TRL gets all of them as one micro-batch.
+    """
+    return GRPOConfig(**(grpo_options(recipe, policy, output, packs=packs) | dict(policy.trainer_options)))
 
 
-def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> Options:
+def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs: bool = False) -> Options:
     """Every field that matters is set: defaults differ between TRL versions, and Unsloth replaces many."""
     on_cpu = policy.device_type == "cpu"
     half = _half_precision(on_cpu, recipe.model.dtype)
@@ -31,7 +35,7 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> Optio
         "use_cpu": on_cpu,
         "bf16": half == "bfloat16",
         "fp16": half == "float16",
-        **_data(recipe),
+        **_data(recipe, packs),
         **_sampling(recipe),
         **_loss(recipe),
         **_optimizer(recipe.training),
@@ -39,10 +43,12 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> Optio
     }
 
 
-def _data(recipe: Recipe) -> Options:
+def _data(recipe: Recipe, packs: bool) -> Options:
     """Whole groups, a fresh rollout for every optimiser step (which also makes resuming exact)."""
-    credit, micro_batch_size = credit_of(recipe), decided(recipe.training.micro_batch_size)
-    accumulation = credit.trained_per_step(recipe) // micro_batch_size
+    credit = credit_of(recipe)
+    rows = credit.trained_per_step(recipe)
+    micro_batch_size = rows if packs else decided(recipe.training.micro_batch_size)
+    accumulation = rows // micro_batch_size
     return {
         "per_device_train_batch_size": micro_batch_size,
         "gradient_accumulation_steps": accumulation,
