@@ -190,3 +190,48 @@ def test_a_packed_step_has_the_gradient_of_an_unpacked_one(
     assert any("rows of this model cannot share it" in note for note in notes)
     assert alone.norm() > 1e-4
     assert (packed - alone).norm() < 1e-5 * alone.norm()
+
+
+def test_under_autocast_the_gradient_points_where_that_in_32_bits_does(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 products; this processor may have to emulate them."""
+    recipes = [tiny_recipe(f'training.autocast="{way}"', "training.max_steps=1") for way in ("bfloat16", "off")]
+    half, full = (
+        gradients_of_a_step(recipe, tiny_folder, tmp_path / recipe.training.autocast, monkeypatch)[0]
+        for recipe in recipes
+    )
+    assert not half.equal(full)
+    assert half @ full > 0.999 * half.norm() * full.norm()
+
+
+@pytest.mark.parametrize(
+    ("autocast", "dtype", "supported", "weights", "expected"),
+    [
+        ("auto", "auto", True, 10**9, True),
+        ("auto", "float32", True, 10**9, True),
+        ("auto", "auto", False, 10**9, False),
+        ("auto", "auto", True, 10**6, False),
+        ("auto", "bfloat16", True, 10**9, False),
+        ("off", "auto", True, 10**9, False),
+        ("bfloat16", "auto", False, 10**6, True),
+    ],
+)
+def test_autocast_is_for_32_bit_weights_on_processors_with_the_instructions(
+    autocast: str,
+    dtype: str,
+    supported: bool,
+    weights: int,
+    expected: bool,
+    tiny_recipe: MakeRecipe,
+    qwen_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from motif_lite.training import options
+
+    policy = load(qwen_folder, tiny_recipe())
+    monkeypatch.setattr(options, "has_bfloat16_products", lambda: supported)
+    monkeypatch.setattr(policy.model, "num_parameters", lambda: weights)
+    recipe = tiny_recipe(f'training.autocast="{autocast}"', f'model.dtype="{dtype}"')
+    assert options.grpo_options(recipe, policy, tmp_path)["bf16"] is expected
