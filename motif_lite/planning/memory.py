@@ -50,6 +50,9 @@ READ_TOKENS = 2048
 READ_COLUMNS = 4 * READ_TOKENS
 """Tokens that those of one pass look back on, over all rows; those of one long prompt are no fewer than they are."""
 
+DRAWN_TOGETHER = 2**18
+"""Probabilities that a CPU draws from at a time: 1 MiB, which caches hold from one operation to the next."""
+
 LOGIT_CHUNK_BYTES = 64 * MIB
 """Of the logits that an update of packed rows holds at a time, in each of four copies (`policies.packing`)."""
 
@@ -254,20 +257,17 @@ class _Counting:
         return copied if copied <= LARGEST_FOLDED_BYTES else 0
 
     def _drawing(self, rows: int, sampling: Sampling) -> int:
-        """Logits as the model computes them, and what `sampler.draw` makes of them at most, in 32 bits each.
+        """Logits as the model computes them, and what `sampler.draw` makes of those that it works on together.
 
-        Without temperature their exponentials; with it scaled logits, probabilities and their sums. A nucleus sorts
-        probabilities: on a CPU sorted, reversed, summed, and sums less themselves; on a GPU with 64-bit indices, twice.
+        In 32 bits: logits less the largest; to sample, probabilities or sums. A nucleus sorts them: on a CPU sorted,
+        reversed, summed, and sums less themselves; on a GPU with 64-bit indices, twice. `generate` copies logits.
         """
-        is_copied = self.is_unsloth or self.hidden_bytes < 4  # `generate` copies them in any case
-        logits = self.hidden_bytes + (4 if is_copied else 0)
-        if sampling.temperature == 0:
-            work = 4
-        elif sampling.top_p == 1:
-            work = 3 * 4
-        else:
-            work = 2 * 4 + (2 * (4 + 8) if self.machine.device == "cuda" else 4 * 4)
-        return rows * self.shape.vocab_size * (logits + work)
+        on_gpu, size = self.machine.device == "cuda", self.shape.vocab_size
+        work = 4 * (self.hidden_bytes < 4 and not self.is_unsloth) + (4 if sampling.temperature == 0 else 2 * 4)
+        if sampling.temperature and sampling.top_p < 1:
+            work += 2 * (4 + 8) if on_gpu else 4 * 4
+        together = rows if on_gpu else min(rows, max(1, DRAWN_TOGETHER // size))
+        return size * (rows * (self.hidden_bytes + 4 * self.is_unsloth) + together * work)
 
     def update(self) -> Items:
         """One forward and backward pass of a micro-batch.
