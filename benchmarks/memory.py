@@ -64,7 +64,7 @@ def _small(size: str, *changes: str) -> Case:
 
 def _wide() -> Case:
     """Little that stays, much to work with: logits and a wide MLP."""
-    limits = ("rollout.openings.max_tokens=192", "rollout.futures.max_tokens=4", "rollout.num_rounds=2")
+    limits = ("rollout.openings.max_tokens=128", "rollout.futures.max_tokens=4", "rollout.num_rounds=2")
     batch = (
         "training.gradient_checkpointing=false",
         "rollout.num_openings=8",

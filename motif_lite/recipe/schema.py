@@ -183,7 +183,8 @@ over these tokens."""
     micro_batch_size: Auto | PositiveInt = "auto"
     """Openings (with credit `chain` or `tree`: rounds) per forward and backward pass. It must divide the number per \
 step: problems_per_step * num_openings, times n with credit `chain`, times 1 + k (n - 1) with `tree`. `auto` is the \
-largest value that fits the memory plan. It affects time and memory, not results (rounding aside)."""
+largest value that fits the memory plan. It affects time and memory, not results (rounding aside). On the transformers \
+backend more rows go together where they share a prompt: as many as have no more tokens than so many whole rows."""
     learning_rate: Annotated[float, Field(gt=0, le=1), Finite] = 5e-6
     """Peak learning rate."""
     lr_schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"

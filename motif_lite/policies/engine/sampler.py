@@ -67,7 +67,9 @@ def draw(logits: torch.Tensor, sampling: Sampling, at: torch.Tensor) -> tuple[to
     Returns:
         Tokens ``(B,)`` and their log-probabilities ``(B,)`` in the untruncated distribution at temperature 1.
     """
-    rows = max(1, DRAWN_TOGETHER // logits.shape[-1]) if logits.device.type == "cpu" else len(logits)
+    rows = max(1, DRAWN_TOGETHER // logits.shape[-1])
+    if logits.device.type != "cpu" or rows >= len(logits):
+        return _draw(logits, at, sampling)
     together = zip(torch.split(logits, rows), torch.split(at, rows), strict=True)
     parts = [_draw(*part, sampling) for part in together]
     tokens, logprobs = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -77,29 +79,27 @@ def draw(logits: torch.Tensor, sampling: Sampling, at: torch.Tensor) -> tuple[to
 def _draw(logits: torch.Tensor, at: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
     """As `draw`, of rows that are worked on together."""
     logits = logits.float()
-    likeliest = logits.amax(-1, keepdim=True)
-    shifted = logits - likeliest  # next to nothing as a temperature would make infinities of logits as they are
     if sampling.temperature == 0:
-        tokens, total = logits.argmax(-1, keepdim=True), shifted.exp_().sum(-1, keepdim=True)
-    elif sampling.temperature == 1 and not _truncates(sampling):
-        tokens, total = _sample(shifted.exp_(), at)
+        tokens = logits.argmax(-1, keepdim=True)
+        return tokens[:, 0], logits.gather(-1, tokens)[:, 0] - logits.logsumexp(-1)
+    likeliest = logits.amax(-1, keepdim=True)
+    weights = logits - likeliest  # next to nothing as a temperature would make infinities of logits as they are
+    if sampling.temperature == 1:
+        total = weights.exp_().sum(-1, keepdim=True)
     else:
-        total = shifted.exp().sum(-1, keepdim=True)
-        weights = shifted.div_(sampling.temperature).exp_()
-        tokens, _ = _sample(_truncated(weights, sampling) if _truncates(sampling) else weights, at)
+        total = weights.exp().sum(-1, keepdim=True)
+        weights.div_(sampling.temperature).exp_()
+    if sampling.top_k or sampling.top_p < 1 or sampling.min_p > 0:
+        weights = _truncated(weights, sampling)
+    tokens = _sample(weights, at)
     return tokens[:, 0], (logits.gather(-1, tokens) - likeliest - total.log())[:, 0]
 
 
-def _truncates(sampling: Sampling) -> bool:
-    return bool(sampling.top_k) or sampling.top_p < 1 or sampling.min_p > 0
-
-
-def _sample(weights: torch.Tensor, at: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Inverse-CDF sampling, in the vocabulary's order: tokens ``(B, 1)`` and the sum of all weights ``(B, 1)``."""
+def _sample(weights: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Inverse-CDF sampling, in the vocabulary's order: tokens ``(B, 1)``."""
     cumulated = weights.cumsum(-1)
-    total = cumulated[:, -1:]
-    place = torch.searchsorted(cumulated, at[:, None] * total, right=True)
-    return place.clamp_(max=weights.shape[-1] - 1), total  # a row of NaN has no place
+    place = torch.searchsorted(cumulated, at[:, None] * cumulated[:, -1:], right=True)
+    return place.clamp_(max=weights.shape[-1] - 1)  # a row of NaN has no place
 
 
 def _truncated(weights: torch.Tensor, sampling: Sampling) -> torch.Tensor:
