@@ -12,7 +12,6 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -152,8 +151,8 @@ class Trainer(GRPOTrainer):
         try:
             for number, piece in enumerate(pieces, start=1):
                 if self.loss_type in ("grpo", "dr_grpo"):  # averages over rows: a piece counts for its share of them
-                    share = Fraction(len(piece["completion_ids"]), rows)  # Unsloth's gradient heeds no other factor
-                    self.current_gradient_accumulation_steps = float(whole / share)
+                    parts = rows / len(piece["completion_ids"])
+                    self.current_gradient_accumulation_steps = whole * parts  # Unsloth's gradient heeds no other factor
                 loss = super().compute_loss(model, piece, return_outputs, num_items_in_batch)
                 if number < len(pieces):
                     self.accelerator.backward(loss)
