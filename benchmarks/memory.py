@@ -64,8 +64,13 @@ def _small(size: str, *changes: str) -> Case:
 
 def _wide() -> Case:
     """Little that stays, much to work with: logits and a wide MLP."""
-    limits = ("rollout.openings.max_tokens=64", "rollout.futures.max_tokens=4", "rollout.num_rounds=2")
-    batch = ("rollout.num_openings=8", "rollout.num_futures=2", "training.micro_batch_size=8")
+    limits = ("rollout.openings.max_tokens=128", "rollout.futures.max_tokens=4", "rollout.num_rounds=2")
+    batch = (
+        "training.gradient_checkpointing=false",
+        "rollout.num_openings=8",
+        "rollout.num_futures=2",
+        "training.micro_batch_size=8",
+    )
     return Case("wide", "motif_gsm8k.toml", (*_COMMON, *limits, *batch, "rollout.max_prompt_tokens=64", *_FULL), 64)
 
 

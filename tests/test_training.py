@@ -1,6 +1,7 @@
 """Training for real: TRL's trainer, the warm-started tiny model, our rewards."""
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Container
 from pathlib import Path
@@ -16,6 +17,7 @@ from motif_lite.planning import memory, shapes
 from motif_lite.planning.machine import Machine
 from motif_lite.policies import backends
 from motif_lite.policies.local import LocalPolicy
+from motif_lite.policies.packing import packed_model
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import REWARDS
 from motif_lite.rollout.strategies import STRATEGIES
@@ -448,14 +450,23 @@ def test_a_run_whose_gradients_are_no_numbers_any_more_is_stopped_with_its_rollo
     assert training.run.rollouts()[-1].step == MOST_SKIPPED + 1
 
 
-@pytest.mark.parametrize("loss_type", ["bnpo", "grpo", "dapo", "dr_grpo"])
+@pytest.mark.parametrize(
+    ("loss_type", "packed"), [("bnpo", True), ("bnpo", False), ("grpo", True), ("dr_grpo", True), ("dr_grpo", False)]
+)
 def test_an_update_out_of_memory_is_made_in_smaller_pieces_with_the_same_gradient(
-    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loss_type: str
+    tiny_recipe: MakeRecipe,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    loss_type: str,
+    packed: bool,
 ) -> None:
     recipe = tiny_recipe("training.max_steps=1", "training.learning_rate=1e-3", f'training.loss_type="{loss_type}"')
+    monkeypatch.setitem(packed_model.MOST_OFF, torch.float32, math.inf if packed else 0.0)
     roomy, cramped = (Training(recipe, tiny_folder, tmp_path / name) for name in ("roomy", "cramped"))
     assert roomy.train()
-    starve(monkeypatch, first_call=2, room_for=2)  # the second micro-batch fails, the first is made anew, too
+    # Unpacked, the second micro-batch fails, and the first is computed again, too.
+    starve(monkeypatch, first_call=1 if packed else 2, room_for=2)
     assert cramped.train()
     assert "out of memory in the update: continuing with 2 openings at a time" in " ".join(cramped.observer.notes)
     assert cramped.run.rollouts() == roomy.run.rollouts()

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from motif_lite.nouns import Sampling
 from motif_lite.planning.hardware import torch_build
 from motif_lite.planning.machine import GIB, MIB, Machine
-from motif_lite.planning.rows import futures_per_step, later_prompt, longest_trained, openings_at_once
+from motif_lite.planning.rows import futures_per_step, later_prompt, longest_trained, openings_at_once, packed_tokens
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.recipe.schema import Recipe, SourceSection, decided
 
@@ -49,6 +49,12 @@ READ_TOKENS = 2048
 
 READ_COLUMNS = 4 * READ_TOKENS
 """Tokens that those of one pass look back on, over all rows; those of one long prompt are no fewer than they are."""
+
+DRAWN_TOGETHER = 2**18
+"""Probabilities that a CPU draws from at a time: 1 MiB, which caches hold from one operation to the next."""
+
+LOGIT_CHUNK_BYTES = 64 * MIB
+"""Of the logits that an update of packed rows holds at a time, in each of four copies (`policies.packing`)."""
 
 LARGEST_FOLDED_BYTES = 256 * MIB
 """Of the weights that an adapter is added into while replies are generated: a copy of them is what that costs."""
@@ -251,20 +257,17 @@ class _Counting:
         return copied if copied <= LARGEST_FOLDED_BYTES else 0
 
     def _drawing(self, rows: int, sampling: Sampling) -> int:
-        """Logits as the model computes them, and what `sampler.draw` makes of them at most, in 32 bits each.
+        """Logits as the model computes them, and what `sampler.draw` makes of those that it works on together.
 
-        Without temperature their exponentials; with it scaled logits, probabilities and their sums. A nucleus sorts
-        probabilities: on a CPU sorted, reversed, summed, and sums less themselves; on a GPU with 64-bit indices, twice.
+        In 32 bits: logits less the largest; to sample, probabilities or sums. A nucleus sorts them: on a CPU sorted,
+        reversed, summed, and sums less themselves; on a GPU with 64-bit indices, twice. `generate` copies logits.
         """
-        is_copied = self.is_unsloth or self.hidden_bytes < 4  # `generate` copies them in any case
-        logits = self.hidden_bytes + (4 if is_copied else 0)
-        if sampling.temperature == 0:
-            work = 4
-        elif sampling.top_p == 1:
-            work = 3 * 4
-        else:
-            work = 2 * 4 + (2 * (4 + 8) if self.machine.device == "cuda" else 4 * 4)
-        return rows * self.shape.vocab_size * (logits + work)
+        on_gpu, size = self.machine.device == "cuda", self.shape.vocab_size
+        work = 4 * (self.hidden_bytes < 4 and not self.is_unsloth) + (4 if sampling.temperature == 0 else 2 * 4)
+        if sampling.temperature and sampling.top_p < 1:
+            work += 2 * (4 + 8) if on_gpu else 4 * 4
+        together = rows if on_gpu else min(rows, max(1, DRAWN_TOGETHER // size))
+        return size * (rows * (self.hidden_bytes + 4 * self.is_unsloth) + together * work)
 
     def update(self) -> Items:
         """One forward and backward pass of a micro-batch.
@@ -273,7 +276,7 @@ class _Counting:
         """
         shape, training = self.shape, self.recipe.training
         micro_batch = decided(training.micro_batch_size)
-        tokens = micro_batch * sum(longest_trained(self.recipe))
+        tokens = micro_batch * sum(longest_trained(self.recipe)) if self.is_unsloth else packed_tokens(self.recipe)
         gradients = {"gradients": self.lora_weights * _LORA_BYTES}
         block = tokens * self._block_per_token()
         logits = self._logits(micro_batch)
@@ -290,24 +293,26 @@ class _Counting:
     def _block_per_token(self) -> int:
         """Bytes per token that one block keeps for its backward pass.
 
-        Two norms' inputs and outputs; queries, repeated keys and values, and what attention makes of them, twice; the
-        MLP's gate before and after its activation, its other half and their product; what goes between LoRA's factors.
+        Two norms' inputs and outputs; queries, keys, values, and what attention makes of them, twice; the MLP's gate
+        before and after its activation, its other half and their product; what goes between LoRA's factors. Unsloth
+        keeps keys and values repeated for every head.
         """
         shape = self.shape
         adapters = self.recipe.lora.rank * len(shape.targeted(self.recipe.lora.targets))
-        kept = 4 * shape.hidden_size + 5 * shape.attention_dim + 4 * shape.intermediate_size + adapters
+        attention = 5 * shape.attention_dim if self.is_unsloth else 3 * shape.attention_dim + 2 * shape.kv_dim
+        kept = 4 * shape.hidden_size + attention + 4 * shape.intermediate_size + adapters
         return self.hidden_bytes * kept
 
     def _logits(self, micro_batch: int) -> int:
         """The update's logits, which outweigh all else with a vocabulary of 150 thousand.
 
-        TRL holds four of them in 32 bits: as computed, their gradient, and two parts that it is summed from
-        (measured). Unsloth computes them in chunks of 16 bits, turned to 32, and keeps the latter of all chunks for
-        the backward pass; where `logit_chunks` is given it keeps nothing and computes each chunk twice.
+        Packed rows have a few of them at a time. Unsloth computes them in chunks of 16 bits, turned to 32, and keeps
+        the latter of all chunks for the backward pass; where `logit_chunks` is given it keeps nothing and computes
+        each chunk twice.
         """
         size, (_, reply) = self.shape.vocab_size, longest_trained(self.recipe)
         if not self.is_unsloth:
-            return 4 * 4 * micro_batch * reply * size
+            return 4 * min(LOGIT_CHUNK_BYTES, 4 * micro_batch * reply * size)
         chunks = self.recipe.training.logit_chunks
         if chunks is None:
             return (4 * micro_batch * reply + (2 + 4) * (reply // _UNSLOTH_LOGIT_CHUNKS)) * size

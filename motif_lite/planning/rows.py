@@ -37,3 +37,12 @@ def longest_trained(recipe: Recipe) -> tuple[int, int]:
         return rollout.max_prompt_tokens, rollout.openings.max_tokens
     prompt = max(rollout.max_prompt_tokens, later_prompt(recipe))
     return prompt, max(rollout.openings.max_tokens, rollout.futures.max_tokens)
+
+
+def packed_tokens(recipe: Recipe) -> int:
+    """Most tokens that an update computes together where rows are packed: each problem's first prompt counts once."""
+    rollout, num_openings = recipe.rollout, recipe.openings_per_step
+    longest = sum(longest_trained(recipe))
+    first = recipe.training.problems_per_step * rollout.max_prompt_tokens + num_openings * rollout.openings.max_tokens
+    later = (credit_of(recipe).trained_per_step(recipe) - num_openings) * longest
+    return min(decided(recipe.training.micro_batch_size) * longest, first + later)

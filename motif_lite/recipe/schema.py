@@ -183,7 +183,8 @@ over these tokens."""
     micro_batch_size: Auto | PositiveInt = "auto"
     """Openings (with credit `chain` or `tree`: rounds) per forward and backward pass. It must divide the number per \
 step: problems_per_step * num_openings, times n with credit `chain`, times 1 + k (n - 1) with `tree`. `auto` is the \
-largest value that fits the memory plan. It affects time and memory, not results (rounding aside)."""
+largest value that fits the memory plan. It affects time and memory, not results (rounding aside). On the transformers \
+backend more rows go together where they share a prompt: as many as have no more tokens than so many whole rows."""
     learning_rate: Annotated[float, Field(gt=0, le=1), Finite] = 5e-6
     """Peak learning rate."""
     lr_schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
@@ -222,6 +223,10 @@ clipped is 1. It is kept because the reference sets it."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, about a quarter slower. Unsloth also offloads them to \
 CPU memory."""
+    autocast: Literal["auto", "bfloat16", "off"] = "auto"
+    """Type of the update's products on a CPU; weights, gradients and optimizer stay in 32 bits. `auto` is bfloat16 \
+where the processor has instructions for it (AVX512-BF16, AMX) and the model at least 100 million weights. On a GPU \
+`model.dtype` decides."""
     logit_chunks: PositiveInt | None = None
     """Number of pieces in which an opening's logits are computed, and recomputed in the backward pass: more pieces, \
 less memory. Unsloth only; by default it keeps all logits."""

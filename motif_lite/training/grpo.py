@@ -17,6 +17,7 @@ from transformers import PrinterCallback, ProgressCallback
 from motif_lite.credits.base import RoundsCredit
 from motif_lite.evaluation.validation import Validation
 from motif_lite.nouns import Problem
+from motif_lite.policies.packing.packed_model import can_pack
 from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.strategies import Strategy
@@ -74,21 +75,36 @@ def step_of(context: TrainingContext) -> TrainingStep:
 def trainer_of(context: TrainingContext, step: TrainingStep, callback: StepCallback) -> Trainer:
     """TRL's trainer with our rewards and our callback, and without its own output."""
     recipe, policy = context.recipe, context.policy
+    packs = _packs(context)
     trainer = Trainer(
         context,
         step=step,
         model=policy.model,
         processing_class=policy.tokenizer,
         reward_funcs=step.reward_callables(),
-        args=grpo_config(recipe, policy, context.run.unfinished),
+        args=grpo_config(recipe, policy, context.run.unfinished, packs=packs),
         train_dataset=_rows(policy, context.strategy, context.problems),
         callbacks=[callback],
         learning_rate_factor=callback.learning_rate_factor if _has_budget(recipe) else None,
+        packs=packs,
     )
     _log.info("training with %s; %s", type(trainer).__base__, _versions())
     for console_of_its_own in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(console_of_its_own)
     return trainer
+
+
+def _packs(context: TrainingContext) -> bool:
+    """Whether an update computes once what rows have in common; says so where the model does not allow it."""
+    if context.recipe.model.backend != "transformers":
+        return False  # Unsloth has its own way
+    packs = can_pack(context.policy)
+    if not packs:
+        context.observer.note(
+            f"{context.policy.model.name_or_path}: the update computes each row's prompt by itself: rows of this model "
+            f"cannot share it. It takes longer and more memory than planned"
+        )
+    return packs
 
 
 def _has_budget(recipe: Recipe) -> bool:

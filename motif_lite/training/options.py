@@ -11,19 +11,26 @@ from motif_lite.planning.rows import longest_trained
 from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.recipe.schema import Recipe, TrainingSection, decided
 
+FEWEST_AUTOCAST_WEIGHTS = 100_000_000
+"""Of a model whose update is worth casting; assumed: no processor with the instructions has been at hand."""
+
 Options = dict[str, Any]
 """Keyword arguments of a class of TRL's, or what Unsloth makes of it."""
 
 
-def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path) -> GRPOConfig:
-    """The trainer's settings, with what this backend alone wants."""
-    return GRPOConfig(**(grpo_options(recipe, policy, output) | dict(policy.trainer_options)))
+def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs: bool = False) -> GRPOConfig:
+    """The trainer's settings, with what this backend alone wants.
+
+    Args:
+        packs: The trainer splits a step's rows itself, so TRL gets all of them as one micro-batch.
+    """
+    return GRPOConfig(**(grpo_options(recipe, policy, output, packs=packs) | dict(policy.trainer_options)))
 
 
-def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> Options:
+def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs: bool = False) -> Options:
     """Every field that matters is set: defaults differ between TRL versions, and Unsloth replaces many."""
     on_cpu = policy.device_type == "cpu"
-    half = _half_precision(on_cpu, recipe.model.dtype)
+    half = _on_cpu(recipe, policy.model) if on_cpu else _on_gpu(recipe.model.dtype)
     return {
         "output_dir": str(output),
         "seed": recipe.seed,
@@ -31,7 +38,7 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> Optio
         "use_cpu": on_cpu,
         "bf16": half == "bfloat16",
         "fp16": half == "float16",
-        **_data(recipe),
+        **_data(recipe, packs),
         **_sampling(recipe),
         **_loss(recipe),
         **_optimizer(recipe.training),
@@ -39,10 +46,12 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path) -> Optio
     }
 
 
-def _data(recipe: Recipe) -> Options:
+def _data(recipe: Recipe, packs: bool) -> Options:
     """Whole groups, a fresh rollout for every optimiser step (which also makes resuming exact)."""
-    credit, micro_batch_size = credit_of(recipe), decided(recipe.training.micro_batch_size)
-    accumulation = credit.trained_per_step(recipe) // micro_batch_size
+    credit = credit_of(recipe)
+    rows = credit.trained_per_step(recipe)
+    micro_batch_size = rows if packs else decided(recipe.training.micro_batch_size)
+    accumulation = rows // micro_batch_size
     return {
         "per_device_train_batch_size": micro_batch_size,
         "gradient_accumulation_steps": accumulation,
@@ -116,10 +125,22 @@ def _output(training: TrainingSection) -> Options:
     }
 
 
-def _half_precision(on_cpu: bool, wanted: str) -> str:
-    """The type of mixed precision: none on a CPU, and what the GPU is good at otherwise."""
-    if on_cpu or wanted == "float32":
+def _on_cpu(recipe: Recipe, model: Any) -> str:
+    """The type of mixed precision on a CPU, around weights in 32 bits."""
+    wanted = recipe.training.autocast
+    if recipe.model.dtype not in ("auto", "float32") or recipe.model.load_in_4bit or wanted == "off":
         return "float32"
+    is_worth_it = has_bfloat16_products() and model.num_parameters() >= FEWEST_AUTOCAST_WEIGHTS
+    return "bfloat16" if wanted == "bfloat16" or is_worth_it else "float32"
+
+
+def has_bfloat16_products() -> bool:
+    """Whether this processor multiplies in bfloat16."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def _on_gpu(wanted: str) -> str:
+    """The type of mixed precision on a GPU: what it is good at, unless the recipe says otherwise."""
     if wanted == "auto":
         return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
     return wanted

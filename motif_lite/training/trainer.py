@@ -10,7 +10,8 @@ Imports TRL, so it is imported only after the policy has been loaded, see `train
 import errno
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -20,9 +21,11 @@ from trl.trainer.utils import split_tensor_dict
 
 from motif_lite.errors import RunError, TrainingError
 from motif_lite.policies.local import free_memory_of, is_out_of_memory
+from motif_lite.recipe.schema import decided
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.training.context import TrainingContext
 from motif_lite.training.order import EpochSampler
+from motif_lite.training.packing import Inputs, PackedUpdate
 from motif_lite.training.saving import UnsavedStep
 from motif_lite.training.step import RoundsStep, TrainingStep
 
@@ -40,10 +43,11 @@ class Trainer(GRPOTrainer):
         context: With the run directory that checkpoints belong in, and the observer, who is told when memory runs out.
         step: Rolls out and rewards; one that trains later rounds samples all of them.
         learning_rate_factor: By the number of steps done; None where the schedule is one over steps.
+        packs: What rows have in common at their beginning is computed once (`packing`).
         options: For TRL.
     """
 
-    current_gradient_accumulation_steps: int
+    current_gradient_accumulation_steps: float
     """Set by transformers; row-averaged losses are divided by it."""
 
     def __init__(
@@ -52,6 +56,7 @@ class Trainer(GRPOTrainer):
         *,
         step: TrainingStep,
         learning_rate_factor: Callable[[int], float] | None,
+        packs: bool,
         **options: Any,
     ) -> None:
         self._learning_rate_factor = learning_rate_factor
@@ -65,8 +70,9 @@ class Trainer(GRPOTrainer):
         self._unsaved = UnsavedStep()
         self.add_callback(self._unsaved)  # behind ours: a step is finished when its lines are written
         self._credit = context.credit
-        self._width = self.args.per_device_train_batch_size
-        """Rows in one piece of an update."""
+        self._width = decided(self._training.micro_batch_size)
+        """Rows in one piece of an update; packed, as many as have no more tokens than so many padded ones."""
+        self._packed = PackedUpdate(self.model, self._width) if packs else None
         self._again = False
         """A micro-batch is being repeated; its rollouts exist already."""
 
@@ -124,7 +130,8 @@ class Trainer(GRPOTrainer):
         try:
             while True:
                 try:
-                    loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
+                    with self._packed.model.ready() if self._packed else nullcontext():
+                        loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
                     return loss
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
@@ -139,12 +146,13 @@ class Trainer(GRPOTrainer):
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
         """The loss of a micro-batch. Of several pieces all but the last have been propagated back already."""
-        pieces = split_tensor_dict(inputs, len(inputs["completion_ids"]) // self._width)
-        earlier, whole = 0.0, self.current_gradient_accumulation_steps
-        if self.loss_type in ("grpo", "dr_grpo"):  # averages over rows: each piece is one of so many equal ones
-            self.current_gradient_accumulation_steps = whole * len(pieces)  # Unsloth's gradient heeds no other factor
+        rows, whole = len(inputs["completion_ids"]), self.current_gradient_accumulation_steps
+        pieces, earlier = self._pieces(inputs), 0.0
         try:
             for number, piece in enumerate(pieces, start=1):
+                if self.loss_type in ("grpo", "dr_grpo"):  # averages over rows: a piece counts for its share of them
+                    parts = rows / len(piece["completion_ids"])
+                    self.current_gradient_accumulation_steps = whole * parts  # Unsloth's gradient heeds no other factor
                 loss = super().compute_loss(model, piece, return_outputs, num_items_in_batch)
                 if number < len(pieces):
                     self.accelerator.backward(loss)
@@ -153,6 +161,25 @@ class Trainer(GRPOTrainer):
             self.current_gradient_accumulation_steps = whole
         total: torch.Tensor = loss + earlier
         return total
+
+    def _pieces(self, inputs: Inputs) -> Sequence[Inputs]:
+        """A micro-batch in parts, each of which fits into memory with what its backward pass needs."""
+        if self._packed is not None:
+            return self._packed.pieces(inputs)
+        parts: Sequence[Inputs] = split_tensor_dict(inputs, len(inputs["completion_ids"]) // self._width)
+        return parts
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *arguments: Any, **named: Any
+    ) -> Any:
+        """Log-probabilities and entropies of replies, ``(B, logits_to_keep)`` each, and no loss of experts."""
+        if self._packed is None:
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, *arguments, **named
+            )
+        with self.accelerator.autocast():
+            found = self._packed.logprobs(input_ids, attention_mask, logits_to_keep, self.temperature)
+        return (*found, None)
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         if self._again:
@@ -166,7 +193,7 @@ class Trainer(GRPOTrainer):
 
     def _narrow(self, error: RuntimeError) -> None:
         """Go on with the next smaller width that divides a micro-batch."""
-        rows = self.args.per_device_train_batch_size
+        rows = decided(self._training.micro_batch_size)
         if self._width == 1:
             phase = "futures" if self._credit.trains_later_rounds else "openings"
             raise TrainingError(
@@ -174,6 +201,8 @@ class Trainer(GRPOTrainer):
                 f"whole, but continuing needs a new run with a shorter rollout.{phase}.max_tokens, or a smaller model"
             ) from error
         self._width = max(width for width in range(1, self._width) if rows % width == 0)
+        if self._packed is not None:
+            self._packed.narrow(self._width)
         self._observer.note(
             f"out of memory in the update: continuing with {self._width} {self._credit.row}s at a time; "
             f"set training.micro_batch_size = {self._width} to start there"

@@ -14,6 +14,7 @@ import torch
 from transformers import StopStringCriteria
 
 from motif_lite.nouns import Sampling
+from motif_lite.planning.memory import DRAWN_TOGETHER
 
 _LARGEST_UNIFORM = 1 - 2**-20
 """Times a sum of 32-bit probabilities it still rounds to less than that sum."""
@@ -66,31 +67,54 @@ def draw(logits: torch.Tensor, sampling: Sampling, at: torch.Tensor) -> tuple[to
     Returns:
         Tokens ``(B,)`` and their log-probabilities ``(B,)`` in the untruncated distribution at temperature 1.
     """
+    rows = max(1, DRAWN_TOGETHER // logits.shape[-1])
+    if logits.device.type != "cpu" or rows >= len(logits):
+        return _draw(logits, at, sampling)
+    together = zip(torch.split(logits, rows), torch.split(at, rows), strict=True)
+    parts = [_draw(*part, sampling) for part in together]
+    tokens, logprobs = (torch.cat(column) for column in zip(*parts, strict=True))
+    return tokens, logprobs
+
+
+def _draw(logits: torch.Tensor, at: torch.Tensor, sampling: Sampling) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `draw`, of rows that are worked on together."""
     logits = logits.float()
     if sampling.temperature == 0:
-        tokens = logits.argmax(-1)
-    else:  # less the largest first: next to nothing as a temperature would make infinities of all of them
-        tokens = _sample((logits - logits.amax(-1, keepdim=True)) / sampling.temperature, sampling, at)
-    chosen = logits.gather(-1, tokens[:, None])[:, 0]
-    return tokens, chosen - logits.logsumexp(-1)
+        tokens = logits.argmax(-1, keepdim=True)
+        return tokens[:, 0], logits.gather(-1, tokens)[:, 0] - logits.logsumexp(-1)
+    likeliest = logits.amax(-1, keepdim=True)
+    weights = logits - likeliest  # next to nothing as a temperature would make infinities of logits as they are
+    if sampling.temperature == 1:
+        total = weights.exp_().sum(-1, keepdim=True)
+    else:
+        total = weights.exp().sum(-1, keepdim=True)
+        weights.div_(sampling.temperature).exp_()
+    if sampling.top_k or sampling.top_p < 1 or sampling.min_p > 0:
+        weights = _truncated(weights, sampling)
+    tokens = _sample(weights, at)
+    return tokens[:, 0], (logits.gather(-1, tokens) - likeliest - total.log())[:, 0]
 
 
-def _sample(logits: torch.Tensor, sampling: Sampling, at: torch.Tensor) -> torch.Tensor:
-    """Inverse-CDF sampling, in the vocabulary's order; top-k, top-p and min-p cut in this order, as in transformers.
+def _sample(weights: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
+    """Inverse-CDF sampling, in the vocabulary's order: tokens ``(B, 1)``."""
+    cumulated = weights.cumsum(-1)
+    place = torch.searchsorted(cumulated, at[:, None] * cumulated[:, -1:], right=True)
+    return place.clamp_(max=weights.shape[-1] - 1)  # a row of NaN has no place
+
+
+def _truncated(weights: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """Probabilities of what is left by top-k, top-p and min-p, which cut in this order, as in transformers.
 
     Each rule comes down to a least probability; tokens as likely as the last one that a rule keeps are kept, too.
     """
     if sampling.top_k:
-        least = logits.topk(min(sampling.top_k, logits.shape[-1]), -1).values[:, -1:]
-        logits = logits.masked_fill(logits < least, -torch.inf)
-    probabilities = logits.softmax(-1)
+        weights = _at_least(weights.topk(min(sampling.top_k, weights.shape[-1]), -1).values[:, -1:], weights)
+    probabilities = weights / weights.sum(-1, keepdim=True)
     if sampling.top_p < 1:
         probabilities = _at_least(_least_of_nucleus(probabilities, sampling.top_p), probabilities)
     if sampling.min_p > 0:
         probabilities = _at_least(sampling.min_p * probabilities.amax(-1, keepdim=True), probabilities)
-    cumulated = probabilities.cumsum(-1)
-    place = torch.searchsorted(cumulated, at[:, None] * cumulated[:, -1:], right=True)
-    return place.clamp_(max=logits.shape[-1] - 1)[:, 0]  # a row of NaN has no place
+    return probabilities
 
 
 def _at_least(least: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:

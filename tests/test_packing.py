@@ -1,0 +1,237 @@
+"""Packed rows against each row alone: log-probabilities, gradients, and what stays within memory."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from motif_lite.policies.packing import packed_model
+from motif_lite.policies.packing.logprobs import token_logprobs
+from motif_lite.policies.packing.packed_model import PackedModel, can_pack
+from motif_lite.policies.packing.tree import WORTH_SHARING, pieces, tree_of
+from motif_lite.recipe.schema import Recipe
+from tests.oracle import gradient_of
+from tests.random_models import write_random
+from tests.test_policies import disturb_adapter, load
+from tests.test_training import Training
+
+MakeRecipe = Callable[..., Recipe]
+
+TOKENS = st.lists(st.integers(0, 1), min_size=1, max_size=40)
+
+
+def lengthened(rows: list[list[int]]) -> list[list[int]]:
+    """Each token ten times, so that beginnings are long enough to be shared."""
+    return [[token for token in row for _ in range(10)] for row in rows]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(TOKENS, min_size=1, max_size=9).map(lengthened))
+def test_a_tree_holds_every_row_in_full_and_what_they_share_once(rows: list[list[int]]) -> None:
+    tree = tree_of(rows)
+    for row, places in zip(rows, tree.places, strict=True):
+        assert [tree.ids[place] for place in places] == row
+        assert [tree.positions[place] for place in places] == list(range(len(row)))
+    segments = [segment for family in tree.families for segment in family.segments]
+    assert [start for start, _ in segments] == [0, *(end for _, end in segments[:-1])], "one behind the other"
+    assert segments[-1][1] == len(tree.ids) == len(set().union(*map(set, tree.places)))
+    beginnings = {tuple(row[:length]) for row in rows for length in range(1, len(row) + 1)}
+    assert len(beginnings) <= len(tree.ids) <= len(beginnings) + 2 * len(rows) * (WORTH_SHARING - 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(TOKENS, min_size=1, max_size=9).map(lengthened), st.integers(1, 900), st.none() | st.integers(1, 4))
+def test_pieces_hold_each_row_once_and_no_more_tokens_than_allowed(
+    rows: list[list[int]], most_tokens: int, most_rows: int | None
+) -> None:
+    found = pieces(rows, most_tokens, most_rows)
+    assert sorted(row for piece in found for row in piece) == list(range(len(rows)))
+    for piece in found:
+        assert len(piece) <= (most_rows or len(rows))
+        assert len(piece) == 1 or len(tree_of([rows[row] for row in piece]).ids) <= most_tokens
+
+
+def family_of_rows(policy: Any) -> list[tuple[list[int], list[int]]]:
+    """Openings of two problems, and later rounds whose prompts go on from one of them; as (prompt, reply)."""
+    generator = torch.Generator().manual_seed(0)
+
+    def some(count: int) -> list[int]:
+        return torch.randint(5, 20, (count,), generator=generator).tolist()
+
+    system, question, other = some(30), some(20), some(25)
+    first = [(system + question, some(count)) for count in (5, 17, 1)]
+    second = [(system + other, some(count)) for count in (9, 3)]
+    progress = system + question + some(19)
+    return [*first, *second, (progress, some(6)), (progress, some(11)), first[0], (some(3), some(4))]
+
+
+def unshared(policy: Any, rows: list[tuple[list[int], list[int]]], temperature: float) -> torch.Tensor:
+    found = []
+    for prompt, reply in rows:
+        logits = policy.model(input_ids=torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1] / temperature
+        found.append(logits.log_softmax(-1).gather(-1, torch.tensor(reply)[:, None])[:, 0])
+    return torch.cat(found)
+
+
+def weighted_gradient(policy: Any, logprobs: torch.Tensor) -> Any:
+    policy.model.zero_grad()
+    (logprobs * torch.linspace(-1, 2, len(logprobs))).sum().backward()  # type: ignore[no-untyped-call]
+    return torch.from_numpy(gradient_of(policy.model))
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_the_gradient_of_packed_rows_is_that_of_each_row_alone(
+    qwen_folder: Path, tiny_recipe: MakeRecipe, checkpointing: bool
+) -> None:
+    policy = load(qwen_folder, tiny_recipe())
+    disturb_adapter(policy)
+    rows = family_of_rows(policy)
+    alone = unshared(policy, rows, 0.7)
+    expected = weighted_gradient(policy, alone)
+    if checkpointing:
+        policy.model.gradient_checkpointing_enable({"use_reentrant": False})
+        policy.model.enable_input_require_grads()
+        policy.model.train()
+    packed = PackedModel(policy.model)
+    with packed.ready():
+        found, entropies = packed.logprobs([prompt for prompt, _ in rows], [reply for _, reply in rows], 0.7)
+        assert torch.allclose(found, alone, atol=1e-5)
+        assert (entropies > 0).all()
+        gradient = weighted_gradient(policy, found)
+    assert (gradient - expected).norm() < 1e-5 * expected.norm()
+    assert policy.model.get_base_model().config._attn_implementation == "sdpa"
+
+
+def test_log_probabilities_in_chunks_are_those_of_all_logits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    head, states = torch.nn.Linear(8, 50), torch.randn(23, 8, requires_grad=True)
+    head.requires_grad_(False)
+    targets, weights = torch.randint(50, (23,)), torch.randn(23)
+    distributions = (head(states) / 1.3).log_softmax(-1)
+    expected = distributions.gather(-1, targets[:, None])[:, 0]
+    entropies = -(distributions.exp() * distributions).sum(-1)
+    (slope,) = torch.autograd.grad((expected * weights).sum(), states)
+    monkeypatch.setattr("motif_lite.policies.packing.logprobs.LOGIT_CHUNK_BYTES", 4 * 50 * 7)
+    found, found_entropies = token_logprobs(head, states, targets, 1.3)
+    assert torch.allclose(found, expected, atol=1e-6)
+    assert torch.allclose(found_entropies, entropies, atol=1e-5)
+    (found_slope,) = torch.autograd.grad((found * weights).sum(), states)
+    assert torch.allclose(found_slope, slope, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "config", "packs"),
+    [
+        ("llama", {}, True),
+        ("qwen3", {"head_dim": 8}, True),
+        ("mistral", {"sliding_window": None}, True),
+        ("mistral", {"sliding_window": 16}, False),
+        ("llama", {"attention_dropout": 0.1}, False),
+        ("gpt_neox", {}, False),
+        ("granite", {"logits_scaling": 3.0}, False),
+    ],
+)
+def test_models_pack_where_rows_keep_their_log_probabilities(
+    kind: str, config: dict[str, Any], packs: bool, tmp_path: Path, tiny_recipe: MakeRecipe
+) -> None:
+    policy = load(write_random(tmp_path / "model", kind, **config), tiny_recipe('lora.targets="all-linear"'))
+    assert can_pack(policy) is packs
+
+
+def gradients_of_a_step(
+    recipe: Recipe, folder: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Any, list[str]]:
+    """What the optimiser gets in the first step, and what was noted."""
+    from motif_lite.training.callback import StepCallback
+
+    seen: list[Any] = []
+    before = StepCallback.on_pre_optimizer_step
+
+    def watched(self: StepCallback, *arguments: Any, **named: Any) -> None:
+        seen.append(gradient_of(named["model"]))
+        before(self, *arguments, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StepCallback, "on_pre_optimizer_step", watched)
+        training = Training(recipe, folder, out)
+        disturb_adapter(training.policy, scale=0.01)  # type: ignore[arg-type]
+        training.train()
+    return torch.from_numpy(seen[0]), training.observer.notes
+
+
+@pytest.mark.parametrize(
+    ("credit", "loss_type", "scale"),
+    [
+        ("opening", "bnpo", "group"), ("opening", "grpo", "none"), ("opening", "dr_grpo", "batch"),
+        ("chain", "bnpo", "batch"), ("chain", "grpo", "group"), ("tree", "dr_grpo", "none"), ("tree", "bnpo", "group"),
+    ],
+)  # fmt: skip
+def test_a_packed_step_has_the_gradient_of_an_unpacked_one(
+    credit: str,
+    loss_type: str,
+    scale: str,
+    tiny_recipe: MakeRecipe,
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    recipe = tiny_recipe(
+        f'training.credit="{credit}"', f'training.loss_type="{loss_type}"', f'training.scale_rewards="{scale}"',
+        "training.max_steps=1", "training.micro_batch_size=2",
+    )  # fmt: skip
+    packed, notes = gradients_of_a_step(recipe, tiny_folder, tmp_path / "packed", monkeypatch)
+    assert not any("cannot share" in note for note in notes)
+    monkeypatch.setitem(packed_model.MOST_OFF, torch.float32, 0.0)  # nothing is that exact
+    alone, notes = gradients_of_a_step(recipe, tiny_folder, tmp_path / "alone", monkeypatch)
+    assert any("rows of this model cannot share it" in note for note in notes)
+    assert alone.norm() > 1e-4
+    assert (packed - alone).norm() < 1e-5 * alone.norm()
+
+
+def test_under_autocast_the_gradient_points_where_that_in_32_bits_does(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In bfloat16 products; this processor may have to emulate them."""
+    recipes = [tiny_recipe(f'training.autocast="{way}"', "training.max_steps=1") for way in ("bfloat16", "off")]
+    half, full = (
+        gradients_of_a_step(recipe, tiny_folder, tmp_path / recipe.training.autocast, monkeypatch)[0]
+        for recipe in recipes
+    )
+    assert not half.equal(full)
+    assert half @ full > 0.999 * half.norm() * full.norm()
+
+
+@pytest.mark.parametrize(
+    ("autocast", "dtype", "supported", "weights", "expected"),
+    [
+        ("auto", "auto", True, 10**9, True),
+        ("auto", "float32", True, 10**9, True),
+        ("auto", "auto", False, 10**9, False),
+        ("auto", "auto", True, 10**6, False),
+        ("auto", "bfloat16", True, 10**9, False),
+        ("off", "auto", True, 10**9, False),
+        ("bfloat16", "auto", False, 10**6, True),
+    ],
+)
+def test_autocast_is_for_32_bit_weights_on_processors_with_the_instructions(
+    autocast: str,
+    dtype: str,
+    supported: bool,
+    weights: int,
+    expected: bool,
+    tiny_recipe: MakeRecipe,
+    qwen_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from motif_lite.training import options
+
+    policy = load(qwen_folder, tiny_recipe())
+    monkeypatch.setattr(options, "has_bfloat16_products", lambda: supported)
+    monkeypatch.setattr(policy.model, "num_parameters", lambda: weights)
+    recipe = tiny_recipe(f'training.autocast="{autocast}"', f'model.dtype="{dtype}"')
+    assert options.grpo_options(recipe, policy, tmp_path)["bf16"] is expected
