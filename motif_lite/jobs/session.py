@@ -41,11 +41,18 @@ def conducted(observer: Observer, folder: Path, how_to_go_on: Callable[[], str])
         folder: Where it writes.
         how_to_go_on: The message after an interruption or a full disk.
     """
+    with working(observer, folder, how_to_go_on), stopping.signals(observer.note, how_to_go_on) as stop:
+        yield stop
+
+
+@contextmanager
+def working(observer: Observer, folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[None]:
+    """As `conducted`, with signals left to the caller."""
     with (
         redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer),
-        stopping.signals(observer.note, how_to_go_on) as stop, _faults_named(folder, how_to_go_on),
+        _faults_named(folder, how_to_go_on),
     ):  # fmt: skip
-        yield stop
+        yield
 
 
 def required_backend(recipe: Recipe) -> "Backend":
