@@ -5,6 +5,7 @@
 Exit codes: 0: done. 2: an error that the user can fix, explained in one message. 130: interrupted; can be resumed.
 """
 
+import json as json_text
 import re
 import signal
 import sys
@@ -15,7 +16,7 @@ import typer
 from rich.console import Console
 
 from motif_lite import process
-from motif_lite.commands import solve
+from motif_lite.commands import export, solve
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.errors import DataError, RecipeError
 from motif_lite.evaluation.verdicts import verdict
@@ -53,6 +54,14 @@ Vram = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the recipe's newest run.")]
 EvaluateOnly = Annotated[
     bool, typer.Option("--evaluate-only", help="Only evaluate: the run in --out, or the recipe's base model.")
+]
+AdapterName = Annotated[
+    str | None,
+    typer.Option("--adapter", metavar="DIR", help="With --evaluate-only: this adapter, a folder or a hub name."),
+]
+StrategyName = Annotated[
+    str | None,
+    typer.Option("--strategy", metavar="NAME", help="With --evaluate-only: with this strategy alone."),
 ]
 SolveOne = Annotated[
     bool, typer.Option("--solve-one", help="At the end of the run solve one held-out problem, and show its rounds.")
@@ -114,6 +123,8 @@ def main(
     vram: Vram = None,
     resume: Resume = False,
     evaluate_only: EvaluateOnly = False,
+    adapter: AdapterName = None,
+    strategy: StrategyName = None,
     solve_one: SolveOne = False,
 ) -> None:
     """Do what the options ask for, unless a command was named."""
@@ -136,7 +147,13 @@ def main(
         elif vram is not None:
             raise RecipeError("--vram goes with --plan; to limit a run's memory use --set model.memory_gib=...")
         else:
-            job = train_job.job(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only)
+            if strategy is not None and not evaluate_only:
+                raise RecipeError("--strategy goes with --evaluate-only; to train with it --set rollout.strategy=...")
+            changes = [
+                *(changes or []),
+                *([f"evaluation.strategies=[{json_text.dumps(strategy)}]"] if strategy else []),
+            ]
+            job = train_job.job(recipe, changes, out, resume=resume, evaluate_only=evaluate_only, adapter=adapter)
             perform(job)
             if solve_one:
                 solve.perform(solve_job.job(job.root, None, [], None, Effort()), [], held_out=True)
@@ -199,6 +216,7 @@ def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = Fal
 
 
 app.command(help=solve.HELP)(solve.solve)
+app.command(help=export.HELP)(export.export)
 
 
 def grade_file(path: Path) -> None:

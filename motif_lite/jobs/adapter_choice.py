@@ -2,15 +2,18 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
-from motif_lite.errors import ModelError
+from motif_lite.errors import ModelError, RunError
 from motif_lite.observer import Observer
 from motif_lite.planning import adapter_folder
 from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import sealing
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.folders import holds_run
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WEIGHT_OF_LAYER = re.compile(r"(?:^|\.)([A-Za-z_]\w*)\.lora_A\b")
@@ -58,6 +61,66 @@ def with_settings_of(recipe: Recipe, folder: Path, observer: Observer) -> Recipe
         observer.note(f"note: {folder} was trained on {base}, and is used with {name}")
     found = {"lora.rank": config.get("r"), "lora.alpha": config.get("lora_alpha"), "lora.targets": _targets(folder)}
     return changed(recipe, {key: value for key, value in found.items() if value})
+
+
+def of_run(run: RunDirectory) -> Path:
+    """The folder of a run's adapter.
+
+    Raises:
+        ModelError: It has none, or it is damaged.
+    """
+    if not run.adapter.is_dir():
+        raise ModelError(
+            f"{run.root}: has no trained adapter yet; finish the run with --resume --out {run.root}, or name a "
+            f"checkpoint with solve --adapter"
+        )
+    run.require_whole_adapter()
+    return run.adapter
+
+
+def require_fit(name: str | None, recipe: Path | None, out: Path | None, *, evaluate_only: bool) -> None:
+    """Refuse an adapter that is not to be evaluated, or next to a run's own.
+
+    Raises:
+        RunError: The other options do not go with it.
+        ModelError: It is no adapter.
+    """
+    if name is None:
+        return
+    if not evaluate_only or recipe is None:
+        raise RunError(
+            "--adapter goes with --evaluate-only and --recipe: the recipe names model, prompts and benchmarks"
+        )
+    if out is not None and holds_run(out):
+        raise RunError(f"{out}: holds a run; evaluate it without --adapter, or choose another --out")
+    require(name)
+
+
+def taken_on(recipe: Recipe, name: str | None, observer: Observer) -> tuple[Recipe, Path | None]:
+    """The recipe with the settings of an adapter, and its folder; the recipe alone where none is named.
+
+    Raises:
+        ModelError: It cannot be downloaded or read.
+    """
+    if name is None:
+        return recipe, None
+    folder = fetched(name, observer)
+    return with_settings_of(recipe, folder, observer), folder
+
+
+def put_into(run: RunDirectory, folder: Path | None) -> None:
+    """Copy an adapter, if there is one, into a run's folder, in the place of one that was trained there.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    if folder is None:
+        return
+
+    def copy(target: Path) -> None:
+        shutil.copytree(folder, target, ignore=shutil.ignore_patterns(sealing.MANIFEST))
+
+    run.save_adapter(0, copy)
 
 
 def _require_whole(folder: Path) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from motif_lite.errors import DataError, ModelError, RecipeError, RunError
+from motif_lite.errors import DataError, RecipeError, RunError
 from motif_lite.grading.answers import last_boxed
 from motif_lite.jobs import adapter_choice, checking, session
 from motif_lite.nouns import Problem, Trajectory
@@ -42,10 +42,8 @@ class SolveJob:
             Interrupted: The user stopped it.
         """
         with session.conducted(observer, cache_folder(), self.how_to_go_on):
-            backend, folder, asked = session.required_backend(self.recipe), None, self.recipe
-            if self.adapter is not None:
-                folder = adapter_choice.fetched(self.adapter, observer)
-                asked = adapter_choice.with_settings_of(asked, folder, observer)
+            backend = session.required_backend(self.recipe)
+            asked, folder = adapter_choice.taken_on(self.recipe, self.adapter, observer)
             recipe, _, policy = session.load_policy(backend, asked, observer, trains=False)
             if folder is not None:
                 policy.load_adapter(folder)
@@ -86,7 +84,7 @@ def job(run: Path | None, recipe: Path | None, changes: Sequence[str], adapter: 
     directory = RunDirectory.open(run)
     found = directory.resolved(checking.TABLES, changes)
     own_code_record.require_same(run, found)
-    return SolveJob(run.name, found, adapter or _adapter_of(directory), effort)
+    return SolveJob(run.name, found, adapter or str(adapter_choice.of_run(directory)), effort)
 
 
 def with_rounds(effort: Effort, number: int) -> Effort:
@@ -144,18 +142,3 @@ def _sample_as_json(trajectory: Trajectory) -> dict[str, object]:
             for turn in trajectory.turns
         ],
     }
-
-
-def _adapter_of(run: RunDirectory) -> str:
-    """The run's adapter.
-
-    Raises:
-        ModelError: It has none, or it is damaged.
-    """
-    if not run.adapter.is_dir():
-        raise ModelError(
-            f"{run.root}: has no trained adapter yet; finish the run with --resume --out {run.root}, or name a "
-            f"checkpoint with --adapter"
-        )
-    run.require_whole_adapter()
-    return str(run.adapter)
