@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from motif_lite import cli
 from motif_lite.errors import ModelError, RunError
-from motif_lite.exporting import check, formats, ollama
+from motif_lite.exporting import check, formats, gguf, ollama
 from motif_lite.exporting.records import FILE, ExportRecord
 from motif_lite.exporting.writing import write_merged
 from motif_lite.jobs import export_job, train_job
@@ -22,6 +22,7 @@ from motif_lite.nouns import Sampling
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.views import exports
+from tests.chats import CHATML, CHATML_MARKS, chat_tokenizer
 from tests.fakes import RecordingObserver
 from tests.random_models import write_random
 from tests.test_policies import load, rendered
@@ -134,6 +135,17 @@ def test_numbers_that_are_none_are_refused() -> None:
     nothing = torch.full((4,), float("nan"))
     with pytest.raises(ModelError, match="computes infinities"):
         check.difference(nothing, torch.zeros(4), torch.ones(4), 1)
+
+
+def test_a_tokenizer_of_bytes_is_not_taken_for_one_of_sentencepiece(tmp_path: Path) -> None:
+    """transformers writes a fallback to bytes into tokenizers that it has read from GGUF files."""
+    path = tmp_path / "tokenizer.json"
+    tokenizer = json.loads(chat_tokenizer(CHATML_MARKS, CHATML).backend_tokenizer.to_str())
+    for pre_tokenizer, falls_back in ((tokenizer["pre_tokenizer"], False), ({"type": "Metaspace"}, True)):
+        model = tokenizer["model"] | {"byte_fallback": True}
+        path.write_text(json.dumps(tokenizer | {"model": model, "pre_tokenizer": pre_tokenizer}))
+        gguf._say_byte_level(path)
+        assert json.loads(path.read_text())["model"]["byte_fallback"] is falls_back
 
 
 @needs_gguf
