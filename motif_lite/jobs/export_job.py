@@ -29,7 +29,7 @@ from motif_lite.runs import inputs, sealing
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.files import write_record
 
-_BYTES: dict[Number | None, int] = {None: 2, "bf16": 2, "f16": 2, "f32": 4, "q8_0": 2}
+_BYTES: dict[Number | None, int] = {None: 2, "bf16": 2, "f16": 2, "f32": 4, "q8_0": 3}
 """Of a weight, at most."""
 
 _NUM_TRIED = 24
