@@ -22,7 +22,7 @@ IN_VENV = "$(VENV)/bin/python"
 
 demo:
 	$(ENVIRONMENT) cpu
-	$(IN_VENV) run.py --recipe recipes/tiny_cpu.toml $(ARGS)
+	$(IN_VENV) run.py --recipe recipes/tiny_cpu.toml --solve-one $(ARGS)
 
 test:
 	$(ENVIRONMENT) dev

@@ -5,11 +5,10 @@
 Exit codes: 0: done. 2: an error that the user can fix, explained in one message. 130: interrupted; can be resumed.
 """
 
+import json as json_text
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,10 +16,13 @@ import typer
 from rich.console import Console
 
 from motif_lite import process
-from motif_lite.errors import DataError, MotifError, RecipeError
+from motif_lite.commands import export, solve
+from motif_lite.commands.terminal import exit_codes, watched
+from motif_lite.errors import DataError, RecipeError
 from motif_lite.evaluation.verdicts import verdict
-from motif_lite.jobs import checking, dry_run_job, grade_job, score_job, train_job
+from motif_lite.jobs import checking, dry_run_job, grade_job, score_job, solve_job, train_job
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.solving.solver import Effort
 from motif_lite.views import formats, plan_table, tables, verdicts
 from motif_lite.views.live import RunConsole
 
@@ -58,6 +60,17 @@ DryRun = Annotated[
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the recipe's newest run.")]
 EvaluateOnly = Annotated[
     bool, typer.Option("--evaluate-only", help="Only evaluate: the run in --out, or the recipe's base model.")
+]
+AdapterName = Annotated[
+    str | None,
+    typer.Option("--adapter", metavar="DIR", help="With --evaluate-only: this adapter, a folder or a hub name."),
+]
+StrategyName = Annotated[
+    str | None,
+    typer.Option("--strategy", metavar="NAME", help="With --evaluate-only: with this strategy alone."),
+]
+SolveOne = Annotated[
+    bool, typer.Option("--solve-one", help="At the end of the run solve one held-out problem, and show its rounds.")
 ]
 Openings = Annotated[
     Path,
@@ -117,6 +130,9 @@ def main(
     dry_run: DryRun = False,
     resume: Resume = False,
     evaluate_only: EvaluateOnly = False,
+    adapter: AdapterName = None,
+    strategy: StrategyName = None,
+    solve_one: SolveOne = False,
 ) -> None:
     """Do what the options ask for, unless a command was named."""
     with exit_codes():
@@ -142,7 +158,16 @@ def main(
         elif vram is not None:
             raise RecipeError("--vram goes with --plan; to limit a run's memory use --set model.memory_gib=...")
         else:
-            perform(train_job.job(recipe, changes or [], out, resume=resume, evaluate_only=evaluate_only))
+            if strategy is not None and not evaluate_only:
+                raise RecipeError("--strategy goes with --evaluate-only; to train with it --set rollout.strategy=...")
+            changes = [
+                *(changes or []),
+                *([f"evaluation.strategies=[{json_text.dumps(strategy)}]"] if strategy else []),
+            ]
+            job = train_job.job(recipe, changes, out, resume=resume, evaluate_only=evaluate_only, adapter=adapter)
+            perform(job)
+            if solve_one:
+                solve.perform(solve_job.job(job.root, None, [], None, Effort()), [], held_out=True)
 
 
 @app.command(help="Score hand-written openings by their futures, as training would.")
@@ -201,6 +226,10 @@ def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = Fal
             perform_study(plan)
 
 
+app.command(help=solve.HELP)(solve.solve)
+app.command(help=export.HELP)(export.export)
+
+
 def grade_file(path: Path) -> None:
     """Grade a file of replies; progress goes to the standard error stream, so that the verdicts may go to a file."""
     pairs = grade_job.read(path)
@@ -211,21 +240,6 @@ def grade_file(path: Path) -> None:
     for pair, each in zip(pairs, found, strict=True):
         print(grade_job.as_json(pair, each))
     formats.print_text(progress, grade_job.summary(found))
-
-
-@contextmanager
-def exit_codes() -> Iterator[None]:
-    """Turn errors into exit codes here, because Typer would swallow Ctrl-C."""
-    errors = Console(stderr=True, highlight=False)
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    except MotifError as error:
-        formats.print_text(errors, f"error: {error}")
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        formats.print_text(errors, "interrupted")
-        raise typer.Exit(130) from None
 
 
 def perform_study(plan: "StudyPlan") -> None:
@@ -264,18 +278,6 @@ def try_out(job: dry_run_job.DryRunJob) -> None:
         live,
     ):
         job.perform(live, Screen(terminal))
-
-
-@contextmanager
-def watched(title: str, subtitle: str, how_to_go_on: Callable[[], str]) -> Iterator[tuple[Console, RunConsole]]:
-    """The terminal with a live view; on Ctrl-C it prints how to continue."""
-    terminal = Console(file=sys.stdout, highlight=False)  # this very stream: what libraries print is diverted
-    try:
-        with RunConsole(terminal, title, subtitle) as live:
-            yield terminal, live
-    except KeyboardInterrupt:
-        formats.print_text(Console(stderr=True, highlight=False), how_to_go_on())
-        raise
 
 
 def start() -> None:

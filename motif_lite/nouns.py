@@ -47,6 +47,9 @@ class TokenProgress:
 OnTokens = Callable[[TokenProgress], None]
 """Called while replies are generated."""
 
+OnText = Callable[[int, str | None], None]
+"""Called with a reply's number and the next piece of its text, with None when it has ended; all pieces are its text."""
+
 ReadProgress = Callable[[str, str], int | None]
 """Given a question and a progress note, how many steps the note stands for; None if it is not true of the question."""
 

@@ -4,7 +4,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from motif_lite.nouns import Conversation, OnTokens, Opening, Problem, Reply, Sampling, TokenProgress, Trajectory, Turn
+from motif_lite.nouns import (
+    Conversation,
+    OnText,
+    OnTokens,
+    Opening,
+    Problem,
+    Reply,
+    Sampling,
+    TokenProgress,
+    Trajectory,
+    Turn,
+)
 from motif_lite.policies.protocol import Policy
 from motif_lite.runs.records import Mark, Measurement, StepMetrics
 from motif_lite.training.context import SecondsLeft
@@ -63,11 +74,16 @@ class ScriptedPolicy:
         *,
         seeds: Sequence[int],
         on_progress: OnTokens | None = None,
+        on_text: OnText | None = None,
     ) -> list[Reply]:
         self.calls.append(Call(tuple(prompts), sampling, tuple(seeds)))
         written = [self.script(prompt, sampling) for prompt in prompts]
         if on_progress is not None:
             on_progress(TokenProgress(0, 0, len(written), len(written), len(written)))
+        for index, text in enumerate(written if on_text else []):
+            assert on_text is not None
+            on_text(index, text[: sampling.max_tokens])
+            on_text(index, None)
         return [
             Reply(text[: sampling.max_tokens], len(text), "length" if len(text) > sampling.max_tokens else "stop")
             for text in written

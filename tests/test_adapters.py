@@ -9,17 +9,20 @@ from typing import Any
 import pytest
 import torch
 
-from motif_lite.errors import ModelError
+from motif_lite.errors import ModelError, RunError
+from motif_lite.jobs import adapter_choice, checking, train_job
 from motif_lite.planning import shapes
 from motif_lite.policies import adapters
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.positions import require_positions
 from motif_lite.recipe.schema import Recipe
-from tests.fakes import write
+from motif_lite.runs.directory import RunDirectory
+from tests.fakes import RecordingObserver, write
 from tests.random_models import write_random
 from tests.test_policies import GREEDY, disturb_adapter, load, rendered
 
 MakeRecipe = Callable[..., Recipe]
+ROOT = Path(__file__).parents[1]
 SMALL = ("lora.rank=4", "lora.alpha=8")
 
 
@@ -215,3 +218,78 @@ def test_folders_that_are_something_else_are_named(
     shutil.copy(qwen_folder / "model.safetensors", folder)
     with pytest.raises(ModelError, match="holds both an adapter and a model"):
         load(folder, tiny_recipe(*SMALL))
+
+
+# ------------------------------------------------------------------------------------------- an adapter to evaluate
+
+
+def evaluated(out: Path, adapter: str, *changes: str) -> Any:
+    """The evaluation of an adapter, after one problem in one way."""
+    asked = [
+        "evaluation.benchmarks.chain_sum.num_problems=4", "evaluation.num_samples=0", "rollout.max_width=4",
+        "evaluation.strategies=['multi_round']", *changes,
+    ]  # fmt: skip
+    job = train_job.job(ROOT / "recipes" / "tiny_cpu.toml", asked, out, evaluate_only=True, adapter=adapter)
+    observer = RecordingObserver()
+    job.perform(observer)
+    return RunDirectory(out).evaluation(), observer
+
+
+@pytest.fixture(scope="module")
+def somebodys(tiny_folder: Path, tiny_recipe: MakeRecipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An adapter with other settings than recipes/tiny_cpu.toml has, that changes what is written."""
+    folder = tmp_path_factory.mktemp("somebody") / "their-adapter"
+    policy = load(tiny_folder, tiny_recipe("lora.rank=4", "lora.alpha=8", 'lora.targets=["q_proj", "down_proj"]'))
+    disturb_adapter(policy)
+    policy.save_adapter(folder)
+    return folder
+
+
+def test_somebody_elses_adapter_is_evaluated_next_to_its_base_with_its_own_settings(
+    tmp_path: Path, somebodys: Path
+) -> None:
+    evaluation, _ = evaluated(tmp_path / "out", str(somebodys))
+    before, after = ([each for each in evaluation.measurements if each.when == when] for when in ("before", "after"))
+    assert len(before) == len(after) == 1
+    assert before[0].policy != after[0].policy
+    kept = RunDirectory(tmp_path / "out")
+    lora = kept.resolved(checking.TABLES).lora
+    assert (lora.rank, lora.alpha, lora.targets) == (4, 8, ["down_proj", "q_proj"])
+    assert (kept.adapter / "adapter_model.safetensors").read_bytes() == (
+        somebodys / "adapter_model.safetensors"
+    ).read_bytes()
+    train_job.job(None, [], tmp_path / "out", evaluate_only=True).perform(RecordingObserver())
+    assert kept.evaluation() == evaluation, "repeated without --adapter, it has nothing left to do"
+
+
+def test_an_adapter_on_the_hub_is_taken_by_its_name(
+    tmp_path: Path, somebodys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the hub's cache, where a download would have put it."""
+    from huggingface_hub import constants
+
+    snapshot = tmp_path / "hub" / "models--somebody--rounds" / "snapshots" / ("0" * 40)
+    shutil.copytree(somebodys, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    adapter_choice.require("somebody/rounds")
+    assert adapter_choice.fetched("somebody/rounds", RecordingObserver()) == snapshot
+    with pytest.raises(ModelError, match=r"somebody/other: the adapter cannot be downloaded .*give a folder"):
+        adapter_choice.fetched("somebody/other", RecordingObserver())
+
+
+def test_an_adapter_that_does_not_go_with_the_command_is_refused(tmp_path: Path, somebodys: Path) -> None:
+    recipe = ROOT / "recipes" / "tiny_cpu.toml"
+    for path, evaluate_only in ((recipe, False), (None, True)):
+        with pytest.raises(RunError, match="--adapter goes with --evaluate-only and --recipe"):
+            train_job.job(path, [], tmp_path / "out", evaluate_only=evaluate_only, adapter=str(somebodys))
+    (tmp_path / "resolved.json").write_text("{}")
+    with pytest.raises(RunError, match="holds a run; evaluate it without --adapter"):
+        train_job.job(recipe, [], tmp_path, evaluate_only=True, adapter=str(somebodys))
+    pickled = tmp_path / "pickled"
+    pickled.mkdir()
+    (pickled / "adapter_model.bin").write_bytes(b"")
+    with pytest.raises(ModelError, match="is a pickle, which could execute code"):
+        train_job.job(recipe, [], tmp_path / "out", evaluate_only=True, adapter=str(pickled))

@@ -377,7 +377,7 @@ def test_a_run_does_not_go_on_with_another_file(
     if content:
         path.write_text(content)
     with pytest.raises(RunError, match=message) as caught:
-        train_job.job(None, [], run, **{mode: True})
+        train_job.job(None, [], run, resume=mode == "resume", evaluate_only=mode == "evaluate_only")
     assert str(run / "own_code/own.py") in str(caught.value)
 
 

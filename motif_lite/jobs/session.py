@@ -47,11 +47,18 @@ def conducted(
         how_to_go_on: The message after an interruption or a full disk.
         say: Shows a line about a signal; where it is None, the observer does.
     """
+    with working(observer, folder, how_to_go_on), stopping.signals(say or observer.note, how_to_go_on) as stop:
+        yield stop
+
+
+@contextmanager
+def working(observer: Observer, folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[None]:
+    """As `conducted`, with signals left to the caller."""
     with (
         redirect_stdout(_Printed()), redirect_stderr(_Printed()), _notices_to(observer),
-        stopping.signals(say or observer.note, how_to_go_on) as stop, _faults_named(folder, how_to_go_on),
+        _faults_named(folder, how_to_go_on),
     ):  # fmt: skip
-        yield stop
+        yield
 
 
 def required_backend(recipe: Recipe) -> "Backend":

@@ -14,6 +14,7 @@ from pathlib import Path
 from motif_lite.context import RunContext
 from motif_lite.credits.table import credit_of
 from motif_lite.errors import RunError
+from motif_lite.jobs import adapter_choice
 from motif_lite.jobs.checking import TABLES, check, check_names
 from motif_lite.jobs.problems import Benchmarks, Problems, fitting, fitting_benchmarks, read
 from motif_lite.jobs.session import conducted, load_policy, log_file, required_backend, sums_of_model
@@ -48,6 +49,7 @@ class RunJob:
         recipe_text: The recipe file as given, for a new run.
         existing: ``root`` holds a run to go on with.
         evaluate_only: Measure only.
+        adapter: Of somebody's own, to measure: a folder or hub name.
     """
 
     name: str
@@ -56,6 +58,7 @@ class RunJob:
     recipe_text: str = ""
     existing: bool = False
     evaluate_only: bool = False
+    adapter: str | None = None
 
     def perform(self, observer: Observer) -> None:
         """See the run through.
@@ -78,10 +81,12 @@ class RunJob:
                 inputs.require_same_problems(self.root, problems.train, problems.held_out)
             if not self.evaluate_only:
                 try_out(self.recipe, problems.train[0])
-            recipe, plan, policy = load_policy(backend, self.recipe, observer, trains=not self.evaluate_only)
+            asked, given = adapter_choice.taken_on(self.recipe, self.adapter, observer)
+            recipe, plan, policy = load_policy(backend, asked, observer, trains=not self.evaluate_only)
             if not self.existing:
                 held.enter_context(RunDirectory(self.root).locked())
             run = self._run_directory(recipe, problems, sums_of_model(recipe, policy, observer))
+            adapter_choice.put_into(run, given)
             software.note(run.root)
             with log_file(run):
                 context = RunContext(recipe, policy, run, observer)
@@ -112,13 +117,20 @@ class RunJob:
 
 
 def job(
-    path: Path | None, changes: Sequence[str], out: Path | None, *, resume: bool = False, evaluate_only: bool = False
+    path: Path | None,
+    changes: Sequence[str],
+    out: Path | None,
+    *,
+    resume: bool = False,
+    evaluate_only: bool = False,
+    adapter: str | None = None,
 ) -> RunJob:
     """Turn a command line into a job.
 
     Raises:
         MotifError: The recipe or the run directory is not fit for it.
     """
+    adapter_choice.require_fit(adapter, path, out, evaluate_only=evaluate_only)
     if resume and evaluate_only:
         raise RunError("--resume and --evaluate-only cannot be combined; a resumed run is evaluated at its end")
     if resume:
@@ -135,7 +147,9 @@ def job(
     assert path is not None
     root = out or free_folder(RUNS / path.stem)
     require_free(root)
-    return RunJob(path.stem, recipe, root, path.read_text(encoding="utf-8-sig"), evaluate_only=evaluate_only)
+    return RunJob(
+        path.stem, recipe, root, path.read_text(encoding="utf-8-sig"), evaluate_only=evaluate_only, adapter=adapter
+    )
 
 
 def _existing_job(path: Path | None, changes: Sequence[str], root: Path, *, evaluate_only: bool) -> RunJob:

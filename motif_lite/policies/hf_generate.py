@@ -13,6 +13,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 from motif_lite.nouns import OnTokens, Sampling, TokenProgress
 from motif_lite.policies.engine import sampler
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
+from motif_lite.policies.text_streams import OnToken
 
 
 def sequences(
@@ -24,11 +25,13 @@ def sequences(
     width: int,
     pad_id: int,
     report: OnTokens,
+    on_token: OnToken | None = None,
 ) -> Iterator[tuple[int, Generated]]:
     """Write all requests in calls of at most ``width``; yields (index, what was written) as calls end.
 
     Args:
         report: Told of the tokens so far; a call's prompts are read before its first token.
+        on_token: Given each token as it is drawn.
     """
     for start in range(0, len(requests), width):
         call = requests[start : start + width]
@@ -37,8 +40,9 @@ def sequences(
         padded = torch.tensor([[pad_id] * (longest - len(request.ids)) + request.ids for request in call])
         mask = torch.tensor([[0] * (longest - len(request.ids)) + [1] * len(request.ids) for request in call])
         uniforms = torch.stack([sampler.uniforms(request.seed, sampling.max_tokens) for request in call])
-        drawing = _Drawing(sampling, uniforms.to(model.device))
+        drawing, indices = _Drawing(sampling, uniforms.to(model.device)), [request.index for request in call]
         ending = _Ending(endings, longest, report, start * sampling.max_tokens, len(requests) * sampling.max_tokens)
+        tellers = [_Telling(ending, indices, on_token)] if on_token else []
         model.generate(
             input_ids=padded.to(model.device),
             attention_mask=mask.to(model.device),
@@ -50,7 +54,7 @@ def sequences(
                 pad_token_id=pad_id,
             ),
             logits_processor=LogitsProcessorList([drawing]),
-            stopping_criteria=StoppingCriteriaList([ending]),
+            stopping_criteria=StoppingCriteriaList([ending, *tellers]),
         )
         tokens, logprobs = torch.stack(drawing.tokens, 1), torch.stack(drawing.logprobs, 1)
         for row, request in enumerate(call):
@@ -90,3 +94,23 @@ class _Ending(StoppingCriteria):
         done = self.done + count * len(ended)
         self.report(TokenProgress(0, 0, done, done, self.limit))
         return self.lengths > 0
+
+
+class _Telling(StoppingCriteria):
+    """Passes on each row's token, unless the row had ended before; it stops nothing.
+
+    Args:
+        ending: Which has looked at the same step before.
+        indices: Of the rows among the replies.
+    """
+
+    def __init__(self, ending: _Ending, indices: Sequence[int], on_token: OnToken) -> None:
+        self.ending, self.indices, self.on_token = ending, indices, on_token
+
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        lengths, count = self.ending.lengths, input_ids.shape[1] - self.ending.prompt_tokens
+        is_part = ((lengths == 0) | (lengths == count)).tolist()
+        for index, token, wanted in zip(self.indices, input_ids[:, -1].tolist(), is_part, strict=True):
+            if wanted:
+                self.on_token(index, token)
+        return torch.zeros_like(lengths, dtype=torch.bool)

@@ -17,7 +17,7 @@ import torch
 from transformers import GenerationConfig
 
 from motif_lite.errors import ModelError
-from motif_lite.nouns import Conversation, OnTokens, Reply, Sampling
+from motif_lite.nouns import Conversation, OnText, OnTokens, Reply, Sampling
 from motif_lite.policies import hf_generate
 from motif_lite.policies.adapters import Coverage, require_same_settings
 from motif_lite.policies.chat_template import ChatTemplate
@@ -26,6 +26,7 @@ from motif_lite.policies.engine.engine import Engine
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
 from motif_lite.policies.facts import PolicyFacts, Token, tokens_of
 from motif_lite.policies.protocol import ADAPTER_FILE
+from motif_lite.policies.text_streams import OnToken, TextStreams
 from motif_lite.policies.turn_ends import TurnEnds
 from motif_lite.recipe.schema import ModelSection
 
@@ -106,6 +107,7 @@ class LocalPolicy:
         *,
         seeds: Sequence[int],
         on_progress: OnTokens | None = None,
+        on_text: OnText | None = None,
     ) -> list[Reply]:
         """One reply per rendered prompt, in order, at most ``max_width`` at a time.
 
@@ -119,10 +121,15 @@ class LocalPolicy:
             Request(index, self.encode(prompt), seed)
             for index, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True))
         ]
-        return [self._reply(written) for written in self._write(requests, sampling, on_progress)]
+        streams = TextStreams(self.tokenizer, self.turn_ends, on_text) if on_text else None
+        return [self._reply(written) for written in self._write(requests, sampling, on_progress, streams)]
 
     def _write(
-        self, requests: Sequence[Request], sampling: Sampling, on_progress: OnTokens | None = None
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        on_progress: OnTokens | None = None,
+        streams: TextStreams | None = None,
     ) -> list[Generated]:
         """What is written for each request, in order; see `generate`."""
         written: dict[int, Generated] = {}
@@ -130,9 +137,12 @@ class LocalPolicy:
         report = on_progress or (lambda progress: None)
         with self._generation_mode(), torch.no_grad():
             while missing := [request for request in requests if request.index not in written]:
+                on_token = streams.begin() if streams else None
                 try:
-                    for index, sequence in self._sequences(missing, sampling, report):
+                    for index, sequence in self._sequences(missing, sampling, report, on_token):
                         written[index] = sequence
+                        if streams:
+                            streams.end(index, self._reply(sequence).text)
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise
@@ -224,15 +234,17 @@ class LocalPolicy:
         return ids
 
     def _sequences(
-        self, requests: Sequence[Request], sampling: Sampling, report: OnTokens
+        self, requests: Sequence[Request], sampling: Sampling, report: OnTokens, on_token: OnToken | None
     ) -> Iterator[tuple[int, Generated]]:
         """Write what is asked for; (index, what was written) in any order."""
         endings = self._endings((*sampling.stop, *self.turn_ends.texts))
         if self.engine is not None:
-            return self.engine.sequences(requests, sampling, endings, width=self.max_width, report=report)
+            return self.engine.sequences(
+                requests, sampling, endings, width=self.max_width, report=report, on_token=on_token
+            )
         return hf_generate.sequences(
             self.model, requests, sampling, endings,
-            width=self.max_width, pad_id=self.tokenizer.pad_token_id, report=report,
+            width=self.max_width, pad_id=self.tokenizer.pad_token_id, report=report, on_token=on_token,
         )  # fmt: skip
 
     def _endings(self, stop: tuple[str, ...]) -> Endings:

@@ -25,6 +25,17 @@ def require_trainable_kind(model_name: str, *, load_in_4bit: bool) -> None:
         raise ModelError(f"{model_name}: {complaint}")
 
 
+def is_quantised(model_name: str) -> bool:
+    """Whether a model's weights are quantised in its files, as far as that is known before they are downloaded."""
+    return isinstance(_config(model_name).get("quantization_config"), Mapping)
+
+
+def is_half(model_name: str) -> bool:
+    """Whether a model's weights are of the type float16 in its files."""
+    config = _config(model_name)
+    return str(config.get("dtype") or config.get("torch_dtype")) == "float16"
+
+
 def _config(model_name: str) -> ConfigJson:
     """What config.json says, of a folder or of a model in the hub's cache; nothing where it cannot be read."""
     from huggingface_hub import try_to_load_from_cache

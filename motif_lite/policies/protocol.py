@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from motif_lite.nouns import Conversation, OnTokens, Reply, Sampling
+from motif_lite.nouns import Conversation, OnText, OnTokens, Reply, Sampling
 from motif_lite.policies.facts import PolicyFacts, Token
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class Policy(Protocol):
         *,
         seeds: Sequence[int],
         on_progress: OnTokens | None = None,
+        on_text: OnText | None = None,
     ) -> list[Reply]:
         """One reply per rendered prompt, in order, as many at once as the width limit allows.
 
@@ -55,6 +56,8 @@ class Policy(Protocol):
             seeds: One per prompt, of its random stream: a reply depends on policy, prompt, sampling and seed, and on
                 nothing else in the call (rounding aside). Random state elsewhere is left alone.
             on_progress: Told of the tokens read and written.
+            on_text: Told what replies say as they are written; by what cannot do that, when they are complete. What it
+                or ``on_progress`` raises ends the call.
         """
 
 

@@ -60,6 +60,7 @@ from motif_lite.policies.model_folder import (  # noqa: E402
     require_trainable_kind,
 )
 from motif_lite.policies.positions import require_positions  # noqa: E402
+from motif_lite.policies.text_streams import OnToken  # noqa: E402
 
 _log = logging.getLogger(__name__)
 
@@ -135,11 +136,11 @@ class UnslothPolicy(LocalPolicy):
         return policy
 
     def _sequences(
-        self, requests: Sequence[Request], sampling: Sampling, report: OnTokens
+        self, requests: Sequence[Request], sampling: Sampling, report: OnTokens, on_token: OnToken | None
     ) -> Iterator[tuple[int, Generated]]:
         """As every local policy, or in one call of vLLM, which batches by itself and reports nothing meanwhile."""
         if self.vllm is None:
-            return super()._sequences(requests, sampling, report)
+            return super()._sequences(requests, sampling, report, on_token)
         return self.vllm.sequences(requests, sampling)
 
     def _generation_mode(self) -> AbstractContextManager[None]:

@@ -31,6 +31,7 @@ from motif_lite.policies.engine.attention import row_attention, takes_row_attent
 from motif_lite.policies.engine.kv_cache import RowCache
 from motif_lite.policies.engine.prefix_sharing import Placement, Prefixes, in_order
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
+from motif_lite.policies.text_streams import OnToken
 
 STEPS_BETWEEN_QUESTIONS = {"cpu": 1, "cuda": 8}
 """Who has ended is asked this often: a GPU works ahead of the host, and to answer would have to stop for it."""
@@ -69,11 +70,13 @@ class Engine:
         *,
         width: int,
         report: OnTokens,
+        on_token: OnToken | None = None,
     ) -> Iterator[tuple[int, Generated]]:
         """Write all requests, at most ``width`` at once; yields (index, what was written) as they end.
 
         Args:
             report: Told of the tokens so far, after every pass that reads prompts or writes.
+            on_token: Given each token as it is drawn, which on a GPU makes the host wait for it.
         """
         batch = _Batch(self._model, requests, sampling, endings, min(width, len(requests)), report)
         num_ended = 0
@@ -81,6 +84,8 @@ class Engine:
             with row_attention(self._model), torch.inference_mode():
                 batch.admit()
                 batch.step()
+                if on_token is not None:
+                    batch.tell(on_token)
                 ended = batch.retire()
             num_ended += len(ended)
             yield from ended
@@ -246,6 +251,15 @@ class _Batch:
         self._lengths[rows] += 1
         self._counts[rows] += 1
         self._num_steps += 1
+
+    def tell(self, on_token: OnToken) -> None:
+        """Pass on the tokens of this step, less those that sequences write after their end."""
+        end, count = self._end[: self._height], self._count[: self._height]
+        counts = ((end == 0) | (end == count)) & (count <= self._sampling.max_tokens)
+        tokens, is_part = self._token[: self._height].tolist(), counts.tolist()
+        for row, request in self._owners.items():
+            if is_part[row]:
+                on_token(request.index, tokens[row])
 
     def _mask(self, positions: torch.Tensor, columns: int) -> torch.Tensor:
         """What tokens at positions ``(B, 1, T)`` see, to be added to their scores ``(B, 1, T, columns)``."""

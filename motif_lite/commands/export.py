@@ -1,0 +1,48 @@
+"""``run.py export``: a finished run in a form that other programs load."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from motif_lite.commands.terminal import exit_codes, watched
+from motif_lite.views import formats
+
+HELP = "Export a finished run as adapter, merged model, GGUF or Ollama model, checked against adapter and base."
+
+Run = Annotated[Path, typer.Option("--run", metavar="DIR", help="The finished run.")]
+To = Annotated[Path, typer.Option("--to", metavar="DIR", help="A new folder for the export.")]
+FormatName = Annotated[
+    str, typer.Option("--format", metavar="FORMAT", help="adapter, merged, gguf or ollama; see docs/export.md.")
+]
+Quantisation = Annotated[
+    str | None,
+    typer.Option(
+        "--quantisation", metavar="TYPE",
+        help="How weights are stored: bf16, f16 or f32, and q8_0 for gguf and ollama, which is their default.",
+    ),
+]  # fmt: skip
+Base = Annotated[
+    str | None,
+    typer.Option("--base", metavar="NAME", help="The 16-bit base model, where the recipe names one in 4 bits."),
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the run's recipe. Repeatable."),
+]
+
+
+def export(
+    run: Run, to: To, format: FormatName, quantisation: Quantisation = None, base: Base = None, changes: Changes = None
+) -> None:
+    """Export, check, and print what was found."""
+    with exit_codes():
+        # They import torch, which takes seconds: the other commands do without.
+        from motif_lite.jobs import export_job
+        from motif_lite.views import exports
+
+        job = export_job.job(run, to, format, quantisation, base, changes or [])
+        with watched(run.name, f"{format} to {to}", job.how_to_go_on) as (terminal, live):
+            found = job.perform(live)
+        for line in exports.lines(found, to):
+            formats.print_text(terminal, line)

@@ -1,0 +1,63 @@
+"""A majority vote over final answers: votes are counted by what answers mean, as the judge sees it, not by spelling."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from motif_lite.grading.answers import grade, last_boxed, ruling_on_answer
+from motif_lite.nouns import OnProgress
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """An answer with those who gave it.
+
+    Attributes:
+        answer: In its most common spelling.
+        samples: Places of the replies that gave it, in order.
+    """
+
+    answer: str
+    samples: tuple[int, ...]
+
+    @property
+    def count(self) -> int:
+        """Replies that gave it."""
+        return len(self.samples)
+
+
+def votes(replies: Sequence[str], on_progress: OnProgress | None = None) -> list[Vote]:
+    """The boxed answers of whole replies, most votes first; of equally many, the one that was given first.
+
+    A reply without a box has no vote. Answers that leave an operation to do count with the answer that they equal.
+
+    Args:
+        on_progress: Told how many spellings were compared, of how many.
+
+    Raises:
+        GradingError: The judge's process cannot be started.
+    """
+    spellings: dict[str, list[int]] = {}
+    for place, reply in enumerate(replies):
+        boxed = last_boxed(reply)
+        if boxed is not None and boxed.text.strip():
+            spellings.setdefault(boxed.text.strip(), []).append(place)
+    classes: dict[str, list[int]] = {}
+    for done, spelling in enumerate(sorted(spellings, key=lambda each: -len(spellings[each])), start=1):
+        classes.setdefault(_class_of(spelling, list(classes)), []).extend(spellings[spelling])
+        if on_progress is not None:
+            on_progress(done, len(spellings))
+    found = [Vote(answer, tuple(sorted(places))) for answer, places in classes.items()]
+    return sorted(found, key=lambda vote: (-vote.count, vote.samples[0]))
+
+
+def _class_of(spelling: str, known: Sequence[str]) -> str:
+    """The first known answer that means the same; the spelling itself where there is none."""
+    pairs = [(answer, spelling) for answer in known] + [(spelling, answer) for answer in known]
+    grade((one, f"\\boxed{{{other}}}") for one, other in pairs)  # several at a time
+    return next((answer for answer in known if _equal(answer, spelling)), spelling)
+
+
+def _equal(one: str, other: str) -> bool:
+    """Whether two answers mean the same, whichever of them is taken for the right one."""
+    rulings = (ruling_on_answer(one, other), ruling_on_answer(other, one))
+    return any(ruling.correct or ruling.undone for ruling in rulings)

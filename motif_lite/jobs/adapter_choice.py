@@ -1,0 +1,164 @@
+"""An adapter that a command line names: a folder, or an adapter on the hub, whose settings the recipe then takes on."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+from motif_lite.errors import ModelError, RunError
+from motif_lite.observer import Observer
+from motif_lite.planning import adapter_folder
+from motif_lite.policies.protocol import ADAPTER_FILE
+from motif_lite.recipe.keys import changed
+from motif_lite.recipe.schema import Recipe
+from motif_lite.runs import sealing
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.folders import holds_run
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_WEIGHT_OF_LAYER = re.compile(r"(?:^|\.)([A-Za-z_]\w*)\.lora_A\b")
+
+_WANTED = (ADAPTER_FILE, adapter_folder.CONFIG, "tokenizer*", "special_tokens_map.json", "chat_template.jinja")
+
+
+def require(name: str) -> None:
+    """Refuse what is neither a whole adapter nor the name of one on the hub; nothing is downloaded.
+
+    Raises:
+        ModelError: It is neither.
+    """
+    folder = adapter_folder.as_folder(name)
+    if folder is not None:
+        _require_whole(folder)
+    elif not _HUB_NAME.fullmatch(name):
+        raise ModelError(
+            f"{name}: there is no such folder; give that of an adapter, e.g. runs/NAME/adapter, or a hub name"
+        )
+
+
+def fetched(name: str, observer: Observer) -> Path:
+    """The folder of an adapter that `require` has passed, downloaded if it is on the hub.
+
+    Raises:
+        ModelError: It cannot be downloaded, or is no adapter in safetensors.
+    """
+    folder = adapter_folder.as_folder(name)
+    if folder is None:
+        folder = _downloaded(name, observer)
+        _require_whole(folder)
+    return folder
+
+
+def with_settings_of(recipe: Recipe, folder: Path, observer: Observer) -> Recipe:
+    """The recipe with the rank, the scale and the layers of an adapter, which its weights do not fit without.
+
+    Raises:
+        ModelError: Its settings cannot be read.
+    """
+    config = adapter_folder.config_of(folder)
+    base, name = config.get("base_model_name_or_path"), recipe.model.name
+    if isinstance(base, str) and Path(base).name.lower() != Path(name).name.lower() and name != "tiny":
+        observer.note(f"note: {folder} was trained on {base}, and is used with {name}")
+    found = {"lora.rank": config.get("r"), "lora.alpha": config.get("lora_alpha"), "lora.targets": _targets(folder)}
+    return changed(recipe, {key: value for key, value in found.items() if value})
+
+
+def of_run(run: RunDirectory) -> Path:
+    """The folder of a run's adapter.
+
+    Raises:
+        ModelError: It has none, or it is damaged.
+    """
+    if not run.adapter.is_dir():
+        raise ModelError(
+            f"{run.root}: has no trained adapter yet; finish the run with --resume --out {run.root}, or name a "
+            f"checkpoint with solve --adapter"
+        )
+    run.require_whole_adapter()
+    return run.adapter
+
+
+def require_fit(name: str | None, recipe: Path | None, out: Path | None, *, evaluate_only: bool) -> None:
+    """Refuse an adapter that is not to be evaluated, or next to a run's own.
+
+    Raises:
+        RunError: The other options do not go with it.
+        ModelError: It is no adapter.
+    """
+    if name is None:
+        return
+    if not evaluate_only or recipe is None:
+        raise RunError(
+            "--adapter goes with --evaluate-only and --recipe: the recipe names model, prompts and benchmarks"
+        )
+    if out is not None and holds_run(out):
+        raise RunError(f"{out}: holds a run; evaluate it without --adapter, or choose another --out")
+    require(name)
+
+
+def taken_on(recipe: Recipe, name: str | None, observer: Observer) -> tuple[Recipe, Path | None]:
+    """The recipe with the settings of an adapter, and its folder; the recipe alone where none is named.
+
+    Raises:
+        ModelError: It cannot be downloaded or read.
+    """
+    if name is None:
+        return recipe, None
+    folder = fetched(name, observer)
+    return with_settings_of(recipe, folder, observer), folder
+
+
+def put_into(run: RunDirectory, folder: Path | None) -> None:
+    """Copy an adapter, if there is one, into a run's folder, in the place of one that was trained there.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    if folder is None:
+        return
+
+    def copy(target: Path) -> None:
+        shutil.copytree(folder, target, ignore=shutil.ignore_patterns(sealing.MANIFEST))
+
+    run.save_adapter(0, copy)
+
+
+def _require_whole(folder: Path) -> None:
+    try:
+        is_there = (folder / ADAPTER_FILE).is_file()
+    except OSError:  # a name that no file can have
+        is_there = False
+    if not is_there:
+        has_pickle = (folder / "adapter_model.bin").is_file()
+        why = " in safetensors (adapter_model.bin is a pickle, which could execute code)" if has_pickle else ""
+        raise ModelError(f"{folder}: contains no adapter{why}; give a run's, e.g. runs/NAME/adapter")
+    damage = sealing.damage(folder) if (folder / sealing.MANIFEST).exists() else None
+    if damage:
+        raise ModelError(f"{folder}: {damage}; resume its run to write it again")
+    adapter_folder.config_of(folder)
+
+
+def _downloaded(name: str, observer: Observer) -> Path:
+    from huggingface_hub import snapshot_download
+
+    observer.phase("downloading", name)
+    try:
+        return Path(snapshot_download(name, allow_patterns=list(_WANTED)))
+    except Exception as error:  # the network, the name and the rights each raise their own kind
+        reason = str(error).strip().partition("\n")[0][:300] or type(error).__name__
+        raise ModelError(
+            f"{name}: the adapter cannot be downloaded ({reason}); check the name and the connection, or give a folder"
+        ) from None
+
+
+def _targets(folder: Path) -> list[str]:
+    """The names of the layers that an adapter has weights for: its settings may say it by a pattern."""
+    path = folder / ADAPTER_FILE
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            names = json.loads(file.read(min(size, 1 << 26)))
+        found = [match[1] for name in names if (match := _WEIGHT_OF_LAYER.search(name))]
+    except (OSError, ValueError, RecursionError, TypeError) as error:
+        raise ModelError(f"{path}: is not an adapter that can be read ({error})") from None
+    return sorted(set(found))

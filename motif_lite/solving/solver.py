@@ -1,0 +1,154 @@
+"""From a question to an answer: the recipe's strategy, prompts and limits, one trajectory per sample, and a vote."""
+
+import time
+from dataclasses import dataclass
+
+from motif_lite.errors import DataError, RecipeError
+from motif_lite.evaluation.voting import Vote, votes
+from motif_lite.nouns import Problem, Sampling, Trajectory
+from motif_lite.policies.protocol import Policy
+from motif_lite.recipe.keys import changed
+from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe
+from motif_lite.rollout.rollouts import derive_seed
+from motif_lite.rollout.strategies import strategy_of
+from motif_lite.rollout.thinking import write_openings
+from motif_lite.solving.listening import ListeningPolicy
+from motif_lite.solving.watcher import Watcher
+
+MOST_ROUNDS = 100
+"""As `rollout.num_rounds`."""
+MOST_SAMPLES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """What a question is given.
+
+    Attributes:
+        num_rounds: None: the recipe's.
+        num_samples: Trajectories, which vote.
+        temperature: None: greedy decoding for one sample, the recipe's ``evaluation.temperature`` for several.
+    """
+
+    num_rounds: int | None = None
+    num_samples: int = 1
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Solution:
+    """What was written for a question.
+
+    Attributes:
+        trajectories: One per sample.
+        votes: On the final answers, most first.
+        num_cut: How many times progress was cut to fit the context.
+    """
+
+    question: str
+    trajectories: tuple[Trajectory, ...]
+    votes: tuple[Vote, ...]
+    num_cut: int
+    seconds: float
+
+    @property
+    def answer(self) -> str | None:
+        """The answer with most votes; None where no final reply has a box."""
+        return self.votes[0].answer if self.votes else None
+
+    @property
+    def share(self) -> float:
+        """Of all samples, those that gave the answer."""
+        return self.votes[0].count / len(self.trajectories) if self.votes else 0.0
+
+    @property
+    def num_tokens(self) -> int:
+        """Generated tokens, over all samples and rounds."""
+        return sum(trajectory.num_tokens for trajectory in self.trajectories)
+
+
+class Solver:
+    """Answers questions with a policy as it is.
+
+    Args:
+        recipe: That the policy was loaded with; its seed makes answers reproducible.
+    """
+
+    def __init__(self, recipe: Recipe, policy: Policy) -> None:
+        self.recipe, self._policy = recipe, policy
+
+    def require_rounds(self, effort: Effort) -> None:
+        """Refuse rounds that the strategy does not take.
+
+        Raises:
+            RecipeError: It has one round.
+            CodeError: It is the user's own, and has another number.
+        """
+        recipe = self._recipe(effort)
+        strategy_of(recipe, recipe.rollout.strategy)
+
+    def remark(self, effort: Effort) -> str | None:
+        """A line about what the model was not trained for; None if there is nothing to say."""
+        usual = self.recipe.rollout.num_rounds
+        if effort.num_rounds in (None, usual):
+            return None
+        return f"{effort.num_rounds} rounds; the recipe has {usual}"
+
+    def check(self, question: str, effort: Effort) -> None:
+        """Refuse a question that cannot be answered, before anything is generated.
+
+        Raises:
+            RecipeError: The strategy does not take so many rounds.
+            DataError: The question is empty or too long.
+        """
+        recipe = self._recipe(effort)
+        if not question.strip():
+            raise DataError("the question is empty")
+        first = strategy_of(recipe, recipe.rollout.strategy).first_messages(_problem(question))
+        num_tokens = self._policy.count_tokens(self._policy.render(first))
+        limits = recipe.rollout
+        room = self._policy.context_tokens - max(
+            limits.openings.max_tokens, limits.futures.max_tokens + NOTICE_TOKENS * (limits.strategy != "single_round")
+        )
+        if num_tokens > room:
+            raise DataError(
+                f"the question has {num_tokens} tokens with its prompt, and model.max_seq_length = "
+                f"{self._policy.context_tokens} leaves room for {room}; shorten it, or raise model.max_seq_length"
+            )
+
+    def solve(self, question: str, effort: Effort, watcher: Watcher, *, number: int) -> Solution:
+        """Answer a question that `check` has passed.
+
+        Args:
+            number: Of the question in its session: asked again under another number, it gets other samples.
+        """
+        started = time.monotonic()
+        recipe = self._recipe(effort)
+        strategy, policy = strategy_of(recipe, recipe.rollout.strategy), ListeningPolicy(self._policy, watcher)
+        openings, futures = (self._sampling(each, effort) for each in (recipe.rollout.openings, recipe.rollout.futures))
+        seed, problems = derive_seed(recipe.seed, "solve", number), [_problem(question)] * effort.num_samples
+        first = write_openings(policy, strategy, problems, openings, seed=seed, on_round=policy.on_round)
+        found = strategy.continue_openings(policy, first, 1, futures, seed=seed, on_round=policy.on_round)
+        trajectories = tuple(opening.futures[0] for opening in found.openings)
+        counted = votes([trajectory.final.text for trajectory in trajectories], watcher.voting)
+        return Solution(question, trajectories, tuple(counted), found.num_cut, time.monotonic() - started)
+
+    def _recipe(self, effort: Effort) -> Recipe:
+        """The recipe with the rounds that are asked for."""
+        if effort.num_rounds is None:
+            return self.recipe
+        if self.recipe.rollout.strategy == "single_round":
+            raise RecipeError("rollout.strategy = 'single_round' has one round; take a recipe of several for more")
+        return changed(self.recipe, {"rollout.num_rounds": effort.num_rounds})
+
+    def _sampling(self, limits: Sampling, effort: Effort) -> Sampling:
+        """A round's limits with the temperature that is asked for."""
+        section = self.recipe.evaluation
+        usual = 0.0 if effort.num_samples == 1 else section.temperature
+        temperature = usual if effort.temperature is None else effort.temperature
+        top_p = section.top_p if temperature else 1.0
+        return Sampling(max_tokens=limits.max_tokens, stop=limits.stop, temperature=temperature, top_p=top_p)
+
+
+def _problem(question: str) -> Problem:
+    return Problem("question", question, "")

@@ -1,0 +1,45 @@
+"""What was found about an export, in words."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from motif_lite.exporting.check import can_tell
+from motif_lite.exporting.formats import FORMATS
+from motif_lite.exporting.records import ExportRecord, Runtime
+from motif_lite.views.formats import excerpt
+
+_TEXT_WIDTH = 100
+
+
+def lines(found: ExportRecord, to: Path) -> Iterator[str]:
+    """Differences with their bounds, what llama.cpp wrote, and the next step."""
+    difference, stored = found.difference, f", {found.number}" if found.number else ""
+    yield f"exported    {to}: {found.format}{stored}, base {found.base}"
+    yield (
+        f"difference  of log-probabilities: mean {difference.mean:.3g} (bound {found.mean_bound:g}), largest "
+        f"{difference.largest:.3g} (bound {found.largest_bound:g}); {difference.tokens} tokens of {difference.replies} "
+        f"of the run's replies"
+    )
+    if difference.lost is None:
+        yield "adapter     changes nothing in these replies: whether the export has it cannot be told"
+    elif can_tell(difference):
+        yield (
+            f"adapter     changes {difference.effect:.3g} on average; of that the export lacks "
+            f"{100 * difference.lost:.1f} % (standard error {100 * (difference.lost_error or 0):.1f})"
+        )
+    else:
+        yield (
+            f"adapter     changes {difference.effect:.3g} on average, less than rounding: whether the export has it "
+            f"cannot be told from these replies; --quantisation f32 is exact"
+        )
+    if found.runtime is not None:
+        yield from _runtime(found.runtime)
+    yield f"next        {FORMATS[found.format].next_step(to)}"
+
+
+def _runtime(found: Runtime) -> Iterator[str]:
+    yield (
+        f"llama.cpp   {found.name}: the first {found.same_tokens} of {found.tokens} greedy tokens are the same, with "
+        f"log-probabilities within {found.largest:.3g}"
+    )
+    yield f"wrote       {excerpt(found.text, 1, _TEXT_WIDTH).plain}"

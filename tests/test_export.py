@@ -1,0 +1,258 @@
+"""`run.py export`: what is written loads elsewhere and is adapter and base, and what is not is refused."""
+
+import json
+import shutil
+from argparse import Namespace
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+from motif_lite import cli
+from motif_lite.errors import ModelError, RunError
+from motif_lite.exporting import check, formats, gguf, ollama
+from motif_lite.exporting.records import FILE, ExportRecord
+from motif_lite.exporting.writing import write_merged
+from motif_lite.jobs import export_job, train_job
+from motif_lite.nouns import Sampling
+from motif_lite.policies.local import LocalPolicy
+from motif_lite.recipe.schema import Recipe
+from motif_lite.views import exports
+from tests.chats import CHATML, CHATML_MARKS, chat_tokenizer
+from tests.fakes import RecordingObserver
+from tests.random_models import write_random
+from tests.test_policies import load, rendered
+
+ROOT = Path(__file__).parents[1]
+SETTINGS = (
+    "rollout.num_openings=4", "rollout.num_futures=2", "training.problems_per_step=2", "training.micro_batch_size=8",
+    "training.max_steps=2", "data.num_problems=16", "evaluation.before=false", "evaluation.after=false",
+    "training.learning_rate=0.02", "training.lr_schedule='constant'", "training.warmup_fraction=0.0",
+)  # fmt: skip
+needs_gguf = pytest.mark.skipif(
+    any(find_spec(name) is None for name in ("llama_cpp", "gguf", "sentencepiece")),
+    reason="needs requirements-export.txt",
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model after two steps at a learning rate that leaves nothing as it was."""
+    root = tmp_path_factory.mktemp("runs") / "tiny"
+    train_job.job(ROOT / "recipes" / "tiny_cpu.toml", SETTINGS, root).perform(RecordingObserver())
+    return root
+
+
+def export(run: Path, to: Path, name: str, number: str | None = None) -> ExportRecord:
+    return export_job.job(run, to, name, number, None, []).perform(RecordingObserver())
+
+
+@pytest.mark.parametrize(
+    ("name", "number", "mean"), [("adapter", None, 1e-6), ("merged", "f32", 1e-4), ("merged", None, 0.05)]
+)
+def test_what_was_exported_is_adapter_and_base(
+    run: Path, tmp_path: Path, name: str, number: str | None, mean: float
+) -> None:
+    found = export(run, tmp_path / "out", name, number)
+    assert found.difference.mean <= mean
+    assert found.difference.effect > 0.01, "the adapter matters"
+    assert check.can_tell(found.difference)
+    assert abs(found.difference.lost or 0.0) < 0.2
+    assert ExportRecord.model_validate_json((tmp_path / "out" / FILE).read_text()) == found
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert found.number == (number or (None if name == "adapter" else "bf16"))
+    lines = list(exports.lines(found, tmp_path / "out"))
+    assert lines[-1].startswith("next")
+
+
+def test_the_merged_model_writes_in_plain_transformers_what_adapter_and_base_write(
+    run: Path, tmp_path: Path, tiny_recipe: Callable[..., Recipe], tiny_folder: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    export(run, tmp_path / "out", "merged", "f32")
+    policy = load(tiny_folder, tiny_recipe())
+    policy.load_adapter(run / "adapter")
+    prompts = rendered(policy, 3, min_digits=13, max_digits=14)
+    expected = policy.generate(prompts, Sampling(max_tokens=30, temperature=0.0), seeds=range(3))
+    model, tokenizer = (
+        kind.from_pretrained(tmp_path / "out") for kind in (AutoModelForCausalLM, AutoTokenizer)
+    )  # fmt: skip
+    for prompt, reply in zip(prompts, expected, strict=True):
+        ids = tokenizer(prompt, return_tensors="pt", add_special_tokens=False)["input_ids"]
+        written = model.generate(ids, do_sample=False, max_new_tokens=30)[0, ids.shape[1] :]
+        assert tuple(written.tolist()[: reply.num_tokens]) == reply.token_ids
+
+
+def without_adapter(policy: LocalPolicy, folder: Path, dtype: torch.dtype) -> None:
+    with torch.no_grad():
+        for name, weight in policy.model.named_parameters():
+            weight.mul_(0.0 if "lora_B" in name else 1.0)
+    write_merged(policy, folder, dtype)
+
+
+def one_layer_doubled(policy: LocalPolicy, folder: Path, dtype: torch.dtype) -> None:
+    with torch.no_grad():
+        weight = next(weight for name, weight in policy.model.named_parameters() if "down_proj.lora_B" in name)
+        weight.mul_(2.0)
+    write_merged(policy, folder, dtype)
+
+
+@pytest.mark.parametrize(
+    ("broken", "number"), [(without_adapter, "f32"), (without_adapter, "bf16"), (one_layer_doubled, "f32")]
+)
+def test_a_broken_merge_is_refused_and_leaves_nothing(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any, number: str
+) -> None:
+    monkeypatch.setattr(formats, "write_merged", broken)
+    with pytest.raises(ModelError, match=r"is not the trained model: .*nothing was exported"):
+        export(run, tmp_path / "out", "merged", number)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lost_adapter_is_found_by_its_effect_where_it_is_within_the_bound() -> None:
+    torch.manual_seed(0)
+    effect, rounding = 0.02 * torch.randn(800), 0.005 * torch.randn(800)
+    reference = torch.randn(800)
+    lost = check.difference(reference + effect + rounding, reference, reference + effect, 8)
+    kept = check.difference(reference + rounding, reference, reference + effect, 8)
+    wide = check.Bound(1.0, 10.0)
+    assert lost.lost == pytest.approx(1.0, abs=0.05)
+    assert kept.lost == pytest.approx(0.0, abs=0.05)
+    check.require_equal(kept, wide, "out")
+    with pytest.raises(ModelError, match=r"it lacks .* % of what the adapter changes"):
+        check.require_equal(lost, wide, "out")
+    small = check.difference(reference + rounding, reference, reference + effect / 1000, 8)
+    assert not check.can_tell(small), "less than rounding"
+    assert check.difference(reference, reference, reference, 8).lost is None
+
+
+def test_numbers_that_are_none_are_refused() -> None:
+    nothing = torch.full((4,), float("nan"))
+    with pytest.raises(ModelError, match="computes infinities"):
+        check.difference(nothing, torch.zeros(4), torch.ones(4), 1)
+
+
+def test_a_tokenizer_of_bytes_is_not_taken_for_one_of_sentencepiece(tmp_path: Path) -> None:
+    """transformers writes a fallback to bytes into tokenizers that it has read from GGUF files."""
+    path = tmp_path / "tokenizer.json"
+    tokenizer = json.loads(chat_tokenizer(CHATML_MARKS, CHATML).backend_tokenizer.to_str())
+    for pre_tokenizer, falls_back in ((tokenizer["pre_tokenizer"], False), ({"type": "Metaspace"}, True)):
+        model = tokenizer["model"] | {"byte_fallback": True}
+        path.write_text(json.dumps(tokenizer | {"model": model, "pre_tokenizer": pre_tokenizer}))
+        gguf._say_byte_level(path)
+        assert json.loads(path.read_text())["model"]["byte_fallback"] is falls_back
+
+
+@needs_gguf
+def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"llama.cpp's converter cannot write this model as GGUF .* --format merged"):
+        export(run, tmp_path / "out", "gguf")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ------------------------------------------------------------------------------------------------------------ Ollama
+
+LLAMA = (
+    "{{ bos_token }}{% for m in messages %}{{ '<|im_start|>' + m['role'] + '|' + m['content'] | trim + '<|im_end|>' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant|' }}{% endif %}"
+)
+DEFAULT_SYSTEM = (
+    "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\\nBe kind.<|im_end|>\\n' }}{% endif %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def obeyed(template: str, system: str, prompt: str) -> str:
+    """What Ollama makes of a template that has one condition at most."""
+    if "{{ if .System }}" in template:
+        before, _, rest = template.partition("{{ if .System }}")
+        inside, _, after = rest.partition("{{ end }}")
+        with_system, _, without = inside.partition("{{ else }}")
+        template = before + (with_system if system else without) + after
+    return template.replace("{{ .System }}", system).replace("{{ .Prompt }}", prompt).replace("{{ .Response }}", "")
+
+
+@pytest.mark.parametrize("source", [None, LLAMA, DEFAULT_SYSTEM])
+def test_ollamas_template_says_what_the_models_own_says(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], source: str | None
+) -> None:
+    folder = write_random(tmp_path, "llama", **({"template": source} if source else {}))
+    policy = load(folder, tiny_recipe("lora.rank=4"))
+    template = ollama.template(policy)
+    for system in ("Think in rounds.", ""):
+        messages: Any = [{"role": "system", "content": system}] * bool(system) + [{"role": "user", "content": "1+1?"}]
+        assert obeyed(template, system, "1+1?") == policy.render(messages)
+
+
+def test_a_modelfile_has_ends_limits_and_the_rounds_prompt(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
+    recipe = tiny_recipe("lora.rank=4", "rollout.system_prompt='Three rounds.'", "rollout.futures.stop=['END']")
+    lines = ollama.modelfile(recipe, load(write_random(tmp_path, "llama"), recipe)).splitlines()
+    assert lines[1] == "FROM ./model.gguf"
+    assert 'SYSTEM """Three rounds."""' in lines
+    assert [line for line in lines if line.startswith("PARAMETER stop")] == [
+        'PARAMETER stop "<|im_end|>"', 'PARAMETER stop "END"',
+    ]  # fmt: skip
+    assert "PARAMETER num_ctx 256" in lines
+
+
+# ------------------------------------------------------------------------------------------------------- command line
+
+
+def invoke(*arguments: str) -> Result:
+    return CliRunner().invoke(cli.app, ["export", *arguments])
+
+
+def test_the_command_prints_what_was_found(run: Path, tmp_path: Path) -> None:
+    done = invoke("--run", str(run), "--to", str(tmp_path / "out"), "--format", "adapter")
+    assert done.exit_code == 0, done.stderr
+    assert "difference  of log-probabilities: mean 0 (bound 0.001)" in done.stdout
+    assert (tmp_path / "out" / "adapter_model.safetensors").is_file()
+
+
+def test_wrong_commands_are_one_message(run: Path, tmp_path: Path) -> None:
+    full, copied = tmp_path / "full", tmp_path / "untrained"
+    full.mkdir()
+    (full / "mine.txt").write_text("mine")
+    shutil.copytree(run, copied, ignore=shutil.ignore_patterns("adapter"))
+    quantised = tmp_path / "quantised"
+    quantised.mkdir()
+    (quantised / "config.json").write_text(json.dumps({"quantization_config": {"load_in_4bit": True}}))
+    out = str(tmp_path / "out")
+    for arguments, message in (
+        (["--run", str(run), "--to", out, "--format", "merge"], "there is no format 'merge' (did you mean 'merged'?)"),
+        (["--run", str(run), "--to", str(full), "--format", "merged"], "is not empty; choose another --to"),
+        (["--run", str(tmp_path / "gone"), "--to", out, "--format", "merged"], "holds no run"),
+        (["--run", str(copied), "--to", out, "--format", "merged"], "has no trained adapter yet"),
+        (["--run", str(run), "--to", out, "--format", "merged", "--quantisation", "q8_0"], "takes bf16, f16, f32"),
+        (["--run", str(run), "--to", out, "--format", "adapter", "--quantisation", "f16"], "stay as they are"),
+        (["--run", str(run), "--to", out, "--format", "merged", "--base", str(quantised)], "with --base"),
+        (["--run", str(run), "--to", out], "Missing option '--format'"),
+    ):
+        done = invoke(*arguments)
+        assert (done.exit_code, done.stdout) == (2, ""), message
+        assert message in " ".join(done.stderr.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_the_disk_has_no_room_for_is_refused_before_it_is_written(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: Namespace(free=1000))
+    with pytest.raises(RunError, match=r"needs .* GiB, and its disk has 0.0 GiB left"):
+        export(run, tmp_path / "out", "merged")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gguf_without_its_packages_names_the_file_that_has_them(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("motif_lite.exporting.gguf.find_spec", lambda name: None)
+    done = invoke("--run", str(run), "--to", str(tmp_path / "out"), "--format", "ollama")
+    assert done.exit_code == 2
+    assert "pip install -r requirements-export.txt" in done.stderr
