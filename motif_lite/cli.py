@@ -8,8 +8,9 @@ Exit codes: 0: done. 2: an error that the user can fix, explained in one message
 import re
 import signal
 import sys
+import webbrowser
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,7 @@ from rich.console import Console
 from motif_lite import process
 from motif_lite.errors import DataError, MotifError, RecipeError
 from motif_lite.evaluation.verdicts import verdict
-from motif_lite.jobs import checking, grade_job, score_job, train_job
+from motif_lite.jobs import checking, grade_job, score_job, train_job, view_job
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.views import formats, plan_table, tables, verdicts
 from motif_lite.views.live import RunConsole
@@ -94,6 +95,15 @@ StudyOut = Annotated[
 StudyCheck = Annotated[
     bool, typer.Option("--check", help="Validate the study with all its recipes, print its runs, and stop.")
 ]
+
+ViewedRun = Annotated[Path, typer.Argument(metavar="DIR", help="The run directory, e.g. runs/tiny_cpu.")]
+Html = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write one self-contained page to this file, and stop.")
+]
+Port = Annotated[
+    int, typer.Option("--port", metavar="N", min=0, max=65535, help="Port on 127.0.0.1; by default a free one.")
+]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the address; do not open a browser.")]
 
 
 @app.callback(
@@ -188,6 +198,25 @@ def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = Fal
             print_plan(Console(highlight=False), plan)
         else:
             perform_study(plan)
+
+
+@app.command(help="Look at every rollout of a run in a browser, also while it trains.")
+def view(run: ViewedRun, html: Html = None, port: Port = 0, no_browser: NoBrowser = False) -> None:
+    """Serve the explorer until Ctrl-C, or write it to a file."""
+    with exit_codes():
+        job = view_job.job(run)
+        terminal = Console(file=sys.stdout, highlight=False)
+        with RunConsole(terminal, "view", str(run)) as live:
+            live.phase("reading", "rollouts.jsonl")
+            if html is not None:
+                job.write(html, live.advance)
+                return
+            server = job.server(port, live.advance)
+        formats.print_text(terminal, f"{len(server.followed)} groups of rollouts at {server.url}; Ctrl-C ends")
+        if not no_browser:
+            webbrowser.open(server.url)
+        with server, suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def grade_file(path: Path) -> None:

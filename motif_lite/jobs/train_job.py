@@ -300,7 +300,10 @@ def _fitting(context: RunContext, strategy: Strategy, problems: list[Problem], s
 
 def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
     from motif_lite.views import report
+    from motif_lite.views.explorer import page
 
     observer.phase("reporting")
     run.write_accounting(accounting.of(run))
+    if (run.root / "rollouts.jsonl").exists():
+        page.write(recipe, run, run.root / page.PAGE)
     report.write(recipe, run)
