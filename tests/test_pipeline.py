@@ -56,7 +56,7 @@ def test_one_command_trains_evaluates_and_reports(finished: Finished) -> None:
     assert process.returncode == 0, process.stderr
     for name in (
         "recipe.toml", "resolved.json", "metrics.jsonl", "rollouts.jsonl", "checkpoints/checkpoint-2",
-        "adapter/adapter_model.safetensors", "evaluation.json", "report.html", "run.log",
+        "adapter/adapter_model.safetensors", "evaluation.json", "report.html", "rollouts.html", "run.log",
     ):  # fmt: skip
         assert (out / name).exists(), name
     assert (out / "recipe.toml").read_text() == (ROOT / "recipes" / "tiny_cpu.toml").read_text()

@@ -13,6 +13,7 @@ from motif_lite.runs.directory import RunDirectory
 from motif_lite.training import step_metrics
 from motif_lite.training.step_metrics import PerformedStep
 from motif_lite.views import report
+from motif_lite.views.explorer import page as explorer_page
 from tests import records
 from tests.fakes import GOOD_FORM, opening, problem
 
@@ -131,6 +132,13 @@ def test_the_page_needs_nothing_from_anywhere(run: RunDirectory) -> None:
     links = [value or "" for name, value in page.attributes if name in ("href", "xlink:href")]
     assert [link for link in links if not link.startswith("#")] == []
     assert re.findall(r"@import|url\((?!#)", text) == []
+
+
+def test_it_leads_to_the_page_of_all_rollouts_where_there_is_one(run: RunDirectory) -> None:
+    train(run, "a reply")
+    assert "rollouts.html" not in written(run)
+    explorer_page.write(RECIPE, run, run.root / explorer_page.PAGE)
+    assert ("href", "rollouts.html") in Page(written(run)).attributes
 
 
 @pytest.mark.parametrize("evaluated", [False, True])

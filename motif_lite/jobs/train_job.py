@@ -39,6 +39,9 @@ from motif_lite.tasks import sources
 RUNS = Path("runs")
 """Where runs go unless --out says otherwise."""
 
+_LARGEST_ROLLOUTS = 50_000_000
+"""Bytes of rollouts.jsonl that still become a page by themselves: some seconds, and half as many bytes."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunJob:
@@ -250,4 +253,22 @@ def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
 
     observer.phase("reporting")
     run.write_accounting(accounting.of(run))
+    _show_rollouts(recipe, run, observer)
     report.write(recipe, run)
+
+
+def _show_rollouts(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
+    """Write the page of all rollouts, unless it would be large. What goes wrong with it costs the run nothing."""
+    from motif_lite.views.explorer import page
+
+    rollouts, file = run.root / "rollouts.jsonl", run.root / page.PAGE
+    if not rollouts.exists():
+        return
+    try:
+        file.unlink(missing_ok=True)  # it may show fewer steps
+        if rollouts.stat().st_size <= _LARGEST_ROLLOUTS:
+            page.write(recipe, run, file, observer.advance)
+        else:
+            observer.note(f"to see the rollouts: python run.py view {run.root}")
+    except (OSError, RunError) as error:
+        observer.note(f"note: {page.PAGE} was not written: {error}")

@@ -21,6 +21,7 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import accounting
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import Evaluation, Mark, Measurement, RolloutLine, StepMetrics, Subject
+from motif_lite.views.explorer import page
 from motif_lite.views.formats import about_gains, gain, gib, printable, recipe_toml
 
 _COLOURS = ("#2f6f9f", "#c8553d", "#3f8f5f", "#8a63a8", "#b08a2e")
@@ -33,7 +34,7 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
     metrics, marks = run.metrics(), run.marks()
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=True)
     environment.filters |= {"gib": gib, "accuracy": _accuracy}
-    page = environment.get_template("report.html.j2").render(
+    text = environment.get_template("report.html.j2").render(
         title=printable(run.root.name),
         version=__version__,
         recipe_toml=printable(recipe_toml(recipe)),
@@ -45,8 +46,9 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
         planned=metrics[-1].planned_memory_bytes if metrics else {},
         samples=_samples(run, metrics),
         warnings=findings.diagnose(recipe, metrics, marks),
+        explorer=page.PAGE if (run.root / page.PAGE).exists() else "",
     )
-    run.write_report(page)
+    run.write_report(text)
 
 
 def _accuracy(found: Measurement) -> tuple[str, str]:
