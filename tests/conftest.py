@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,10 @@ collect_ignore = ["gpu"] if {"UNSLOTH_ALLOW_CPU", "UNSLOTH_FORCE_CPU"} & os.envi
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads each would wait for each other
+
+# Tests in the background are started without Ctrl-C, and so would be the processes that they send it to.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Kept between test runs, as a user's cache is; a fresh clone starts without it.
 os.environ.setdefault("MOTIF_LITE_CACHE", str(ROOT / ".cache"))

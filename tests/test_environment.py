@@ -284,7 +284,6 @@ def slow_index(project: Project) -> Iterator[str]:
 
 def interrupted(project: Project, when: Callable[[], bool], **changes: str) -> str:
     """Press Ctrl-C, as a terminal does for the whole group, as soon as a condition holds."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # tests in the background are started without
     with subprocess.Popen(
         project.command(), cwd=project.root, env=project.environment(**changes), text=True, start_new_session=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -295,7 +294,6 @@ def interrupted(project: Project, when: Callable[[], bool], **changes: str) -> s
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)
         said, _ = process.communicate(timeout=600)
-    signal.signal(signal.SIGINT, before)
     assert process.returncode == 130, said
     assert "Traceback" not in said
     return said

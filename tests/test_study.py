@@ -306,15 +306,6 @@ def test_a_run_that_is_killed_is_said_to_be(tmp_path: Path, tell: Tell) -> None:
         study_runs.perform(made, [sys.executable, str(FAKE_RUN)], seen, lambda: None)
 
 
-@pytest.fixture
-def heeded() -> Iterator[None]:
-    """Ctrl-C is heeded, also where the tests were started in the background, where shells have it ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heeded")
 def test_ctrl_c_reaches_the_run_once_and_it_is_waited_for(tmp_path: Path, tell: Tell) -> None:
     made, seen = plan(tmp_path), Seen()
     tell(waits="base")

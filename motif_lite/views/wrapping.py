@@ -1,14 +1,12 @@
 """Text that comes in pieces, broken into lines between words."""
 
-import re
-
 from rich.cells import cell_len
-
-_PARTS = re.compile(r"\n| |[^\n ]+")
 
 
 class Wrapping:
     """Breaks lines so that none is wider than the terminal; a word is held back until it is complete.
+
+    A word that is wider than a line is broken at its edge. Where pieces end makes no difference.
 
     Args:
         width: Columns; None breaks no lines and holds nothing back.
@@ -23,13 +21,13 @@ class Wrapping:
         if self._width is None:
             return piece
         written = []
-        for part in _PARTS.findall(piece):
-            if part in ("\n", " "):
-                written += [self.rest(), self._space(part)]
-            else:
-                self._word += part
-                if cell_len(self._word) >= self._width:
-                    written.append(self.rest())
+        for sign in piece:
+            if sign in "\n ":
+                written += [self.rest(), self._space(sign)]
+                continue
+            if cell_len(self._word + sign) > self._width:
+                written.append(self.rest())
+            self._word += sign
         return "".join(written)
 
     def rest(self) -> str:
