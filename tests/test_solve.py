@@ -191,6 +191,17 @@ def test_a_question_asked_again_gets_other_samples_and_a_session_repeats() -> No
     assert first != again
 
 
+@pytest.mark.parametrize("text", ["1 + \udcff?", "\ud800"])
+def test_what_a_tokenizer_does_not_take_as_text_is_refused(
+    tiny_folder: Path, tiny_recipe: MakeRecipe, text: str
+) -> None:
+    solver = Solver(tiny_recipe(), load(tiny_folder, tiny_recipe()))
+    with pytest.raises(TypeError):
+        solver._policy.count_tokens(text)
+    with pytest.raises(DataError, match=r"bytes that are not UTF-8, or half of a character"):
+        solver.check(text, Effort())
+
+
 def test_questions_that_cannot_be_answered_are_refused_before_anything_is_written() -> None:
     policy = ScriptedPolicy(counting_up, context_tokens=1100)
     solver = Solver(RECIPE, policy)
@@ -355,6 +366,9 @@ def test_what_is_wrong_at_the_prompt_is_said_and_the_session_goes_on(monkeypatch
         "/samples 0",
         "/save",
         "/save /nowhere/at/all",
+        "/save ~nobody-of-this-name/x",
+        "/save a\0b",
+        "1+\udcff?",
         "x" * 999_999,
     ]
     errors = [line for line in chatted(monkeypatch, *wrong, "1+1?") if line.startswith("error")]

@@ -110,21 +110,25 @@ class Chat:
     def _save(self, argument: str) -> str:
         if not argument:
             raise DataError("/save needs a file, e.g. /save answers.jsonl")
-        save(Path(argument).expanduser(), self.solved)
+        save(Path(argument), self.solved)
         return f"{len(self.solved)} answers in {argument}"
 
 
 def save(path: Path, solved: list[Solution]) -> None:
     """Write answers to a new file, as JSON lines.
 
+    Args:
+        path: It may begin with ``~``.
+
     Raises:
         RunError: It exists, or cannot be written.
     """
     try:
-        if path.exists():
+        file = path.expanduser()
+        if file.exists():
             raise RunError(f"{path}: exists; choose another name")
-        write_whole(path, [f"{solve_job.as_json(found)}\n" for found in solved])
-    except (OSError, RuntimeError) as error:
+        write_whole(file, [f"{solve_job.as_json(found)}\n" for found in solved])
+    except (OSError, RuntimeError, ValueError) as error:  # no such user; a null character
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{path}: cannot be written ({reason})") from None
 
