@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from motif_lite import cli
+from motif_lite.commands import solve as solve_command
 from motif_lite.commands.chat import Chat
 from motif_lite.errors import DataError, RecipeError
 from motif_lite.evaluation.voting import Vote, votes
@@ -324,6 +326,30 @@ def test_a_second_ctrl_c_leaves_the_program() -> None:
     solver = Solver(RECIPE, ScriptedPolicy(counting_up))
     with pytest.raises(KeyboardInterrupt):
         answer(solver, "1?", Effort(), Interrupting(times=2), RecordingObserver(), number=1)
+
+
+@pytest.mark.parametrize(("wrong", "expected"), [(2, KeyboardInterrupt), (0, DataError)])
+@pytest.mark.parametrize("is_typed", [True, False])
+def test_however_an_answer_ends_the_terminal_gets_its_cursor_back(
+    monkeypatch: pytest.MonkeyPatch, is_typed: bool, wrong: int, expected: type[BaseException]
+) -> None:
+    def script(prompt: str, sampling: Any) -> str:
+        for _ in range(wrong):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise DataError("a later prompt does not fit")
+
+    terminal = Console(file=(file := io.StringIO()), width=80, force_terminal=True)
+    view, solver = SolutionView(terminal, shows_thinking=False), Solver(RECIPE, ScriptedPolicy(script))
+    monkeypatch.setattr("sys.stdin", io.StringIO("1+1?\n"))
+    said = is_typed and expected is DataError
+    with nullcontext() if said else pytest.raises(expected):
+        if is_typed:
+            Chat(solver, Effort(), terminal, view, RecordingObserver()).run()
+        else:
+            solve_command._answered(solver, "1+1?", Effort(), view, RecordingObserver(), 1)
+    hidden, shown = file.getvalue().rindex("\x1b[?25l"), file.getvalue().rindex("\x1b[?25h")
+    assert hidden < shown
+    assert not said or shown < file.getvalue().index("error: a later prompt")
 
 
 # ------------------------------------------------------------------------------------------------------------- typing

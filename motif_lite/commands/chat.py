@@ -71,12 +71,14 @@ class Chat:
         except AnswerEnded:
             self.view.ended()
         except MotifError as error:
-            self.view.close()
             formats.print_text(self.terminal, f"error: {error}")
 
     def _answer(self, question: str) -> None:
         self.number += 1
-        found = answer(self.solver, question, self.effort, self.view, self.observer, number=self.number)
+        try:
+            found = answer(self.solver, question, self.effort, self.view, self.observer, number=self.number)
+        finally:
+            self.view.close()
         self.solved.append(found)
         self.view.solution(found)
 
