@@ -221,9 +221,31 @@ def refusal(*arguments: str) -> str:
     return done.output.replace("\n", " ")
 
 
-@pytest.mark.parametrize("other", [["--resume"], ["--evaluate-only"], ["--vram", "8"]])
+RUNS_ONLY = [["--resume"], ["--evaluate-only"], ["--adapter", "x"], ["--strategy", "multi_round"], ["--solve-one"]]
+
+
+@pytest.mark.parametrize("other", [*RUNS_ONLY, ["--vram", "8"]])
 def test_it_tries_a_new_run_only(other: list[str]) -> None:
     assert "--dry-run goes with --recipe, --set and --out only" in refusal("--recipe", str(TINY), "--dry-run", *other)
+
+
+@pytest.mark.parametrize("other", [*RUNS_ONLY, ["--out", "x"], ["--dry-run"]])
+def test_a_plan_and_a_check_ignore_no_option(other: list[str]) -> None:
+    assert "--plan goes with --recipe, --set and --vram only" in refusal("--recipe", str(TINY), "--plan", *other)
+    assert "--check goes with --recipe and --set only" in refusal("--recipe", str(TINY), "--check", *other)
+
+
+def test_a_run_that_could_not_solve_one_is_refused_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun = ["--recipe", str(TINY), "--out", str(tmp_path / "run"), "--solve-one"]
+    without = [
+        part for name in ("benchmarks={}", "before=false", "after=false") for part in ("--set", f"evaluation.{name}")
+    ]
+    assert "--solve-one goes with a run that trains" in refusal(*begun, "--evaluate-only")
+    assert "from [evaluation.benchmarks], and the recipe has none" in refusal(*begun, *without)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_directory_that_exists_is_refused_as_by_a_run_and_not_touched(tmp_path: Path) -> None:
