@@ -135,15 +135,18 @@ def main(
     solve_one: SolveOne = False,
 ) -> None:
     """Do what the options ask for, unless a command was named."""
+    runs_only = evaluate_only or solve_one or adapter is not None or strategy is not None
     with exit_codes():
         if context.invoked_subcommand:
             if any(context.params.values()):
                 name = context.invoked_subcommand
                 raise RecipeError(f"options of {name} go after its name: python run.py {name} ...")
         elif check:
+            if out or plan or vram is not None or dry_run or resume or runs_only:
+                raise RecipeError("--check goes with --recipe and --set only; it neither loads nor runs anything")
             print(formats.recipe_toml(checking.check(recipe, changes or [])), end="")
         elif plan:
-            if out or resume or evaluate_only:
+            if out or dry_run or resume or runs_only:
                 raise RecipeError(
                     "--plan goes with --recipe, --set and --vram only; it neither writes nor runs anything"
                 )
@@ -152,7 +155,7 @@ def main(
             if not found.fits:
                 raise RecipeError(f"{recipe}: {found.shortage}; {found.remedy}")
         elif dry_run:
-            if resume or evaluate_only or vram is not None:
+            if resume or runs_only or vram is not None:
                 raise RecipeError("--dry-run goes with --recipe, --set and --out only; it tries a new run")
             try_out(dry_run_job.job(recipe, changes or [], out))
         elif vram is not None:
@@ -165,6 +168,8 @@ def main(
                 *([f"evaluation.strategies=[{json_text.dumps(strategy)}]"] if strategy else []),
             ]
             job = train_job.job(recipe, changes, out, resume=resume, evaluate_only=evaluate_only, adapter=adapter)
+            if solve_one:
+                require_solvable(job)
             perform(job)
             if solve_one:
                 solve.perform(solve_job.job(job.root, None, [], None, Effort()), [], held_out=True)
@@ -260,6 +265,18 @@ def perform_study(plan: "StudyPlan") -> None:
         )
         raise
     print_closing(terminal, plan, study_report.write(plan))
+
+
+def require_solvable(job: train_job.RunJob) -> None:
+    """Refuse ``--solve-one`` before a long run where it would fail at the end.
+
+    Raises:
+        RecipeError: The run will have no adapter of its own, or its recipe has no held-out problem.
+    """
+    if job.evaluate_only and not RunDirectory(job.root).adapter.exists():
+        raise RecipeError("--solve-one goes with a run that trains, or that has trained; see run.py solve --held-out")
+    if not job.recipe.evaluation.benchmarks:
+        raise RecipeError("--solve-one takes a problem from [evaluation.benchmarks], and the recipe has none")
 
 
 def perform(job: train_job.RunJob) -> None:

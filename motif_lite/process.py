@@ -1,6 +1,7 @@
 """What the program's process has before anything else: streams that last, docstrings, and UTF-8."""
 
 import codecs
+import io
 import locale
 import os
 import sys
@@ -18,6 +19,7 @@ def prepare() -> None:
     _open_closed_streams()
     _require_docstrings()
     _in_utf8()
+    _read_any_bytes()
     sys.stdout, sys.stderr = cast(TextIO, _Lasting(sys.stdout)), cast(TextIO, _Lasting(sys.stderr))
 
 
@@ -60,6 +62,15 @@ def _open_closed_streams() -> None:
                 os.dup2(nowhere, number)
                 os.close(nowhere)
             setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w"))
+
+
+def _read_any_bytes() -> None:
+    """Have standard input decoded as arguments are, so that other bytes than UTF-8 are found where a text is checked.
+
+    A UnicodeDecodeError would lose the lines that were read ahead, and the user's session with them.
+    """
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")
 
 
 def _require_docstrings() -> None:

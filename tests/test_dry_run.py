@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner
@@ -221,9 +222,31 @@ def refusal(*arguments: str) -> str:
     return done.output.replace("\n", " ")
 
 
-@pytest.mark.parametrize("other", [["--resume"], ["--evaluate-only"], ["--vram", "8"]])
+RUNS_ONLY = [["--resume"], ["--evaluate-only"], ["--adapter", "x"], ["--strategy", "multi_round"], ["--solve-one"]]
+
+
+@pytest.mark.parametrize("other", [*RUNS_ONLY, ["--vram", "8"]])
 def test_it_tries_a_new_run_only(other: list[str]) -> None:
     assert "--dry-run goes with --recipe, --set and --out only" in refusal("--recipe", str(TINY), "--dry-run", *other)
+
+
+@pytest.mark.parametrize("other", [*RUNS_ONLY, ["--out", "x"], ["--dry-run"]])
+def test_a_plan_and_a_check_ignore_no_option(other: list[str]) -> None:
+    assert "--plan goes with --recipe, --set and --vram only" in refusal("--recipe", str(TINY), "--plan", *other)
+    assert "--check goes with --recipe and --set only" in refusal("--recipe", str(TINY), "--check", *other)
+
+
+def test_a_run_that_could_not_solve_one_is_refused_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    begun = ["--recipe", str(TINY), "--out", str(tmp_path / "run"), "--solve-one"]
+    without = [
+        part for name in ("benchmarks={}", "before=false", "after=false") for part in ("--set", f"evaluation.{name}")
+    ]
+    assert "--solve-one goes with a run that trains" in refusal(*begun, "--evaluate-only")
+    assert "from [evaluation.benchmarks], and the recipe has none" in refusal(*begun, *without)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_directory_that_exists_is_refused_as_by_a_run_and_not_touched(tmp_path: Path) -> None:
@@ -249,7 +272,32 @@ def test_a_reward_that_fails_in_the_step_is_named(tmp_path: Path) -> None:
         shown(*random_changes(tmp_path / "model", CHATML), f'rewards={{"{name}"=1.0}}')
 
 
+def test_a_step_whose_gradient_is_no_number_would_not_be_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.nn.utils.get_total_norm", lambda gradients: torch.tensor(float("nan")))
+    screen = shown(*random_changes(tmp_path, CHATML), width=200)
+    assert "gradient   not a number" in screen
+    assert "the gradient is not a number, so a run would skip this update" in section(screen, "remarks")
+    assert screen.rstrip().endswith("== the update of this step would be skipped; nothing was written")
+
+
 # ---------------------------------------------------------------------------------------------------------- parts
+
+
+def test_seconds_memory_and_tokens_are_those_of_one_step(recorded: Recorded) -> None:
+    [(_, (recipe, tried, plan))] = [call for call in recorded.calls if call[0] == "step"]
+    assert (tried.metrics.step, tried.cost.step) == (1, 2), "the first step was short"
+    cost = records.step(
+        2, seconds={"openings": 7.0}, tokens={"openings": 1_234_567},
+        peak_memory_bytes={"openings": 11 * 2**30}, planned_memory_bytes={"openings": 12 * 2**30},
+    )  # fmt: skip
+    other = Recorded()
+    other.step(recipe, replace(tried, cost=cost), plan)
+    row = re.search(r"^ +openings +(.*)", other.on(100), re.MULTILINE)
+    assert row
+    seconds, _, *figures = row[1].split()
+    assert (seconds, figures) == ("7.0", ["11.0", "12.0", "1,234,567"])
 
 
 @pytest.mark.parametrize("text", ["plain", "<|im_start|>user\n½ 数学 é<|im_end|>\n", "a" * 50, ""])
@@ -332,7 +380,8 @@ def remarks(*changes: str, has_box: bool = True, **figures: Any) -> list[str]:
     }  # fmt: skip
     recipe = gsm8k("training.micro_batch_size=8", *changes)
     plan = planner.make(recipe, shapes.of(recipe.model.name), Machine("cuda", 24, "a GPU"))
-    return list(first_group.remarks(recipe, records.step(1, **(good | figures)), has_box=has_box, plan=plan))
+    metrics = records.step(1, **(good | figures))
+    return list(first_group.remarks(recipe, metrics, metrics, has_box=has_box, plan=plan))
 
 
 def test_a_good_group_gives_no_remark() -> None:
@@ -363,10 +412,11 @@ def test_a_step_that_took_much_longer_than_planned_is_remarked_on_a_cpu() -> Non
     recipe = checking.check(TINY, [])
     plan = planner.make(recipe, shapes.TINY, Machine("cpu", 8, "a processor"))
     slow, usual, short = (
-        list(first_group.remarks(recipe, records.step(1, seconds={"update": seconds}), has_box=True, plan=each))
+        list(first_group.remarks(recipe, records.step(), cost, has_box=True, plan=each))
         for seconds, each in (
             (50.0, plan), (12.0, replace(plan, seconds={"update": 5.0})), (9.0, replace(plan, seconds={"update": 0.1}))
         )
+        for cost in [records.step(seconds={"update": seconds})]
     )  # fmt: skip
     assert "times as long as planned: stop other programs" in slow[0]
     assert usual == short == []

@@ -3,8 +3,13 @@
 import base64
 import http.client
 import json
+import os
 import re
+import signal
+import socket
+import struct
 import threading
+import urllib.request
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +24,7 @@ from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import RolloutLine
 from motif_lite.runs.rollouts import RolloutsReader
 from motif_lite.views.explorer.entries import entry, group_json
-from motif_lite.views.explorer.server import ExplorerServer
+from motif_lite.views.explorer.server import ExplorerServer, _Handler
 from tests import records
 from tests.fakes import GOOD_FORM, RecordingObserver
 
@@ -157,7 +162,17 @@ def test_the_server_follows_a_run_and_gives_groups(server: ExplorerServer, run: 
 
 
 @pytest.mark.parametrize(
-    "path", ["/group?index=9", "/group?index=-1", "/group?index=x", "/group", "/../recipe.toml", "/x"]
+    "path",
+    [
+        "/group?index=9",
+        "/group?index=-1",
+        "/group?index=x",
+        "/group",
+        "/../recipe.toml",
+        "/x",
+        "http://[",
+        "/group?index=" + "9" * 5000,
+    ],
 )
 def test_whatever_else_is_asked_for_is_not_there(server: ExplorerServer, path: str) -> None:
     assert asked(server, path)[0] == 404
@@ -169,6 +184,50 @@ def test_a_line_that_is_damaged_later_is_named_in_the_page(server: ExplorerServe
     status, text = asked(server, "/list?from=0")
     assert status == 500
     assert "rollouts.jsonl: line 3 is damaged" in json.loads(text)["error"]
+
+
+def test_a_group_whose_file_is_gone_is_said_in_the_page(server: ExplorerServer, run: RunDirectory) -> None:
+    (run.root / "rollouts.jsonl").unlink()
+    status, text = asked(server, "/group?index=0")
+    assert (status, json.loads(text)["error"]) == (500, "rollouts.jsonl cannot be read (No such file or directory)")
+
+
+def test_clients_that_leave_or_are_silent_cost_neither_a_line_nor_a_thread(
+    server: ExplorerServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert 0 < _Handler.timeout < 60
+    monkeypatch.setattr(_Handler, "timeout", 0.2)
+    begun, ended = threading.Event(), threading.Event()
+
+    def slow(first: int) -> str:
+        begun.set()
+        assert ended.wait(20)
+        return "x" * 10_000_000
+
+    monkeypatch.setattr(server.followed, "list_json", slow)
+    with socket.create_connection(("127.0.0.1", server.server_port)) as leaving:
+        leaving.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
+        leaving.sendall(f"GET /list?from=0 HTTP/1.0\r\nHost: localhost:{server.server_port}\r\n\r\n".encode())
+        assert begun.wait(20)
+    ended.set()
+    with socket.create_connection(("127.0.0.1", server.server_port), timeout=20) as silent:
+        assert silent.recv(1) == b"", "closed by the server"
+    assert asked(server, "/")[0] == 200
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_browser_is_opened_while_the_server_answers(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    run.append_rollouts([opening(1), opening(1)])
+    seen = list[int]()
+
+    def browse(url: str) -> None:
+        with urllib.request.urlopen(url, timeout=20) as answer:  # as a browser of the terminal's, it waits
+            seen.append(answer.status)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("webbrowser.open", browse)
+    result = CliRunner().invoke(cli.app, ["view", str(run.root)])
+    assert (result.exit_code, seen) == (0, [200]), result.output
 
 
 def refusal(*words: str) -> str:

@@ -164,3 +164,43 @@ def test_a_run_is_followed_while_it_trains(tab: browser.Tab, run: RunDirectory) 
         tab.evaluate("document.querySelector('.row').click()")
         tab.wait("document.querySelector('h2')?.textContent === 'Step 40'")
         tab.go("about:blank")
+
+
+def test_what_was_opened_and_found_is_forgotten_where_a_resumed_run_has_cut_steps_off(
+    tab: browser.Tab, run: RunDirectory
+) -> None:
+    tab.seen.clear()
+    with served(run) as url:
+        tab.go(url)
+        tab.wait("document.getElementById('summary')?.textContent.startsWith('41 of 41')")
+        tab.evaluate("document.querySelector('.row').click()")
+        tab.wait("document.querySelector('h2')?.textContent === 'Step 41'")
+        typed(tab, "search", "second word4")  # steps 4 and 40
+        tab.wait("document.getElementById('summary').textContent.startsWith('2 of 41')")
+        tab.evaluate("complain('a group is damaged', open)")
+        run.forget_after(20)
+        run.append_rollouts(lines(21, "p/new", "word4 again"))
+        tab.wait("document.getElementById('summary').textContent === '2 of 21 groups · 21 steps'")
+        assert steps(tab) == "step 21,step 4"
+        assert tab.evaluate("document.querySelectorAll('h2').length") == 0
+        for key in ("[", "]", "c"):
+            tab.key(key)
+        assert tab.evaluate("document.getElementById('problem-message').textContent") == "a group is damaged"
+        assert tab.events("Runtime.exceptionThrown") == []
+        tab.go("about:blank")
+
+
+def test_a_future_that_ended_with_its_opening_is_shown(tab: browser.Tab, run: RunDirectory) -> None:
+    run.append_rollouts([
+        records.rollout(
+            42, problem="p/short", opening=turn("\\boxed{2}"), rewards={"future_accuracy": 1.0},
+            futures=({"rounds": [], "correct": True},),
+        )
+        for _ in range(2)
+    ])  # fmt: skip
+    opened_file(tab, run)
+    tab.evaluate("document.querySelector('.row').click()")
+    tab.wait("document.querySelector('h2')?.textContent === 'Step 42'")
+    assert tab.evaluate("document.querySelector('.future summary').textContent") == (
+        "future 1: rightended with its opening"
+    )

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 from motif_lite import cli
 from motif_lite.errors import ModelError, RunError
-from motif_lite.exporting import check, formats, gguf, ollama
+from motif_lite.exporting import check, formats, gguf, ollama, places
 from motif_lite.exporting.records import FILE, ExportRecord
 from motif_lite.exporting.writing import write_merged
 from motif_lite.jobs import export_job, train_job
@@ -238,6 +238,49 @@ def test_wrong_commands_are_one_message(run: Path, tmp_path: Path) -> None:
         assert (done.exit_code, done.stdout) == (2, ""), message
         assert message in " ".join(done.stderr.replace("│", " ").split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("unwritable", ["/proc/x", "file/out", "~nobody-of-this-name/out", "a\0b", "loop/out", "."])
+def test_a_place_that_cannot_be_written_is_refused_before_the_model_is_loaded(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unwritable: str
+) -> None:
+    folder = tmp_path / "current"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    if unwritable != ".":
+        (folder / "file").touch()
+        (folder / "loop").symlink_to("loop")
+    with pytest.raises(RunError, match=r"(cannot be written|is the current folder).*; choose another --to"):
+        export_job.job(run, Path(unwritable), "merged", None, None, [])
+    assert [path.name for path in tmp_path.iterdir()] == ["current"]
+
+
+def test_only_a_folder_that_an_export_was_killed_in_is_removed(run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "out.unfinished"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"out.unfinished: is in the way, and no unfinished export; move it"):
+        export_job.job(run, tmp_path / "out", "adapter", None, None, [])
+    assert (folder / "mine.txt").read_text() == "mine"
+    shutil.rmtree(folder)
+    places._make(folder)
+    (folder / "half.safetensors").write_text("half")
+    export(run, tmp_path / "out", "adapter")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not {path.name for path in (tmp_path / "out").iterdir()} & {places._MARK, "half.safetensors"}
+
+
+def test_a_link_to_an_empty_folder_and_a_place_taken_meanwhile(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("empty")
+    export(run, tmp_path / "link", "adapter")
+    assert (tmp_path / "empty" / FILE).is_file()
+    job = export_job.job(run, tmp_path / "out", "adapter", None, None, [])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    with pytest.raises(RunError, match=r"out: cannot be written \(.*not empty"):
+        job.perform(RecordingObserver())
+    assert {path.name for path in tmp_path.iterdir()} == {"empty", "link", "out"}
 
 
 def test_what_the_disk_has_no_room_for_is_refused_before_it_is_written(

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from motif_lite import cli
+from motif_lite.commands import solve as solve_command
 from motif_lite.commands.chat import Chat
 from motif_lite.errors import DataError, RecipeError
 from motif_lite.evaluation.voting import Vote, votes
@@ -191,6 +193,17 @@ def test_a_question_asked_again_gets_other_samples_and_a_session_repeats() -> No
     assert first != again
 
 
+@pytest.mark.parametrize("text", ["1 + \udcff?", "\ud800"])
+def test_what_a_tokenizer_does_not_take_as_text_is_refused(
+    tiny_folder: Path, tiny_recipe: MakeRecipe, text: str
+) -> None:
+    solver = Solver(tiny_recipe(), load(tiny_folder, tiny_recipe()))
+    with pytest.raises(TypeError):
+        solver._policy.count_tokens(text)
+    with pytest.raises(DataError, match=r"bytes that are not UTF-8, or half of a character"):
+        solver.check(text, Effort())
+
+
 def test_questions_that_cannot_be_answered_are_refused_before_anything_is_written() -> None:
     policy = ScriptedPolicy(counting_up, context_tokens=1100)
     solver = Solver(RECIPE, policy)
@@ -315,6 +328,30 @@ def test_a_second_ctrl_c_leaves_the_program() -> None:
         answer(solver, "1?", Effort(), Interrupting(times=2), RecordingObserver(), number=1)
 
 
+@pytest.mark.parametrize(("wrong", "expected"), [(2, KeyboardInterrupt), (0, DataError)])
+@pytest.mark.parametrize("is_typed", [True, False])
+def test_however_an_answer_ends_the_terminal_gets_its_cursor_back(
+    monkeypatch: pytest.MonkeyPatch, is_typed: bool, wrong: int, expected: type[BaseException]
+) -> None:
+    def script(prompt: str, sampling: Any) -> str:
+        for _ in range(wrong):
+            os.kill(os.getpid(), signal.SIGINT)
+        raise DataError("a later prompt does not fit")
+
+    terminal = Console(file=(file := io.StringIO()), width=80, force_terminal=True)
+    view, solver = SolutionView(terminal, shows_thinking=False), Solver(RECIPE, ScriptedPolicy(script))
+    monkeypatch.setattr("sys.stdin", io.StringIO("1+1?\n"))
+    said = is_typed and expected is DataError
+    with nullcontext() if said else pytest.raises(expected):
+        if is_typed:
+            Chat(solver, Effort(), terminal, view, RecordingObserver()).run()
+        else:
+            solve_command._answered(solver, "1+1?", Effort(), view, RecordingObserver(), 1)
+    hidden, shown = file.getvalue().rindex("\x1b[?25l"), file.getvalue().rindex("\x1b[?25h")
+    assert hidden < shown
+    assert not said or shown < file.getvalue().index("error: a later prompt")
+
+
 # ------------------------------------------------------------------------------------------------------------- typing
 
 
@@ -355,6 +392,9 @@ def test_what_is_wrong_at_the_prompt_is_said_and_the_session_goes_on(monkeypatch
         "/samples 0",
         "/save",
         "/save /nowhere/at/all",
+        "/save ~nobody-of-this-name/x",
+        "/save a\0b",
+        "1+\udcff?",
         "x" * 999_999,
     ]
     errors = [line for line in chatted(monkeypatch, *wrong, "1+1?") if line.startswith("error")]

@@ -68,6 +68,15 @@ def test_in_a_locale_of_another_encoding_files_are_utf8(tmp_path: Path) -> None:
     assert (tmp_path / "card").read_bytes() == "\u03c0".encode()
 
 
+def test_bytes_of_standard_input_that_are_no_text_lose_no_line() -> None:
+    code = "import sys; from motif_lite import process; process._read_any_bytes(); print(ascii(sys.stdin.readlines()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], input=b"1+1?\n\xff\n2+2?\n", capture_output=True, check=False, cwd=ROOT,
+        env=os.environ | {"PYTHONIOENCODING": "utf-8:strict"},
+    )  # fmt: skip
+    assert done.stdout == b"['1+1?\\n', '\\udcff\\n', '2+2?\\n']\n", done.stderr
+
+
 # ----------------------------------------------------------------------------------- what breaks in the middle of it
 
 

@@ -71,12 +71,14 @@ class Chat:
         except AnswerEnded:
             self.view.ended()
         except MotifError as error:
-            self.view.close()
             formats.print_text(self.terminal, f"error: {error}")
 
     def _answer(self, question: str) -> None:
         self.number += 1
-        found = answer(self.solver, question, self.effort, self.view, self.observer, number=self.number)
+        try:
+            found = answer(self.solver, question, self.effort, self.view, self.observer, number=self.number)
+        finally:
+            self.view.close()
         self.solved.append(found)
         self.view.solution(found)
 
@@ -110,21 +112,25 @@ class Chat:
     def _save(self, argument: str) -> str:
         if not argument:
             raise DataError("/save needs a file, e.g. /save answers.jsonl")
-        save(Path(argument).expanduser(), self.solved)
+        save(Path(argument), self.solved)
         return f"{len(self.solved)} answers in {argument}"
 
 
 def save(path: Path, solved: list[Solution]) -> None:
     """Write answers to a new file, as JSON lines.
 
+    Args:
+        path: It may begin with ``~``.
+
     Raises:
         RunError: It exists, or cannot be written.
     """
     try:
-        if path.exists():
+        file = path.expanduser()
+        if file.exists():
             raise RunError(f"{path}: exists; choose another name")
-        write_whole(path, [f"{solve_job.as_json(found)}\n" for found in solved])
-    except (OSError, RuntimeError) as error:
+        write_whole(file, [f"{solve_job.as_json(found)}\n" for found in solved])
+    except (OSError, RuntimeError, ValueError) as error:  # no such user; a null character
         reason = getattr(error, "strerror", None) or error
         raise RunError(f"{path}: cannot be written ({reason})") from None
 

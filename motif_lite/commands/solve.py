@@ -146,3 +146,6 @@ def _answered(
         if isinstance(watcher, SolutionView):
             watcher.ended()
         raise KeyboardInterrupt from None
+    finally:
+        if isinstance(watcher, SolutionView):
+            watcher.close()

@@ -1,5 +1,6 @@
 """``run.py view``: every rollout of a run, in a browser."""
 
+import threading
 import webbrowser
 from contextlib import suppress
 from pathlib import Path
@@ -35,6 +36,7 @@ def view(run: Run, html: Html = None, port: Port = 0, no_browser: NoBrowser = Fa
             server = job.server(port, live.advance)
         formats.print_text(terminal, f"{len(server.followed)} groups of rollouts at {server.url}; Ctrl-C ends")
         if not no_browser:
-            webbrowser.open(server.url)
+            # a browser of the terminal's returns when it is closed, and the server must answer before that
+            threading.Thread(target=webbrowser.open, args=(server.url,), daemon=True).start()
         with server, suppress(KeyboardInterrupt):
             server.serve_forever()

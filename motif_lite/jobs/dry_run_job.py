@@ -121,12 +121,12 @@ def _show_step(
     screen.later_prompts([context.policy.tokens(turn.prompt) for turn in path.turns], context.policy.context_tokens)
     screen.group(group, tried)
     screen.step(group, tried, its_plan)
-    num_tokens = sum(tried.metrics.tokens.values())
+    num_tokens = sum(tried.cost.tokens.values())
     evaluated = list(_evaluated(recipe, given))
-    screen.run(recipe, project(recipe, group, tried.seconds, num_tokens, evaluated, plan))
+    screen.run(recipe, project(recipe, group, tried.cost.seconds, num_tokens, evaluated, plan))
     has_box = any(boxes(future.final.text) for opening in openings for future in opening.futures)
-    found = first_group.remarks(recipe, tried.metrics, has_box=has_box, plan=its_plan)
-    screen.remarks([*listener.notes, *found])
+    found = first_group.remarks(recipe, tried.metrics, tried.cost, has_box=has_box, plan=its_plan)
+    screen.remarks([*listener.notes, *found], tried.metrics)
 
 
 def _tried(context: RunContext, group: Recipe, given: Problems, plan: Plan | None) -> "Trial":

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from motif_lite.errors import ModelError, RunError
-from motif_lite.exporting import check, gguf, ollama
+from motif_lite.exporting import check, gguf, ollama, places
 from motif_lite.exporting.formats import FORMATS, Source
 from motif_lite.exporting.records import FILE, ExportRecord, Number, Runtime
 from motif_lite.jobs import adapter_choice, checking, session
@@ -25,7 +25,7 @@ from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.spelling import nearest
-from motif_lite.runs import inputs, sealing
+from motif_lite.runs import inputs
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.files import write_record
 
@@ -55,6 +55,7 @@ class ExportJob:
 
     Attributes:
         recipe: The run's, with the weights that the adapter is put on in 16 bits or more.
+        to: As `places.free` gives it.
         has_other_base: The base was named on the command line.
     """
 
@@ -68,7 +69,7 @@ class ExportJob:
     @property
     def unfinished(self) -> Path:
         """Where the export lies before it was checked."""
-        return self.to.with_name(f"{self.to.name}.unfinished")
+        return places.unfinished_of(self.to)
 
     def perform(self, observer: Observer) -> ExportRecord:
         """Export and check.
@@ -77,21 +78,12 @@ class ExportJob:
             MotifError: An error that the user can fix.
             Interrupted: The user stopped it.
         """
-        with session.conducted(observer, self.to.absolute().parent, self.how_to_go_on):
+        with session.conducted(observer, self.to.parent, self.how_to_go_on):
             source = self._loaded(observer)
             self._require_room(source.policy)
-            try:
-                shutil.rmtree(self.unfinished, ignore_errors=True)
-                self.unfinished.mkdir(parents=True)
+            with places.unfinished(self.to) as folder:
                 found = self._checked(source, observer)
-                write_record(self.unfinished / FILE, found)
-                for file in filter(Path.is_file, self.unfinished.rglob("*")):
-                    sealing.flush(file)
-                if self.to.exists():
-                    self.to.rmdir()
-                self.unfinished.rename(self.to)
-            finally:
-                shutil.rmtree(self.unfinished, ignore_errors=True)
+                write_record(folder / FILE, found)
             return found
 
     @staticmethod
@@ -169,7 +161,7 @@ class ExportJob:
         chosen = FORMATS[self.format]
         num_weights = sum(weight.numel() for weight in policy.model.parameters()) if chosen.merges else 0
         needed = num_weights * _BYTES[self.number] * (2 if chosen.is_gguf else 1)  # both models for a while
-        free = shutil.disk_usage(self.to.absolute().parent).free
+        free = shutil.disk_usage(self.to.parent).free
         if free < needed:
             raise RunError(
                 f"{self.to}: needs {needed / 2**30:.1f} GiB, and its disk has {free / 2**30:.1f} GiB left; free some, "
@@ -194,7 +186,7 @@ def job(
         gguf.require()
     directory = RunDirectory.open(run)
     adapter_choice.of_run(directory)
-    _require_free(to)
+    to = places.free(to)
     found = directory.resolved(checking.TABLES, changes)
     found = changed(found, {
         "model.backend": "transformers", "model.load_in_4bit": False, "model.fast_inference": False,
@@ -216,13 +208,3 @@ def _number(format_name: str, number: str | None) -> Number | None:
         return next((each for each in known if each == number), None)
     takes = f"it takes {', '.join(known)}" if known else "its weights stay as they are"
     raise RunError(f"--quantisation {number} does not go with --format {format_name}: {takes}")
-
-
-def _require_free(to: Path) -> None:
-    """Refuse a place where something lies, or that cannot be written."""
-    try:
-        if to.exists() and (not to.is_dir() or next(to.iterdir(), None) is not None):
-            raise RunError(f"{to}: is not empty; choose another --to")
-        to.absolute().parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError) as error:
-        raise RunError(f"{to}: cannot be written ({getattr(error, 'strerror', error)}); choose another --to") from None

@@ -22,12 +22,15 @@ _SLOWER_THAN_PLANNED, _WORTH_WAITING = 3.0, 10.0
 _ON_FORM = ("tag_count", "soft_format", "strict_format", "gated_accuracy")
 
 
-def remarks(recipe: Recipe, metrics: StepMetrics, *, has_box: bool, plan: Plan | None) -> Iterator[str]:
+def remarks(
+    recipe: Recipe, metrics: StepMetrics, cost: StepMetrics, *, has_box: bool, plan: Plan | None
+) -> Iterator[str]:
     """Lines about a group, each with what to do.
 
     Args:
         recipe: Of the run.
         metrics: Of a step of one group.
+        cost: Of the step to take seconds and memory from.
         has_box: Whether any final reply has a boxed answer.
         plan: Of the group.
     """
@@ -36,8 +39,8 @@ def remarks(recipe: Recipe, metrics: StepMetrics, *, has_box: bool, plan: Plan |
     yield from _cut_off(recipe, metrics, "futures")
     yield from _form(recipe, metrics, has_box)
     yield from _no_signal(recipe, metrics)
-    yield from _memory(metrics, plan)
-    yield from _slow(metrics, plan)
+    yield from _memory(cost, plan)
+    yield from _slow(cost, plan)
 
 
 def _unsound_update(metrics: StepMetrics) -> Iterator[str]:
@@ -88,9 +91,9 @@ def _no_signal(recipe: Recipe, metrics: StepMetrics) -> Iterator[str]:
     yield f"all openings earned {metrics.reward:.2f}, so this group trains nothing; if many groups do: {remedy}"
 
 
-def _memory(metrics: StepMetrics, plan: Plan | None) -> Iterator[str]:
-    for phase, planned in metrics.planned_memory_bytes.items():
-        peak = metrics.peak_memory_bytes.get(phase, 0)
+def _memory(cost: StepMetrics, plan: Plan | None) -> Iterator[str]:
+    for phase, planned in cost.planned_memory_bytes.items():
+        peak = cost.peak_memory_bytes.get(phase, 0)
         if plan is not None and peak > _MORE_THAN_PLANNED * planned:
             fewer = "rollout.max_width" if phase != "update" else "training.micro_batch_size"
             yield (
@@ -99,11 +102,11 @@ def _memory(metrics: StepMetrics, plan: Plan | None) -> Iterator[str]:
             )
 
 
-def _slow(metrics: StepMetrics, plan: Plan | None) -> Iterator[str]:
+def _slow(cost: StepMetrics, plan: Plan | None) -> Iterator[str]:
     """On a CPU, whose speed is measured with one thread; a GPU's is assumed."""
     if plan is None or plan.machine.device != "cpu":
         return
-    seconds, planned = sum(metrics.seconds.values()), sum(plan.seconds.values())
+    seconds, planned = sum(cost.seconds.values()), sum(plan.seconds.values())
     if seconds > max(_WORTH_WAITING, _SLOWER_THAN_PLANNED * planned):
         yield (
             f"the step took {seconds:.0f} s, {seconds / planned:.0f} times as long as planned: stop other programs on "

@@ -99,11 +99,16 @@ class Solver:
 
         Raises:
             RecipeError: The strategy does not take so many rounds.
-            DataError: The question is empty or too long.
+            DataError: The question is empty, too long, or not Unicode text.
         """
         recipe = self._recipe(effort)
         if not question.strip():
             raise DataError("the question is empty")
+        if not _is_unicode(question):
+            raise DataError(
+                "the question contains bytes that are not UTF-8, or half of a character (a lone surrogate); write it "
+                "in UTF-8"
+            )
         first = strategy_of(recipe, recipe.rollout.strategy).first_messages(_problem(question))
         num_tokens = self._policy.count_tokens(self._policy.render(first))
         limits = recipe.rollout
@@ -148,6 +153,15 @@ class Solver:
         temperature = usual if effort.temperature is None else effort.temperature
         top_p = section.top_p if temperature else 1.0
         return Sampling(max_tokens=limits.max_tokens, stop=limits.stop, temperature=temperature, top_p=top_p)
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether a tokenizer takes a text: Python reads undecodable bytes of an argument as lone surrogates."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _problem(question: str) -> Problem:

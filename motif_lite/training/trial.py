@@ -28,14 +28,16 @@ class Trial:
     """A step that was tried.
 
     Attributes:
+        metrics: Of the step with these rollouts.
         rewards: By name, one per opening.
-        seconds: By phase; of a second step where the first was short, because first calls prepare what later ones use.
+        cost: What to take seconds, memory and tokens from: a second step where the first was short, because first
+            calls prepare what later ones use.
     """
 
     metrics: StepMetrics
     rollouts: Rollouts
     rewards: Mapping[str, list[float]]
-    seconds: Mapping[str, float]
+    cost: StepMetrics
 
 
 def of_one_group(recipe: Recipe) -> Recipe:
@@ -77,7 +79,7 @@ def one_step(context: TrainingContext) -> Trial:
     callback = _KeepsNothing(context, step, Validation(context, ()), _AtOnce())
     grpo.trainer_of(context, step, callback).train()
     assert callback.first is not None
-    return replace(callback.first, seconds=callback.metrics[-1].seconds)
+    return replace(callback.first, cost=callback.metrics[-1])
 
 
 class _KeepsNothing(StepCallback):
@@ -96,7 +98,7 @@ class _KeepsNothing(StepCallback):
         super().on_log(args, state, control, logs, **named)
         if self.first is None:
             metrics = self.metrics[-1]
-            self.first = Trial(metrics, self.step.rollouts, self.step.rewards, metrics.seconds)
+            self.first = Trial(metrics, self.step.rollouts, self.step.rewards, metrics)
 
 
 class _AtOnce:

@@ -125,12 +125,17 @@ class Screen:
         lines.append(("evaluation", measured or "none"))
         self._lines([*lines, ("all", f"about {_short(found.total)}, if replies stay as long as these")])
 
-    def remarks(self, found: Sequence[str]) -> None:
-        """Everything that is worth a thought before the run is started, and the verdict."""
+    def remarks(self, found: Sequence[str], metrics: StepMetrics) -> None:
+        """Everything that is worth a thought before the run is started, and the verdict.
+
+        Args:
+            metrics: Of the step that was tried.
+        """
         if found:
             self._heading(f"remarks ({len(found)})")
             self._lines([(f"{number}.", text.removeprefix("note: ")) for number, text in enumerate(found, start=1)], 2)
-        self._heading("this recipe would train; nothing was written")
+        verdict = "the update of this step would be skipped" if metrics.update_skipped else "this recipe would train"
+        self._heading(f"{verdict}; nothing was written")
 
     def _heading(self, text: str) -> None:
         style = "bold cyan"
@@ -195,15 +200,15 @@ def _gradient(recipe: Recipe, metrics: StepMetrics) -> str:
 
 
 def _cost_table(tried: "Trial", plan: Plan | None) -> Table:
-    metrics = tried.metrics
+    cost = tried.cost
     table = Table(box=box.SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
     for column in ("seconds", "planned", "peak GiB", "planned", "tokens"):
         table.add_column(column, justify="right", no_wrap=True, min_width=9)
     planned: Mapping[str, float] = plan.seconds if plan else {}
-    for phase, seconds in tried.seconds.items():
-        peak, of = metrics.peak_memory_bytes.get(phase), metrics.planned_memory_bytes.get(phase)
-        num_tokens = metrics.tokens.get(phase, 0)
+    for phase, seconds in cost.seconds.items():
+        peak, of = cost.peak_memory_bytes.get(phase), cost.planned_memory_bytes.get(phase)
+        num_tokens = cost.tokens.get(phase, 0)
         table.add_row(
             phase,
             _figure(seconds),

@@ -9,6 +9,7 @@ name to the loopback address gets nothing.
 """
 
 import json
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -110,6 +111,11 @@ class ExplorerServer(ThreadingHTTPServer):
             raise RunError(f"port {port} cannot be used ({reason}); choose another --port, or leave it out") from None
         self.hosts = {f"{name}:{self.server_port}" for name in (ADDRESS, "localhost")}
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say nothing of a tab that was closed before its answer."""
+        if not isinstance(sys.exception(), ConnectionError | TimeoutError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
+
     @property
     def url(self) -> str:
         """Where the page is."""
@@ -119,31 +125,38 @@ class ExplorerServer(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: ExplorerServer
     server_version, sys_version = "motif_lite", ""
+    timeout = 30
+    """Seconds that a client may be silent."""
 
     def do_GET(self) -> None:
         """Answer a request."""
-        if self.headers.get("Host") not in self.server.hosts:
-            return self._send(
-                HTTPStatus.FORBIDDEN, "text/plain", "this server answers requests to its own address only"
-            )
-        url = urlsplit(self.path)
-        try:
-            if url.path == "/":
-                return self._send(HTTPStatus.OK, "text/html", page.served(self.server.followed.name))
-            self._send_json(url.path, url.query)
-        except RunError as error:
-            self._send(HTTPStatus.INTERNAL_SERVER_ERROR, "application/json", json.dumps({"error": str(error)}))
-        except (LookupError, ValueError):
-            self._send(HTTPStatus.NOT_FOUND, "application/json", json.dumps({"error": "there is no such group"}))
+        if self.headers.get("Host") in self.server.hosts:
+            self._send(*self._answer())
+        else:
+            self._send(HTTPStatus.FORBIDDEN, "text/plain", "this server answers requests to its own address only")
 
-    def _send_json(self, path: str, query: str) -> None:
+    def _answer(self) -> tuple[HTTPStatus, str, str]:
+        """Status, type and content for the path that is asked for."""
+        try:
+            url = urlsplit(self.path)
+            if url.path == "/":
+                return HTTPStatus.OK, "text/html", page.served(self.server.followed.name)
+            return HTTPStatus.OK, "application/json", self._json(url.path, url.query)
+        except RunError as error:
+            return _failed(HTTPStatus.INTERNAL_SERVER_ERROR, str(error))
+        except OSError as error:
+            return _failed(HTTPStatus.INTERNAL_SERVER_ERROR, f"rollouts.jsonl cannot be read ({error.strerror})")
+        except (LookupError, ValueError):
+            return _failed(HTTPStatus.NOT_FOUND, "there is no such group")
+
+    def _json(self, path: str, query: str) -> str:
         followed = self.server.followed
         answers: dict[str, tuple[str, Callable[[int], str]]] = {
             "/list": ("from", followed.list_json),
             "/group": ("index", followed.group_json),
         }
         key, answer = answers[path]
-        self._send(HTTPStatus.OK, "application/json", answer(int(parse_qs(query)[key][0])))
+        return answer(int(parse_qs(query)[key][0]))
 
     def _send(self, status: HTTPStatus, kind: str, text: str) -> None:
         content = text.encode("utf-8", errors="replace")
@@ -157,3 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing: the terminal belongs to the user."""
+
+
+def _failed(status: HTTPStatus, reason: str) -> tuple[HTTPStatus, str, str]:
+    return status, "application/json", json.dumps({"error": reason})

@@ -25,7 +25,11 @@ async function asked(url) {
   if (!answer.ok) throw new Error((await answer.json()).error);
   return answer;
 }
-function complain(message) { $("problem-message").textContent = printable(message); $("problem-message").hidden = !message; }
+let complaint = null;
+function complain(message, by) {
+  // What following says it also takes back; other messages stay until there is another one.
+  complaint = by; $("problem-message").textContent = printable(message); $("problem-message").hidden = !message;
+}
 const group = async (index) => JSON.parse(await source.text(index));
 
 function bound(id, otherwise) { return $(id).value === "" ? otherwise : Number($(id).value); }
@@ -66,7 +70,7 @@ async function holds(index, text) {
   try {
     const found = await group(index), turns = found.openings.flatMap((o) => [o.turn, ...o.futures.flatMap((future) => future.rounds)]);
     return found.question.toLowerCase().includes(text) || turns.some((turn) => turn.reply.toLowerCase().includes(text));
-  } catch (error) { complain(error.message); return false; }
+  } catch (error) { complain(error.message, holds); return false; }
 }
 
 async function open(index, other = null) {
@@ -75,8 +79,10 @@ async function open(index, other = null) {
   document.querySelector("main").classList.add("opened");
   try {
     const groups = [await group(index), ...(other === null ? [] : [await group(other)])];
-    if (opened === index && compared === other) show(groups);
-  } catch (error) { complain(error.message); }
+    if (opened !== index || compared !== other) return;
+    show(groups);
+    if (complaint === open) complain("", open);
+  } catch (error) { complain(error.message, open); }
 }
 function show(groups) {
   const pane = $("group-pane"), back = element("button", "", "‹ list"), question = element("div", "question-text");
@@ -87,7 +93,7 @@ function show(groups) {
   gold.append(element("b", "", printable(groups[0].gold)));
   const columns = element("div", groups.length > 1 ? "columns two" : "columns");
   columns.append(...groups.map((each) => groupColumn(each, view)));
-  pane.replaceChildren(back, question, gold, stepsBar(groups[0]), columns);
+  pane.replaceChildren(back, question, gold, stepsBar(), columns);
   pane.scrollTop = 0;
 }
 function close() { document.querySelector("main").classList.remove("opened"); $("list").focus(); list.draw(); }
@@ -149,21 +155,30 @@ $("filters").addEventListener("input", (event) => { if (event.target.id !== "sea
 $("filters").addEventListener("reset", () => setTimeout(() => { searchFor(""); refresh(); }));
 $("filters").addEventListener("submit", (event) => event.preventDefault());
 
+function restart() {
+  // A resumed run has cut steps off: indices of groups that were listed may be others' now.
+  entries = [];
+  opened = compared = null;
+  list.select(-1);
+  document.querySelector("main").classList.remove("opened");
+  $("group-pane").replaceChildren(element("p", "soft", "The run was resumed from an earlier step. Choose a group in the list."));
+  searchFor(search.text);
+}
 async function follow() {
   for (;;) {
     try {
       const answer = await (await asked(`/list?from=${entries.length}`)).json();
       const restarted = generation !== null && answer.generation !== generation;
       generation = answer.generation;
-      if (restarted) { entries = []; continue; }
+      if (restarted) { restart(); continue; }
       if (answer.rows.length) {
-        const first = entries.length;
+        const first = entries.length, mine = search;
         for (const row of answer.rows) entries.push(entryOf(row, entries.length));
-        if (search.text) for (const entry of entries.slice(first)) if (await holds(entry.index, search.text)) search.found.add(entry.index);
+        if (mine.text) for (const entry of entries.slice(first)) if (await holds(entry.index, mine.text)) mine.found.add(entry.index);
         refresh();
       }
-      complain("");
-    } catch (error) { complain(error instanceof TypeError ? "the server does not answer; start it again: python run.py view" : error.message); }
+      if (complaint === follow) complain("", follow);
+    } catch (error) { complain(error instanceof TypeError ? "the server does not answer; start it again: python run.py view" : error.message, follow); }
     await pause(2000);
   }
 }

@@ -54,7 +54,7 @@ function openingNode(opening, number, group, view) {
   }
   facts.append(...rewardChips(opening.rewards));
   node.append(facts, round(opening.turn, 1, group.prompts, view));
-  node.append(...opening.futures.filter((future) => future.rounds.length).map((future, i) => futureNode(future, i + 1, group.prompts, view)));
+  node.append(...opening.futures.map((future, i) => futureNode(future, i + 1, group.prompts, view)));
   return node;
 }
 
