@@ -191,13 +191,15 @@ def test_ollamas_template_says_what_the_models_own_says(
 
 
 def test_a_modelfile_has_ends_limits_and_the_rounds_prompt(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
-    recipe = tiny_recipe("lora.rank=4", "rollout.system_prompt='Three rounds.'", "rollout.futures.stop=['END']")
-    lines = ollama.modelfile(recipe, load(write_random(tmp_path, "llama"), recipe)).splitlines()
+    stops = 'rollout.futures.stop=["數", "\\n\\nUser:"]'
+    recipe = tiny_recipe("lora.rank=4", "rollout.system_prompt='Three rounds.'", stops)
+    text = ollama.modelfile(recipe, load(write_random(tmp_path, "llama"), recipe))
+    lines = text.splitlines()
     assert lines[1] == "FROM ./model.gguf"
     assert 'SYSTEM """Three rounds."""' in lines
-    assert [line for line in lines if line.startswith("PARAMETER stop")] == [
-        'PARAMETER stop "<|im_end|>"', 'PARAMETER stop "END"',
-    ]  # fmt: skip
+    lasting = [f'PARAMETER stop """{stop}"""\n' for stop in ("<|im_end|>", "數", "\n\nUser:")]
+    assert "".join(lasting) in text, "without escapes, which Ollama would take for the text"
+    assert text.count("PARAMETER stop") == 3
     assert "PARAMETER num_ctx 256" in lines
 
 

@@ -1,6 +1,5 @@
 """A Modelfile for Ollama: the chat template in Ollama's language, ends, limits, and the rounds' system prompt."""
 
-import json
 from collections.abc import Iterator
 
 from motif_lite.errors import ModelError
@@ -29,7 +28,7 @@ def modelfile(recipe: Recipe, policy: LocalPolicy) -> str:
         f"FROM ./{MODEL}",
         f"TEMPLATE {_quoted(template(policy))}",
         *([f"SYSTEM {_quoted(system)}"] if system else []),
-        *(f"PARAMETER stop {json.dumps(text)}" for text in _stops(recipe, policy)),
+        *(f"PARAMETER stop {_quoted(text)}" for text in _stops(recipe, policy)),
         f"PARAMETER num_ctx {recipe.model.max_seq_length}",
         f"PARAMETER num_predict {recipe.rollout.futures.max_tokens}",
         f"PARAMETER temperature {recipe.evaluation.temperature:g}",
@@ -91,7 +90,7 @@ def _common_end(one: str, other: str) -> int:
 
 
 def _quoted(text: str) -> str:
-    """A text of several lines as a Modelfile has it.
+    """A text as a Modelfile has it: Ollama takes the quotation marks off and reads no escapes in between.
 
     Raises:
         ModelError: Nothing can quote it there.

@@ -92,9 +92,7 @@ class _KeepsNothing(StepCallback):
         control.should_save = False
         control.should_training_stop |= self.spent.seconds > _SHORT_SECONDS
 
-    def on_log(
-        self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **named: Any
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: TrainerControl, logs: Any = None, **named: Any) -> None:
         super().on_log(args, state, control, logs, **named)
         if self.first is None:
             metrics = self.metrics[-1]
