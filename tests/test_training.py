@@ -17,7 +17,7 @@ from motif_lite.planning import memory, shapes
 from motif_lite.planning.machine import Machine
 from motif_lite.policies import backends
 from motif_lite.policies.local import LocalPolicy
-from motif_lite.policies.packing import packed_model
+from motif_lite.policies.packing import packed_model, tree
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import REWARDS
 from motif_lite.rollout.strategies import STRATEGIES
@@ -484,7 +484,7 @@ def test_at_the_smallest_micro_batch_packed_rows_are_taken_one_by_one_before_a_r
 ) -> None:
     """Rows that are short beside the longest share a tree with others; here a tree simply has more room."""
     recipe = tiny_recipe("training.max_steps=1", "training.micro_batch_size=1")
-    split = packing.pieces
+    split = tree.pieces
     monkeypatch.setattr(packing, "pieces", lambda rows, most, number: split(rows, 8 * most, number))
     sizes: list[int] = []
     starve(monkeypatch, first_call=1, room_for=1, sizes=sizes)
