@@ -2,13 +2,14 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks import memory as benchmark
 from motif_lite.jobs import checking
-from motif_lite.planning import memory, shapes
+from motif_lite.planning import memory, planner, shapes
 from motif_lite.planning.machine import GIB, MIB, Machine
 
 ROOT = Path(__file__).parents[1]
@@ -151,3 +152,13 @@ def test_the_3b_model_takes_about_two_gib_in_4_bit_and_36_kib_of_cache_per_token
     assert phases("motif_gsm8k")["openings"]["weights"] == pytest.approx(2 * GIB, rel=0.1)
     cache = phases("grpo_gsm8k", "rollout.max_prompt_tokens=24")["openings"]["KV cache"]
     assert cache == 8 * (24 + 1024) * 36 * 1024
+
+
+def test_a_model_whose_rows_cannot_be_packed_is_planned_with_all_their_logits() -> None:
+    recipe = checking.check(ROOT / "recipes" / "motif_gsm8k.toml", [*BY_THE_ENGINE, 'training.micro_batch_size="auto"'])
+    packed, machine = shapes.of(recipe.model.name), Machine("cpu", 24.0, "a test's", libraries=550 * MIB)
+    alone = replace(packed, packs=False)
+    plans = [planner.make(recipe, shape, machine) for shape in (packed, alone)]
+    assert [plan.recipe.training.micro_batch_size for plan in plans] == [8, 4]
+    update = plans[1].estimate.phases["update"]
+    assert update["logits"] == 16 * 4 * 1024 * alone.vocab_size

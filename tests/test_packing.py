@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from motif_lite.planning import shapes
 from motif_lite.policies.packing import packed_model
 from motif_lite.policies.packing.logprobs import token_logprobs
 from motif_lite.policies.packing.packed_model import PackedModel, can_pack
@@ -130,6 +131,9 @@ def test_log_probabilities_in_chunks_are_those_of_all_logits_at_once(monkeypatch
         ("qwen3", {"head_dim": 8}, True),
         ("mistral", {"sliding_window": None}, True),
         ("mistral", {"sliding_window": 16}, False),
+        ("qwen2", {"sliding_window": 16, "use_sliding_window": False}, True),
+        ("qwen2", {"sliding_window": 16, "use_sliding_window": True, "max_window_layers": 1}, False),
+        ("phi3", {"sliding_window": 16}, False),
         ("llama", {"attention_dropout": 0.1}, False),
         ("gpt_neox", {}, False),
         ("granite", {"logits_scaling": 3.0}, False),
@@ -140,6 +144,31 @@ def test_models_pack_where_rows_keep_their_log_probabilities(
 ) -> None:
     policy = load(write_random(tmp_path / "model", kind, **config), tiny_recipe('lora.targets="all-linear"'))
     assert can_pack(policy) is packs
+    assert shapes.of(str(tmp_path / "model")).packs is packs
+
+
+SIZES = {
+    "hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2, "intermediate_size": 24, "vocab_size": 99,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("config", "packs"),
+    [
+        ({"model_type": "qwen2", "sliding_window": 32768, "use_sliding_window": False}, True),
+        ({"model_type": "llama", "rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, True),
+        ({"model_type": "llama", "rope_scaling": {"type": "dynamic", "factor": 2.0}}, False),
+        ({"model_type": "mistral", "sliding_window": None}, True),
+        ({"model_type": "mistral"}, False),
+        ({"model_type": "phi3", "sliding_window": 2047, "rope_scaling": None}, False),
+        ({"model_type": "phi3", "sliding_window": None, "rope_scaling": {"type": "su"}}, False),
+        ({"model_type": "phi3", "rope_parameters": {"rope_type": "longrope"}}, False),
+        ({"model_type": "gemma2"}, False),
+        ({"text_config": {"model_type": "gemma3_text", **SIZES}}, False),
+    ],
+)
+def test_a_plan_knows_from_config_json_which_models_pack(config: dict[str, Any], packs: bool) -> None:
+    assert shapes.ModelShape.from_config(SIZES | config if "model_type" in config else config, "it").packs is packs
 
 
 def gradients_of_a_step(

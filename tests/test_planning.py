@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from motif_lite.jobs import checking
-from motif_lite.planning import hardware, planner, shapes, timing
+from motif_lite.planning import hardware, planner, rows, shapes, timing
 from motif_lite.planning.hardware import Gpu
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.planner import Plan
@@ -291,8 +291,12 @@ def test_a_step_takes_as_long_as_its_work_at_the_speed_given() -> None:
     seconds = timing.step_seconds(given, shape, "cpu", slow)
     twice = timing.step_seconds(given, shape, "cpu", replace(slow, bytes_per_second=20e9, flops_per_second=0.4e12))
     assert twice == pytest.approx({phase: each / 2 for phase, each in seconds.items()})
-    more_rows = timing.step_seconds(changed(given, {"rollout.num_openings": 16}), shape, "cpu", slow)
-    assert more_rows["update"] == pytest.approx(2 * seconds["update"])
+    alone = replace(shape, packs=False)
+    one, two = (
+        timing.step_seconds(changed(given, {"rollout.num_openings": num}), alone, "cpu", slow)["update"]
+        for num in (8, 16)
+    )
+    assert two == pytest.approx(2 * one)
     recomputing = timing.step_seconds(changed(given, {"training.gradient_checkpointing": False}), shape, "cpu", slow)
     assert recomputing["update"] < 0.75 * seconds["update"]
     # 32 rows by hand: 0.49 billion weights in 4 bytes, a product of 2 operations with each for every row.
@@ -301,9 +305,23 @@ def test_a_step_takes_as_long_as_its_work_at_the_speed_given() -> None:
     assert openings == pytest.approx(0.494e9 * (4 / 10e9 + 32 * 2 / 0.2e12), rel=0.05)
 
 
+def test_an_update_of_packed_rows_computes_a_prompt_once_for_those_that_go_together() -> None:
+    """Openings of 1024 + 1024 tokens, 8 to a problem: all of them at once, or each by itself."""
+    given = recipe("motif_gsm8k", 'model.backend="transformers"')
+    narrow, wide = (changed(given, {"training.micro_batch_size": size}) for size in (1, 8))
+    assert rows.update_tokens(narrow, packs=True) == 8 * 2048
+    assert rows.update_tokens(wide, packs=True) == 1024 + 8 * 1024
+    shape, speed = shapes.KNOWN["qwen2.5-0.5b-instruct"], Speed(1e15, 0.2e12, layer_seconds=0)
+    packed, alone = (
+        timing.step_seconds(wide, replace(shape, packs=packs), "cpu", speed)["update"] for packs in (True, False)
+    )
+    assert 9 / 16 < packed / alone < 0.75, "the output layer works on replies, which none share"
+
+
 def test_what_prompts_share_is_read_once() -> None:
     """Openings of one problem share their prompt, futures of one opening its reply."""
-    given, shape = recipe("motif_gsm8k", 'model.backend="transformers"'), shapes.KNOWN["qwen2.5-0.5b-instruct"]
+    changes = ('model.backend="transformers"', "training.micro_batch_size=4")
+    given, shape = recipe("motif_gsm8k", *changes), shapes.KNOWN["qwen2.5-0.5b-instruct"]
     speed = Speed(1e15, 0.2e12, layer_seconds=0)
     openings, more = (
         timing.step_seconds(changed(given, {"rollout.openings.max_tokens": 1, key: 4}), shape, "cpu", speed)["openings"]

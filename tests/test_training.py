@@ -17,13 +17,14 @@ from motif_lite.planning import memory, shapes
 from motif_lite.planning.machine import Machine
 from motif_lite.policies import backends
 from motif_lite.policies.local import LocalPolicy
-from motif_lite.policies.packing import packed_model
+from motif_lite.policies.packing import packed_model, tree
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import REWARDS
 from motif_lite.rollout.strategies import STRATEGIES
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import StepMetrics
 from motif_lite.tasks import sources
+from motif_lite.training import packing
 from tests.fakes import RecordingObserver, StopAfter
 
 MakeRecipe = Callable[..., Recipe]
@@ -473,8 +474,25 @@ def test_an_update_out_of_memory_is_made_in_smaller_pieces_with_the_same_gradien
     [ours], [theirs] = (training.run.metrics() for training in (cramped, roomy))
     assert ours.grad_norm == pytest.approx(theirs.grad_norm, rel=1e-4)
     assert ours.loss == pytest.approx(theirs.loss, rel=1e-4, abs=1e-6)
+    assert ours.entropy == pytest.approx(theirs.entropy, rel=1e-4)
     for name, weight in roomy.adapter().items():
         assert torch.allclose(cramped.adapter()[name], weight, atol=2e-6), name
+
+
+def test_at_the_smallest_micro_batch_packed_rows_are_taken_one_by_one_before_a_run_gives_up(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows that are short beside the longest share a tree with others; here a tree simply has more room."""
+    recipe = tiny_recipe("training.max_steps=1", "training.micro_batch_size=1")
+    split = tree.pieces
+    monkeypatch.setattr(packing, "pieces", lambda rows, most, number: split(rows, 8 * most, number))
+    sizes: list[int] = []
+    starve(monkeypatch, first_call=1, room_for=1, sizes=sizes)
+    training = Training(recipe, tiny_folder, tmp_path)
+    assert training.train()
+    assert max(sizes) > 1
+    assert sizes[-8:] == [1] * 8
+    assert "out of memory in the update: continuing with 1 openings at a time" in training.observer.notes
 
 
 def test_an_update_without_memory_for_one_opening_is_the_users_to_mend(
@@ -486,14 +504,16 @@ def test_an_update_without_memory_for_one_opening_is_the_users_to_mend(
         training.train()
 
 
-def starve(monkeypatch: pytest.MonkeyPatch, first_call: int, room_for: int) -> None:
-    """From this call on, have no memory for the loss of more openings than ``room_for``."""
+def starve(monkeypatch: pytest.MonkeyPatch, first_call: int, room_for: int, sizes: list[int] | None = None) -> None:
+    """From this call on, have no memory for the loss of more openings than ``room_for``; ``sizes`` are those asked."""
     import trl
 
     compute, calls = trl.GRPOTrainer.compute_loss, []
 
     def starved(self: Any, model: Any, inputs: Any, *arguments: Any, **named: Any) -> Any:
         calls.append(1)
+        if sizes is not None:
+            sizes.append(len(inputs["completion_ids"]))
         loss = compute(self, model, inputs, *arguments, **named)
         if len(calls) >= first_call and len(inputs["completion_ids"]) > room_for:
             self.accelerator.backward(loss * 0.5)  # half a gradient is left behind

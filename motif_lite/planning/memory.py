@@ -12,6 +12,13 @@ from dataclasses import dataclass
 
 from motif_lite.nouns import Sampling
 from motif_lite.planning.hardware import torch_build
+from motif_lite.planning.limits import (
+    DRAWN_TOGETHER,
+    LARGEST_FOLDED_BYTES,
+    LOGIT_CHUNK_BYTES,
+    READ_COLUMNS,
+    READ_TOKENS,
+)
 from motif_lite.planning.machine import GIB, MIB, Machine
 from motif_lite.planning.rows import futures_per_step, later_prompt, longest_trained, openings_at_once, packed_tokens
 from motif_lite.planning.shapes import ModelShape
@@ -42,22 +49,6 @@ _OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw_torch": 8, "a
 
 _UNSLOTH_LOGIT_CHUNKS = 4
 """Unsloth's own choice per row for contexts under 16,384 tokens (`autotune_batch_and_chunks`)."""
-
-# What the rollout engine keeps to (`policies.engine`, `policies.merged_lora`); here, where torch is not needed.
-READ_TOKENS = 2048
-"""Prompt tokens in one forward pass; one prompt that is longer is read whole."""
-
-READ_COLUMNS = 4 * READ_TOKENS
-"""Tokens that those of one pass look back on, over all rows; those of one long prompt are no fewer than they are."""
-
-DRAWN_TOGETHER = 2**18
-"""Probabilities that a CPU draws from at a time: 1 MiB, which caches hold from one operation to the next."""
-
-LOGIT_CHUNK_BYTES = 64 * MIB
-"""Of the logits that an update of packed rows holds at a time, in each of four copies (`policies.packing`)."""
-
-LARGEST_FOLDED_BYTES = 256 * MIB
-"""Of the weights that an adapter is added into while replies are generated: a copy of them is what that costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +117,11 @@ class _Counting:
     @property
     def is_unsloth(self) -> bool:
         return self.recipe.model.backend == "unsloth"
+
+    @property
+    def packs(self) -> bool:
+        """An update computes once what rows have in common."""
+        return not self.is_unsloth and self.shape.packs
 
     @property
     def weight_bytes(self) -> int:
@@ -276,7 +272,7 @@ class _Counting:
         """
         shape, training = self.shape, self.recipe.training
         micro_batch = decided(training.micro_batch_size)
-        tokens = micro_batch * sum(longest_trained(self.recipe)) if self.is_unsloth else packed_tokens(self.recipe)
+        tokens = packed_tokens(self.recipe) if self.packs else micro_batch * sum(longest_trained(self.recipe))
         gradients = {"gradients": self.lora_weights * _LORA_BYTES}
         block = tokens * self._block_per_token()
         logits = self._logits(micro_batch)
@@ -294,25 +290,27 @@ class _Counting:
         """Bytes per token that one block keeps for its backward pass.
 
         Two norms' inputs and outputs; queries, keys, values, and what attention makes of them, twice; the MLP's gate
-        before and after its activation, its other half and their product; what goes between LoRA's factors. Unsloth
-        keeps keys and values repeated for every head.
+        before and after its activation, its other half and their product; what goes between LoRA's factors. Rows that
+        are not packed keep keys and values repeated for every head.
         """
         shape = self.shape
         adapters = self.recipe.lora.rank * len(shape.targeted(self.recipe.lora.targets))
-        attention = 5 * shape.attention_dim if self.is_unsloth else 3 * shape.attention_dim + 2 * shape.kv_dim
+        attention = 3 * shape.attention_dim + 2 * (shape.kv_dim if self.packs else shape.attention_dim)
         kept = 4 * shape.hidden_size + attention + 4 * shape.intermediate_size + adapters
         return self.hidden_bytes * kept
 
     def _logits(self, micro_batch: int) -> int:
         """The update's logits, which outweigh all else with a vocabulary of 150 thousand.
 
-        Packed rows have a few of them at a time. Unsloth computes them in chunks of 16 bits, turned to 32, and keeps
+        Packed rows have a few of them at a time. Of others TRL holds four in 32 bits: as computed, their gradient, and
+        two parts that it is summed from (measured). Unsloth computes them in chunks of 16 bits, turned to 32, and keeps
         the latter of all chunks for the backward pass; where `logit_chunks` is given it keeps nothing and computes
         each chunk twice.
         """
         size, (_, reply) = self.shape.vocab_size, longest_trained(self.recipe)
         if not self.is_unsloth:
-            return 4 * min(LOGIT_CHUNK_BYTES, 4 * micro_batch * reply * size)
+            whole = 4 * micro_batch * reply * size
+            return 4 * (min(LOGIT_CHUNK_BYTES, whole) if self.packs else whole)
         chunks = self.recipe.training.logit_chunks
         if chunks is None:
             return (4 * micro_batch * reply + (2 + 4) * (reply // _UNSLOTH_LOGIT_CHUNKS)) * size

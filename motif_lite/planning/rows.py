@@ -1,5 +1,7 @@
 """Rows that go through the model together, how many and how long: what follows from a recipe and its credit alone."""
 
+import math
+
 from motif_lite.credits.table import credit_of
 from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe, decided
 
@@ -40,9 +42,28 @@ def longest_trained(recipe: Recipe) -> tuple[int, int]:
 
 
 def packed_tokens(recipe: Recipe) -> int:
-    """Most tokens that an update computes together where rows are packed: each problem's first prompt counts once."""
+    """Most tokens that an update computes together where rows are packed."""
+    longest = decided(recipe.training.micro_batch_size) * sum(longest_trained(recipe))
+    return min(longest, _step_tokens(recipe, recipe.training.problems_per_step))
+
+
+def update_tokens(recipe: Recipe, *, packs: bool) -> int:
+    """Tokens that the whole update of a step computes.
+
+    Args:
+        packs: A prompt counts once for as many openings as go together.
+    """
+    longest, rollout, num_openings = sum(longest_trained(recipe)), recipe.rollout, recipe.openings_per_step
+    if not packs:
+        return credit_of(recipe).trained_per_step(recipe) * longest
+    room = decided(recipe.training.micro_batch_size) * longest - rollout.max_prompt_tokens
+    together = max(1, room // rollout.openings.max_tokens)
+    return _step_tokens(recipe, max(recipe.training.problems_per_step, math.ceil(num_openings / together)))
+
+
+def _step_tokens(recipe: Recipe, num_prompts: int) -> int:
+    """Of all rows of a step, with so many prompts of openings; later rounds share nothing."""
     rollout, num_openings = recipe.rollout, recipe.openings_per_step
-    longest = sum(longest_trained(recipe))
-    first = recipe.training.problems_per_step * rollout.max_prompt_tokens + num_openings * rollout.openings.max_tokens
-    later = (credit_of(recipe).trained_per_step(recipe) - num_openings) * longest
-    return min(decided(recipe.training.micro_batch_size) * longest, first + later)
+    first = num_prompts * rollout.max_prompt_tokens + num_openings * rollout.openings.max_tokens
+    later = credit_of(recipe).trained_per_step(recipe) - num_openings
+    return first + later * sum(longest_trained(recipe))

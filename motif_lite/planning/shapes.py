@@ -10,7 +10,7 @@ from typing import Any, Self
 from urllib.request import Request, urlopen
 
 from motif_lite.errors import ModelError
-from motif_lite.planning import adapter_folder
+from motif_lite.planning import adapter_folder, limits
 from motif_lite.recipe.schema import ALL_LINEAR
 
 Targets = str | list[str]
@@ -28,6 +28,7 @@ class ModelShape:
         attention_dim: Width of the queries: heads times their dimension.
         tied_embeddings: The output head is the embedding.
         attention_bias: Queries, keys and values have a bias, as in Qwen2.
+        packs: An update computes once what rows have in common (`limits.packs`).
     """
 
     num_layers: int
@@ -39,6 +40,7 @@ class ModelShape:
     vocab_size: int
     tied_embeddings: bool = True
     attention_bias: bool = True
+    packs: bool = True
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:
@@ -110,6 +112,7 @@ class ModelShape:
             vocab_size=number("vocab_size"),
             tied_embeddings=bool(config.get("tie_word_embeddings", str(kind).startswith("gemma"))),
             attention_bias=bool(config.get("attention_bias", kind == "qwen2")),
+            packs=limits.packs(config),
         )
 
 

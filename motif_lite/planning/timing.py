@@ -13,9 +13,9 @@ from pathlib import Path
 
 from motif_lite.credits.table import credit_of
 from motif_lite.planning import probe
+from motif_lite.planning.limits import LARGEST_FOLDED_BYTES
 from motif_lite.planning.machine import DeviceType
-from motif_lite.planning.memory import LARGEST_FOLDED_BYTES
-from motif_lite.planning.rows import futures_per_step, later_prompt, longest_trained, openings_at_once
+from motif_lite.planning.rows import futures_per_step, later_prompt, longest_trained, openings_at_once, update_tokens
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.recipe.schema import Recipe, decided
 
@@ -173,7 +173,8 @@ class _Work:
     def update(self) -> float:
         """Forward, backward to the inputs of frozen weights, backward twice for the adapter's, and forward again."""
         recipe, again = self.recipe, int(self.recipe.training.gradient_checkpointing)
-        prompt, reply = longest_trained(recipe)
         per_token = self.shape.num_linear_weights * (2 + again) + self.lora * (3 + again)
-        products = (prompt + reply) * per_token + reply * self.head * 2
-        return credit_of(recipe).trained_per_step(recipe) * 2 * products / self.speed.flops_per_second
+        packs = recipe.model.backend != "unsloth" and self.shape.packs
+        replied = credit_of(recipe).trained_per_step(recipe) * longest_trained(recipe)[1]
+        products = update_tokens(recipe, packs=packs) * per_token + replied * self.head * 2
+        return 2 * products / self.speed.flops_per_second

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from peft.tuners.lora import Linear
 
-from motif_lite.planning.memory import LARGEST_FOLDED_BYTES
+from motif_lite.planning.limits import LARGEST_FOLDED_BYTES
 
 
 @contextmanager

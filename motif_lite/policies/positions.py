@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from motif_lite.errors import ModelError
-from motif_lite.policies.engine.attention import PROVEN
+from motif_lite.planning.limits import PROVEN
 
 _TOKENS, _PADDING = 6, 5
 

@@ -102,7 +102,7 @@ def _packs(context: TrainingContext) -> bool:
     if not packs:
         context.observer.note(
             f"{context.policy.model.name_or_path}: the update computes each row's prompt by itself: rows of this model "
-            f"cannot share it. It takes longer and more memory than planned"
+            f"cannot share it, which takes longer and more memory"
         )
     return packs
 

@@ -27,6 +27,11 @@ class PackedUpdate:
         self._width = width
         self._most_rows: int | None = None
 
+    @property
+    def bounds_rows(self) -> bool:
+        """A tree has no more rows than the width; before the first `narrow`, short ones may be more."""
+        return self._most_rows is not None
+
     def narrow(self, width: int) -> None:
         """From now on, trees of no more tokens, and no more rows."""
         self._width = self._most_rows = width

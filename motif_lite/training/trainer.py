@@ -24,6 +24,7 @@ from motif_lite.policies.local import free_memory_of, is_out_of_memory
 from motif_lite.recipe.schema import decided
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.training.context import TrainingContext
+from motif_lite.training.loss_figures import LossFigures
 from motif_lite.training.order import EpochSampler
 from motif_lite.training.packing import Inputs, PackedUpdate
 from motif_lite.training.saving import UnsavedStep
@@ -75,6 +76,8 @@ class Trainer(GRPOTrainer):
         self._packed = PackedUpdate(self.model, self._width) if packs else None
         self._again = False
         """A micro-batch is being repeated; its rollouts exist already."""
+        self._figures: LossFigures | None = None
+        """Of the latest loss of the micro-batch under way."""
 
     def train(self, *arguments: Any, **named: Any) -> Any:
         """As TRL's; a stop in the middle of a step keeps every finished one.
@@ -128,19 +131,22 @@ class Trainer(GRPOTrainer):
             TrainingError: There is not enough memory for a single opening.
         """
         try:
-            while True:
-                try:
-                    with self._packed.model.ready() if self._packed else nullcontext():
+            with self._packed.model.ready() if self._packed else nullcontext():
+                while True:
+                    try:
+                        if self._again:
+                            self._make_earlier_gradients_anew(model)
                         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
-                    return loss
-                except RuntimeError as error:
-                    if not is_out_of_memory(error):
-                        raise
-                    self._narrow(error)
-                self._again = True
-                self._make_earlier_gradients_anew(model)
+                        return loss
+                    except RuntimeError as error:
+                        if not is_out_of_memory(error):
+                            raise
+                        self._narrow(error)
+                    if self._figures is not None:
+                        self._figures.drop()
+                    self._again = True
         finally:
-            self._again = False
+            self._again, self._figures = False, None
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -148,17 +154,20 @@ class Trainer(GRPOTrainer):
         """The loss of a micro-batch. Of several pieces all but the last have been propagated back already."""
         rows, whole = len(inputs["completion_ids"]), self.current_gradient_accumulation_steps
         pieces, earlier = self._pieces(inputs), 0.0
+        self._figures = LossFigures(self._metrics["train"])
         try:
             for number, piece in enumerate(pieces, start=1):
                 if self.loss_type in ("grpo", "dr_grpo"):  # averages over rows: a piece counts for its share of them
                     parts = rows / len(piece["completion_ids"])
                     self.current_gradient_accumulation_steps = whole * parts  # Unsloth's gradient heeds no other factor
                 loss = super().compute_loss(model, piece, return_outputs, num_items_in_batch)
+                self._figures.end_piece(int(piece["completion_mask"].sum()))
                 if number < len(pieces):
                     self.accelerator.backward(loss)
                     earlier += loss.detach()
         finally:
             self.current_gradient_accumulation_steps = whole
+        self._figures.end()
         total: torch.Tensor = loss + earlier
         return total
 
@@ -192,20 +201,21 @@ class Trainer(GRPOTrainer):
         return int(self._step % self.args.steps_per_generation)
 
     def _narrow(self, error: RuntimeError) -> None:
-        """Go on with the next smaller width that divides a micro-batch."""
+        """Go on with the next smaller width that divides a micro-batch; of packed rows, with single ones at last."""
         rows = decided(self._training.micro_batch_size)
-        if self._width == 1:
+        if self._width > 1:
+            self._width = max(width for width in range(1, self._width) if rows % width == 0)
+        elif self._packed is None or self._packed.bounds_rows:
             phase = "futures" if self._credit.trains_later_rounds else "openings"
             raise TrainingError(
                 f"out of memory in the update of a single {self._credit.row}; what was saved in {self._run.root} is "
                 f"whole, but continuing needs a new run with a shorter rollout.{phase}.max_tokens, or a smaller model"
             ) from error
-        self._width = max(width for width in range(1, self._width) if rows % width == 0)
         if self._packed is not None:
             self._packed.narrow(self._width)
+        hint = f"; set training.micro_batch_size = {self._width} to start there" if self._width < rows else ""
         self._observer.note(
-            f"out of memory in the update: continuing with {self._width} {self._credit.row}s at a time; "
-            f"set training.micro_batch_size = {self._width} to start there"
+            f"out of memory in the update: continuing with {self._width} {self._credit.row}s at a time{hint}"
         )
         free_memory_of(error)
 
@@ -215,6 +225,8 @@ class Trainer(GRPOTrainer):
         for inputs in self._buffered_inputs[: self._place]:
             with self.compute_loss_context_manager():
                 loss = self.compute_loss(model, inputs)
+            if self._figures is not None:
+                self._figures.drop()  # they are logged already
             self.accelerator.backward(loss)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:

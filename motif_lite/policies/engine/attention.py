@@ -13,14 +13,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from motif_lite.planning.limits import LOOKS_AT_THE_BATCH, PROVEN
+
 _NAME = "motif_lite_rows"
-
-PROVEN = ("gemma", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
-"""Model types whose greedy replies were compared with those of `generate`. In others, attention may be given more than
-we hand on (sinks, soft caps, other shapes of values), and what goes wrong is text, not an error."""
-
-_LOOKS_AT_THE_BATCH = {"dynamic", "longrope"}
-"""Rotary embeddings that hang on the longest position in the batch: replies would depend on each other."""
 
 
 def takes_row_attention(model: Any) -> bool:
@@ -31,7 +26,7 @@ def takes_row_attention(model: Any) -> bool:
     rotary = (getattr(config, "rope_parameters", None) or {}).get("rope_type")
     attentions = [module for module in model.get_decoder().modules() if hasattr(module, "num_key_value_groups")]
     are_stock = all(type(module).forward.__module__.startswith("transformers.") for module in attentions)
-    return config.model_type in PROVEN and are_stock and not has_windows and rotary not in _LOOKS_AT_THE_BATCH
+    return config.model_type in PROVEN and are_stock and not has_windows and rotary not in LOOKS_AT_THE_BATCH
 
 
 @contextmanager

@@ -24,7 +24,7 @@ import torch
 from peft import PeftModel
 
 from motif_lite.nouns import OnTokens, Sampling, TokenProgress
-from motif_lite.planning.memory import READ_COLUMNS, READ_TOKENS
+from motif_lite.planning.limits import READ_COLUMNS, READ_TOKENS
 from motif_lite.policies.batch_sizes import rounded_up
 from motif_lite.policies.engine import sampler
 from motif_lite.policies.engine.attention import row_attention, takes_row_attention

@@ -14,7 +14,7 @@ import torch
 from transformers import StopStringCriteria
 
 from motif_lite.nouns import Sampling
-from motif_lite.planning.memory import DRAWN_TOGETHER
+from motif_lite.planning.limits import DRAWN_TOGETHER
 
 _LARGEST_UNIFORM = 1 - 2**-20
 """Times a sum of 32-bit probabilities it still rounds to less than that sum."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from motif_lite.planning.memory import LOGIT_CHUNK_BYTES
+from motif_lite.planning.limits import LOGIT_CHUNK_BYTES
 
 
 def token_logprobs(

@@ -1,0 +1,59 @@
+"""What keeps the memory of rollouts and updates small: the code keeps to it, and plans count on it, without torch."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from motif_lite.planning.machine import MIB
+
+READ_TOKENS = 2048
+"""Prompt tokens in one forward pass of the rollout engine; one prompt that is longer is read whole."""
+
+READ_COLUMNS = 4 * READ_TOKENS
+"""Tokens that those of one pass look back on, over all rows; those of one long prompt are no fewer than they are."""
+
+DRAWN_TOGETHER = 2**18
+"""Probabilities that a CPU draws from at a time: 1 MiB, which caches hold from one operation to the next."""
+
+LOGIT_CHUNK_BYTES = 64 * MIB
+"""Of the logits that an update of packed rows holds at a time, in each of four copies (`policies.packing`)."""
+
+LARGEST_FOLDED_BYTES = 256 * MIB
+"""Of the weights that an adapter is added into while replies are generated: a copy of them is what that costs."""
+
+PROVEN = ("gemma", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
+"""Model types whose greedy replies were compared with those of `generate`. In others, attention may be given more than
+we hand on (sinks, soft caps, other shapes of values), and what goes wrong is text, not an error."""
+
+LOOKS_AT_THE_BATCH = {"dynamic", "longrope"}
+"""Rotary embeddings that hang on the longest position in the batch: rows would depend on each other."""
+
+_LONGROPE_OF_OLD = {"su", "yarn"}
+"""What Phi-3's first config.json files call longrope."""
+
+_SWITCHED = {"qwen2", "qwen3", "smollm3"}
+"""Model types that ignore ``sliding_window`` unless ``use_sliding_window`` is set."""
+
+_DEFAULT_WINDOWS = {"mistral": 4096}
+"""Where config.json is silent; null is none."""
+
+
+def packs(config: Mapping[str, Any]) -> bool:
+    """Whether an update of this model packs its rows, by its config.json alone.
+
+    `policies.packing.packed_model.can_pack` decides: it also compares log-probabilities.
+    """
+    kind = config.get("model_type")
+    rotary = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    rope_type = rotary.get("rope_type", rotary.get("type")) if isinstance(rotary, Mapping) else None
+    looks_at_batch = rope_type in LOOKS_AT_THE_BATCH or (kind == "phi3" and rope_type in _LONGROPE_OF_OLD)
+    changes_scores = config.get("attention_dropout") or config.get("logits_scaling", 1) != 1
+    return kind in PROVEN and not (_has_windows(config) or looks_at_batch or changes_scores)
+
+
+def _has_windows(config: Mapping[str, Any]) -> bool:
+    """Whether some layer attends to the latest tokens only."""
+    kinds, kind = config.get("layer_types"), config.get("model_type")
+    if isinstance(kinds, list) and any(each != "full_attention" for each in kinds):
+        return True
+    is_on = kind not in _SWITCHED or bool(config.get("use_sliding_window"))
+    return is_on and config.get("sliding_window", _DEFAULT_WINDOWS.get(str(kind))) is not None
