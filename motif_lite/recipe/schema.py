@@ -223,9 +223,9 @@ clipped is 1. It is kept because the reference sets it."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, about a quarter slower. Unsloth also offloads them to \
 CPU memory."""
-    autocast: Literal["auto", "bfloat16", "off"] = "auto"
-    """Type of the update's products on a CPU; weights, gradients and optimizer stay in 32 bits. `auto` is bfloat16 \
-where the processor has instructions for it (AVX512-BF16, AMX) and the model at least 100 million weights. On a GPU \
+    autocast: Literal["off", "bfloat16"] = "off"
+    """Type of the update's products on a CPU; weights, gradients and optimizer stay in 32 bits. `bfloat16` pays where \
+the processor has instructions for it (AVX512-BF16, AMX) and the model some 100 million weights. On a GPU \
 `model.dtype` decides."""
     logit_chunks: PositiveInt | None = None
     """Number of pieces in which an opening's logits are computed, and recomputed in the backward pass: more pieces, \

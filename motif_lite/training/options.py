@@ -11,9 +11,6 @@ from motif_lite.planning.rows import longest_trained
 from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.recipe.schema import Recipe, TrainingSection, decided
 
-FEWEST_AUTOCAST_WEIGHTS = 100_000_000
-"""Of a model whose update is worth casting; assumed: no processor with the instructions has been at hand."""
-
 Options = dict[str, Any]
 """Keyword arguments of a class of TRL's, or what Unsloth makes of it."""
 
@@ -30,7 +27,7 @@ def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs:
 def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs: bool = False) -> Options:
     """Every field that matters is set: defaults differ between TRL versions, and Unsloth replaces many."""
     on_cpu = policy.device_type == "cpu"
-    half = _on_cpu(recipe, policy.model) if on_cpu else _on_gpu(recipe.model.dtype)
+    half = _on_cpu(recipe) if on_cpu else _on_gpu(recipe.model.dtype)
     return {
         "output_dir": str(output),
         "seed": recipe.seed,
@@ -125,18 +122,10 @@ def _output(training: TrainingSection) -> Options:
     }
 
 
-def _on_cpu(recipe: Recipe, model: Any) -> str:
+def _on_cpu(recipe: Recipe) -> str:
     """The type of mixed precision on a CPU, around weights in 32 bits."""
-    wanted = recipe.training.autocast
-    if recipe.model.dtype not in ("auto", "float32") or recipe.model.load_in_4bit or wanted == "off":
-        return "float32"
-    is_worth_it = has_bfloat16_products() and model.num_parameters() >= FEWEST_AUTOCAST_WEIGHTS
-    return "bfloat16" if wanted == "bfloat16" or is_worth_it else "float32"
-
-
-def has_bfloat16_products() -> bool:
-    """Whether this processor multiplies in bfloat16."""
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    in_32_bits = recipe.model.dtype in ("auto", "float32") and not recipe.model.load_in_4bit
+    return "bfloat16" if recipe.training.autocast == "bfloat16" and in_32_bits else "float32"
 
 
 def _on_gpu(wanted: str) -> str:
