@@ -12,6 +12,7 @@ import sys
 import tempfile
 import termios
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,7 @@ def _run(request: dict[str, Any]) -> None:
         fcntl.ioctl(descriptors[0], termios.TIOCSCTTY, 0)
     for stream, descriptor in enumerate(descriptors):
         os.dup2(descriptor, stream)
+    sys.stdin = os.fdopen(0, closefd=False)  # the nursery has read from its own
     sys.argv = [request["program"], *request["arguments"]]
     exec(request["before"], {})
     code = 1
@@ -140,6 +142,8 @@ def _run(request: dict[str, Any]) -> None:
         PROGRAMS[request["program"]]()
     except SystemExit as end:
         code = int(end.code or 0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         os._exit(code)
