@@ -5,7 +5,7 @@ times what is in the cache, at every token. An attention function of one's own i
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -29,12 +29,17 @@ def takes_row_attention(model: Any) -> bool:
     return config.model_type in PROVEN and are_stock and not has_windows and rotary not in LOOKS_AT_THE_BATCH
 
 
-@contextmanager
-def row_attention(model: Any) -> Iterator[None]:
+def row_attention(model: Any) -> AbstractContextManager[None]:
     """Let a model's layers attend in our way meanwhile; masks are what is added to scores ``(B, 1, T, columns)``."""
+    return attending(model, _NAME)
+
+
+@contextmanager
+def attending(model: Any, name: str) -> Iterator[None]:
+    """Let a model's layers attend meanwhile by a function that transformers knows by this name."""
     config = model.config.get_text_config(decoder=True)
     before = config._attn_implementation
-    config._attn_implementation = _NAME
+    config._attn_implementation = name
     try:
         yield
     finally:

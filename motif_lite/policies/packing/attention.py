@@ -7,8 +7,7 @@ The attention is recomputed in the backward pass: what is kept of a layer is que
 tokens, and not the copies that its calls work on.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from motif_lite.policies.engine.attention import attending
 from motif_lite.policies.packing.tree import Family, PrefixTree
 
 _NAME = "motif_lite_prefix_tree"
@@ -60,19 +60,12 @@ def _call(family: Family, device: torch.device) -> _Call:
     return _Call(path, members, offsets < lengths[:, None], mask)
 
 
-@contextmanager
-def tree_attention(model: Any) -> Iterator[None]:
+def tree_attention(model: Any) -> AbstractContextManager[None]:
     """Let a model's layers attend along a tree where its forward pass is given one, as ``tree``.
 
     It has to last until the backward pass is over: gradient checkpointing runs layers again there.
     """
-    config = model.config.get_text_config(decoder=True)
-    before = config._attn_implementation
-    config._attn_implementation = _NAME
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
+    return attending(model, _NAME)
 
 
 def _attend(
