@@ -1,5 +1,6 @@
 """Records for tests: whole ones, of which a test names what it is about."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from motif_lite.runs.records import (
@@ -11,6 +12,7 @@ from motif_lite.runs.records import (
     RolloutLine,
     StepMetrics,
 )
+from tests.faults.soak import MEASURED
 
 
 def step(number: int = 1, **changes: Any) -> StepMetrics:
@@ -22,6 +24,11 @@ def step(number: int = 1, **changes: Any) -> StepMetrics:
         "share_done": 1.0,
     }  # fmt: skip
     return StepMetrics(step=number, **(figures | changes))
+
+
+def repeatable(steps: Iterable[StepMetrics]) -> list[dict[str, Any]]:
+    """What a resumed run must have in common with one that was not stopped: the plan's memory, too, is measured."""
+    return [line.model_dump(exclude=MEASURED) for line in steps]
 
 
 def mark(step: int = 0, accuracy: float = 0.5, **changes: Any) -> Mark:

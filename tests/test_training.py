@@ -26,6 +26,7 @@ from motif_lite.runs.records import StepMetrics
 from motif_lite.tasks import sources
 from motif_lite.training import packing
 from tests.fakes import RecordingObserver, StopAfter
+from tests.records import repeatable
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -70,14 +71,10 @@ class Training:
         }
 
     def require_same_as(self, other: "Training") -> None:
-        assert untimed(self.run.metrics()) == untimed(other.run.metrics())
+        assert repeatable(self.run.metrics()) == repeatable(other.run.metrics())
         assert self.run.rollouts() == other.run.rollouts()
         for name, weight in other.adapter().items():
             assert torch.equal(self.adapter()[name], weight)
-
-
-def untimed(metrics: list[StepMetrics]) -> list[dict[str, Any]]:
-    return [line.model_dump(exclude={"seconds", "tokens_per_second", "peak_memory_bytes"}) for line in metrics]
 
 
 @pytest.fixture(scope="module")

@@ -24,10 +24,11 @@ from motif_lite.rollout import prompts
 from motif_lite.rollout.rollouts import OnRound, Rollouts
 from motif_lite.rollout.strategies import STRATEGIES, Strategy
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.runs.records import RolloutLine, StepMetrics
+from motif_lite.runs.records import RolloutLine
 from motif_lite.tasks import sources
 from tests.fakes import RecordingObserver, StopAfter
 from tests.gpu.bench import Bench, Loaded
+from tests.records import repeatable
 
 if TYPE_CHECKING:
     import torch
@@ -458,14 +459,10 @@ def _differences(one: RunDirectory, other: RunDirectory) -> list[str]:
     """What two runs do not have in common, but for times and memory."""
     equal = {
         "rollouts": one.rollouts() == other.rollouts(),
-        "metrics": _untimed(one.metrics()) == _untimed(other.metrics()),
+        "metrics": repeatable(one.metrics()) == repeatable(other.metrics()),
         "adapter": (one.adapter / ADAPTER_FILE).read_bytes() == (other.adapter / ADAPTER_FILE).read_bytes(),
     }
     return [name for name, same in equal.items() if not same]
-
-
-def _untimed(metrics: list[StepMetrics]) -> list[Figures]:
-    return [line.model_dump(exclude={"seconds", "tokens_per_second", "peak_memory_bytes"}) for line in metrics]
 
 
 def _adapter_moved(run: RunDirectory) -> float:
