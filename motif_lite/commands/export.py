@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from motif_lite.commands.options import Changes
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.views import formats
 
@@ -25,10 +26,6 @@ Quantisation = Annotated[
 Base = Annotated[
     str | None,
     typer.Option("--base", metavar="NAME", help="The 16-bit base model, where the recipe names one in 4 bits."),
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the run's recipe. Repeatable."),
 ]
 
 
