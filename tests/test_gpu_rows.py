@@ -12,7 +12,7 @@ import pytest
 import torch
 from packaging.version import Version
 
-from motif_lite.policies.engine import engine
+from motif_lite.policies.engine import batch
 from motif_lite.runs.directory import RunDirectory
 from tests.fakes import opening
 from tests.faults.nursery import Nursery
@@ -153,7 +153,7 @@ def test_the_padding_row_fails_an_engine_whose_rows_see_beyond_their_ends(
         return torch.zeros(*positions.shape, len(batch._columns[:columns]))
 
     assert rows.padding(bench).passed
-    monkeypatch.setattr(engine._Batch, "_mask", unmasked)
+    monkeypatch.setattr(batch.Batch, "_mask", unmasked)
     assert not rows.padding(bench).passed
 
 

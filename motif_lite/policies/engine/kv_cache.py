@@ -74,8 +74,14 @@ class _Layer(CacheLayerMixin):
         """Write new tokens ``(B, heads, T, size)``; return what their rows hold ``(B, heads, columns, size)``."""
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        self.all_keys.index_copy_(0, self.slots, key_states.transpose(1, 2).flatten(0, 1))
-        self.all_values.index_copy_(0, self.slots, value_states.transpose(1, 2).flatten(0, 1))
+        return self.add(key_states.transpose(1, 2).flatten(0, 1), value_states.transpose(1, 2).flatten(0, 1))
+
+    def add(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same with new tokens ``(B * T, heads, head_size)``."""
+        if not self.is_initialized:
+            self.lazy_initialization(keys[:, :, None], values[:, :, None])
+        self.all_keys.index_copy_(0, self.slots, keys)
+        self.all_values.index_copy_(0, self.slots, values)
         return self._seen(self.keys), self._seen(self.values)
 
     def _seen(self, block: torch.Tensor) -> torch.Tensor:
