@@ -35,7 +35,7 @@ Changes = Annotated[
 ]
 Adapter = Annotated[
     str | None,
-    typer.Option("--adapter", metavar="DIR", help="An adapter: a folder, or its name on the hub."),
+    typer.Option("--adapter", metavar="DIR", help="An adapter: a folder, its name on the hub, or with --run: best."),
 ]
 File = Annotated[
     Path | None,
