@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from motif_lite import process
-from motif_lite.commands import export, solve, view
+from motif_lite.commands import compare, export, solve, view
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.errors import DataError, RecipeError
 from motif_lite.evaluation.verdicts import verdict
@@ -234,6 +234,7 @@ def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = Fal
 app.command(help=solve.HELP)(solve.solve)
 app.command(help=export.HELP)(export.export)
 app.command(help=view.HELP)(view.view)
+app.command(help=compare.HELP)(compare.compare)
 
 
 def grade_file(path: Path) -> None:
