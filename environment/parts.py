@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 REQUIREMENTS = {
     "cpu": ("requirements-cpu.txt",),
-    "dev": ("requirements-dev.txt", "requirements-cpu.txt"),
+    "dev": ("requirements-dev.txt", "requirements-cpu.txt", "requirements-logging.txt"),
 }
 """Files by part, the one to install first: it names the others."""
 
