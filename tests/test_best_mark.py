@@ -43,7 +43,7 @@ def test_one_mark_is_not_compared_with_itself() -> None:
     found = best_mark([mark(0, "10"), mark(3, "11")], 0.95)
     assert found is not None
     assert (found.best is found.last, found.difference, found.is_better) == (True, None, False)
-    assert "the last mark is the best one (100.0 %): use adapter/" in best_mark_line(found, 3)
+    assert "the last mark is the best one (100.0 %): use adapter/" in best_mark_line(found, 3, is_trained=True)
 
 
 def test_it_is_better_only_if_its_lead_survives_the_choice_among_all_marks() -> None:
@@ -56,18 +56,20 @@ def test_it_is_better_only_if_its_lead_survives_the_choice_among_all_marks() -> 
     assert few.is_better
     assert not many.is_better
     assert "7 problems won, 0 lost, more than noise (p = 0.031, corrected for the choice from 3 marks): use " in (
-        best_mark_line(few, 2)
+        best_mark_line(few, 2, is_trained=True)
     )
-    assert best_mark_line(few, 2).endswith("use adapter_best/")
-    assert best_mark_line(few, None).endswith("its adapter was not kept; use that of a checkpoint near it")
-    assert best_mark_line(many, 9).endswith("use adapter/")
+    assert best_mark_line(few, 2, is_trained=True).endswith("use adapter_best/")
+    assert best_mark_line(few, None, is_trained=True).endswith(
+        "its adapter was not kept; use that of a checkpoint near it"
+    )
+    assert best_mark_line(many, 9, is_trained=True).endswith("use adapter/")
 
 
 def test_marks_of_an_early_version_are_not_compared() -> None:
     found = best_mark([mark(0, "11"), records.mark(2, 0.1)], 0.95)
     assert found is not None
     assert not found.is_better
-    assert "not compared" in best_mark_line(found, 0)
+    assert "not compared" in best_mark_line(found, 0, is_trained=True)
 
 
 def test_a_policy_that_does_not_change_is_hardly_ever_better_at_its_best_mark() -> None:

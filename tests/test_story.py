@@ -6,7 +6,7 @@ from pathlib import Path
 from motif_lite.jobs import checking
 from motif_lite.monitor.findings import Finding
 from motif_lite.runs.records import Evaluation, StepMetrics
-from motif_lite.views.story import sentences
+from motif_lite.views.story import Kept, sentences
 from tests import records
 
 RECIPE = checking.check(Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml", [])
@@ -22,7 +22,7 @@ def steps(number: int, gain: float) -> list[StepMetrics]:
 
 
 def told(metrics: list[StepMetrics], *warnings: Finding, evaluation: Evaluation | None = None) -> str:
-    return " ".join(sentences(RECIPE, metrics, [], evaluation or Evaluation(), warnings, None))
+    return " ".join(sentences(RECIPE, metrics, [], evaluation or Evaluation(), warnings, Kept(None, is_trained=True)))
 
 
 def test_what_rose_for_sure_is_told_apart_from_what_did_not_change() -> None:
@@ -58,6 +58,8 @@ def test_warnings_and_skipped_updates_are_counted() -> None:
 
 def test_marks_say_which_adapter_to_use() -> None:
     marks = [records.mark(0, 0.25, outcomes="1000"), records.mark(9, 0.75, outcomes="1110")]
-    text = " ".join(sentences(RECIPE, steps(20, 0.0), marks, Evaluation(), [], 9))
+    text = " ".join(sentences(RECIPE, steps(20, 0.0), marks, Evaluation(), [], Kept(9, is_trained=True)))
     assert "First held out, step 0: 25.0 %" in text
     assert "Held out, the last mark is the best one (75.0 %): use adapter/." in text
+    text = " ".join(sentences(RECIPE, steps(20, 0.0), marks, Evaluation(), [], Kept(9, is_trained=False)))
+    assert "Held out, the best mark so far is that of step 9 (75.0 %), its adapter is in adapter_best/." in text

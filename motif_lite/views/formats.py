@@ -37,13 +37,17 @@ def mark_line(mark: Mark) -> str:
     )
 
 
-def best_mark_line(found: BestMark, kept: int | None) -> str:
+def best_mark_line(found: BestMark, kept: int | None, *, is_trained: bool) -> str:
     """Which adapter to use, and why, in a sentence.
 
     Args:
         kept: The step of ``adapter_best/``; None where it is not there.
+        is_trained: The run has come to its end, so that there is another one.
     """
     best, last = found.best, found.last
+    if not is_trained:
+        where = ", its adapter is in adapter_best/" if kept == best.step else ""
+        return f"held out, the best mark so far is that of step {best.step} ({percent(best.accuracy)}){where}"
     if best is last:
         return f"held out, the last mark is the best one ({percent(last.accuracy)}): use adapter/"
     compared = (

@@ -27,7 +27,7 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
         version=__version__,
         recipe_toml=printable(recipe_toml(recipe)),
         confidence=recipe.evaluation.confidence,
-        story=story.sentences(recipe, metrics, marks, evaluation, warnings, run.best_step()),
+        story=story.sentences(recipe, metrics, marks, evaluation, warnings, _kept(run)),
         rows=_rows(evaluation, recipe.evaluation.confidence),
         about_gains=about_gains(evaluation),
         plots=plots.of_run(metrics, marks),
@@ -38,6 +38,10 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
         explorer=page.PAGE if (run.root / page.PAGE).exists() else "",
     )
     run.write_report(text)
+
+
+def _kept(run: RunDirectory) -> story.Kept:
+    return story.Kept(run.best_step(), is_trained=run.adapter.exists())
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What happened in a run, in sentences: what its metrics, its marks and its evaluation show, and nothing more."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from motif_lite.evaluation.best_mark import best_mark
 from motif_lite.figures import in_percent
@@ -18,26 +19,39 @@ _LEAST_WINDOW = 5
 """Steps."""
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Adapters that a run has.
+
+    Attributes:
+        best_step: The step of ``adapter_best/``; None where it is not there.
+        is_trained: There is ``adapter/``.
+    """
+
+    best_step: int | None
+    is_trained: bool
+
+
 def sentences(
     recipe: Recipe,
     metrics: Sequence[StepMetrics],
     marks: Sequence[Mark],
     evaluation: Evaluation,
     warnings: Sequence[Finding],
-    best_step: int | None,
+    kept: Kept,
 ) -> list[str]:
     """The run in sentences, the most important last figure first.
 
     Args:
         warnings: What `findings.diagnose` has found.
-        best_step: The step of ``adapter_best/``; None where it is not there.
+        kept: The adapters that there are.
     """
     confidence = recipe.evaluation.confidence
     found = [_gain(gain) for gain in evaluation.comparisons]
     if len(marks) > 1:
         found.append(f"First {mark_line(marks[0])}. Last {mark_line(marks[-1])}.")
     if judged := best_mark(marks, confidence):
-        found.append(_sentence(best_mark_line(judged, best_step)))
+        found.append(_sentence(best_mark_line(judged, kept.best_step, is_trained=kept.is_trained)))
     if metrics:
         found += [_length(metrics), *_changes(metrics), _warned(warnings)]
     return found
@@ -96,7 +110,7 @@ def _change(metrics: Sequence[StepMetrics], figure: Figure, width: int) -> Chang
 
 def _from_to(change: Change, is_share: bool) -> str:
     return " to ".join(
-        f"{percent(span.mean) if is_share else format(span.mean, '.3g')} (steps {span.first} to {span.last})"
+        f"{percent(span.mean) if is_share else format(span.mean, '.2f')} (steps {span.first} to {span.last})"
         for span in (change.before, change.now)
     )
 

@@ -69,7 +69,7 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     for mark in (marks[:1] + marks[-1:]) if len(marks) > 1 else []:
         print_text(console, mark_line(mark))
     if found := best_mark(marks, recipe.evaluation.confidence):
-        print_text(console, best_mark_line(found, run.best_step()))
+        print_text(console, best_mark_line(found, run.best_step(), is_trained=run.adapter.exists()))
     console.print(cost_table(accounting.of(run)))
     for finding in findings.diagnose(recipe, run.metrics(), marks):
         print_text(console, str(finding))
