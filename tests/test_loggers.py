@@ -13,7 +13,7 @@ from motif_lite.context import RunContext
 from motif_lite.errors import MissingHardwareError, RecipeError, RunError
 from motif_lite.jobs import checking
 from motif_lite.loggers import figures, recording, table
-from motif_lite.loggers.base import Figures
+from motif_lite.loggers.base import Figures, LoggedRun
 from motif_lite.runs import logged_id
 from motif_lite.runs.directory import RunDirectory
 from tests import logged, records
@@ -159,3 +159,27 @@ def test_the_id_of_a_run_stays_and_a_damaged_one_is_refused(tmp_path: Path) -> N
     (tmp_path / "logging.id").write_text("../../etc\n")
     with pytest.raises(RunError, match="holds no id"):
         logged_id.kept(tmp_path)
+
+
+@needs_packages
+def test_without_a_login_wandb_logs_offline_and_says_how_to_send_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with caplog.at_level(logging.WARNING):
+        logger = table.opened("wandb", LoggedRun(tmp_path, "0123abcd", {}))
+    logger.log(1, {"x": 0.5})
+    logger.close()
+    assert logged.wandb(tmp_path) == {(1, "x"): [0.5]}
+    assert any("wandb: offline" in text and "wandb sync" in text for text in caplog.messages)
+
+
+def test_trackio_is_not_sent_where_steps_could_not_be_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("trackio", reason="needs the packages of requirements-logging.txt")
+    monkeypatch.setenv("TRACKIO_SPACE_ID", "someone/space")
+    with pytest.raises(RunError, match="unset TRACKIO_SPACE_ID, and send the project later with trackio sync"):
+        table.opened("trackio", LoggedRun(tmp_path, "0123abcd", {}))
