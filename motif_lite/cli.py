@@ -6,40 +6,26 @@ Exit codes: 0: done. 2: an error that the user can fix, explained in one message
 """
 
 import json as json_text
-import re
-import signal
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from motif_lite import process
-from motif_lite.commands import compare, export, solve, view
+from motif_lite.commands import compare, export, grade, score, solve, study, view
+from motif_lite.commands.options import Adapter, Changes, RecipeFile
 from motif_lite.commands.terminal import exit_codes, watched
-from motif_lite.errors import DataError, RecipeError
-from motif_lite.evaluation.verdicts import verdict
-from motif_lite.jobs import checking, dry_run_job, grade_job, score_job, solve_job, train_job
+from motif_lite.errors import RecipeError
+from motif_lite.jobs import checking, dry_run_job, solve_job, train_job
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.solving.solver import Effort
-from motif_lite.views import formats, plan_table, tables, verdicts
-from motif_lite.views.live import RunConsole
-
-if TYPE_CHECKING:
-    from motif_lite.study.plan import StudyPlan
+from motif_lite.views import formats, plan_table, tables
 
 app = typer.Typer(
     subcommand_metavar="[COMMAND ...]", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
 )
 
-RecipeFile = Annotated[
-    Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe to run, e.g. recipes/tiny_cpu.toml.")
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; VALUE is TOML. Repeatable."),
-]
 Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="The run directory; by default runs/NAME-OF-RECIPE.")
 ]
@@ -61,57 +47,12 @@ Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --ou
 EvaluateOnly = Annotated[
     bool, typer.Option("--evaluate-only", help="Only evaluate: the run in --out, or the recipe's base model.")
 ]
-AdapterName = Annotated[
-    str | None,
-    typer.Option("--adapter", metavar="DIR", help="With --evaluate-only: this adapter, a folder or a hub name."),
-]
 StrategyName = Annotated[
     str | None,
     typer.Option("--strategy", metavar="NAME", help="With --evaluate-only: with this strategy alone."),
 ]
 SolveOne = Annotated[
     bool, typer.Option("--solve-one", help="At the end of the run solve one held-out problem, and show its rounds.")
-]
-Openings = Annotated[
-    Path,
-    typer.Option(
-        "--openings",
-        metavar="FILE",
-        help="JSON lines, one per problem: question, answer, and a list of openings.",
-    ),
-]
-Futures = Annotated[
-    int | None,
-    typer.Option(
-        "--futures",
-        metavar="N",
-        min=1,
-        max=10_000,
-        help=f"Futures per opening; by default the recipe's num_futures, at least {score_job.LEAST_FUTURES}.",
-    ),
-]
-Adapter = Annotated[
-    Path | None,
-    typer.Option("--adapter", metavar="DIR", help="Score with a trained adapter, e.g. runs/NAME/adapter."),
-]
-Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores to this file.")]
-
-Gold = Annotated[str | None, typer.Argument(metavar="GOLD", help="The right answer, without a box.")]
-GradedText = Annotated[
-    str | None, typer.Argument(metavar="REPLY", help="A whole reply; - reads it from standard input.")
-]
-Pairs = Annotated[
-    Path | None,
-    typer.Option("--pairs", metavar="FILE", help="Grade JSON lines with gold and reply; print one for each."),
-]
-
-StudyFile = Annotated[Path, typer.Argument(metavar="FILE", help="The study, e.g. studies/tiny_credit.toml.")]
-StudyOut = Annotated[
-    Path | None,
-    typer.Option("--out", metavar="DIR", help="Folder for runs and results; by default next to FILE."),
-]
-StudyCheck = Annotated[
-    bool, typer.Option("--check", help="Validate the study with all its recipes, print its runs, and stop.")
 ]
 
 
@@ -130,7 +71,7 @@ def main(
     dry_run: DryRun = False,
     resume: Resume = False,
     evaluate_only: EvaluateOnly = False,
-    adapter: AdapterName = None,
+    adapter: Adapter = None,
     strategy: StrategyName = None,
     solve_one: SolveOne = False,
 ) -> None:
@@ -175,97 +116,13 @@ def main(
                 solve.perform(solve_job.job(job.root, None, [], None, Effort()), [], held_out=True)
 
 
-@app.command(help="Score hand-written openings by their futures, as training would.")
-def score(
-    openings: Openings,
-    recipe: RecipeFile = None,
-    changes: Changes = None,
-    futures: Futures = None,
-    adapter: Adapter = None,
-    json: Json = None,
-) -> None:
-    """Print the openings of each problem, the best first."""
-    with exit_codes():
-        if json is not None:
-            score_job.require_writable(json, recipe, openings)
-        job = score_job.job(recipe, changes or [], openings, num_futures=futures, adapter=adapter)
-        about = f"{job.recipe.model.name}, seed {job.recipe.seed}, {adapter or 'no adapter'}"
-        with watched(job.name, about, job.how_to_go_on) as (terminal, live):
-            scores = job.perform(live)
-        tables.print_scores(terminal, job.recipe, scores)
-        if json is not None:
-            score_job.write(json, scores, job)
-
-
-@app.command(
-    help="Grade a reply, or a file of them, as training would: the verdict and the rule that decided.",
-    context_settings={"ignore_unknown_options": True},  # answers may begin with a minus
-)
-def grade(gold: Gold = None, reply: GradedText = None, pairs: Pairs = None) -> None:
-    """Print verdicts; the exit code does not depend on them."""
-    with exit_codes():
-        if gold is not None and re.match("--[a-z]", gold):
-            raise RecipeError(f"grade has no option {gold}; its one option is --pairs FILE")
-        if pairs is not None and gold is None:
-            grade_file(pairs)
-        elif pairs is None and gold is not None and reply is not None:
-            terminal = Console(file=sys.stdout, highlight=False)
-            found = verdict(gold, sys.stdin.read() if reply == "-" else reply)
-            for line in verdicts.lines(found, terminal.width):
-                formats.print_text(terminal, line)
-        else:
-            raise DataError("grade takes either GOLD and REPLY, or --pairs FILE; put answers in single quotes")
-
-
-@app.command("study", help="Compare variants over seeds: runs, tables, figures. Repeat it to continue.")
-def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = False) -> None:
-    """Validate a study and run it to the end."""
-    from motif_lite.study.live import print_plan
-    from motif_lite.study.plan import load
-
-    with exit_codes():
-        plan = load(file, out)
-        if check:
-            print_plan(Console(highlight=False), plan)
-        else:
-            perform_study(plan)
-
-
+app.command(help=score.HELP)(score.score)
+app.command(help=grade.HELP, context_settings=grade.SETTINGS)(grade.grade)
+app.command(help=study.HELP)(study.study)
 app.command(help=solve.HELP)(solve.solve)
 app.command(help=export.HELP)(export.export)
 app.command(help=view.HELP)(view.view)
 app.command(help=compare.HELP)(compare.compare)
-
-
-def grade_file(path: Path) -> None:
-    """Grade a file of replies; progress goes to the standard error stream, so that the verdicts may go to a file."""
-    pairs = grade_job.read(path)
-    progress = Console(file=sys.stderr, highlight=False)
-    with RunConsole(progress, "grade", str(path)) as live:
-        live.phase("grading", f"{len(pairs)} replies")
-        found = grade_job.graded(pairs, live.advance)
-    for pair, each in zip(pairs, found, strict=True):
-        print(grade_job.as_json(pair, each))
-    formats.print_text(progress, grade_job.summary(found))
-
-
-def perform_study(plan: "StudyPlan") -> None:
-    """Run a study on the terminal; it continues when the terminal is closed."""
-    from motif_lite.study import report as study_report
-    from motif_lite.study import runs as study_runs
-    from motif_lite.study.live import StudyConsole, print_closing
-
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    terminal = Console(file=sys.stdout, highlight=False)
-    try:
-        with StudyConsole(terminal, plan.study.title, str(plan.out)) as live:
-            study_runs.perform(plan, study_runs.THIS_PROGRAM, live, lambda: study_report.write(plan))
-    except KeyboardInterrupt:
-        formats.print_text(
-            Console(stderr=True, highlight=False), "to continue, repeat the command; finished runs are kept"
-        )
-        raise
-    print_closing(terminal, plan, study_report.write(plan))
 
 
 def require_solvable(job: train_job.RunJob) -> None:

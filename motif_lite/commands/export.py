@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from motif_lite.commands.options import Changes
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.views import formats
 
@@ -29,10 +30,6 @@ Base = Annotated[
 Adapter = Annotated[
     str | None,
     typer.Option("--adapter", metavar="DIR", help="In place of the run's last adapter: best, or a folder."),
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the run's recipe. Repeatable."),
 ]
 
 

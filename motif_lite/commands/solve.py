@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 
 from motif_lite.commands.chat import Chat
+from motif_lite.commands.options import Changes, RecipeFile
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.errors import DataError
 from motif_lite.jobs import questions, solve_job
@@ -26,13 +27,6 @@ QuestionText = Annotated[
     str | None, typer.Argument(metavar="QUESTION", help="The question; - reads it from standard input.")
 ]
 Run = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="A finished run: its recipe and adapter.")]
-RecipeFile = Annotated[
-    Path | None, typer.Option("--recipe", metavar="FILE", help="In place of --run: a recipe, with its base model.")
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; VALUE is TOML. Repeatable."),
-]
 Adapter = Annotated[
     str | None,
     typer.Option("--adapter", metavar="DIR", help="An adapter: a folder, its name on the hub, or with --run: best."),

@@ -60,8 +60,12 @@ _PLAIN_NAMES = re.compile(r"(?<![A-Za-z\\])(pi|infinity|infty)(?![A-Za-z])")
 _MARKDOWN = re.compile(r"\*\*(.+?)\*\*", re.DOTALL)
 _RELATIONS = (("<=", r"\le "), (">=", r"\ge "), ("!=", r"\ne "), ("=<", r"\le "), ("==", "="), ("=>", r"\Rightarrow "))
 _BRACKETS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ('"', '"'), ("``", "''"), ("`", "`"))
+_OPENERS = frozenset(left[0] for left, _ in _BRACKETS)
 _WRAPPERS = frozenset(' \n\t{$`"*')
 _TAIL = re.compile(r"(?:\s|\\\\|(?<!\\)\\$|(?<![.0-9])\.(?=$)|(?<=[0-9])\.$|,$|;$)+$")
+
+
+_TAIL_ENDS = ("\\", ".", ",", ";")
 
 
 @lru_cache(maxsize=2000)
@@ -105,8 +109,12 @@ def _in_plain_latex(text: str) -> str:
         text = _DOUBLED.sub(r"\\", text)
     text = _COMMAND.sub(_synonym, _COLOR.sub("", _SIZES.sub("", text.replace(r"\$", "$"))))
     text = _in_one_font(text)
-    text = _GLUED.sub("", text).replace("\\!", "")
-    return _DEGREES.sub(r"^\\circ ", _WIDE.sub(r" \\quad ", _SPACES.sub(" ", text)))
+    if "," in text:
+        text = _GLUED.sub("", text)
+    text = _SPACES.sub(" ", text.replace("\\!", ""))
+    if "quad" in text:
+        text = _WIDE.sub(r" \\quad ", text)
+    return _DEGREES.sub(r"^\\circ ", text) if "\\circ" in text or "\\degree" in text else text
 
 
 def _without_gaps(number: re.Match[str]) -> str:
@@ -128,10 +136,12 @@ def _unwrapped(text: str) -> str:
         return text
     before = None
     while before != text:
-        before, text = text, _TAIL.sub("", text.strip()).strip() if text.strip(" .") else text.strip()
+        before, text = text, text.strip()
+        if text.endswith(_TAIL_ENDS) and text.strip(" ."):
+            text = _TAIL.sub("", text).strip()
         if text.startswith("**"):
             text = _MARKDOWN.sub(r"\1", text)
-        for left, right in _BRACKETS:
+        for left, right in _BRACKETS if text[:1] in _OPENERS else ():
             inner = text[len(left) : -len(right)]
             if len(text) > len(left + right) and text.startswith(left) and text.endswith(right) and left not in inner:
                 text = inner

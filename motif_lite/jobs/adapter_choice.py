@@ -4,8 +4,10 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from motif_lite.errors import ModelError, RunError
+from motif_lite.jobs import session
 from motif_lite.observer import Observer
 from motif_lite.planning import adapter_folder
 from motif_lite.policies.protocol import ADAPTER_FILE
@@ -14,6 +16,9 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import sealing
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import holds_run
+
+if TYPE_CHECKING:
+    from motif_lite.policies.protocol import TrainablePolicy
 
 BEST = "best"
 """In place of an adapter's folder: that of the run's best mark."""
@@ -141,6 +146,20 @@ def taken_on(recipe: Recipe, name: str | None, observer: Observer) -> tuple[Reci
         return recipe, None
     folder = fetched(name, observer)
     return with_settings_of(recipe, folder, observer), folder
+
+
+def loaded(recipe: Recipe, name: str | None, observer: Observer) -> tuple[Recipe, "TrainablePolicy"]:
+    """A policy with the adapter that was named, if any, and the recipe with all that was decided for it.
+
+    Raises:
+        MotifError: Model or adapter cannot be loaded, or do not fit.
+    """
+    backend = session.required_backend(recipe)
+    asked, folder = taken_on(recipe, name, observer)
+    decided, _, policy = session.load_policy(backend, asked, observer, trains=False)
+    if folder is not None:
+        policy.load_adapter(folder)
+    return decided, policy
 
 
 def put_into(run: RunDirectory, folder: Path | None) -> None:

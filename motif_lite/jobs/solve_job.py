@@ -42,12 +42,7 @@ class SolveJob:
             Interrupted: The user stopped it.
         """
         with session.conducted(observer, cache_folder(), self.how_to_go_on):
-            backend = session.required_backend(self.recipe)
-            asked, folder = adapter_choice.taken_on(self.recipe, self.adapter, observer)
-            recipe, _, policy = session.load_policy(backend, asked, observer, trains=False)
-            if folder is not None:
-                policy.load_adapter(folder)
-            return Solver(recipe, policy)
+            return Solver(*adapter_choice.loaded(self.recipe, self.adapter, observer))
 
     def held_out(self, observer: Observer) -> Problem:
         """A problem of the first benchmark, which was not trained on.

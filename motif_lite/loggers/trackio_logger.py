@@ -45,4 +45,4 @@ class TrackioLogger:
 
     def close(self) -> None:
         """Wait until everything is in the database."""
-        self._run.finish()
+        trackio.finish()  # and not the run's own method, after which the end of the process would finish it again
