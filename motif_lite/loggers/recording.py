@@ -94,11 +94,12 @@ def _opened(context: RunContext) -> dict[str, Logger]:
 
 def _catch_up(loggers: Loggers, context: RunContext) -> None:
     """Log what the files hold, in the order in which it was written: a mark comes after its step."""
-    run = context.run
-    samples: dict[int, list[RolloutLine]] = {}
-    for rollout in run.rollouts_of(*(line.step for line in run.metrics() if loggers.shows_samples(line.step))):
+    metrics, samples = context.run.metrics(), dict[int, list[RolloutLine]]()
+    if metrics:
+        context.observer.phase("logging", f"{len(metrics):,} steps so far")
+    for rollout in context.run.rollouts_of(*(line.step for line in metrics if loggers.shows_samples(line.step))):
         samples.setdefault(rollout.step, []).append(rollout)
-    lines: Iterator[StepMetrics | Mark] = heapq.merge(run.metrics(), run.marks(), key=lambda line: line.step)
+    lines: Iterator[StepMetrics | Mark] = heapq.merge(metrics, context.run.marks(), key=lambda line: line.step)
     for line in lines:
         if isinstance(line, Mark):
             loggers.mark(line)
