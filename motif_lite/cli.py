@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from motif_lite import process
-from motif_lite.commands import export, grade, score, solve, study, view
+from motif_lite.commands import compare, export, grade, score, solve, study, view
 from motif_lite.commands.options import Adapter, Changes, RecipeFile
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.errors import RecipeError
@@ -122,6 +122,7 @@ app.command(help=study.HELP)(study.study)
 app.command(help=solve.HELP)(solve.solve)
 app.command(help=export.HELP)(export.export)
 app.command(help=view.HELP)(view.view)
+app.command(help=compare.HELP)(compare.compare)
 
 
 def require_solvable(job: train_job.RunJob) -> None:

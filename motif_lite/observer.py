@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from motif_lite.monitor.forecast import Ahead
 from motif_lite.nouns import Opening, TokenProgress
 from motif_lite.runs.records import Mark, Measurement, StepMetrics
 
@@ -18,6 +19,9 @@ class Observer(Protocol):
 
     def planned(self, seconds: Mapping[str, float]) -> None:
         """A training step takes at most so long by phase, if the plan is right."""
+
+    def ahead(self, work: Ahead) -> None:
+        """Training is about to begin; what the run does besides its steps."""
 
     def generating(self, progress: TokenProgress) -> None:
         """So far have the replies of the phase come."""

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from motif_lite.monitor.forecast import Ahead
 from motif_lite.nouns import (
     Conversation,
     OnText,
@@ -129,6 +130,9 @@ class RecordingObserver:
 
     def planned(self, seconds: Mapping[str, float]) -> None:
         self.events.append(("planned", (seconds,)))
+
+    def ahead(self, work: Ahead) -> None:
+        self.events.append(("ahead", (work,)))
 
     def generating(self, progress: TokenProgress) -> None:
         self.events.append(("generating", (progress,)))

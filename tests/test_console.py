@@ -143,6 +143,22 @@ def test_the_live_view_is_drawn_before_anything_has_happened(width: int) -> None
     assert "starting" in "\n".join(lines)
 
 
+@pytest.mark.parametrize(("width", "height"), [(40, 40), (40, 10), (140, 10), (80, 10), (40, 24)])
+@pytest.mark.parametrize("has_marks", [False, True])
+def test_a_small_window_keeps_what_matters_most(width: int, height: int, has_marks: bool) -> None:
+    watch = busy(width, "a reply", height=height)
+    watch.generating(TokenProgress(3000, 3000, 800, 1600, 6400))
+    if has_marks:
+        watch.mark(records.mark(3))
+    lines = lines_of(watch, width, height)
+    text = "\n".join(lines)
+    assert max(map(cell_len, lines)) <= width
+    assert len(lines) < height, "the cursor has a line of its own"
+    for part in ("motif_lite", "futures", "writing", "80 of 300", " left", "reward", "1.00", "accuracy"):
+        assert part in text
+    assert ("held out" in text) == has_marks
+
+
 def test_a_low_terminal_gets_no_sample() -> None:
     lines = lines_of(busy(80, "a reply", height=15), 80, height=15)
     assert "a reply" not in "\n".join(lines)

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import torch
 
+from motif_lite.evaluation.best_mark import best_mark
 from motif_lite.recipe.schema import Recipe
+from motif_lite.runs import sealing
 from motif_lite.runs.parts import Parts
 from motif_lite.runs.records import Mark, MeasuredPart, RolloutLine, RolloutTurn
 from tests.test_training import Training
@@ -223,6 +225,15 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     assert second.train()
     second.require_same_as(whole)
     assert [timeless(mark) for mark in second.run.marks()] == [timeless(mark) for mark in whole.run.marks()]
+    assert kept_best(second) == kept_best(whole)
+
+
+def kept_best(training: Training) -> str:
+    """The sums of the files of ``adapter_best/``, which is that of the best mark."""
+    found = best_mark(training.run.marks(), 0.95)
+    assert found is not None
+    assert training.run.best_step() == found.best.step
+    return (training.run.best_adapter / sealing.MANIFEST).read_text()
 
 
 def test_a_mark_that_was_interrupted_goes_on_with_its_next_part(

@@ -1,8 +1,12 @@
 """How long a step and a run will still take."""
 
+import random
+
 import pytest
 
+from motif_lite.monitor.forecast import Ahead, Forecast
 from motif_lite.monitor.pace import Speed, StepClock, left_of_step
+from tests import records
 
 STEP = {"openings": 10.0, "futures": 60.0, "update": 30.0}
 
@@ -16,7 +20,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("motif_lite.monitor.pace.time.monotonic", lambda: clock.now)
+    monkeypatch.setattr("time.monotonic", lambda: clock.now)
     return clock
 
 
@@ -87,3 +91,44 @@ def test_in_the_first_step_the_plan_says_what_is_left(clock: Clock) -> None:
     assert watched.planned_step is None
     watched.begin("openings")
     assert watched.left_of_step() == pytest.approx(200), "what was measured counts"
+
+
+def test_the_time_left_of_a_whole_run_is_within_a_fifth_after_ten_steps(clock: Clock) -> None:
+    """A run in which every fifth step is slow, steps grow, files are written in between, and marks take long."""
+    draw, num_steps, num_marks = random.Random(4), 60, 6
+    forecast, steps = Forecast(Ahead(num_marks, before_seconds=900.0, num_prompts=1200)), StepClock()
+    forecast.evaluating()
+    clock.now += 120
+    forecast.mark(records.mark(0, evaluation_seconds=120.0))
+    told = list[tuple[float, float]]()
+    for number in range(1, num_steps + 1):
+        factor = draw.uniform(0.8, 1.2) * (1.5 if number % 5 == 0 else 1.0) * (1 + number / 300)
+        seconds = {phase: usual * factor for phase, usual in STEP.items()}
+        clock.now += sum(seconds.values())
+        steps.finish(seconds)
+        forecast.step(records.step(number, seconds=seconds, share_done=number / num_steps))
+        steps_left = num_steps - number
+        told.append((clock.now, steps.left_of_run(steps_left) + forecast.left(steps_left)))
+        if number % (num_steps // num_marks) == 0:
+            forecast.evaluating()
+            clock.now += 120 + number
+            forecast.mark(records.mark(number, evaluation_seconds=120.0 + number))
+        clock.now += 8  # a checkpoint, rollouts, a logger
+    end = clock.now + 900 * 180 / 120
+    errors = [(left - (end - now)) / (end - now) for now, left in told[9:]]
+    assert max(map(abs, errors)) < 0.2, errors
+
+
+def test_the_evaluation_at_the_end_is_told_by_what_there_is(clock: Clock) -> None:
+    step = records.step(1, seconds={"openings": 2.0, "futures": 8.0}, prompts={"openings": 20, "futures": 80})
+    none, sampled = Forecast(Ahead()), Forecast(Ahead(num_prompts=300))
+    marked = Forecast(Ahead(num_marks=2, num_prompts=300, share_done=0.5))
+    marked.mark(records.mark(1, evaluation_seconds=15.0))  # 150 prompts
+    for forecast in (none, sampled, marked):
+        forecast.step(step)
+    assert none.left(0) == 0.0
+    assert sampled.left(0) == pytest.approx(300 * 10 / 100)
+    assert marked.left(0) == pytest.approx(15.0 + 30.0), "the last mark, and twice as many prompts"
+    marked.evaluating()
+    clock.now += 5
+    assert marked.left(0) == pytest.approx(40.0)

@@ -78,7 +78,7 @@ def test_the_report_of_a_whole_run_has_the_accuracies_the_plots_the_cost_and_the
     text = written(run)
     page = Page(text)
     assert page.open == []
-    assert page.tags.count("svg") == 6
+    assert page.tags.count("svg") == 7
     samples = "400 \N{MULTIPLICATION SIGN} 1"
     for part in ("60.0 %", "[55.0, 65.0]", "+50.0 [+40.0, +60.0]", "12,345", samples, "not measured",
                  "<td>1.0</td><td>1.0</td>", "a plain reply", "[rollout.openings]"):  # fmt: skip
@@ -91,8 +91,8 @@ def test_accuracy_along_the_way_is_drawn_against_tokens_and_seconds_and_its_cost
         run.append_mark(records.mark(step, accuracy))
     text = written(run)
     page = Page(text)
-    assert page.tags.count("svg") == 6 + 2
-    assert "Held-out accuracy by generated tokens" in text
+    assert page.tags.count("svg") == 7 + 1
+    assert "<title>tokens 1000\nheld out: 0.5 [0.4, 0.6]</title>" in text
     assert "Held-out accuracy by seconds of training" in text
     assert "<td>validation</td><td>450</td><td>15,000</td>" in text
 

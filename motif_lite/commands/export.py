@@ -27,10 +27,20 @@ Base = Annotated[
     str | None,
     typer.Option("--base", metavar="NAME", help="The 16-bit base model, where the recipe names one in 4 bits."),
 ]
+Adapter = Annotated[
+    str | None,
+    typer.Option("--adapter", metavar="DIR", help="In place of the run's last adapter: best, or a folder."),
+]
 
 
 def export(
-    run: Run, to: To, format: FormatName, quantisation: Quantisation = None, base: Base = None, changes: Changes = None
+    run: Run,
+    to: To,
+    format: FormatName,
+    quantisation: Quantisation = None,
+    base: Base = None,
+    changes: Changes = None,
+    adapter: Adapter = None,
 ) -> None:
     """Export, check, and print what was found."""
     with exit_codes():
@@ -38,7 +48,7 @@ def export(
         from motif_lite.jobs import export_job
         from motif_lite.views import exports
 
-        job = export_job.job(run, to, format, quantisation, base, changes or [])
+        job = export_job.job(run, to, format, quantisation, base, changes or [], adapter)
         with watched(run.name, f"{format} to {to}", job.how_to_go_on) as (terminal, live):
             found = job.perform(live)
         for line in exports.lines(found, to):

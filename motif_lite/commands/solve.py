@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 
 from motif_lite.commands.chat import Chat
-from motif_lite.commands.options import Adapter, Changes, RecipeFile
+from motif_lite.commands.options import Changes, RecipeFile
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.errors import DataError
 from motif_lite.jobs import questions, solve_job
@@ -27,6 +27,10 @@ QuestionText = Annotated[
     str | None, typer.Argument(metavar="QUESTION", help="The question; - reads it from standard input.")
 ]
 Run = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="A finished run: its recipe and adapter.")]
+Adapter = Annotated[
+    str | None,
+    typer.Option("--adapter", metavar="DIR", help="An adapter: a folder, its name on the hub, or with --run: best."),
+]
 File = Annotated[
     Path | None,
     typer.Option("--file", metavar="FILE", help='Questions: JSON lines with "question", or text, one per line.'),

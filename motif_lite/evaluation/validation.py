@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 
 from motif_lite.context import RunContext
+from motif_lite.evaluation.best_mark import is_best
 from motif_lite.evaluation.measuring import measure_parts, settings_of, summary
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import decided
+from motif_lite.runs import sealing
 from motif_lite.runs.budget import Spent, share_done
 from motif_lite.runs.parts import Parts, mark_path, remove_marks
 from motif_lite.runs.records import Mark, PartsHeader, Subject
@@ -31,6 +33,8 @@ class Validation:
         """Training goes on after this step: drop parts of all other marks, which other policies may write again."""
         is_measured = any(mark.step == step for mark in self._run.marks())
         remove_marks(self._run.root, but=None if is_measured else step)
+        if (self._run.best_step() or 0) > step:  # its mark is gone, and may turn out otherwise
+            sealing.discard(self._run.best_adapter, self._run.unfinished)
 
     def is_due(self, spent: Spent) -> bool:
         """Whether the run has come past another mark since the last one that was measured."""
@@ -43,12 +47,11 @@ class Validation:
         )
         return now > before
 
-    def measure_if_due(self, spent: Spent) -> None:
-        """Measure the policy before its first step, and wherever a mark is due."""
-        if self.is_due(spent):
-            self._measure(spent)
+    def measure_if_due(self, spent: Spent) -> Mark | None:
+        """Measure the policy before its first step, and wherever a mark is due; the mark, where one was."""
+        return self._measure(spent) if self.is_due(spent) else None
 
-    def _measure(self, spent: Spent) -> None:
+    def _measure(self, spent: Spent) -> Mark:
         section, validation = self._recipe.evaluation, self._recipe.evaluation.validation
         assert validation is not None
         subject = Subject("validation", self._recipe.rollout.strategy, "sampled" if section.num_samples else "greedy")
@@ -64,7 +67,11 @@ class Validation:
             **dict(found),
             evaluation_seconds=parts.seconds,
             peak_memory_bytes=parts.peak_memory_bytes,
+            outcomes="".join("01"[each.correct] for each in parts.graded),
         )
+        if is_best(mark.accuracy, self._run.marks()):  # before the mark is there: with it, its adapter is
+            self._run.save_adapter(mark.step, self._context.policy.save_adapter, best=True)
         self._run.append_mark(mark)
         parts.remove()
         self._observer.mark(mark)
+        return mark

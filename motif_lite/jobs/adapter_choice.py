@@ -20,6 +20,9 @@ from motif_lite.runs.folders import holds_run
 if TYPE_CHECKING:
     from motif_lite.policies.protocol import TrainablePolicy
 
+BEST = "best"
+"""In place of an adapter's folder: that of the run's best mark."""
+
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WEIGHT_OF_LAYER = re.compile(r"(?:^|\.)([A-Za-z_]\w*)\.lora_A\b")
 
@@ -81,6 +84,38 @@ def of_run(run: RunDirectory) -> Path:
         )
     run.require_whole_adapter()
     return run.adapter
+
+
+def best_of_run(run: RunDirectory) -> Path:
+    """The folder of the adapter of a run's best mark.
+
+    Raises:
+        ModelError: It has none, or it is damaged.
+    """
+    if not run.best_adapter.is_dir():
+        raise ModelError(
+            f"{run.root}: has no adapter_best, which a run keeps that measures held-out problems while it trains "
+            f"([evaluation.validation] in its recipe); leave --adapter out for its last adapter"
+        )
+    _require_whole(run.best_adapter)
+    return run.best_adapter
+
+
+def named(run: RunDirectory, name: str | None) -> Path:
+    """The folder of the adapter that a command about a run names: its last one, ``best``, or a folder.
+
+    Raises:
+        ModelError: There is none, or it is damaged.
+    """
+    if name is None:
+        return of_run(run)
+    if name == BEST:
+        return best_of_run(run)
+    folder = adapter_folder.as_folder(name)
+    if folder is None:
+        raise ModelError(f"{name}: there is no such folder; give that of an adapter, or best for {run.best_adapter}")
+    _require_whole(folder)
+    return folder
 
 
 def require_fit(name: str | None, recipe: Path | None, out: Path | None, *, evaluate_only: bool) -> None:

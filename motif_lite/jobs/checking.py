@@ -5,6 +5,7 @@ from pathlib import Path
 
 from motif_lite.credits.table import CREDITS
 from motif_lite.errors import DataError, RecipeError
+from motif_lite.loggers.table import LOGGERS
 from motif_lite.planning import hardware, planner, shapes, timing
 from motif_lite.policies.backends import BACKENDS
 from motif_lite.recipe import loading
@@ -14,7 +15,9 @@ from motif_lite.rollout.rewards import REWARDS, reward
 from motif_lite.rollout.strategies import STRATEGIES, strategy_of
 from motif_lite.tasks import sources
 
-TABLES: Tables = {"backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS, "credit": CREDITS}
+TABLES: Tables = {
+    "backend": BACKENDS, "strategy": STRATEGIES, "reward": REWARDS, "credit": CREDITS, "logger": LOGGERS,
+}  # fmt: skip
 
 
 def check(path: Path | None, changes: Sequence[str]) -> Recipe:

@@ -17,6 +17,7 @@ from motif_lite.jobs import checking, problems
 from motif_lite.jobs.problems import Problems
 from motif_lite.jobs.session import conducted, load_policy, required_backend
 from motif_lite.monitor import first_group
+from motif_lite.monitor.forecast import Ahead
 from motif_lite.nouns import Opening, TokenProgress
 from motif_lite.observer import Observer
 from motif_lite.paths import cache_folder
@@ -178,6 +179,9 @@ class _Listener:
     def planned(self, seconds: Mapping[str, float]) -> None:
         """A step takes at most so long by phase."""
         self._observer.planned(seconds)
+
+    def ahead(self, work: Ahead) -> None:
+        """Nothing: it is one step."""
 
     def generating(self, progress: TokenProgress) -> None:
         """So far have the replies of the phase come."""

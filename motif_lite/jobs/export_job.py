@@ -57,6 +57,7 @@ class ExportJob:
         recipe: The run's, with the weights that the adapter is put on in 16 bits or more.
         to: As `places.free` gives it.
         has_other_base: The base was named on the command line.
+        adapter: The folder of what is exported.
     """
 
     run: RunDirectory
@@ -65,6 +66,7 @@ class ExportJob:
     format: str
     number: Number | None
     has_other_base: bool
+    adapter: Path
 
     @property
     def unfinished(self) -> Path:
@@ -93,13 +95,14 @@ class ExportJob:
 
     def _loaded(self, observer: Observer) -> Source:
         backend = session.required_backend(self.recipe)
-        recipe, _, policy = session.load_policy(backend, self.recipe, observer, trains=False)
+        asked = adapter_choice.with_settings_of(self.recipe, self.adapter, observer)
+        recipe, _, policy = session.load_policy(backend, asked, observer, trains=False)
         if not self.has_other_base:
             inputs.require_same_model(self.run.root, recipe.model.name, session.sums_of_model(recipe, policy, observer))
-        policy.load_adapter(self.run.adapter)
+        policy.load_adapter(self.adapter)
         assert isinstance(policy, LocalPolicy)
         sixteen_bit: Number = "f16" if is_half(policy.model.name_or_path) else "bf16"
-        return Source(recipe, policy, policy.model.dtype, self.run.adapter, sixteen_bit)
+        return Source(recipe, policy, policy.model.dtype, self.adapter, sixteen_bit)
 
     def _checked(self, source: Source, observer: Observer) -> ExportRecord:
         """Write into the unfinished folder, load what was written, and compare.
@@ -127,7 +130,7 @@ class ExportJob:
         found, bound = check.difference(exported, reference, base, len(replies)), chosen.bounds[self.number]
         check.require_equal(found, bound, f"{self.to}: the export in format {self.format}")
         stored = self.number or (source.sixteen_bit if chosen.merges else None)
-        digest = inputs.of_file(self.run.adapter / ADAPTER_FILE)
+        digest = inputs.of_file(self.adapter / ADAPTER_FILE)
         return ExportRecord(
             run=str(self.run.root), base=base_name, format=self.format, number=stored, adapter=digest or "",
             difference=found, mean_bound=bound.mean, largest_bound=bound.largest,
@@ -170,7 +173,13 @@ class ExportJob:
 
 
 def job(
-    run: Path, to: Path, format_name: str, number: str | None, base: str | None, changes: Sequence[str]
+    run: Path,
+    to: Path,
+    format_name: str,
+    number: str | None,
+    base: str | None,
+    changes: Sequence[str],
+    adapter: str | None = None,
 ) -> ExportJob:
     """Turn a command line into a job.
 
@@ -185,7 +194,7 @@ def job(
     if chosen.is_gguf:
         gguf.require()
     directory = RunDirectory.open(run)
-    adapter_choice.of_run(directory)
+    chosen_adapter = adapter_choice.named(directory, adapter)
     to = places.free(to)
     found = directory.resolved(checking.TABLES, changes)
     found = changed(found, {
@@ -198,7 +207,7 @@ def job(
             f"{name}: has 4-bit weights only, and an adapter merged into these would be another model; name the 16-bit "
             f"model that they were made from with --base"
         )
-    made = ExportJob(directory, found, to, format_name, _number(format_name, number), base is not None)
+    made = ExportJob(directory, found, to, format_name, _number(format_name, number), base is not None, chosen_adapter)
     return made if made.number else replace(made, number=next(iter(chosen.bounds)))
 
 

@@ -71,7 +71,8 @@ def job(run: Path | None, recipe: Path | None, changes: Sequence[str], adapter: 
     """
     if (run is None) == (recipe is None):
         raise RecipeError("solve takes either --run DIR, e.g. runs/tiny_cpu, or --recipe FILE [--adapter DIR]")
-    if adapter is not None:
+    asks_for_best = adapter == adapter_choice.BEST and run is not None
+    if adapter is not None and not asks_for_best:
         adapter_choice.require(adapter)
     if run is None:
         assert recipe is not None
@@ -79,6 +80,8 @@ def job(run: Path | None, recipe: Path | None, changes: Sequence[str], adapter: 
     directory = RunDirectory.open(run)
     found = directory.resolved(checking.TABLES, changes)
     own_code_record.require_same(run, found)
+    if asks_for_best:
+        adapter = str(adapter_choice.best_of_run(directory))
     return SolveJob(run.name, found, adapter or str(adapter_choice.of_run(directory)), effort)
 
 

@@ -19,13 +19,15 @@ from motif_lite.jobs.checking import TABLES, check, check_names
 from motif_lite.jobs.problems import Benchmarks, Problems, fitting, fitting_benchmarks, read
 from motif_lite.jobs.session import conducted, load_policy, log_file, required_backend, sums_of_model
 from motif_lite.jobs.stopping import Stop
+from motif_lite.loggers import table as loggers
+from motif_lite.monitor.forecast import Ahead
 from motif_lite.observer import Observer
 from motif_lite.planning.planner import Plan
 from motif_lite.recipe import keys, loading
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import try_out
 from motif_lite.rollout.strategies import strategy_of
-from motif_lite.runs import accounting, inputs, own_code_record, software
+from motif_lite.runs import accounting, budget, inputs, own_code_record, software
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import free_folder, holds_run, newest_run, require_free
 from motif_lite.runs.resuming import (
@@ -77,6 +79,7 @@ class RunJob:
                     return
             if not self.evaluate_only:
                 _note_what_is_not_exact(self, observer)
+                loggers.require(self.recipe.logging)
             backend = required_backend(self.recipe)
             # A bad row is found before a model is downloaded.
             problems = read(self.recipe, observer, trains=not self.evaluate_only)
@@ -228,9 +231,25 @@ def _train_and_evaluate(context: RunContext, problems: Problems, plan: Plan | No
             planned=plan.estimate if plan else None,
             read_progress=sources.progress_reader(recipe.data.train),
         )  # fmt: skip
+        context.observer.ahead(_ahead(recipe, run, problems))
         grpo.train(training, Validation(context, problems.held_out), stop)
     if recipe.evaluation.after:
         evaluate(context, problems.benchmarks, "after")
+
+
+def _ahead(recipe: Recipe, run: RunDirectory, problems: Problems) -> Ahead:
+    """What training is followed and interrupted by."""
+    section, benchmarks = recipe.evaluation, problems.benchmarks.values()
+    rounds = sum(strategy_of(recipe, name).num_rounds for name in section.strategies)
+    num_prompts = sum(map(len, benchmarks)) * (section.greedy + section.num_samples) * rounds
+    before = [each.seconds for each in run.evaluation().measurements if each.when == "before"]
+    return Ahead(
+        num_marks=section.validation.num_marks if section.validation else 0,
+        marks=run.marks(),
+        before_seconds=sum(before) if before and section.before else None,
+        num_prompts=num_prompts if section.after else 0,
+        share_done=budget.share_done(recipe.training, run.spent()),
+    )
 
 
 def _measure(context: RunContext, benchmarks: Benchmarks) -> None:

@@ -1,6 +1,7 @@
 """A recipe's keys as dotted paths: listing, comparing, changing and suggesting them."""
 
 import difflib
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -48,6 +49,12 @@ def differing_keys(one: Recipe, other: Recipe) -> list[str]:
     """
     ours, theirs = (_flat(recipe.model_dump(exclude={"code"})) for recipe in (one, other))
     return sorted(path for path in ours | theirs if ours.get(path) != theirs.get(path))
+
+
+def written(recipe: Recipe, path: str) -> str:
+    """The value at a dotted path as JSON; a hyphen where the recipe has no such key."""
+    settings = _flat(recipe.model_dump(exclude={"code"}))
+    return json.dumps(settings[path], ensure_ascii=False) if path in settings else "-"
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -81,6 +81,11 @@ def _rewards_apart_have_a_scale(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _loggers_differ(recipe: Recipe) -> Iterator[str]:
+    if len(set(recipe.logging)) < len(recipe.logging):
+        yield "logging names one twice; remove it"
+
+
 RULES: list[Rule] = [
     _unsloth_keys_need_unsloth,
     _openings_fit_the_context,
@@ -89,5 +94,6 @@ RULES: list[Rule] = [
     _openings_differ,
     _a_reward_counts,
     _rewards_apart_have_a_scale,
+    _loggers_differ,
 ]
 """Of every recipe, in the order in which they are reported."""

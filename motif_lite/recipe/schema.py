@@ -279,6 +279,8 @@ class Recipe(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 3407
     """Fixes all randomness: data order, adapter, sampling, the tiny model."""
+    logging: list[Annotated[str, _one_of("logger")]] = []
+    """Programs that also get the figures of `metrics.jsonl`: `tensorboard`, `wandb`, `trackio` (see logging.md)."""
     model: ModelSection
     lora: LoraSection = LoraSection()
     data: DataSection

@@ -20,3 +20,4 @@ class Tables(TypedDict):
     strategy: Collection[str]
     reward: Collection[str]
     credit: Mapping[str, HasRules]
+    logger: Collection[str]

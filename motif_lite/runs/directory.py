@@ -3,7 +3,7 @@
 recipe.toml        the recipe as given            metrics.jsonl    a line per training step
 resolved.json      the recipe as understood       rollouts.jsonl   every opening with its futures and rewards
 checkpoints/       what --resume continues from   evaluation.json  accuracies with intervals
-adapter/           the trained LoRA (PEFT)        evaluations/     every graded reply, a file per measurement
+adapter/, adapter_best/  the trained LoRA (PEFT)  evaluations/     every graded reply, a file per measurement
 report.html        figures for people             run.log          what libraries had to say
 validation.jsonl   a line per measurement along   accounting.json  tokens, seconds and memory by phase
                    the way                        unfinished/      what is being written, and not yet trusted
@@ -64,7 +64,7 @@ class RunDirectory:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.adapter = root / "adapter"
+        self.adapter, self.best_adapter = root / "adapter", root / "adapter_best"
         self.checkpoints = root / "checkpoints"
         self.unfinished = root / "unfinished"
         self.report = root / "report.html"
@@ -158,9 +158,9 @@ class RunDirectory:
         """All lines of rollouts.jsonl so far."""
         return list(each_record(self.root / "rollouts.jsonl", RolloutLine))
 
-    def rollouts_of(self, step: int) -> list[RolloutLine]:
-        """The lines of one step, without holding those of all others."""
-        return list(each_record(self.root / "rollouts.jsonl", RolloutLine, lambda line: line.get("step") == step))
+    def rollouts_of(self, *steps: int) -> list[RolloutLine]:
+        """The lines of these steps, without holding those of all others."""
+        return list(each_record(self.root / "rollouts.jsonl", RolloutLine, lambda line: line.get("step") in steps))
 
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that will be done again, and a last line that was cut off in mid-write."""
@@ -205,22 +205,22 @@ class RunDirectory:
             )
         return None
 
-    def save_adapter(self, step: int, save: Callable[[Path], None]) -> None:
-        """Replace ``adapter/`` by what ``save`` writes.
+    def save_adapter(self, step: int, save: Callable[[Path], None], *, best: bool = False) -> None:
+        """Replace ``adapter/``, or ``adapter_best/``, by what ``save`` writes.
 
         Raises:
             RunError: It cannot be written.
         """
-        folder = self.unfinished / "adapter"
+        folder, place = self.unfinished / "adapter", self.best_adapter if best else self.adapter
         shutil.rmtree(folder, ignore_errors=True)
         try:
             self.unfinished.mkdir(exist_ok=True)
             save(folder)
-            sealing.seal(folder, self.adapter, step=step)
+            sealing.seal(folder, place, step=step)
         except Exception as error:  # each library that writes a file of it has errors of its own for a full disk
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise RunError(
-                f"{self.adapter}: cannot be saved ({reason}); its checkpoint is intact: free some space, then continue "
+                f"{place}: cannot be saved ({reason}); its checkpoint is intact: free some space, then continue "
                 f"with --resume --out {self.root}"
             ) from error
 
@@ -233,6 +233,10 @@ class RunDirectory:
         damage = sealing.damage(self.adapter)
         if damage and (self.adapter / sealing.MANIFEST).exists():  # somebody may have put another one there
             raise RunError(f"{self.adapter}: {damage}; --resume writes it again")
+
+    def best_step(self) -> int | None:
+        """The step of ``adapter_best/``; None if it is damaged or not there."""
+        return sealing.step_of(self.best_adapter)
 
     def clear_unfinished(self) -> None:
         """Remove what was being written when a process ended."""

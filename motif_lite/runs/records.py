@@ -125,10 +125,13 @@ class Mark(Accuracy, _AlongTheWay):
     Attributes:
         step: Steps that were done, having taken so many generated tokens and so many seconds.
         evaluation_seconds: What the mark took.
+        outcomes: A character for each problem, in the order of the run: 1 is right, 0 wrong; None where an early
+            version measured.
     """
 
     evaluation_seconds: float
     peak_memory_bytes: int = 0
+    outcomes: str | None = None
 
 
 class Settings(Record):

@@ -7,7 +7,7 @@ from motif_lite.recipe.tables import Tables
 from motif_lite.runs.directory import RunDirectory
 
 CHANGEABLE = (
-    "training.max_steps", "training.until_tokens", "training.until_seconds", "training.save_every",
+    "logging", "training.max_steps", "training.until_tokens", "training.until_seconds", "training.save_every",
     "training.keep_checkpoints", "evaluation.", "model.memory_gib", "model.gpu_memory_utilization",
     "rollout.max_width", "training.micro_batch_size", "training.gradient_checkpointing", "training.logit_chunks",
 )  # fmt: skip

@@ -9,6 +9,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 from motif_lite.context import RunContext
 from motif_lite.errors import TrainingError
 from motif_lite.evaluation.validation import Validation
+from motif_lite.loggers.recording import Loggers
 from motif_lite.monitor import findings, pace
 from motif_lite.rollout import totals
 from motif_lite.runs import budget
@@ -31,10 +32,11 @@ class StepCallback(TrainerCallback):
         step: TrainingStep,
         validation: Validation,
         stop: Stopping,
+        loggers: Loggers,
     ) -> None:
         recipe, run = context.recipe, context.run
         self.recipe, self.run, self.observer = recipe, run, context.observer
-        self.step, self.validation, self.stop = step, validation, stop
+        self.step, self.validation, self.stop, self.loggers = step, validation, stop, loggers
         self.saving = SavingClock()
         self.metrics = run.metrics()
         self.spent = budget.spent(self.metrics)
@@ -66,7 +68,7 @@ class StepCallback(TrainerCallback):
 
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.stop.step_saved()
-        self.validation.measure_if_due(self.spent)  # only now, when the step before has been saved
+        self._measure_if_due()  # only now, when the step before has been saved
         width = self.recipe.openings_per_step
         self.step.policy.on_openings = self.step.on_round(1, self.step.strategy.num_rounds, width)
         self.step.meter.start("openings")
@@ -100,8 +102,12 @@ class StepCallback(TrainerCallback):
 
     def finish(self) -> None:
         """Measure the last mark."""
-        self.validation.measure_if_due(self.spent)
+        self._measure_if_due()
         self._warn()
+
+    def _measure_if_due(self) -> None:
+        if mark := self.validation.measure_if_due(self.spent):
+            self.loggers.mark(mark)
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
@@ -110,9 +116,11 @@ class StepCallback(TrainerCallback):
             return  # TRL's summary after the last step
         done = self._performed(state.global_step, logs)
         metrics = step_metrics.summarize(self.recipe, done, self.step.read_progress)
-        self.run.append_rollouts(step_metrics.lines(self.recipe, done))
+        rollouts = list(step_metrics.lines(self.recipe, done))
+        self.run.append_rollouts(rollouts)
         self.run.append_metrics(metrics)
         self.observer.step(metrics)
+        self.loggers.step(metrics, rollouts)
         shown = state.global_step % len(self.step.rollouts.openings)
         self.observer.opening(
             self.step.rollouts.openings[shown], totals.total_rewards(self.recipe, self.step.rewards)[shown]

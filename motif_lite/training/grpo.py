@@ -16,6 +16,7 @@ from transformers import PrinterCallback, ProgressCallback
 
 from motif_lite.credits.base import RoundsCredit
 from motif_lite.evaluation.validation import Validation
+from motif_lite.loggers.recording import recorded
 from motif_lite.nouns import Problem
 from motif_lite.policies.packing.packed_model import can_pack
 from motif_lite.policies.protocol import TrainablePolicy
@@ -51,14 +52,15 @@ def train(context: TrainingContext, validation: Validation, stop: Stopping) -> b
     run.forget_after(step_reached)
     validation.resume_at(step_reached)
     step = step_of(context)
-    callback = StepCallback(context, step, validation, stop)
-    trainer = trainer_of(context, step, callback)
-    if folder is not None and callback.is_done:
-        policy.load_adapter(folder)  # the process before ended between the last checkpoint and the adapter
-        callback.finish()
-    else:
-        trainer.train(resume_from_checkpoint=str(folder) if folder else None)
-        step_reached = trainer.state.global_step
+    with recorded(context) as loggers:
+        callback = StepCallback(context, step, validation, stop, loggers)
+        trainer = trainer_of(context, step, callback)
+        if folder is not None and callback.is_done:
+            policy.load_adapter(folder)  # the process before ended between the last checkpoint and the adapter
+            callback.finish()
+        else:
+            trainer.train(resume_from_checkpoint=str(folder) if folder else None)
+            step_reached = trainer.state.global_step
     if not callback.is_done:
         return False
     run.save_adapter(step_reached, policy.save_adapter)

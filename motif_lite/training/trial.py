@@ -11,6 +11,7 @@ from transformers import TrainerControl, TrainerState
 
 from motif_lite.credits.table import credit_of
 from motif_lite.evaluation.validation import Validation
+from motif_lite.loggers.recording import Loggers
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe, decided
 from motif_lite.rollout.rollouts import Rollouts
@@ -76,7 +77,7 @@ def one_step(context: TrainingContext) -> Trial:
         TrainingError: A reward fails, or memory runs out.
     """
     step = grpo.step_of(context)
-    callback = _KeepsNothing(context, step, Validation(context, ()), _AtOnce())
+    callback = _KeepsNothing(context, step, Validation(context, ()), _AtOnce(), Loggers(context.recipe, {}))
     grpo.trainer_of(context, step, callback).train()
     assert callback.first is not None
     return replace(callback.first, cost=callback.metrics[-1])

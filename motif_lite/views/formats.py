@@ -10,6 +10,7 @@ import tomli_w
 from rich.console import Console
 from rich.text import Text
 
+from motif_lite.evaluation.best_mark import BestMark
 from motif_lite.figures import in_percent
 from motif_lite.planning.machine import GIB
 from motif_lite.recipe.schema import Recipe
@@ -34,6 +35,32 @@ def mark_line(mark: Mark) -> str:
         f"held out, step {mark.step}: {in_percent(mark.accuracy, mark.interval, unit=' %')} after "
         f"{mark.tokens:,} tokens, {duration(mark.seconds)}"
     )
+
+
+def best_mark_line(found: BestMark, kept: int | None, *, is_trained: bool) -> str:
+    """Which adapter to use, and why, in a sentence.
+
+    Args:
+        kept: The step of ``adapter_best/``; None where it is not there.
+        is_trained: The run has come to its end, so that there is another one.
+    """
+    best, last = found.best, found.last
+    if not is_trained:
+        where = ", its adapter is in adapter_best/" if kept == best.step else ""
+        return f"held out, the best mark so far is that of step {best.step} ({percent(best.accuracy)}){where}"
+    if best is last:
+        return f"held out, the last mark is the best one ({percent(last.accuracy)}): use adapter/"
+    compared = (
+        f"step {best.step} ({percent(best.accuracy)}) against the last, step {last.step} ({percent(last.accuracy)})"
+    )
+    if found.difference is None:
+        return f"held out, {compared}: not compared, as an early version measured one of them; use adapter/"
+    counts = f"{found.difference.num_better} problems won, {found.difference.num_worse} lost"
+    told = f"p = {found.p_value:.2g}, corrected for the choice from {found.num_others + 1} marks"
+    if found.is_better:
+        use = "use adapter_best/" if kept == best.step else "its adapter was not kept; use that of a checkpoint near it"
+        return f"held out, {compared}: {counts}, more than noise ({told}): {use}"
+    return f"held out, {compared}: {counts}, not more than noise ({told}): use adapter/"
 
 
 def step_line(metrics: StepMetrics) -> str:

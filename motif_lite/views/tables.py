@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from motif_lite.evaluation.best_mark import best_mark
 from motif_lite.evaluation.scores import Answer, Scored, Scores
 from motif_lite.figures import in_percent
 from motif_lite.monitor import findings
@@ -18,6 +19,7 @@ from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import Evaluation, Measurement
 from motif_lite.views.formats import (
     about_gains,
+    best_mark_line,
     confidence_in_words,
     excerpt,
     gain,
@@ -66,10 +68,13 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     marks = run.marks()
     for mark in (marks[:1] + marks[-1:]) if len(marks) > 1 else []:
         print_text(console, mark_line(mark))
+    if found := best_mark(marks, recipe.evaluation.confidence):
+        print_text(console, best_mark_line(found, run.best_step(), is_trained=run.adapter.exists()))
     console.print(cost_table(accounting.of(run)))
     for finding in findings.diagnose(recipe, run.metrics(), marks):
         print_text(console, str(finding))
     lines = [("report", run.report), ("rollouts", run.root / "rollouts.jsonl"), ("adapter", run.adapter)]
+    lines += [("best", run.best_adapter)] if run.best_step() is not None else []
     for name, path in lines:
         if path.exists():
             print_text(console, f"{name:<9} {path}")

@@ -109,7 +109,7 @@ def peak_memory(bench: Bench) -> Finding:
         for phase in ("openings", "futures", "update")
     }
     planned = {"load": _planned_load(loaded, bench.on_gpu)} | metrics[0].planned_memory_bytes
-    longest = max(loaded.policy.count_tokens(line.opening.prompt) for line in three_steps(bench).rollouts_of(step=1))
+    longest = max(loaded.policy.count_tokens(line.opening.prompt) for line in three_steps(bench).rollouts_of(1))
     figures = {
         "measured_bytes": measured,
         "planned_bytes": planned,
@@ -189,7 +189,7 @@ def batching(bench: Bench) -> Finding:
 
 def _futures_prompts(run: RunDirectory) -> list[list[str]]:
     """What the first step's futures were asked, by round."""
-    futures = [future.rounds for line in run.rollouts_of(step=1) for future in line.futures]
+    futures = [future.rounds for line in run.rollouts_of(1) for future in line.futures]
     return [[turn.prompt for turn in turns] for turns in zip(*futures, strict=True)]
 
 
