@@ -16,14 +16,14 @@ import typer
 from rich.console import Console
 
 from motif_lite import process
-from motif_lite.commands import export, solve, view
+from motif_lite.commands import export, plan, solve, view
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.errors import DataError, RecipeError
 from motif_lite.evaluation.verdicts import verdict
 from motif_lite.jobs import checking, dry_run_job, grade_job, score_job, solve_job, train_job
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.solving.solver import Effort
-from motif_lite.views import formats, plan_table, tables, verdicts
+from motif_lite.views import formats, tables, verdicts
 from motif_lite.views.live import RunConsole
 
 if TYPE_CHECKING:
@@ -44,12 +44,8 @@ Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="The run directory; by default runs/NAME-OF-RECIPE.")
 ]
 Check = Annotated[bool, typer.Option("--check", help="Validate the recipe, print it with every default, and stop.")]
-Plan = Annotated[
-    bool, typer.Option("--plan", help="Estimate memory and time of a step, and whether it fits; no download.")
-]
-Vram = Annotated[
-    float | None,
-    typer.Option("--vram", metavar="GIB", help="With --plan: for a GPU of this size."),
+PlanOnly = Annotated[
+    bool, typer.Option("--plan", help="Estimate memory and time of a run, and whether it fits; no download.")
 ]
 DryRun = Annotated[
     bool,
@@ -125,8 +121,10 @@ def main(
     changes: Changes = None,
     out: Out = None,
     check: Check = False,
-    plan: Plan = False,
-    vram: Vram = None,
+    plan_only: PlanOnly = False,
+    vram: plan.Vram = None,
+    gpu: plan.GpuName = None,
+    typical: plan.Typical = None,
     dry_run: DryRun = False,
     resume: Resume = False,
     evaluate_only: EvaluateOnly = False,
@@ -135,6 +133,7 @@ def main(
     solve_one: SolveOne = False,
 ) -> None:
     """Do what the options ask for, unless a command was named."""
+    of_plan = vram is not None or gpu is not None or typical is not None
     runs_only = evaluate_only or solve_one or adapter is not None or strategy is not None
     with exit_codes():
         if context.invoked_subcommand:
@@ -142,24 +141,24 @@ def main(
                 name = context.invoked_subcommand
                 raise RecipeError(f"options of {name} go after its name: python run.py {name} ...")
         elif check:
-            if out or plan or vram is not None or dry_run or resume or runs_only:
+            if out or plan_only or of_plan or dry_run or resume or runs_only:
                 raise RecipeError("--check goes with --recipe and --set only; it neither loads nor runs anything")
             print(formats.recipe_toml(checking.check(recipe, changes or [])), end="")
-        elif plan:
+        elif plan_only:
             if out or dry_run or resume or runs_only:
                 raise RecipeError(
-                    "--plan goes with --recipe, --set and --vram only; it neither writes nor runs anything"
+                    "--plan goes with --recipe, --set, --gpu, --vram and --typical only; it neither writes nor runs "
+                    "anything"
                 )
-            found = checking.memory_plan(recipe, changes or [], vram)
-            plan_table.print_plan(Console(highlight=False), found)
-            if not found.fits:
-                raise RecipeError(f"{recipe}: {found.shortage}; {found.remedy}")
+            plan.show(recipe, changes or [], vram, gpu, typical)
         elif dry_run:
-            if resume or runs_only or vram is not None:
+            if resume or runs_only or of_plan:
                 raise RecipeError("--dry-run goes with --recipe, --set and --out only; it tries a new run")
             try_out(dry_run_job.job(recipe, changes or [], out))
-        elif vram is not None:
-            raise RecipeError("--vram goes with --plan; to limit a run's memory use --set model.memory_gib=...")
+        elif of_plan:
+            raise RecipeError(
+                "--vram, --gpu and --typical go with --plan; to limit a run's memory use --set model.memory_gib=..."
+            )
         else:
             if strategy is not None and not evaluate_only:
                 raise RecipeError("--strategy goes with --evaluate-only; to train with it --set rollout.strategy=...")
@@ -224,11 +223,11 @@ def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = Fal
     from motif_lite.study.plan import load
 
     with exit_codes():
-        plan = load(file, out)
+        study = load(file, out)
         if check:
-            print_plan(Console(highlight=False), plan)
+            print_plan(Console(highlight=False), study)
         else:
-            perform_study(plan)
+            perform_study(study)
 
 
 app.command(help=solve.HELP)(solve.solve)
@@ -248,7 +247,7 @@ def grade_file(path: Path) -> None:
     formats.print_text(progress, grade_job.summary(found))
 
 
-def perform_study(plan: "StudyPlan") -> None:
+def perform_study(study: "StudyPlan") -> None:
     """Run a study on the terminal; it continues when the terminal is closed."""
     from motif_lite.study import report as study_report
     from motif_lite.study import runs as study_runs
@@ -257,14 +256,14 @@ def perform_study(plan: "StudyPlan") -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     terminal = Console(file=sys.stdout, highlight=False)
     try:
-        with StudyConsole(terminal, plan.study.title, str(plan.out)) as live:
-            study_runs.perform(plan, study_runs.THIS_PROGRAM, live, lambda: study_report.write(plan))
+        with StudyConsole(terminal, study.study.title, str(study.out)) as live:
+            study_runs.perform(study, study_runs.THIS_PROGRAM, live, lambda: study_report.write(study))
     except KeyboardInterrupt:
         formats.print_text(
             Console(stderr=True, highlight=False), "to continue, repeat the command; finished runs are kept"
         )
         raise
-    print_closing(terminal, plan, study_report.write(plan))
+    print_closing(terminal, study, study_report.write(study))
 
 
 def require_solvable(job: train_job.RunJob) -> None:

@@ -17,7 +17,7 @@ from motif_lite.planning import hardware, planner, rows, shapes, timing
 from motif_lite.planning.hardware import Gpu
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.planner import Plan
-from motif_lite.planning.timing import Speed
+from motif_lite.planning.speeds import Speed
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 
@@ -222,8 +222,11 @@ def test_a_step_costs_what_its_limits_allow() -> None:
     single = plan(recipe("grpo_gsm8k"), 24.0)
     assert single.num_tokens["futures"] == single.seconds["futures"] == 0
     assert "futures" not in single.estimate.phases
-    narrow = plan(recipe("motif_gsm8k", "rollout.max_width=1"), 24.0)
-    assert narrow.seconds["futures"] > 10 * found.seconds["futures"]
+    wide, narrow = (
+        planner.make(each, shapes.of(each.model.name), Machine("cuda", 24.0, "NVIDIA H100 80GB HBM3"))
+        for each in (recipe(), recipe("motif_gsm8k", "rollout.max_width=1"))
+    )
+    assert narrow.seconds["futures"] > 10 * wide.seconds["futures"]
 
 
 # ------------------------------------------------------------------------------------------ the machine

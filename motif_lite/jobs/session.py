@@ -16,7 +16,7 @@ from motif_lite.jobs import stopping
 from motif_lite.jobs.stopping import Stop
 from motif_lite.observer import Observer
 from motif_lite.paths import cache_folder
-from motif_lite.planning import hardware, planner, shapes, timing
+from motif_lite.planning import hardware, planner, shapes, speeds, timing
 from motif_lite.planning.machine import Machine, lacks_memory
 from motif_lite.planning.planner import Plan
 from motif_lite.policies import backends
@@ -167,7 +167,7 @@ def _step_seconds(plan: Plan) -> dict[str, float]:
     """Of a step by phase; where it is long on a processor, by the speed of this one, whose measuring takes a moment."""
     if plan.machine.device != "cpu" or sum(plan.seconds.values()) < _WORTH_MEASURING:
         return plan.seconds
-    return timing.step_seconds(plan.recipe, plan.shape, "cpu", timing.measured())
+    return timing.step_seconds(plan.recipe, plan.shape, "cpu", speeds.measured())
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from motif_lite.planning.cards import Card
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.recipe.schema import Recipe
 
@@ -41,6 +42,12 @@ def machine_for(recipe: Recipe, gpu: Gpu | None, *, vram: float | None = None, s
         size = given or _DEFAULT_GPU_GIB
         return Machine("cuda", size, f"a GPU of {size:g} GiB", is_here=False)
     return Machine("cpu", given or _physical_memory_gib(), "this machine without a GPU")
+
+
+def machine_of(recipe: Recipe, card: Card) -> Machine:
+    """A card by its name, or as much of its memory as the recipe may use."""
+    given = card.memory_gib if recipe.model.memory_gib == "auto" else recipe.model.memory_gib
+    return Machine("cuda", min(given, card.memory_gib), card.name)
 
 
 def gpu_by_driver() -> Gpu | None:

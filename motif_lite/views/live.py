@@ -65,6 +65,7 @@ class RunConsole:
         self._work = ""
         self._clock, self._speed = StepClock(), Speed()
         self._metrics: StepMetrics | None = None
+        self._evaluating_before = 0.0
         self._marks: list[Mark] = []
         self._rewards: deque[float] = deque(maxlen=_HISTORY)
         self._accuracies: deque[float] = deque(maxlen=_HISTORY)
@@ -130,6 +131,8 @@ class RunConsole:
         if not self._live:
             left = self._clock.left_of_run(expected_steps(metrics) - metrics.step)
             self._say(step_line(metrics) + (f", {duration(left)} of training left" if left else ""))
+        if (planned := self._clock.newly_measured) is not None:
+            self.note(self._measured(metrics, planned))
 
     def opening(self, opening: Opening, score: float) -> None:
         """A sample to show."""
@@ -138,6 +141,8 @@ class RunConsole:
     def result(self, measurement: Measurement) -> None:
         """A measurement is done."""
         found = measurement
+        if found.when == "before":
+            self._evaluating_before += found.seconds
         text = f"{found.benchmark} {found.when}, {found.strategy}, {found.decoding}: {accuracy_with_cost(found)}"
         self._say(f"  {text}")
 
@@ -152,6 +157,14 @@ class RunConsole:
         if text not in self._said:
             self._said.add(text)
             self._say(text)
+
+    def _measured(self, metrics: StepMetrics, planned: float) -> str:
+        """What the plan assumed is replaced by the run's own steps, and the time left by what follows from them."""
+        left = self._clock.left_of_run(expected_steps(metrics) - metrics.step)
+        text = f"measured: {duration(self._clock.typical_step)} a step, {duration(planned)} at most by the plan; "
+        evaluation = duration(self._evaluating_before)
+        as_before = f", then evaluation, which took {evaluation} before training" if self._evaluating_before else ""
+        return f"{text}{duration(left)} of training left{as_before}"
 
     def _say(self, text: str) -> None:
         self._spoke = time.monotonic()
