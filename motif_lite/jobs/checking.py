@@ -76,7 +76,7 @@ def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None, c
     if card is not None:
         machine = hardware.machine_of(recipe, cards.named(card))
     else:
-        machine = hardware.machine_for(recipe, None if vram is not None else hardware.gpu_by_driver(), vram=vram)
+        machine = hardware.machine_for(recipe, None if vram is not None else hardware.gpu_by_driver(recipe), vram=vram)
     speed = speeds.measured() if machine.device == "cpu" else None
     return planner.make(recipe, shapes.of(recipe.model.name), machine, speed=speed)
 
