@@ -1,5 +1,7 @@
 """Plans for a card by its name: what the table knows, which attention is charged, and what a whole run takes."""
 
+import math
+import re
 from pathlib import Path
 
 import pytest
@@ -85,11 +87,11 @@ def test_every_card_has_a_source_and_plausible_figures() -> None:
 def test_math_attention_is_charged_where_unsloth_falls_to_it(
     monkeypatch: pytest.MonkeyPatch, card: str, changes: tuple[str, ...], slow: set[str]
 ) -> None:
-    """Against the same plan with attention that moves every key and value once."""
+    """Another version of Unsloth than the pinned one, against attention that moves every key and value once."""
     given = recipe(*changes)
-    found = plan_of(given, card)
-    monkeypatch.setattr(timing, "math_attention_bytes", lambda shape: 4 * shape.kv_dim)
     once = plan_of(given, card)
+    monkeypatch.setattr(timing, "groups_queries", lambda: False)
+    found = plan_of(given, card)
     assert {phase for phase in found.seconds if found.seconds[phase] > once.seconds[phase]} == slow
 
 
@@ -121,7 +123,7 @@ def test_typical_replies_take_less_time_and_never_exceed_the_limits() -> None:
     found = plan_of(given, "RTX 3090")
     times = [projection.planned(found, [], Lengths.typical(given, tokens)).total for tokens in (100, 250, 1000, 10**6)]
     assert times == sorted(times)
-    assert times[0] < times[1] < 0.3 * times[3]
+    assert times[0] < times[1] < 0.5 * times[3]
     assert times[3] <= projection.planned(found, [], Lengths.worst(given)).total
 
 
@@ -154,11 +156,12 @@ def test_unsloths_check_of_packed_rows_holds_the_logits_of_a_whole_one() -> None
 
 
 def test_the_screen_names_card_attention_total_and_what_it_leaves_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "mine.py").write_text("def problems(role, seed):\n    return [{'question': 'q', 'answer': '1'}]\n")
     own = tmp_path / "own.toml"
     own.write_text(f'extends = "{GSM8K}"\n[evaluation.benchmarks.own]\nsource = "mine.py:problems"\n')
+    monkeypatch.setattr(timing, "groups_queries", lambda: False)
     plan_command.show(own, [], None, "RTX 3090", 250)
     shown = " ".join(capsys.readouterr().out.split())
     assert "on RTX 3090" in shown
@@ -166,6 +169,26 @@ def test_the_screen_names_card_attention_total_and_what_it_leaves_out(
     assert "for evaluation =" in shown
     assert "not counted: evaluation of own" in shown
     assert "replies of 250 tokens" in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "most_hours"),
+    [
+        ("motif_gsm8k", 16), ("motif_evening", 3), ("motif_evening_12gb", 6), ("motif_t4", 4),
+        ("motif_chain_evening", 3),
+    ],
+)  # fmt: skip
+def test_a_recipe_takes_as_long_as_it_says(name: str, most_hours: int) -> None:
+    """By the plan, for the card that it names: another figure there would be a promise that nothing keeps."""
+    path = ROOT / "recipes" / f"{name}.toml"
+    said = re.search(r"plan, an? ([\w ]+?) takes at most (\d+) h (\d+) min", path.read_text().replace("\n# ", " "))
+    assert said is not None
+    found = checking.memory_plan(path, [], None, said[1])
+    assert found.fits
+    evaluated = list(checking.evaluated(found.recipe, checking.expected_problems(found.recipe)))
+    total = projection.planned(found, evaluated, Lengths.worst(found.recipe)).total
+    assert math.ceil(total / 60) == 60 * int(said[2]) + int(said[3])
+    assert total <= 3600 * most_hours
 
 
 def test_two_cards_are_one_too_many() -> None:

@@ -23,7 +23,8 @@ from motif_lite.recipe.schema import Recipe
 ROOT = Path(__file__).parents[1]
 GPU_RECIPES = {
     "motif_gsm8k": 24.0, "motif_gsm8k_16gb": 16.0, "motif_gsm8k_12gb": 12.0, "motif_gsm8k_8gb": 8.0, "grpo_gsm8k": 24.0,
-    "motif_chain_gsm8k": 24.0,
+    "motif_chain_gsm8k": 24.0, "motif_evening": 24.0, "motif_evening_12gb": 12.0, "motif_t4": 15.2,
+    "motif_chain_evening": 24.0,
 }  # fmt: skip
 OPEN = ('rollout.max_width="auto"', 'training.micro_batch_size="auto"')
 

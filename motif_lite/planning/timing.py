@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 from motif_lite.credits.table import credit_of
-from motif_lite.planning.limits import LARGEST_FOLDED_BYTES
+from motif_lite.planning.limits import LARGEST_FOLDED_BYTES, groups_queries
 from motif_lite.planning.machine import DeviceType
 from motif_lite.planning.rows import Lengths, futures_per_step, openings_at_once, update_tokens
 from motif_lite.planning.shapes import ModelShape
@@ -33,11 +33,12 @@ def math_attention_bytes(shape: ModelShape) -> int:
 def attends_by_math(recipe: Recipe, shape: ModelShape, speed: Speed) -> bool:
     """Whether PyTorch takes its slowest attention for token steps of padded batches, which Unsloth writes.
 
-    Unsloth asks for grouped queries, with a mask where rows are padded. Flash attention takes no mask and no card
-    before Ampere, the memory-efficient kernel no grouped queries; cuDNN's, which takes both, is tried on Hopper.
+    It does unless we change Unsloth's call (`policies.grouped_queries`), which asks for grouped queries, with a mask
+    where rows are padded. Flash attention takes no mask and no card before Ampere, the memory-efficient kernel no
+    grouped queries; cuDNN's, which takes both, is tried on Hopper.
     """
     on_card = speed.card is not None and speed.card.capability != _HOPPER
-    return on_card and written_by_unsloth(recipe) and shape.kv_dim < shape.attention_dim
+    return on_card and written_by_unsloth(recipe) and not groups_queries() and shape.kv_dim < shape.attention_dim
 
 
 def written_by_unsloth(recipe: Recipe) -> bool:

@@ -50,7 +50,7 @@ import torch  # noqa: E402
 import unsloth  # noqa: E402  # first of all: it patches what the next lines import
 
 from motif_lite.nouns import OnTokens, Sampling  # noqa: E402
-from motif_lite.policies import adapters, vllm_engine  # noqa: E402
+from motif_lite.policies import adapters, grouped_queries, vllm_engine  # noqa: E402
 from motif_lite.policies.engine.sampler import Generated, Request  # noqa: E402
 from motif_lite.policies.local import LocalPolicy, generation_mode  # noqa: E402
 from motif_lite.policies.model_folder import (  # noqa: E402
@@ -132,6 +132,8 @@ class UnslothPolicy(LocalPolicy):
         policy.start_from(coverage, start)
         if recipe.model.fast_inference:
             policy.vllm = vllm_engine.VllmEngine(model, policy.stop_ids)
+        elif _rewrites_the_trainer():  # Unsloth's CPU backend has stock models
+            grouped_queries.use(policy, unsloth.__version__)
         return policy
 
     def _sequences(
