@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-RTX_3090 = "GPU-a1, NVIDIA GeForce RTX 3090, 24576, 570.86.15, 8.6"
-T4 = "GPU-b2, Tesla T4, 15360, 570.86.15, 7.5"
+RTX_3090 = "GPU-a1, NVIDIA GeForce RTX 3090, 24576, 0, 570.86.15, 8.6"
+T4 = "GPU-b2, Tesla T4, 15360, 0, 570.86.15, 7.5"
 
 Install = Callable[..., None]
 

@@ -21,7 +21,7 @@ from tests.nvidia_smi import RTX_3090, T4, Install, installer
 
 ROOT = Path(__file__).parents[1]
 CUDA_12_8, FOR_CPUS = Torch("2.10.0+cu128", "12.8"), Torch("2.13.0+cpu", None)
-CARD = Gpu("NVIDIA GeForce RTX 3090", 24.0, "GPU-a1", "570.86.15", (8, 6))
+CARD = Gpu("NVIDIA GeForce RTX 3090", 24.0, "GPU-a1", "570.86.15", capability=(8, 6))
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def recipe(*changes: str) -> Recipe:
 
 def test_the_driver_is_asked_for_all_gpus(smi: Install) -> None:
     smi(RTX_3090, T4)
-    assert driver.ask() == Driver((CARD, Gpu("Tesla T4", 15.0, "GPU-b2", "570.86.15", (7, 5))))
+    assert driver.ask() == Driver((CARD, Gpu("Tesla T4", 15.0, "GPU-b2", "570.86.15", capability=(7, 5))))
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_what_cuda_visible_devices_hides_is_not_there(
 
 
 def test_an_old_driver_that_knows_no_capability_leaves_it_to_the_table_of_cards(smi: Install) -> None:
-    smi(RTX_3090.rpartition(",")[0], "GPU-c3, Some New Card, 8192, 470.1", knows_capability=False)
+    smi(RTX_3090.rpartition(",")[0], "GPU-c3, Some New Card, 8192, 0, 470.1", knows_capability=False)
     assert [gpu.capability for gpu in driver.ask().gpus] == [(8, 6), None]
 
 
@@ -96,7 +96,7 @@ def test_a_driver_that_is_too_old_is_told_with_the_one_that_is_needed() -> None:
 
 
 def test_a_blackwell_card_needs_the_driver_of_its_cuda() -> None:
-    card = Gpu("NVIDIA GeForce RTX 5090", 31.8, "GPU-d", "565.57.01", (12, 0))
+    card = Gpu("NVIDIA GeForce RTX 5090", 31.8, "GPU-d", "565.57.01", capability=(12, 0))
     assert "needs 570" in str(gpu_fault(CUDA_12_8, shown(card)))
     assert gpu_fault(CUDA_12_8, shown(replace(card, driver="570.86.15"))) is None
 
@@ -111,7 +111,7 @@ def test_a_pytorch_for_cpus_and_none_at_all_are_told_apart() -> None:
 
 
 def test_a_card_without_kernels_is_named_with_those_that_there_are() -> None:
-    old = Gpu("NVIDIA GeForce GTX 1080 Ti", 11.0, "GPU-e", "570.86.15", (6, 1))
+    old = Gpu("NVIDIA GeForce GTX 1080 Ti", 11.0, "GPU-e", "570.86.15", capability=(6, 1))
     assert "capability is 6.1" in str(gpu_fault(CUDA_12_8, shown(old)))
     assert gpu_fault(CUDA_12_8, shown(replace(CARD, capability=(8, 9)))) is None, "kernels for 8.6 run on 8.9"
 
@@ -204,6 +204,13 @@ def test_a_good_machine_has_nothing_to_put_right() -> None:
         (replace(GOOD, driver=Driver(hidden=2)), "GPU", "wrong", "hides all 2", "unset"),
         (replace(GOOD, driver=Driver((replace(CARD, memory_gib=6.0),))), "card", "note", "6.0 GiB", "--plan"),
         (replace(GOOD, driver=Driver((replace(CARD, capability=(7, 5)),))), "card", "note", "no bfloat16", "t4"),
+        (
+            replace(GOOD, driver=Driver((replace(CARD, used_gib=4.0),))),
+            "card",
+            "note",
+            "4.0 of 24.0",
+            "memory_gib=20.0",
+        ),
         (replace(GOOD, driver=Driver((CARD, CARD))), "card", "note", "one GPU", "cuda:N"),
         (replace(GOOD, compiler=None), "compiler", "wrong", "no C compiler", "gcc"),
         (replace(GOOD, python_header=None), "compiler", "wrong", "Python.h", "python3.11-dev"),

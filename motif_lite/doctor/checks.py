@@ -17,6 +17,9 @@ _BITSANDBYTES_FROM = ((7, 0), (7, 5), (8, 0), (8, 6), (8, 9), (9, 0), (10, 0), (
 _LEAST_CARD_GIB, _LEAST_MEMORY_GIB = 7.5, 12.0
 """What the recipe for 8 GB cards plans, and what loading a 3B model takes on the way to the GPU."""
 
+_USED_BY_A_DESKTOP_GIB = 0.4
+"""What a plan leaves free of an 8 GB card, a twentieth."""
+
 _DISK_GIB = 15.0
 """Weights of a 3B model (6.2 GB), data sets, compiled kernels, checkpoints."""
 
@@ -88,6 +91,11 @@ def card(facts: Facts) -> Iterator[Finding]:
             yield Finding(
                 "note", f"{each.name}: {each.memory_gib:.1f} GiB are less than any recipe for 3B models needs",
                 "use a smaller model; --plan says what fits",
+            )  # fmt: skip
+        if each.used_gib > _USED_BY_A_DESKTOP_GIB:
+            yield Finding(
+                "note", f"{each.name}: other programs use {each.used_gib:.1f} of {each.memory_gib:.1f} GiB",
+                f"end them, or leave them room: --set model.memory_gib={each.memory_gib - each.used_gib:.1f}",
             )  # fmt: skip
         if each.capability and not runs_on(each.capability, _BITSANDBYTES_FROM):
             yield Finding("wrong", f"{each.name}: bitsandbytes has no kernels for it", "set model.load_in_4bit = false")

@@ -18,6 +18,7 @@ class Gpu:
     Attributes:
         uuid: The driver's name for this very GPU.
         driver: The driver's version, e.g. ``570.86.15``.
+        used_gib: Of its memory, by all programs together.
         capability: CUDA's compute capability; None where an old driver does not tell it of an unknown card.
     """
 
@@ -25,6 +26,7 @@ class Gpu:
     memory_gib: float
     uuid: str = ""
     driver: str = ""
+    used_gib: float = 0.0
     capability: tuple[int, int] | None = None
 
     @property
@@ -58,7 +60,7 @@ def ask() -> Driver:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return Driver(fault="nvidia-smi is not on the PATH")
-    done, fields = None, "uuid,name,memory.total,driver_version"
+    done, fields = None, "uuid,name,memory.total,memory.used,driver_version"
     for query in (f"{fields},compute_cap", fields):  # old drivers do not know the last field
         command = [tool, f"--query-gpu={query}", "--format=csv,noheader,nounits"]
         try:
@@ -77,16 +79,16 @@ def _gpu(line: str) -> Gpu | None:
     """A line of the answer; None where it is something else."""
     uuid, *rest = (part.strip() for part in line.split(","))
     try:
-        name, mib, driver = rest[:3]
-        memory = float(mib) / 1024
+        name, mib, used_mib, driver = rest[:4]
+        memory, used = float(mib) / 1024, float(used_mib) / 1024
     except ValueError:
         return None
-    if len(rest) > 3 and (numbers := rest[3].split("."))[0].isdigit():
+    if len(rest) > 4 and (numbers := rest[4].split("."))[0].isdigit():
         capability: tuple[int, int] | None = (int(numbers[0]), int(numbers[-1]))
     else:
         card = cards.of_driver(name, memory)
         capability = card.capability if card else None
-    return Gpu(name, memory, uuid, driver, capability)
+    return Gpu(name, memory, uuid, driver, used, capability)
 
 
 def _visible(gpus: list[Gpu], chosen: str | None) -> tuple[Gpu, ...]:
