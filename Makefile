@@ -1,6 +1,7 @@
 # make demo    the tiny recipe on a CPU, from scratch      make test            every test, same environment
 # make check   ruff and mypy                               make test-unsloth    only the tests of the Unsloth backend
 # make docs    the generated parts of docs/, and the recipes' JSON schema
+# make resolve whether pip can resolve the requirements files for GPUs
 #
 # PYTHON chooses the interpreter, VENV the folder of the environment; ARGS is passed on: make demo ARGS="--set seed=2"
 
@@ -18,7 +19,7 @@ ENVIRONMENT = @for any in $(ANY); do $$any -c "" 2>/dev/null && break; done; \
 	$$any -m environment --folder "$(VENV)" --python "$(PYTHON)"
 IN_VENV = "$(VENV)/bin/python"
 
-.PHONY: demo environment test test-versions test-unsloth test-unsloth-pinned test-unsloth-on-cpu check docs clean
+.PHONY: resolve demo environment test test-versions test-unsloth test-unsloth-pinned test-unsloth-on-cpu check docs clean
 
 demo:
 	$(ENVIRONMENT) cpu
@@ -55,6 +56,11 @@ check:
 	$(IN_VENV) -m ruff check .
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m mypy
+
+# Whether pip finds versions for all that the GPU needs; fetches the packages' descriptions only. PYTHON=python3.12
+resolve:
+	for file in requirements.txt requirements-vllm.txt; do \
+		$(or $(PYTHON),python3) -m pip install --dry-run --ignore-installed --quiet -r $$file || exit 1; done
 
 docs:
 	$(ENVIRONMENT) cpu

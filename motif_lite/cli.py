@@ -10,17 +10,16 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from motif_lite import process
-from motif_lite.commands import compare, export, grade, score, solve, study, view
+from motif_lite.commands import compare, doctor, export, grade, plan, score, solve, study, view
 from motif_lite.commands.options import Adapter, Changes, RecipeFile
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.errors import RecipeError
 from motif_lite.jobs import checking, dry_run_job, solve_job, train_job
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.solving.solver import Effort
-from motif_lite.views import formats, plan_table, tables
+from motif_lite.views import formats, tables
 
 app = typer.Typer(
     subcommand_metavar="[COMMAND ...]", add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
@@ -30,12 +29,8 @@ Out = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="The run directory; by default runs/NAME-OF-RECIPE.")
 ]
 Check = Annotated[bool, typer.Option("--check", help="Validate the recipe, print it with every default, and stop.")]
-Plan = Annotated[
-    bool, typer.Option("--plan", help="Estimate memory and time of a step, and whether it fits; no download.")
-]
-Vram = Annotated[
-    float | None,
-    typer.Option("--vram", metavar="GIB", help="With --plan: for a GPU of this size."),
+PlanOnly = Annotated[
+    bool, typer.Option("--plan", help="Estimate memory and time of a run, and whether it fits; no download.")
 ]
 DryRun = Annotated[
     bool,
@@ -66,8 +61,10 @@ def main(
     changes: Changes = None,
     out: Out = None,
     check: Check = False,
-    plan: Plan = False,
-    vram: Vram = None,
+    plan_only: PlanOnly = False,
+    vram: plan.Vram = None,
+    gpu: plan.GpuName = None,
+    typical: plan.Typical = None,
     dry_run: DryRun = False,
     resume: Resume = False,
     evaluate_only: EvaluateOnly = False,
@@ -76,6 +73,7 @@ def main(
     solve_one: SolveOne = False,
 ) -> None:
     """Do what the options ask for, unless a command was named."""
+    of_plan = vram is not None or gpu is not None or typical is not None
     runs_only = evaluate_only or solve_one or adapter is not None or strategy is not None
     with exit_codes():
         if context.invoked_subcommand:
@@ -83,24 +81,24 @@ def main(
                 name = context.invoked_subcommand
                 raise RecipeError(f"options of {name} go after its name: python run.py {name} ...")
         elif check:
-            if out or plan or vram is not None or dry_run or resume or runs_only:
+            if out or plan_only or of_plan or dry_run or resume or runs_only:
                 raise RecipeError("--check goes with --recipe and --set only; it neither loads nor runs anything")
             print(formats.recipe_toml(checking.check(recipe, changes or [])), end="")
-        elif plan:
+        elif plan_only:
             if out or dry_run or resume or runs_only:
                 raise RecipeError(
-                    "--plan goes with --recipe, --set and --vram only; it neither writes nor runs anything"
+                    "--plan goes with --recipe, --set, --gpu, --vram and --typical only; it neither writes nor runs "
+                    "anything"
                 )
-            found = checking.memory_plan(recipe, changes or [], vram)
-            plan_table.print_plan(Console(highlight=False), found)
-            if not found.fits:
-                raise RecipeError(f"{recipe}: {found.shortage}; {found.remedy}")
+            plan.show(recipe, changes or [], vram, gpu, typical)
         elif dry_run:
-            if resume or runs_only or vram is not None:
+            if resume or runs_only or of_plan:
                 raise RecipeError("--dry-run goes with --recipe, --set and --out only; it tries a new run")
             try_out(dry_run_job.job(recipe, changes or [], out))
-        elif vram is not None:
-            raise RecipeError("--vram goes with --plan; to limit a run's memory use --set model.memory_gib=...")
+        elif of_plan:
+            raise RecipeError(
+                "--vram, --gpu and --typical go with --plan; to limit a run's memory use --set model.memory_gib=..."
+            )
         else:
             if strategy is not None and not evaluate_only:
                 raise RecipeError("--strategy goes with --evaluate-only; to train with it --set rollout.strategy=...")
@@ -123,6 +121,7 @@ app.command(help=solve.HELP)(solve.solve)
 app.command(help=export.HELP)(export.export)
 app.command(help=view.HELP)(view.view)
 app.command(help=compare.HELP)(compare.compare)
+app.command(help=doctor.HELP)(doctor.doctor)
 
 
 def require_solvable(job: train_job.RunJob) -> None:

@@ -283,3 +283,13 @@ def test_any_reply_becomes_a_short_printable_excerpt(text: str, num_lines: int, 
     assert len(shown) <= num_lines * max(20, width - 18)
     assert all(char == "\n" or char.isprintable() for char in printable(text))
     printable(text).encode("utf-8")
+
+
+def test_after_three_steps_the_run_tells_its_own_time_in_place_of_the_plans() -> None:
+    file = io.StringIO()
+    watch = RunConsole(Console(file=file, width=200), "tiny_cpu", "tiny")
+    watch.planned({"openings": 600.0, "futures": 600.0})
+    for step in (1, 2, 3, 4):
+        watch.step(metrics(step, share_done=step / 100, seconds={"openings": 20.0, "futures": 40.0}))
+    told = [line for line in file.getvalue().splitlines() if line.startswith("measured")]
+    assert told == ["measured: 1:00 a step, 20:00 at most by the plan; 1:37:00 left, evaluation included"]

@@ -18,7 +18,7 @@ from motif_lite import cli
 from motif_lite.errors import ModelError, MotifError, TrainingError
 from motif_lite.jobs import checking, dry_run_job
 from motif_lite.monitor import first_group
-from motif_lite.planning import planner, shapes, timing
+from motif_lite.planning import planner, shapes, speeds
 from motif_lite.planning.machine import Machine
 from motif_lite.planning.projection import Evaluated, project
 from motif_lite.policies.facts import Token, tokens_of
@@ -66,7 +66,7 @@ def tried(*changes: str) -> Recorded:
 def shown(*changes: str, width: int = 100) -> str:
     """The whole screen of a dry run, without the two seconds that measure the processor."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(timing, "measured", lambda: timing.ASSUMED["cpu"])
+        patch.setattr(speeds, "measured", lambda: speeds.CPU)
         return tried(*changes).on(width)
 
 
@@ -232,7 +232,9 @@ def test_it_tries_a_new_run_only(other: list[str]) -> None:
 
 @pytest.mark.parametrize("other", [*RUNS_ONLY, ["--out", "x"], ["--dry-run"]])
 def test_a_plan_and_a_check_ignore_no_option(other: list[str]) -> None:
-    assert "--plan goes with --recipe, --set and --vram only" in refusal("--recipe", str(TINY), "--plan", *other)
+    assert "--plan goes with --recipe, --set, --gpu, --vram and --typical only" in refusal(
+        "--recipe", str(TINY), "--plan", *other
+    )
     assert "--check goes with --recipe and --set only" in refusal("--recipe", str(TINY), "--check", *other)
 
 

@@ -54,7 +54,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Model:
 
 
 def test_a_missing_vllm_is_named_with_the_remedy() -> None:
-    with pytest.raises(MissingHardwareError, match=r"pip install vllm, or set model\.fast_inference to false"):
+    with pytest.raises(MissingHardwareError, match=r"requirements-vllm\.txt .*or set model\.fast_inference to false"):
         vllm_engine.require()
 
 

@@ -1,12 +1,13 @@
 """Checks of a recipe that need no torch, GPU or download."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from motif_lite.credits.table import CREDITS
 from motif_lite.errors import DataError, RecipeError
 from motif_lite.loggers.table import LOGGERS
-from motif_lite.planning import hardware, planner, shapes, timing
+from motif_lite.planning import cards, hardware, planner, shapes, speeds
+from motif_lite.planning.projection import Evaluated
 from motif_lite.policies.backends import BACKENDS
 from motif_lite.recipe import loading
 from motif_lite.recipe.schema import Recipe, SourceSection
@@ -64,18 +65,48 @@ def _sources(recipe: Recipe) -> Iterator[tuple[str, sources.Role, SourceSection]
         yield f"evaluation.benchmarks.{name}.source", "test", source
 
 
-def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None) -> planner.Plan:
-    """What a recipe needs on this machine, or on a card of ``vram`` GiB; needs no torch and no weights.
+def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None, card: str | None = None) -> planner.Plan:
+    """What a recipe needs on this machine, on a card of ``vram`` GiB or on one of that name; needs no torch or weights.
 
     Without a GPU it takes two seconds, in which the processor's speed is measured.
 
     Raises:
-        MotifError: The recipe is wrong, or the model's shape cannot be had.
+        MotifError: The recipe is wrong, the model's shape cannot be had, or the card is unknown.
     """
     recipe = check(path, changes)
     if vram is not None and not 0 < vram <= 100_000:
         raise RecipeError(f"--vram {vram:g}: give the card's memory in GiB, e.g. --vram 24")
-    gpu = None if vram is not None else hardware.gpu_by_driver()
-    machine = hardware.machine_for(recipe, gpu, vram=vram)
-    speed = timing.measured() if machine.device == "cpu" else None
+    if card is not None:
+        machine = hardware.machine_of(recipe, cards.named(card))
+    else:
+        machine = hardware.machine_for(recipe, None if vram is not None else hardware.gpu_by_driver(recipe), vram=vram)
+    speed = speeds.measured() if machine.device == "cpu" else None
     return planner.make(recipe, shapes.of(recipe.model.name), machine, speed=speed)
+
+
+def expected_problems(recipe: Recipe) -> dict[str, int | None]:
+    """How many problems each benchmark has, by its name, and those of validation by ""; None: not before a download."""
+    section = recipe.evaluation
+    found = {name: sources.expected_problems(source, "test") for name, source in section.benchmarks.items()}
+    if section.validation is not None:
+        found[""] = sources.expected_problems(section.validation, "validation")
+    return found
+
+
+def evaluated(recipe: Recipe, num_problems: Mapping[str, int | None]) -> Iterator[Evaluated]:
+    """All that a run measures, with how often; what has no known number of problems is left out.
+
+    Args:
+        num_problems: As `expected_problems` gives them.
+    """
+    section = recipe.evaluation
+    samples, whens = section.greedy + section.num_samples, ["before"] * section.before + ["after"] * section.after
+    for strategy in section.strategies:
+        num_rounds = strategy_of(recipe, strategy).num_rounds
+        for name in section.benchmarks if whens else ():
+            if (number := num_problems[name]) is not None:
+                label = f"{name}, {strategy}, {' and '.join(whens)}"
+                yield Evaluated(label, samples * number, num_rounds, len(whens))
+    if section.validation is not None and (number := num_problems[""]) is not None:
+        num_rounds = strategy_of(recipe, recipe.rollout.strategy).num_rounds
+        yield Evaluated("validation", number, num_rounds, section.validation.num_marks + 1)

@@ -5,7 +5,7 @@ performs one step on one problem, in a folder that is removed, and the seconds o
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,9 +21,9 @@ from motif_lite.monitor.forecast import Ahead
 from motif_lite.nouns import Opening, TokenProgress
 from motif_lite.observer import Observer
 from motif_lite.paths import cache_folder
-from motif_lite.planning import planner, timing
+from motif_lite.planning import planner, speeds
 from motif_lite.planning.planner import Plan
-from motif_lite.planning.projection import Evaluated, project
+from motif_lite.planning.projection import project
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import try_out
 from motif_lite.rollout.strategies import strategy_of
@@ -94,7 +94,7 @@ def _with_speed(plan: Plan | None, observer: Observer) -> Plan | None:
     if plan is None or plan.machine.device != "cpu":
         return plan
     observer.phase("planning", "the processor's speed")
-    return planner.make(plan.recipe, plan.shape, plan.machine, speed=timing.measured())
+    return planner.make(plan.recipe, plan.shape, plan.machine, speed=speeds.measured())
 
 
 def _show_model(context: RunContext, given: Problems, screen: "Screen") -> None:
@@ -123,7 +123,8 @@ def _show_step(
     screen.group(group, tried)
     screen.step(group, tried, its_plan)
     num_tokens = sum(tried.cost.tokens.values())
-    evaluated = list(_evaluated(recipe, given))
+    num_problems = {name: len(problems) for name, problems in given.benchmarks.items()} | {"": len(given.held_out)}
+    evaluated = list(checking.evaluated(recipe, num_problems))
     screen.run(recipe, project(recipe, group, tried.cost.seconds, num_tokens, evaluated, plan))
     has_box = any(boxes(future.final.text) for opening in openings for future in opening.futures)
     found = first_group.remarks(recipe, tried.metrics, tried.cost, has_box=has_box, plan=its_plan)
@@ -145,20 +146,6 @@ def _tried(context: RunContext, group: Recipe, given: Problems, plan: Plan | Non
         return trial.one_step(training)
     except TrainingError as error:
         raise TrainingError(f"{error} (this was a dry run: nothing was saved)") from error
-
-
-def _evaluated(recipe: Recipe, given: Problems) -> Iterator[Evaluated]:
-    """All that a run measures, with how often."""
-    section = recipe.evaluation
-    samples, whens = section.greedy + section.num_samples, ["before"] * section.before + ["after"] * section.after
-    for strategy in section.strategies:
-        num_rounds = strategy_of(recipe, strategy).num_rounds
-        for name, its_problems in given.benchmarks.items() if whens else ():
-            label = f"{name}, {strategy}, {' and '.join(whens)}"
-            yield Evaluated(label, samples * len(its_problems), num_rounds, len(whens))
-    if section.validation is not None:
-        num_rounds = strategy_of(recipe, recipe.rollout.strategy).num_rounds
-        yield Evaluated("validation", len(given.held_out), num_rounds, section.validation.num_marks + 1)
 
 
 class _Listener:

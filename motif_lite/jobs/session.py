@@ -16,7 +16,7 @@ from motif_lite.jobs import stopping
 from motif_lite.jobs.stopping import Stop
 from motif_lite.observer import Observer
 from motif_lite.paths import cache_folder
-from motif_lite.planning import hardware, planner, shapes, timing
+from motif_lite.planning import hardware, one_card, planner, shapes, speeds, timing
 from motif_lite.planning.machine import Machine, lacks_memory
 from motif_lite.planning.planner import Plan
 from motif_lite.policies import backends
@@ -29,6 +29,8 @@ from motif_lite.tasks import chain_sum
 if TYPE_CHECKING:
     from motif_lite.policies.protocol import Backend, TrainablePolicy
 
+
+_log = logging.getLogger(__name__)
 
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
@@ -68,6 +70,8 @@ def required_backend(recipe: Recipe) -> "Backend":
         MissingHardwareError: This machine has no GPU for it, or lacks a package.
     """
     _quiet_libraries()
+    if chosen := one_card.use(recipe):
+        _log.warning(chosen)
     backend = backends.backend(recipe.model.backend)
     backend.require(recipe)
     return backend
@@ -167,7 +171,7 @@ def _step_seconds(plan: Plan) -> dict[str, float]:
     """Of a step by phase; where it is long on a processor, by the speed of this one, whose measuring takes a moment."""
     if plan.machine.device != "cpu" or sum(plan.seconds.values()) < _WORTH_MEASURING:
         return plan.seconds
-    return timing.step_seconds(plan.recipe, plan.shape, "cpu", timing.measured())
+    return timing.step_seconds(plan.recipe, plan.shape, "cpu", speeds.measured())
 
 
 @contextmanager

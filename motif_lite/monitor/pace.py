@@ -8,6 +8,9 @@ from statistics import median
 _RECENT = 10
 """Steps that are looked back on: replies become longer or shorter as training goes on."""
 
+MEASURED_AFTER = 3
+"""Steps of a run after which what they took is told in place of what the plan assumed."""
+
 _MOMENTS = 10.0
 """Seconds that a speed is averaged over."""
 
@@ -67,6 +70,12 @@ class StepClock:
     def planned_step(self) -> float | None:
         """Seconds of a whole step by the plan, while there is nothing better."""
         return sum(self._planned.values()) if self._planned and not self._past else None
+
+    @property
+    def newly_measured(self) -> float | None:
+        """Seconds that the plan gave a step, when enough steps are over to say what one takes; otherwise None."""
+        is_time = len(self._past) == MEASURED_AFTER and self._planned
+        return sum(self._planned.values()) if is_time else None
 
     @property
     def typical_step(self) -> float:

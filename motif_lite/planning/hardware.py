@@ -1,26 +1,18 @@
 """Detects the machine's memory and GPU, without importing torch."""
 
 import os
-import shutil
-import subprocess
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
+from motif_lite.planning import driver, one_card
+from motif_lite.planning.cards import Card
+from motif_lite.planning.driver import Gpu
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.recipe.schema import Recipe
 
 _DEFAULT_GPU_GIB = 24.0
 """The card that is planned for where nothing says which."""
-
-
-@dataclass(frozen=True, slots=True)
-class Gpu:
-    """A GPU of this machine."""
-
-    name: str
-    memory_gib: float
 
 
 def machine_for(recipe: Recipe, gpu: Gpu | None, *, vram: float | None = None, supposing: bool = True) -> Machine:
@@ -34,29 +26,28 @@ def machine_for(recipe: Recipe, gpu: Gpu | None, *, vram: float | None = None, s
     given = None if recipe.model.memory_gib == "auto" else recipe.model.memory_gib
     if vram is not None:
         return Machine("cuda", vram, f"a GPU of {vram:g} GiB")
-    wants_gpu = recipe.model.device == "cuda" or recipe.model.backend == "unsloth"
+    wants_gpu = recipe.model.device.startswith("cuda") or recipe.model.backend == "unsloth"
     if gpu is not None and recipe.model.device != "cpu":
         return Machine("cuda", given or gpu.memory_gib, gpu.name)
     if wants_gpu and supposing:
         size = given or _DEFAULT_GPU_GIB
         return Machine("cuda", size, f"a GPU of {size:g} GiB", is_here=False)
-    return Machine("cpu", given or _physical_memory_gib(), "this machine without a GPU")
+    return Machine("cpu", given or physical_memory_gib(), "this machine without a GPU")
 
 
-def gpu_by_driver() -> Gpu | None:
-    """The first NVIDIA GPU, asked of its driver: torch would take seconds to import."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    query = [tool, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0]
-    query += [f"--id={visible}"] if visible else []
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
-        name, _, mib = answer.splitlines()[0].rpartition(",")
-        return Gpu(name.strip(), float(mib) / 1024)
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None  # a driver without a card, or one that does not answer
+def machine_of(recipe: Recipe, card: Card) -> Machine:
+    """A card by its name, or as much of its memory as the recipe may use."""
+    given = card.memory_gib if recipe.model.memory_gib == "auto" else recipe.model.memory_gib
+    return Machine("cuda", min(given, card.memory_gib), card.name)
+
+
+def gpu_by_driver(recipe: Recipe) -> Gpu | None:
+    """The NVIDIA GPU that a run of the recipe would use.
+
+    Raises:
+        MissingHardwareError: The recipe names one of several that is not there.
+    """
+    return one_card.choose(recipe, driver.ask().gpus)
 
 
 def torch_build() -> Literal["CPU", "CUDA"]:
@@ -67,7 +58,7 @@ def torch_build() -> Literal["CPU", "CUDA"]:
     return "CUDA" if has_cuda else "CPU"
 
 
-def _physical_memory_gib() -> float:
+def physical_memory_gib() -> float:
     """The machine's memory, or what a container is allowed of it."""
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = Path("/sys/fs/cgroup/memory.max")

@@ -1,6 +1,7 @@
 """What keeps the memory of rollouts and updates small: the code keeps to it, and plans count on it, without torch."""
 
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from motif_lite.planning.machine import MIB
@@ -20,6 +21,9 @@ LOGIT_CHUNK_BYTES = 64 * MIB
 LARGEST_FOLDED_BYTES = 256 * MIB
 """Of the weights that an adapter is added into while replies are generated: a copy of them is what that costs."""
 
+GROUPED_IN_UNSLOTH = frozenset({"2026.10.7"})
+"""Versions of Unsloth whose token steps attend by grouped queries here (`policies.grouped_queries`)."""
+
 PROVEN = ("gemma", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
 """Model types whose greedy replies were compared with those of `generate`. In others, attention may be given more than
 we hand on (sinks, soft caps, other shapes of values), and what goes wrong is text, not an error."""
@@ -35,6 +39,14 @@ _SWITCHED = {"qwen2", "qwen3", "smollm3"}
 
 _DEFAULT_WINDOWS = {"mistral": 4096}
 """Where config.json is silent; null is none."""
+
+
+def groups_queries() -> bool:
+    """Whether the installed version of Unsloth is one of `GROUPED_IN_UNSLOTH`; where there is none, it will be."""
+    try:
+        return version("unsloth") in GROUPED_IN_UNSLOTH
+    except PackageNotFoundError:
+        return True
 
 
 def packs(config: Mapping[str, Any]) -> bool:

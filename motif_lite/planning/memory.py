@@ -307,12 +307,12 @@ class _Counting:
         the latter of all chunks for the backward pass; where `logit_chunks` is given it keeps nothing and computes
         each chunk twice.
         """
-        size, (_, reply) = self.shape.vocab_size, longest_trained(self.recipe)
+        size, (prompt, reply) = self.shape.vocab_size, longest_trained(self.recipe)
         if not self.is_unsloth:
             whole = 4 * micro_batch * reply * size
             return 4 * (min(LOGIT_CHUNK_BYTES, whole) if self.packs else whole)
-        chunks = self.recipe.training.logit_chunks
+        # Unsloth compares packed rows with whole ones, at first and when they grow; out of memory, it stops packing.
+        checking, chunks = (2 + 4) * (prompt + reply), self.recipe.training.logit_chunks
         if chunks is None:
-            return (4 * micro_batch * reply + (2 + 4) * (reply // _UNSLOTH_LOGIT_CHUNKS)) * size
-        # At first Unsloth checks its packed rows against one whole row.
-        return max((2 + 4 + 4) * (reply // chunks), (2 + 4) * reply) * size
+            return max(checking, 4 * micro_batch * reply + (2 + 4) * (reply // _UNSLOTH_LOGIT_CHUNKS)) * size
+        return max(checking, (2 + 4 + 4) * (reply // chunks)) * size

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from motif_lite.planning.hardware import Gpu
+from motif_lite.planning.driver import Gpu
 from motif_lite.planning.machine import GIB, MIB, Machine
 from motif_lite.planning.memory import CUDA_LIBRARIES
 

@@ -14,9 +14,10 @@ from motif_lite.credits.table import credit_of
 from motif_lite.planning import memory, shapes
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.memory import Estimate
-from motif_lite.planning.rows import bounds_openings, futures_per_step
+from motif_lite.planning.rows import Lengths, bounds_openings, futures_per_step
 from motif_lite.planning.shapes import ModelShape
-from motif_lite.planning.timing import ASSUMED, Speed, step_seconds
+from motif_lite.planning.speeds import Speed, assumed
+from motif_lite.planning.timing import step_seconds
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 
@@ -91,7 +92,7 @@ def make(
         trains: It is not for an evaluation alone.
         speed: Of the machine, where it was measured.
     """
-    speed = speed or ASSUMED[machine.device]
+    speed = speed or assumed(machine)
     chosen = _chosen(recipe, shape, machine)
     estimate = memory.estimate(chosen, shape, machine, trains=trains)
     fits = estimate.peak <= _usable(machine)
@@ -100,7 +101,7 @@ def make(
         shape=shape,
         machine=machine,
         estimate=estimate,
-        num_tokens=_num_tokens(chosen),
+        num_tokens=num_tokens(chosen, Lengths.worst(chosen)),
         speed=speed,
         seconds=step_seconds(chosen, shape, machine.device, speed),
         changes={} if fits else _smallest_changes(recipe, shape, machine, trains),
@@ -150,12 +151,13 @@ def _widths(recipe: Recipe) -> list[int]:
     return [2**power for power in range(math.ceil(math.log2(useful)), -1, -1)]
 
 
-def _num_tokens(recipe: Recipe) -> dict[str, int]:
+def num_tokens(recipe: Recipe, lengths: Lengths) -> dict[str, int]:
+    """Generated in one step, by phase."""
     rollout, rows = recipe.rollout, recipe.openings_per_step
     later = rollout.num_rounds - 1 if rollout.strategy != "single_round" else 0
     return {
-        "openings": rows * rollout.openings.max_tokens,
-        "futures": futures_per_step(recipe) * later * rollout.futures.max_tokens,
+        "openings": rows * lengths.opening,
+        "futures": futures_per_step(recipe) * later * lengths.future,
     }
 
 

@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from motif_lite.credits.table import credit_of
+from motif_lite.planning import planner
 from motif_lite.planning.planner import Plan
-from motif_lite.planning.rows import futures_per_step
+from motif_lite.planning.rows import Lengths, futures_per_step
 from motif_lite.planning.timing import step_seconds, thinking_seconds
 from motif_lite.recipe.schema import Recipe
 
@@ -52,6 +53,27 @@ class Projection:
     def total(self) -> float:
         """Training and evaluation."""
         return self.training + sum(self.evaluation.values())
+
+
+def planned(plan: Plan, evaluated: Sequence[Evaluated], lengths: Lengths) -> Projection:
+    """The plan of a whole run, before anything is measured.
+
+    Args:
+        lengths: Of prompts and replies.
+    """
+    recipe, shape, device, speed = plan.recipe, plan.shape, plan.machine.device, plan.speed
+    step = step_seconds(recipe, shape, device, speed, lengths)
+    num_steps = _num_steps(recipe, sum(step.values()), sum(planner.num_tokens(recipe, lengths).values()))
+
+    def seconds(each: Evaluated) -> float:
+        return sum(thinking_seconds(recipe, shape, device, speed, each.num_trajectories, each.num_rounds, lengths))
+
+    return Projection(
+        step=step,
+        num_steps=num_steps,
+        training=min(num_steps * sum(step.values()), recipe.training.until_seconds or math.inf),
+        evaluation={each.label: each.times * seconds(each) for each in evaluated},
+    )
 
 
 def project(

@@ -1,9 +1,55 @@
 """Rows that go through the model together, how many and how long: what follows from a recipe and its credit alone."""
 
 import math
+from dataclasses import dataclass
+from typing import Self
 
 from motif_lite.credits.table import credit_of
 from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe, decided
+
+_TYPICAL_PROMPT = 250
+"""Tokens of MOTIF's instructions (167) with a question of GSM8K, by Qwen2.5's tokenizer."""
+
+_LONGEST_OF_A_CALL = 2
+"""Times the typical length, where replies end by themselves; assumed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lengths:
+    """Tokens of prompts and replies that a plan of the time counts on.
+
+    Attributes:
+        longest: Tokens of the longest reply of a call, as a multiple of the others', up to the recipe's limit.
+    """
+
+    first_prompt: int
+    later_prompt: int
+    opening: int
+    future: int
+    longest: int = 1
+
+    @classmethod
+    def worst(cls, recipe: Recipe) -> Self:
+        """Every prompt and every reply as long as the recipe allows."""
+        rollout = recipe.rollout
+        return cls(
+            rollout.max_prompt_tokens, later_prompt(recipe), rollout.openings.max_tokens, rollout.futures.max_tokens
+        )
+
+    @classmethod
+    def typical(cls, recipe: Recipe, tokens: int) -> Self:
+        """Replies of so many tokens, within the recipe's limits."""
+        limit = cls.worst(recipe)
+        opening, future = min(tokens, limit.opening), min(tokens, limit.future)
+        first = min(_TYPICAL_PROMPT, limit.first_prompt)
+        later = min(first + NOTICE_TOKENS + max(opening, future), limit.later_prompt)
+        return cls(first, later, opening, future, _LONGEST_OF_A_CALL)
+
+    def trained(self, recipe: Recipe) -> tuple[int, int]:
+        """Tokens of the longest prompt and of the longest reply that are trained."""
+        if not credit_of(recipe).trains_later_rounds:
+            return self.first_prompt, self.opening
+        return max(self.first_prompt, self.later_prompt), max(self.opening, self.future)
 
 
 def later_prompt(recipe: Recipe) -> int:
@@ -34,36 +80,34 @@ def bounds_openings(recipe: Recipe) -> bool:
 
 def longest_trained(recipe: Recipe) -> tuple[int, int]:
     """Tokens of the longest prompt and of the longest reply that are trained; all rows of an update are as long."""
-    rollout = recipe.rollout
-    if not credit_of(recipe).trains_later_rounds:
-        return rollout.max_prompt_tokens, rollout.openings.max_tokens
-    prompt = max(rollout.max_prompt_tokens, later_prompt(recipe))
-    return prompt, max(rollout.openings.max_tokens, rollout.futures.max_tokens)
+    return Lengths.worst(recipe).trained(recipe)
 
 
 def packed_tokens(recipe: Recipe) -> int:
     """Most tokens that an update computes together where rows are packed."""
     longest = decided(recipe.training.micro_batch_size) * sum(longest_trained(recipe))
-    return min(longest, _step_tokens(recipe, recipe.training.problems_per_step))
+    return min(longest, _step_tokens(recipe, recipe.training.problems_per_step, Lengths.worst(recipe)))
 
 
-def update_tokens(recipe: Recipe, *, packs: bool) -> int:
+def update_tokens(recipe: Recipe, *, packs: bool, lengths: Lengths | None = None) -> int:
     """Tokens that the whole update of a step computes.
 
     Args:
         packs: A prompt counts once for as many openings as go together.
+        lengths: Of prompts and replies; by default the longest.
     """
-    longest, rollout, num_openings = sum(longest_trained(recipe)), recipe.rollout, recipe.openings_per_step
+    lengths = lengths or Lengths.worst(recipe)
+    num_openings, problems = recipe.openings_per_step, recipe.training.problems_per_step
     if not packs:
-        return credit_of(recipe).trained_per_step(recipe) * longest
-    room = decided(recipe.training.micro_batch_size) * longest - rollout.max_prompt_tokens
-    together = max(1, room // rollout.openings.max_tokens)
-    return _step_tokens(recipe, max(recipe.training.problems_per_step, math.ceil(num_openings / together)))
+        return credit_of(recipe).trained_per_step(recipe) * sum(lengths.trained(recipe))
+    room = decided(recipe.training.micro_batch_size) * sum(longest_trained(recipe)) - lengths.first_prompt
+    together = max(1, room // lengths.opening)
+    return _step_tokens(recipe, max(problems, math.ceil(num_openings / together)), lengths)
 
 
-def _step_tokens(recipe: Recipe, num_prompts: int) -> int:
+def _step_tokens(recipe: Recipe, num_prompts: int, lengths: Lengths) -> int:
     """Of all rows of a step, with so many prompts of openings; later rounds share nothing."""
-    rollout, num_openings = recipe.rollout, recipe.openings_per_step
-    first = num_prompts * rollout.max_prompt_tokens + num_openings * rollout.openings.max_tokens
+    num_openings = recipe.openings_per_step
+    first = num_prompts * lengths.first_prompt + num_openings * lengths.opening
     later = credit_of(recipe).trained_per_step(recipe) - num_openings
-    return first + later * sum(longest_trained(recipe))
+    return first + later * sum(lengths.trained(recipe))

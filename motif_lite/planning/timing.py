@@ -1,123 +1,97 @@
-"""How long a step takes: the work of its phases, counted from shapes, at the speed of the machine.
-
-A GPU's speed is assumed. A CPU's is measured with NumPy, which multiplies about as fast as PyTorch does and is imported
-in a tenth of a second (`probe`).
-"""
+"""How long a step takes: the work of its phases, counted from shapes, at the speed of the machine (`speeds`)."""
 
 import math
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 from motif_lite.credits.table import credit_of
-from motif_lite.planning import probe
-from motif_lite.planning.limits import LARGEST_FOLDED_BYTES
+from motif_lite.planning.limits import LARGEST_FOLDED_BYTES, groups_queries
 from motif_lite.planning.machine import DeviceType
-from motif_lite.planning.rows import futures_per_step, later_prompt, longest_trained, openings_at_once, update_tokens
+from motif_lite.planning.rows import Lengths, futures_per_step, openings_at_once, update_tokens
 from motif_lite.planning.shapes import ModelShape
+from motif_lite.planning.speeds import Speed
 from motif_lite.recipe.schema import Recipe, decided
 
-_PROBE_SECONDS = 60
-"""The probe takes two; where it does not answer, speeds are assumed."""
+_HOPPER, _AMPERE = (9, 0), (8, 0)
+
+_DEQUANTISED = 0.5 + 2 + 2
+"""Bytes that a GPU moves for a weight of 4 bits: it is read, written out as 16 bits, and read again."""
+
+_ADAPTER_IN_16_BITS = 4 + 2 + 2
+"""The same for an adapter's weight, which is kept in 32 bits."""
 
 
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """What a machine does.
+def math_attention_bytes(shape: ModelShape) -> int:
+    """What PyTorch's math attention moves for one column of the KV cache, one row and one layer, in a token step.
 
-    Attributes:
-        bytes_per_second: Of weights, as a product with few rows takes them in.
-        flops_per_second: Of matrix products, as reached and not as advertised.
-        layer_seconds: What one layer costs per token step whatever its size: Python, and launching kernels.
-        overlaps: Reading weights and computing happen at the same time.
-        is_measured: On this machine, now.
+    Keys and values are read and written as 32 bits, then repeated for every query head; keys are scaled; both are read.
+    Scores pass eight times. `tests/test_attention_traffic.py` counts it.
     """
-
-    bytes_per_second: float
-    flops_per_second: float
-    layer_seconds: float
-    overlaps: bool = False
-    is_measured: bool = False
-
-    def __str__(self) -> str:
-        return (
-            f"{self.bytes_per_second / 1e9:.3g} GB/s of weights, {self.flops_per_second / 1e12:.3g} TFLOPS reached, "
-            f"{1e3 * self.layer_seconds:g} ms per layer and token step"
-        )
+    narrow, wide = 2 * shape.kv_dim, 2 * shape.attention_dim
+    return narrow * (2 + 4) + 4 * (narrow + wide) + 2 * 4 * shape.attention_dim + 4 * wide + 8 * 4 * shape.num_heads
 
 
-ASSUMED: dict[DeviceType, Speed] = {
-    "cuda": Speed(900e9, 25e12, 1e-3, overlaps=True),  # a 24 GB card of the RTX 3090's kind; none has been measured
-    "cpu": Speed(10e9, 0.4e12, 0.5e-3),  # two cores of a server, where nothing is measured
-}
+def attends_by_math(recipe: Recipe, shape: ModelShape, speed: Speed) -> bool:
+    """Whether PyTorch takes its slowest attention for token steps of padded batches, which Unsloth writes.
 
-
-def measured() -> Speed:
-    """This CPU's speed where nothing else works on it, `probe`'s one core times their number. Takes two seconds.
-
-    As everywhere, OMP_NUM_THREADS says how many threads there are; by default PyTorch has one per core.
+    It does unless we change Unsloth's call (`policies.grouped_queries`), which asks for grouped queries, with a mask
+    where rows are padded. Flash attention takes no mask and no card before Ampere, the memory-efficient kernel no
+    grouped queries; cuDNN's, which takes both, is tried on Hopper.
     """
-    command = [sys.executable, "-P", probe.__file__]
-    one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    try:
-        done = subprocess.run(
-            command, env=os.environ | one_thread, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=True
-        )
-        flops, narrow = map(float, done.stdout.split())
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return ASSUMED["cpu"]
-    size, cores = probe.WEIGHTS**2, _num_threads()
-    reading = max(narrow - 2 * probe.NARROW * size / flops, 0.1 * narrow)
-    return Speed(cores * 4 * size / reading, cores * flops, ASSUMED["cpu"].layer_seconds, is_measured=True)
+    on_card = speed.card is not None and speed.card.capability != _HOPPER
+    return on_card and written_by_unsloth(recipe) and not groups_queries() and shape.kv_dim < shape.attention_dim
 
 
-def _num_threads() -> int:
-    """Of PyTorch's products: cores that this process may use, two threads of one core being one."""
-    given = os.environ.get("OMP_NUM_THREADS", "")
-    if given.isdigit() and int(given):
-        return int(given)
-    if not hasattr(os, "sched_getaffinity"):  # not Linux
-        return os.cpu_count() or 1
-    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
-    files = [Path(topology.format(number)) for number in os.sched_getaffinity(0)]
-    return len({file.read_text(encoding="ascii") if file.exists() else str(file) for file in files})
+def written_by_unsloth(recipe: Recipe) -> bool:
+    """Whether replies come from Unsloth's `generate`: neither from our engine nor from vLLM."""
+    return recipe.model.backend == "unsloth" and not recipe.model.fast_inference
 
 
-def step_seconds(recipe: Recipe, shape: ModelShape, device: DeviceType, speed: Speed) -> dict[str, float]:
-    """Of one step, by phase, if every prompt and every reply is as long as the recipe allows."""
-    rollout, work = recipe.rollout, _Work(recipe, shape, device, speed)
+def step_seconds(
+    recipe: Recipe, shape: ModelShape, device: DeviceType, speed: Speed, lengths: Lengths | None = None
+) -> dict[str, float]:
+    """Of one step, by phase.
+
+    Args:
+        lengths: Of prompts and replies; by default as long as the recipe allows.
+    """
+    lengths = lengths or Lengths.worst(recipe)
+    rollout, work = recipe.rollout, _Work(recipe, shape, device, speed, lengths)
     openings, problems = recipe.openings_per_step, recipe.training.problems_per_step
-    at_once, first = openings_at_once(recipe), rollout.max_prompt_tokens
-    seconds = {"openings": work.round(openings, at_once, problems * first, first, rollout.openings.max_tokens)}
+    at_once, first = openings_at_once(recipe), lengths.first_prompt
+    seconds = {"openings": work.openings(openings, at_once, problems * first, is_padded=at_once > rollout.num_openings)}
     seconds["futures"] = 0.0
     if rollout.strategy != "single_round":
-        futures, later, new = futures_per_step(recipe), later_prompt(recipe), rollout.futures.max_tokens
+        futures, later = futures_per_step(recipe), lengths.later_prompt
         width = min(decided(rollout.max_width), futures)
         for unlike in (openings, *[futures] * (rollout.num_rounds - 2)):  # futures of an opening share its reply
             unread = problems * first + unlike * max(0, later - first)
-            seconds["futures"] += work.round(futures, width, unread, later, new)
+            seconds["futures"] += work.futures(futures, width, unread)
     seconds["update"] = work.update()
     return seconds
 
 
 def thinking_seconds(
-    recipe: Recipe, shape: ModelShape, device: DeviceType, speed: Speed, trajectories: int, rounds: int
+    recipe: Recipe,
+    shape: ModelShape,
+    device: DeviceType,
+    speed: Speed,
+    trajectories: int,
+    rounds: int,
+    lengths: Lengths | None = None,
 ) -> tuple[float, float]:
-    """Of the first and of all later rounds of an evaluation, under the same condition.
+    """Of the first and of all later rounds of an evaluation.
 
     Args:
         trajectories: Problems times samples.
         rounds: Of each.
+        lengths: Of prompts and replies; by default as long as the recipe allows.
     """
     if not trajectories:
         return 0.0, 0.0
-    rollout, work = recipe.rollout, _Work(recipe, shape, device, speed)
-    width, first, later = min(decided(rollout.max_width), trajectories), rollout.max_prompt_tokens, later_prompt(recipe)
-    openings = work.round(trajectories, width, trajectories * first, first, rollout.openings.max_tokens)
-    rest = work.round(trajectories, width, trajectories * later, later, rollout.futures.max_tokens)
-    return openings, (rounds - 1) * rest
+    lengths = lengths or Lengths.worst(recipe)
+    work, width = _Work(recipe, shape, device, speed, lengths), min(decided(recipe.rollout.max_width), trajectories)
+    first = work.openings(trajectories, width, trajectories * lengths.first_prompt, is_padded=width > 1)
+    return first, (rounds - 1) * work.futures(trajectories, width, trajectories * lengths.later_prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +100,7 @@ class _Work:
     shape: ModelShape
     device: DeviceType
     speed: Speed
+    lengths: Lengths
 
     @property
     def lora(self) -> int:
@@ -135,33 +110,71 @@ class _Work:
     def head(self) -> int:
         return self.shape.vocab_size * self.shape.hidden_size
 
-    def round(self, replies: int, width: int, unread: int, prompt: int, new: int) -> float:
+    def openings(self, replies: int, width: int, unread: int, *, is_padded: bool) -> float:
+        """Replies of first rounds.
+
+        Args:
+            is_padded: Prompts that are read together differ.
+        """
+        lengths, limit = self.lengths, self.recipe.rollout.openings.max_tokens
+        by_math = self._attends_by_math(width, is_padded)
+        return self._round(replies, width, unread, lengths.first_prompt, lengths.opening, limit, by_math)
+
+    def futures(self, replies: int, width: int, unread: int) -> float:
+        """Replies of one later round."""
+        lengths, limit = self.lengths, self.recipe.rollout.futures.max_tokens
+        by_math = self._attends_by_math(width, is_padded=width > 1)
+        return self._round(replies, width, unread, lengths.later_prompt, lengths.future, limit, by_math)
+
+    def _attends_by_math(self, width: int, is_padded: bool) -> bool:
+        card = self.speed.card
+        return (
+            width > 1
+            and attends_by_math(self.recipe, self.shape, self.speed)
+            and (is_padded or (card is not None and card.capability < _AMPERE))
+        )
+
+    def _round(self, replies: int, width: int, unread: int, prompt: int, new: int, limit: int, by_math: bool) -> float:
         """All replies of one round, so many at a time: prompts are read, then a step is taken for every new token.
+
+        A call of `generate` goes on until its longest reply ends; the engine fills rows that have become free.
 
         Args:
             unread: Prompt tokens that are read, without what prompts share; Unsloth's `generate` reads all of every
                 row.
             prompt: Tokens of each prompt.
             new: Tokens of each reply.
+            limit: Most tokens of a reply.
         """
-        if self.recipe.model.backend == "unsloth":
-            unread = replies * prompt
+        by_unsloth = written_by_unsloth(self.recipe)
+        longest = min(limit, self.lengths.longest * new) if width > 1 else new
         calls = math.ceil(replies / width)
+        steps = calls * longest if by_unsloth else calls * new + longest - new
+        if by_unsloth:
+            unread = replies * prompt
         reading = unread * 2 * self._linear / self.speed.flops_per_second
-        return calls * new * self._token_step(width, prompt + new // 2) + reading
+        return steps * self._token_step(width, prompt + longest // 2, by_math) + reading
 
-    def _token_step(self, rows: int, columns: int) -> float:
+    def _token_step(self, rows: int, columns: int, by_math: bool) -> float:
         """One more token for every row."""
         shape, speed = self.shape, self.speed
-        # A quantised weight is read, written out as 16 bits, and read again.
-        value_bytes = 2.0 if self.device == "cuda" else 4.0
-        weight_bytes = 4.5 if self.recipe.model.load_in_4bit else value_bytes
-        weights = self._linear + self.head
-        kv = rows * columns * 2 * shape.num_layers * shape.kv_dim * value_bytes
-        reading = (weight_bytes * weights + kv) / speed.bytes_per_second
-        arithmetic = rows * 2 * weights / speed.flops_per_second
-        together = max(reading, arithmetic) if speed.overlaps else reading + arithmetic
-        return shape.num_layers * speed.layer_seconds + together
+        column = math_attention_bytes(shape) if by_math else 2 * shape.kv_dim * self._value_bytes
+        reading = (self._weight_bytes + rows * columns * shape.num_layers * column) / speed.bytes_per_second
+        arithmetic = rows * 2 * (self._linear + self.head) / speed.flops_per_second
+        launching = shape.num_layers * speed.layer_seconds
+        return max(reading, arithmetic, launching) if speed.overlaps else reading + arithmetic + launching
+
+    @property
+    def _value_bytes(self) -> int:
+        return 2 if self.device == "cuda" else 4
+
+    @property
+    def _weight_bytes(self) -> float:
+        """Bytes of weights that a token step moves."""
+        is_quantised, on_gpu = self.recipe.model.load_in_4bit, self.device == "cuda"
+        linear = self.shape.num_linear_weights * (_DEQUANTISED if is_quantised else self._value_bytes)
+        adapter = (self._linear - self.shape.num_linear_weights) * (_ADAPTER_IN_16_BITS if on_gpu else 4)
+        return linear + adapter + self.head * self._value_bytes
 
     @property
     def _linear(self) -> int:
@@ -175,6 +188,6 @@ class _Work:
         recipe, again = self.recipe, int(self.recipe.training.gradient_checkpointing)
         per_token = self.shape.num_linear_weights * (2 + again) + self.lora * (3 + again)
         packs = recipe.model.backend != "unsloth" and self.shape.packs
-        replied = credit_of(recipe).trained_per_step(recipe) * longest_trained(recipe)[1]
-        products = update_tokens(recipe, packs=packs) * per_token + replied * self.head * 2
+        replied = credit_of(recipe).trained_per_step(recipe) * self.lengths.trained(recipe)[1]
+        products = update_tokens(recipe, packs=packs, lengths=self.lengths) * per_token + replied * self.head * 2
         return 2 * products / self.speed.flops_per_second

@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model, prepare_model_for_kbit_training
 from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 
 from motif_lite.credits.table import credit_of
+from motif_lite.doctor import gpu
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.nouns import Sampling
 from motif_lite.policies import adapters
@@ -102,13 +103,13 @@ class TransformersPolicy(LocalPolicy):
 
 
 def _device(recipe: Recipe) -> str:
-    if recipe.model.device == "cuda" and not torch.cuda.is_available():
+    wanted, is_there = recipe.model.device.partition(":")[0], torch.cuda.is_available()
+    if wanted == "cuda" and not is_there:
         raise MissingHardwareError(
-            "model.device = 'cuda', but PyTorch sees no CUDA GPU; set model.device to 'auto', or start with "
-            "recipes/tiny_cpu.toml, which needs none"
+            f"model.device = {recipe.model.device!r}, but PyTorch sees no CUDA GPU: {gpu.why_none()}; or set "
+            f"model.device to 'auto', or start with recipes/tiny_cpu.toml, which needs none"
         )
-    wanted = recipe.model.device
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    return ("cuda" if is_there else "cpu") if wanted == "auto" else wanted
 
 
 def _load(recipe: Recipe, model_name: str, device: str, start: Path | None) -> tuple[Any, Any]:
@@ -150,7 +151,7 @@ def _dtype(recipe: Recipe, device: str) -> torch.dtype:
         return dtype
     if device == "cpu":
         return torch.float32
-    return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
 
 
 def _quantization(recipe: Recipe, device: str) -> BitsAndBytesConfig | None:

@@ -14,14 +14,10 @@ from pathlib import Path
 from typing import Any, Self
 
 from motif_lite.credits.table import credit_of
+from motif_lite.doctor import gpu
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.paths import cache_folder
 from motif_lite.recipe.schema import Recipe, decided
-
-_NO_GPU = (
-    "model.backend = 'unsloth' needs an NVIDIA GPU, and PyTorch sees none here; recipes/tiny_cpu.toml runs the same "
-    "method without one"
-)
 
 _WITHOUT_GPU = ("UNSLOTH_FORCE_CPU", "UNSLOTH_ALLOW_CPU")
 """Unsloth's own switches, its CPU backend (from 2026.10.8) and its tests; ours run with both, see tests/unsloth."""
@@ -39,7 +35,10 @@ def _prepare_unsloth() -> None:
             "with an NVIDIA GPU, or start with recipes/tiny_cpu.toml, which needs neither"
         ) from None
     if not torch.cuda.is_available() and not any(os.environ.get(switch) == "1" for switch in _WITHOUT_GPU):
-        raise MissingHardwareError(_NO_GPU)
+        raise MissingHardwareError(
+            f"model.backend = 'unsloth' needs an NVIDIA GPU, and PyTorch sees none here: {gpu.why_none()}; "
+            f"recipes/tiny_cpu.toml runs the same method without one"
+        )
     # Without this it writes unsloth_compiled_cache/ into whatever folder the user stands in.
     compiled = cache_folder() / f"unsloth-{unsloth}-torch-{torch.__version__}"
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(compiled))
@@ -51,7 +50,7 @@ import torch  # noqa: E402
 import unsloth  # noqa: E402  # first of all: it patches what the next lines import
 
 from motif_lite.nouns import OnTokens, Sampling  # noqa: E402
-from motif_lite.policies import adapters, vllm_engine  # noqa: E402
+from motif_lite.policies import adapters, grouped_queries, vllm_engine  # noqa: E402
 from motif_lite.policies.engine.sampler import Generated, Request  # noqa: E402
 from motif_lite.policies.local import LocalPolicy, generation_mode  # noqa: E402
 from motif_lite.policies.model_folder import (  # noqa: E402
@@ -95,7 +94,7 @@ class UnslothPolicy(LocalPolicy):
             ModelError: The folder or hub model cannot be loaded, or lora.targets do not fit it.
         """
         cls.require(recipe)
-        if recipe.model.dtype == "float32" and torch.cuda.is_bf16_supported():
+        if recipe.model.dtype == "float32" and torch.cuda.is_bf16_supported(including_emulation=False):
             _log.warning("model.dtype = 'float32', but Unsloth's trainer uses bfloat16 on this GPU anyway")
         # Without this switch, read at every step, it keeps the logits of all chunks for the backward pass.
         os.environ["UNSLOTH_GRPO_LOGPROB_RECOMPUTE"] = "0" if recipe.training.logit_chunks is None else "1"
@@ -133,6 +132,8 @@ class UnslothPolicy(LocalPolicy):
         policy.start_from(coverage, start)
         if recipe.model.fast_inference:
             policy.vllm = vllm_engine.VllmEngine(model, policy.stop_ids)
+        elif _rewrites_the_trainer():  # Unsloth's CPU backend has stock models
+            grouped_queries.use(policy, unsloth.__version__)
         return policy
 
     def _sequences(

@@ -24,8 +24,8 @@ def require() -> None:
     """
     if find_spec("vllm") is None:
         raise MissingHardwareError(
-            "model.fast_inference = true, but vllm is not installed: pip install vllm, or set model.fast_inference to "
-            "false"
+            "model.fast_inference = true, but vllm is not installed: pip install -r requirements-vllm.txt "
+            "into an environment of its own, or set model.fast_inference to false"
         )
 
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from motif_lite import own_code
 from motif_lite.nouns import Sampling
 from motif_lite.recipe.spelling import nearest
-from motif_lite.recipe.values import Day, TemplateVariable
+from motif_lite.recipe.values import Day, Device, TemplateVariable
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a decoder of the Llama family."""
@@ -63,8 +63,9 @@ class ModelSection(Section):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of weights and arithmetic; `auto` is bfloat16 on a GPU that supports it, float16 on other GPUs, float32 \
 on a CPU."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model runs; `auto` is the GPU if there is one."""
+    device: Device = "auto"
+    """Where the model runs: `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU. `auto` is a GPU if there is one. A \
+run uses one GPU, of several the best."""
     chat_template_kwargs: dict[TemplateVariable, bool | int | float | str] = {}
     """Variables for the model's chat template, e.g. `enable_thinking = false` for Qwen3. A name that the template \
 does not use is refused."""
@@ -77,7 +78,7 @@ resumed run keeps it; to repeat a run on another day, copy it from `resolved.jso
     """Memory in GiB: what the plan assumes and, on a GPU, the limit. `auto` is all of the GPU's memory, or without a \
 GPU the machine's. A smaller value lets a large card stand in for a small one, or leaves room for a desktop."""
     fast_inference: bool = False
-    """Generate with vLLM inside Unsloth (`pip install vllm`, which is not a requirement); backend `unsloth` only."""
+    """Generate with vLLM inside Unsloth (`requirements-vllm.txt`); backend `unsloth` only."""
     gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1), Finite] = 0.5
     """Share of GPU memory for vLLM's weights and KV cache; only with fast_inference."""
 

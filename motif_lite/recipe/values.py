@@ -1,5 +1,6 @@
 """Kinds of values that a key of a recipe may have, where a range or a choice does not say it."""
 
+import re
 from datetime import date
 from typing import Annotated
 
@@ -29,8 +30,18 @@ def _is_free(name: str) -> str:
     return name
 
 
+def _is_device(value: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", value):
+        raise ValueError("must be 'auto', 'cpu', 'cuda' or one GPU of several, as 'cuda:1'")
+    return value
+
+
 Day = Annotated[str, AfterValidator(_is_day)]
 """A day such as ``2026-01-31``, or ``auto``."""
 
 TemplateVariable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64), AfterValidator(_is_free)]
 """The name of a variable that a chat template may take from outside."""
+
+
+Device = Annotated[str, AfterValidator(_is_device)]
+"""Where a model runs."""

@@ -44,11 +44,25 @@ class Dataset:
         splits: The roles that it may play, with the name of the split for each.
         hub: Its name on the hub with the configuration, or None if it is generated.
         read_progress: Reads progress notes, where it can be told whether they are true.
+        sizes: Problems for each role, where that is known without a download.
     """
 
     splits: Mapping[Role, str]
     hub: tuple[str, str] | None = None
     read_progress: ReadProgress | None = None
+    sizes: Mapping[Role, int] | None = None
+
+
+def expected_problems(source: SourceSection, role: Role) -> int | None:
+    """How many problems a source will have, without a download; None where its rows have to be read first."""
+    if source.source in chain_sum.TASKS:
+        return source.num_problems or _CHAIN_SUM_PROBLEMS
+    if source.source in DATASETS:
+        size = (DATASETS[source.source].sizes or {}).get(role)
+    else:
+        path = Path(source.source).expanduser()
+        size = None if own_code.is_own(source.source) or not path.exists() else files.count_rows(path)
+    return min((number for number in (source.num_problems, size) if number is not None), default=None)
 
 
 def load(
@@ -278,9 +292,13 @@ def _subset(problems: list[Problem], source: SourceSection, seed: int) -> list[P
 
 
 DATASETS: dict[str, Dataset] = {
-    "gsm8k": Dataset({"train": "train", "validation": "train", "test": "test"}, hub=("openai/gsm8k", "main")),
-    "math500": Dataset({"test": "test"}, hub=("HuggingFaceH4/MATH-500", "default")),
-    "aime24": Dataset({"test": "train"}, hub=("HuggingFaceH4/aime_2024", "default")),
+    "gsm8k": Dataset(
+        {"train": "train", "validation": "train", "test": "test"},
+        hub=("openai/gsm8k", "main"),
+        sizes={"train": 7473, "validation": 7473, "test": 1319},
+    ),
+    "math500": Dataset({"test": "test"}, hub=("HuggingFaceH4/MATH-500", "default"), sizes={"test": 500}),
+    "aime24": Dataset({"test": "train"}, hub=("HuggingFaceH4/aime_2024", "default"), sizes={"test": 30}),
     **{
         name: Dataset(
             {"train": "train", "validation": "validation", "test": "test"},

@@ -131,5 +131,5 @@ def _on_cpu(recipe: Recipe) -> str:
 def _on_gpu(wanted: str) -> str:
     """The type of mixed precision on a GPU: what it is good at, unless the recipe says otherwise."""
     if wanted == "auto":
-        return "bfloat16" if torch.cuda.is_bf16_supported() else "float16"
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     return wanted

@@ -144,6 +144,8 @@ class RunConsole:
         if not self._live:
             left = self._left_of_run(metrics)
             self._say(step_line(metrics) + (f", {duration(left)} left" if left else ""))
+        if (planned := self._clock.newly_measured) is not None:
+            self.note(self._measured(metrics, planned))
 
     def opening(self, opening: Opening, score: float) -> None:
         """A sample to show."""
@@ -172,6 +174,11 @@ class RunConsole:
         """Seconds, marks and the evaluation at the end included."""
         steps_left = expected_steps(metrics) - metrics.step
         return self._clock.left_of_run(steps_left) + self._forecast.left(steps_left)
+
+    def _measured(self, metrics: StepMetrics, planned: float) -> str:
+        """What the plan assumed is replaced by the run's own steps, and the time left by what follows from them."""
+        step, left = duration(self._clock.typical_step), duration(self._left_of_run(metrics))
+        return f"measured: {step} a step, {duration(planned)} at most by the plan; {left} left, evaluation included"
 
     def _say(self, text: str) -> None:
         self._spoke = time.monotonic()

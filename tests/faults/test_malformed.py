@@ -196,7 +196,7 @@ def test_any_value_of_any_key_is_taken_or_refused_with_the_key_in_one_message(pa
         (["--recipe", str(TINY), "--plan", "--vram", "-1"], "--vram -1"),
         (["--recipe", str(TINY), "--plan", "--vram", "24GB"], "--vram"),
         (["--recipe", str(TINY), "--plan", "--resume"], "--plan goes with"),
-        (["--recipe", str(TINY), "--vram", "24"], "--vram goes with --plan"),
+        (["--recipe", str(TINY), "--vram", "24"], "--vram, --gpu and --typical go with --plan"),
         (["--recipe", str(TINY), "--out", "file/run"], "is a file"),
         (["--recipe", str(TINY), "--out", "file"], "is not empty"),
         (["--recipe", str(TINY), "--out", "a\0b"], "null"),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from motif_lite.planning import hardware
+from motif_lite.planning import driver
 from motif_lite.runs.directory import RunDirectory
 from tests.gpu import rows
 from tests.gpu.bench import Bench, Loaded, Settings, stay_offline
@@ -62,7 +62,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     settings = settings_of(config.option)
-    if settings.device == "cuda" and hardware.gpu_by_driver() is None and not list(Path("/dev").glob("nvidia*")):
+    if settings.device == "cuda" and not driver.ask().gpus and not list(Path("/dev").glob("nvidia*")):
         raise pytest.UsageError(
             "there is no NVIDIA GPU here; --gpu-device cpu --gpu-size tiny runs the same code without one"
         )

@@ -127,7 +127,7 @@ def test_fast_inference_without_vllm_ends_with_code_2_and_the_remedy(
     arguments = ["--recipe", recipe, "--out", "refused"]
     process = program(arguments, folder, [*changes, "model.fast_inference=true"])
     assert process.returncode == 2
-    assert "pip install vllm" in process.stderr
+    assert "requirements-vllm.txt" in process.stderr
     assert "Traceback" not in process.stderr
     assert not (folder / "refused").exists()
 

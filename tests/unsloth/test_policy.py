@@ -273,7 +273,7 @@ def test_replies_of_an_engine_are_read_as_all_others(policy: LocalPolicy, monkey
 
 def test_fast_inference_without_vllm_is_refused_before_anything_is_loaded(make_recipe: MakeRecipe) -> None:
     loads = len(recorder.arguments["from_pretrained"])
-    with pytest.raises(MissingHardwareError, match=r"pip install vllm, or set model\.fast_inference to false"):
+    with pytest.raises(MissingHardwareError, match=r"requirements-vllm\.txt .*or set model\.fast_inference to false"):
         load(make_recipe("model.fast_inference=true"))
     assert len(recorder.arguments["from_pretrained"]) == loads
 

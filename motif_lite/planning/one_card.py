@@ -1,0 +1,59 @@
+"""One process, one GPU: which of several it is, and hiding the others from CUDA before PyTorch starts it.
+
+With several visible GPUs TRL's trainer would wrap the model in DataParallel, and Unsloth would turn all to float16
+because of an old second one.
+"""
+
+import os
+from collections.abc import Sequence
+
+from motif_lite.errors import MissingHardwareError
+from motif_lite.planning import driver
+from motif_lite.planning.driver import Gpu
+from motif_lite.recipe.schema import Recipe
+
+
+def choose(recipe: Recipe, gpus: Sequence[Gpu]) -> Gpu | None:
+    """The GPU that `model.device` names, or the best: bfloat16 in hardware first, then memory, then speed.
+
+    Raises:
+        MissingHardwareError: There is no GPU of that number.
+    """
+    device = recipe.model.device
+    if not gpus or device == "cpu":
+        return None
+    if ":" not in device:
+        return max(gpus, key=_worth)
+    number = int(device.partition(":")[2])
+    if number >= len(gpus):
+        seen = ", ".join(f"cuda:{index} {gpu.name}" for index, gpu in enumerate(gpus))
+        raise MissingHardwareError(f"model.device = 'cuda:{number}', and there are only: {seen}; name one of them")
+    return gpus[number]
+
+
+def _worth(gpu: Gpu) -> tuple[bool, int, float]:
+    return gpu.has_bfloat16, round(gpu.memory_gib), gpu.card.gigabytes_per_second if gpu.card else 0.0
+
+
+def use(recipe: Recipe) -> str | None:
+    """Leave CUDA one GPU; call it before PyTorch starts CUDA.
+
+    Returns:
+        What was chosen, for people; None where there was no choice.
+
+    Raises:
+        MissingHardwareError: There is no GPU of that number, or nvidia-smi does not say which it is.
+    """
+    asked = driver.ask()
+    gpus = asked.gpus
+    if ":" in recipe.model.device and not gpus:
+        raise MissingHardwareError(f"model.device = {recipe.model.device!r}, and {asked.fault or 'no GPU is visible'}")
+    chosen = choose(recipe, gpus)
+    if chosen is None or len(gpus) == 1 or not chosen.uuid:
+        return None
+    os.environ["CUDA_VISIBLE_DEVICES"] = chosen.uuid
+    others = ", ".join(f"cuda:{index} {gpu.name}" for index, gpu in enumerate(gpus) if gpu is not chosen)
+    return (
+        f"this run uses one GPU, cuda:{gpus.index(chosen)} {chosen.name} ({chosen.memory_gib:.0f} GiB); not used: "
+        f'{others}. model.device = "cuda:N" chooses another'
+    )

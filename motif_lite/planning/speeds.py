@@ -1,0 +1,100 @@
+"""How fast a machine is: a card's speed from the table of cards, a CPU's measured.
+
+A CPU is measured with NumPy, which multiplies about as fast as PyTorch does and is imported in a tenth of a second
+(`probe`).
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from motif_lite.planning import cards, probe
+from motif_lite.planning.cards import Card
+from motif_lite.planning.machine import Machine
+
+_PROBE_SECONDS = 60
+"""The probe takes two; where it does not answer, speeds are assumed."""
+
+_OF_BANDWIDTH, _OF_TFLOPS = 0.85, 0.35
+"""Shares of a data sheet's figures that rollouts and updates reach. Assumed: no card has been at hand."""
+
+REACHED = (
+    f"{100 * _OF_BANDWIDTH:.0f} % of the data sheet's bandwidth and {100 * _OF_TFLOPS:.0f} % of its TFLOPS, assumed:"
+)
+
+_LAUNCHING = 0.68e-3
+"""Seconds that Python and launches take for a layer and token step, while the GPU works on earlier layers:
+Unsloth's loop, measured on one core of an AMD EPYC without a GPU. In our engine it was 0.62 ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """What a machine does.
+
+    Attributes:
+        bytes_per_second: Of weights, as a product with few rows takes them in.
+        flops_per_second: Of matrix products, as reached and not as advertised.
+        layer_seconds: What one layer costs per token step whatever its size: Python, and launching kernels.
+        card: That it was assumed for.
+        overlaps: Reading weights, computing and launching kernels happen at the same time.
+        is_measured: On this machine, now.
+    """
+
+    bytes_per_second: float
+    flops_per_second: float
+    layer_seconds: float
+    card: Card | None = None
+    overlaps: bool = False
+    is_measured: bool = False
+
+    def __str__(self) -> str:
+        return (
+            f"{self.bytes_per_second / 1e9:.3g} GB/s of weights, {self.flops_per_second / 1e12:.3g} TFLOPS reached, "
+            f"{1e3 * self.layer_seconds:g} ms per layer and token step"
+        )
+
+
+CPU = Speed(10e9, 0.4e12, 0.5e-3)
+"""Two cores of a server, where nothing is measured."""
+
+
+def assumed(machine: Machine) -> Speed:
+    """Of a card by its name, or as `cards.DEFAULT` where it is unknown."""
+    if machine.device == "cpu":
+        return CPU
+    card = cards.of_driver(machine.name, machine.memory_gib) or cards.DEFAULT
+    reached = _OF_BANDWIDTH * 1e9 * card.gigabytes_per_second, _OF_TFLOPS * 1e12 * card.tflops
+    return Speed(*reached, _LAUNCHING, card, overlaps=True)
+
+
+def measured() -> Speed:
+    """This CPU's speed where nothing else works on it, `probe`'s one core times their number. Takes two seconds.
+
+    As everywhere, OMP_NUM_THREADS says how many threads there are; by default PyTorch has one per core.
+    """
+    command = [sys.executable, "-P", probe.__file__]
+    one_thread = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+    try:
+        done = subprocess.run(
+            command, env=os.environ | one_thread, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=True
+        )
+        flops, narrow = map(float, done.stdout.split())
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return CPU
+    size, cores = probe.WEIGHTS**2, _num_threads()
+    reading = max(narrow - 2 * probe.NARROW * size / flops, 0.1 * narrow)
+    return Speed(cores * 4 * size / reading, cores * flops, CPU.layer_seconds, is_measured=True)
+
+
+def _num_threads() -> int:
+    """Of PyTorch's products: cores that this process may use, two threads of one core being one."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if given.isdigit() and int(given):
+        return int(given)
+    if not hasattr(os, "sched_getaffinity"):  # not Linux
+        return os.cpu_count() or 1
+    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    files = [Path(topology.format(number)) for number in os.sched_getaffinity(0)]
+    return len({file.read_text(encoding="ascii") if file.exists() else str(file) for file in files})
