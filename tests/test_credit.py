@@ -11,7 +11,7 @@ from motif_lite.credits.assignment import LossType, Scale, Scheme, TrainedRound,
 from motif_lite.credits.base import RoundsCredit
 from motif_lite.credits.table import CREDITS
 from motif_lite.nouns import Opening, Reply, Trajectory, Turn
-from motif_lite.recipe.schema import TrainingSection
+from motif_lite.recipe.training import TrainingSection
 from motif_lite.rollout.rewards import REWARDS
 from tests.fakes import GOOD_FORM, problem
 

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 from motif_lite.credits.assignment import Totals
-from motif_lite.recipe.schema import Recipe, RolloutSection, TrainingSection
+from motif_lite.recipe.schema import Recipe, RolloutSection
+from motif_lite.recipe.training import TrainingSection
 
 OR_OPENING = 'or set training.credit = "opening"'
 """The way out of each rule: the paper's credit has none of them."""

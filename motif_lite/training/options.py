@@ -9,7 +9,8 @@ from trl import GRPOConfig
 from motif_lite.credits.table import credit_of
 from motif_lite.planning.rows import longest_trained
 from motif_lite.policies.protocol import TrainablePolicy
-from motif_lite.recipe.schema import Recipe, TrainingSection, decided
+from motif_lite.recipe.schema import Recipe, decided
+from motif_lite.recipe.training import TrainingSection
 
 Options = dict[str, Any]
 """Keyword arguments of a class of TRL's, or what Unsloth makes of it."""
