@@ -14,7 +14,7 @@ from motif_lite.credits.table import credit_of
 from motif_lite.planning import memory, shapes
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.memory import Estimate
-from motif_lite.planning.rows import bounds_openings, futures_per_step
+from motif_lite.planning.rows import bounds_openings, futures_per_step, replies_in_round
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.timing import ASSUMED, Speed, step_seconds
 from motif_lite.recipe.keys import changed
@@ -152,11 +152,9 @@ def _widths(recipe: Recipe) -> list[int]:
 
 def _num_tokens(recipe: Recipe) -> dict[str, int]:
     rollout, rows = recipe.rollout, recipe.openings_per_step
-    later = rollout.num_rounds - 1 if rollout.strategy != "single_round" else 0
-    return {
-        "openings": rows * rollout.openings.max_tokens,
-        "futures": futures_per_step(recipe) * later * rollout.futures.max_tokens,
-    }
+    num_rounds = rollout.num_rounds if rollout.strategy != "single_round" else 1
+    later = sum(replies_in_round(recipe, round_number) for round_number in range(2, num_rounds + 1))
+    return {"openings": rows * rollout.openings.max_tokens, "futures": later * rollout.futures.max_tokens}
 
 
 def _smallest_changes(recipe: Recipe, shape: ModelShape, machine: Machine, trains: bool) -> Changes | None:

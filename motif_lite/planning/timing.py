@@ -15,7 +15,7 @@ from motif_lite.credits.table import credit_of
 from motif_lite.planning import probe
 from motif_lite.planning.limits import LARGEST_FOLDED_BYTES
 from motif_lite.planning.machine import DeviceType
-from motif_lite.planning.rows import futures_per_step, later_prompt, longest_trained, openings_at_once, update_tokens
+from motif_lite.planning.rows import later_prompt, longest_trained, openings_at_once, replies_in_round, update_tokens
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.recipe.schema import Recipe, decided
 
@@ -93,11 +93,13 @@ def step_seconds(recipe: Recipe, shape: ModelShape, device: DeviceType, speed: S
     seconds = {"openings": work.round(openings, at_once, problems * first, first, rollout.openings.max_tokens)}
     seconds["futures"] = 0.0
     if rollout.strategy != "single_round":
-        futures, later, new = futures_per_step(recipe), later_prompt(recipe), rollout.futures.max_tokens
-        width = min(decided(rollout.max_width), futures)
-        for unlike in (openings, *[futures] * (rollout.num_rounds - 2)):  # futures of an opening share its reply
+        later, new, unlike = later_prompt(recipe), rollout.futures.max_tokens, openings
+        for round_number in range(2, rollout.num_rounds + 1):
+            futures = replies_in_round(recipe, round_number)
+            width = min(decided(rollout.max_width), futures)
             unread = problems * first + unlike * max(0, later - first)
             seconds["futures"] += work.round(futures, width, unread, later, new)
+            unlike = futures  # in the round after an opening, futures share its reply
     seconds["update"] = work.update()
     return seconds
 
@@ -171,10 +173,13 @@ class _Work:
         return self.shape.num_linear_weights + (0 if is_folded else self.lora)
 
     def update(self) -> float:
-        """Forward, backward to the inputs of frozen weights, backward twice for the adapter's, and forward again."""
+        """Forward, backward to the inputs of frozen weights, backward twice for the adapter's, and forward again.
+
+        All that for each update of a step.
+        """
         recipe, again = self.recipe, int(self.recipe.training.gradient_checkpointing)
         per_token = self.shape.num_linear_weights * (2 + again) + self.lora * (3 + again)
         packs = recipe.model.backend != "unsloth" and self.shape.packs
         replied = credit_of(recipe).trained_per_step(recipe) * longest_trained(recipe)[1]
         products = update_tokens(recipe, packs=packs) * per_token + replied * self.head * 2
-        return 2 * products / self.speed.flops_per_second
+        return recipe.training.num_iterations * 2 * products / self.speed.flops_per_second

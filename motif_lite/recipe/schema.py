@@ -110,10 +110,11 @@ class RolloutSection(Section):
     """How problems are solved: rounds, openings and futures."""
 
     strategy: Annotated[str, one_of("strategy", own=True)] = "multi_round"
-    """`multi_round` (MOTIF) or `single_round` (vanilla GRPO: the opening is the whole reply), or one of your own, \
-`FILE.py:NAME` (see extending.md)."""
+    """`multi_round` (MOTIF); `single_round` (vanilla GRPO: the opening is the whole reply); `delethink` (one text in \
+chunks), `refine` (each round improves the solution) or `parallel` (drafts, distilled), see strategies.md; or one of \
+your own, `FILE.py:NAME` (see extending.md)."""
     num_rounds: Annotated[int, Field(ge=2, le=100)] = 3
-    """Rounds n of the multi_round strategy."""
+    """Rounds n of all strategies but single_round."""
     num_openings: Annotated[int, Field(ge=2, le=1024)] = 8
     """Openings m per problem: the group that advantages are relative to."""
     num_futures: Annotated[int, Field(ge=1, le=1024)] = 4
@@ -126,6 +127,10 @@ agree has no signal and gets one future per opening."""
     """End a trajectory early when a reply has a boxed answer inside `<answer>`."""
     max_prompt_tokens: PositiveInt = 1024
     """Limit for the first prompt; problems with a longer one are dropped, with a message."""
+    head_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    """Strategy `delethink`: tokens that later rounds see of the beginning of the text."""
+    tail_tokens: PositiveInt = 512
+    """Strategy `delethink`: tokens that the next round sees of the end of the text so far."""
     system_prompt: str | None = None
     """Replaces the built-in system prompt; an empty text means none."""
     max_width: Auto | PositiveInt = "auto"
