@@ -196,8 +196,8 @@ class Recipe(Section):
         "future_accuracy": 1.0, "tag_count": 1.0, "soft_format": 1.0, "strict_format": 1.0,
     }  # fmt: skip
     """Weight of each reward by name; rewards that are not named are not computed. The four of the default are the \
-paper's. `gated_accuracy` is `future_accuracy` where the reply has both sections in order, else 0. `"FILE.py:NAME"` is \
-a function of your own (see extending.md)."""
+paper's. `gated_accuracy` is `future_accuracy` where the reply has both sections in order, else 0. `random_accuracy` \
+is a control with a coin in place of the grader. `"FILE.py:NAME"` is a function of your own (see extending.md)."""
     code: dict[str, str] = {}
     """Filled in by the program: the path of each Python file that this recipe names. A file name is relative to the \
 recipe that names it."""
