@@ -189,6 +189,13 @@ def test_a_chain_that_has_ended_before_its_round_is_not_trained_and_still_counts
     assert found[0, None, 0].weight == found[2, None, 1].weight == pytest.approx(1.5)
 
 
+def test_where_all_chains_have_ended_before_their_rounds_nothing_is_trained() -> None:
+    chains = [opening(path(NOTE, RIGHT)), opening(path(NOTE, WRONG))]
+    for scale in ("none", "group", "batch"):
+        found = credited("reset", chains, branches=[3, 3], scale=scale)  # type: ignore[arg-type]
+        assert {place: each.weight for place, each in found.items()} == {(0, None, 1): 0.0, (1, None, 1): 0.0}
+
+
 def test_replies_that_were_cut_off_are_compared_and_not_trained() -> None:
     cut = Trajectory(problem(), (CHAINS[1].futures[0].turns[0],
                                  replace(CHAINS[1].futures[0].turns[1], reply=Reply(NOTE, 10, "length")),

@@ -112,7 +112,8 @@ def trained_rounds(
         branches: By opening, the only round that is trained, from 1; with weight 0, the last one of a trajectory that
             ended before it.
     """
-    num_rounds = max(len(future.turns) for opening in openings for future in opening.futures)
+    lengths = (len(future.turns) for opening in openings for future in opening.futures)
+    num_rounds = max([*lengths, *(branches or ())])
     rewards = [[_by_round(opening, future, rewarded, num_rounds) for future in range(len(opening.futures))]
                for opening in openings]  # fmt: skip
     rounds = []

@@ -8,7 +8,7 @@ whole trajectory, let Q_j = E[R | x_1, y_1, ..., y_j] and g_j = d log p(y_j | x_
 
 `chain` trains all n terms with R in place of Q_j. Here a round J is drawn for each of the m chains of a problem, the
 same for every round and independent of what is written; the chain is sampled up to that round, k futures continue it
-to the end, and q, the mean of their rewards, stands for Q_J. The mean b of the group is that of the other chains at the
+to the end, and q, the mean of their rewards, stands for Q_J. The baseline b is the mean over the group's chains at the
 same round, each by its own trajectories. A step ascends the mean over chains of
 
     G = g_J (q - b),      E[G] = (1/n) (m - 1)/m dJ.

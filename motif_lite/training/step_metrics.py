@@ -254,9 +254,12 @@ def _turn(turn: Turn, trained: TrainedRound | None) -> RolloutTurn:
 def _trained_tokens(recipe: Recipe, done: PerformedStep) -> int:
     """Each as often as there are updates."""
     training = recipe.training
-    replies = [each.turn.reply for each in done.trained or done.openings]
-    masks = training.mask_truncated_completions
-    kept = [reply for reply in replies if not (masks and reply.finish == "length")]
+    if done.trained:
+        kept = [each.turn.reply for each in done.trained if each.weight]
+    else:
+        masks = training.mask_truncated_completions
+        replies = [opening.turn.reply for opening in done.openings]
+        kept = [reply for reply in replies if not (masks and reply.finish == "length")]
     return training.num_iterations * num_tokens(kept)
 
 
@@ -276,5 +279,5 @@ def _have_advantages(trained: Sequence[TrainedRound], group: int) -> list[bool]:
     found: dict[int, bool] = {}
     for each in trained:
         number = each.opening // group
-        found[number] = found.get(number, False) or each.advantage != 0
+        found[number] = found.get(number, False) or each.advantage * each.weight != 0
     return [has_one for _, has_one in sorted(found.items())]
