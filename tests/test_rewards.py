@@ -94,7 +94,7 @@ def test_every_reward_of_the_table_gives_a_number_for_any_opening() -> None:
     hostile = opening("\ud800<answer>" * 50, ["\x00\\boxed{"])
     assert all(isinstance(reward(hostile), float) for reward in rewards.REWARDS.values())
     assert list(rewards.REWARDS) == [
-        "future_accuracy", "tag_count", "soft_format", "strict_format", "gated_accuracy",
+        "future_accuracy", "tag_count", "soft_format", "strict_format", "gated_accuracy", "random_accuracy",
     ]  # fmt: skip
 
 
