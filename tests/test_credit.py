@@ -192,7 +192,7 @@ def test_a_chain_that_has_ended_before_its_round_is_not_trained_and_still_counts
 def test_where_all_chains_have_ended_before_their_rounds_nothing_is_trained() -> None:
     chains = [opening(path(NOTE, RIGHT)), opening(path(NOTE, WRONG))]
     for scale in ("none", "group", "batch"):
-        found = credited("reset", chains, branches=[3, 3], scale=scale)  # type: ignore[arg-type]
+        found = credited("reset", chains, branches=[3, 3], scale=scale)
         assert {place: each.weight for place, each in found.items()} == {(0, None, 1): 0.0, (1, None, 1): 0.0}
 
 
