@@ -26,7 +26,7 @@ Editors with a TOML language server (Taplo; Even Better TOML in VS Code) complet
 begin a recipe with `#:schema recipe.schema.json`, the path of `recipes/recipe.schema.json` relative to the recipe.
 
 This page is made from the docstrings in
-`motif_lite/recipe/schema.py` by `python docs/generate_recipe_md.py`.
+`motif_lite/recipe/` by `python docs/generate_recipe_md.py`.
 """
 
 

@@ -60,7 +60,8 @@ class ScriptedPolicy:
         return [call.width for call in self.calls]
 
     def render(self, conversation: Conversation) -> str:
-        return "".join(f"[{message['role']}]{message['content']}" for message in conversation) + "[assistant]"
+        text = "".join(f"[{message['role']}]{message['content']}" for message in conversation)
+        return text if conversation[-1]["role"] == "assistant" else text + "[assistant]"
 
     def count_tokens(self, text: str) -> int:
         return len(text)

@@ -3,7 +3,7 @@
 import pytest
 from transformers import get_scheduler
 
-from motif_lite.recipe.schema import TrainingSection
+from motif_lite.recipe.training import TrainingSection
 from motif_lite.runs.budget import Spent, learning_rate_factor, share_done, spent
 from tests import records
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from motif_lite.credits.assignment import LossType, Scale, Scheme, TrainedRound, trained_rounds
+from motif_lite.credits.assignment import Scale, Scheme, TrainedRound, trained_rounds
 from motif_lite.credits.base import RoundsCredit
 from motif_lite.credits.table import CREDITS
 from motif_lite.nouns import Opening, Reply, Trajectory, Turn
-from motif_lite.recipe.schema import TrainingSection
+from motif_lite.recipe.training import LossType, TrainingSection
 from motif_lite.rollout.rewards import REWARDS
 from tests.fakes import GOOD_FORM, problem
 
@@ -37,6 +37,8 @@ def credited(
     scale: Scale = "none",
     loss_type: LossType = "bnpo",
     apart: bool = False,
+    branches: Sequence[int] | None = None,
+    trains_truncated: bool = True,
 ) -> dict[tuple[int, int | None, int], TrainedRound]:
     names = rewards or ("future_accuracy",)
     kind = CREDITS[credit]
@@ -48,10 +50,10 @@ def credited(
         scale=scale,
         loss_type=loss_type,
         most_tokens=1000,
+        trains_truncated=trains_truncated,
     )
-    found = trained_rounds(
-        scheme, openings, group_size or len(openings), lambda each: {name: REWARDS[name](each) for name in names}
-    )
+    size = group_size or len(openings)
+    found = trained_rounds(scheme, openings, size, lambda each: {name: REWARDS[name](each) for name in names}, branches)
     return {(each.opening, each.future, each.index): each for each in found}
 
 
@@ -117,6 +119,104 @@ def test_a_trees_baselines_are_means_over_the_others() -> None:
     assert found[1, None, 0] == pytest.approx(-0.5)  # 0 less the mean of 1 and 0
     assert found[0, 0, 1] == pytest.approx(2 - 2 / 3)
     assert found[0, 1, 2] == pytest.approx(0 - 4 / 3)
+
+
+# Futures of the first chain part after round 1, those of the third after round 2; the second is trained in its last.
+RESET = [
+    opening(path(NOTE, NOTE, RIGHT, tokens=(10, 5, 5)), path(NOTE, NOTE, WRONG, tokens=(10, 6, 6))),
+    opening(path(NOTE, NOTE, WRONG, tokens=(7, 7, 20))),
+    opening(path(NOTE, NOTE, RIGHT, tokens=(8, 30, 5)), path(NOTE, NOTE, RIGHT, tokens=(8, 30, 9))),
+]
+PARTED = [1, 3, 2]
+
+
+def test_of_each_chain_the_round_that_was_drawn_is_trained_with_the_mean_over_its_futures() -> None:
+    # the chains are worth 1, 0 and 2 at each of their rounds: the group's mean is 1
+    found = advantages("reset", RESET, branches=PARTED)
+    assert found == {(0, None, 0): 0.0, (1, None, 2): -1.0, (2, None, 1): 1.0}
+    # squares 0, 1 and 1 over 3 - 1 are 1
+    scaled = advantages("reset", RESET, branches=PARTED, scale="group")
+    assert scaled == {place: pytest.approx(value / 1.0001) for place, value in found.items()}
+
+
+def test_a_round_is_compared_with_the_same_round_of_the_other_chains() -> None:
+    """The second chain's last round alone has no form, where the others' have 0.5: 0 against 1.5 and 2.5."""
+    chains = [RESET[0], opening(path(NOTE, NOTE, "\\boxed{3}")), RESET[2]]
+    found = advantages("reset", chains, "future_accuracy", "tag_count", branches=PARTED)
+    assert found == {(0, None, 0): 0.0, (1, None, 2): pytest.approx(-4 / 3), (2, None, 1): 1.0}
+
+
+def test_with_all_futures_after_round_1_reset_is_the_papers_credit() -> None:
+    # openings are worth 1 and 0: less their mean, over their deviation, as TRL has it
+    found = advantages("reset", TREE, branches=[1, 1], scale="group")
+    divisor = (0.25 + 0.25) ** 0.5 + 1e-4
+    assert found == {(0, None, 0): pytest.approx(0.5 / divisor), (1, None, 0): pytest.approx(-0.5 / divisor)}
+
+
+def test_with_the_batchs_scale_rounds_differ_from_the_steps_mean_at_their_round() -> None:
+    """Groups worth 2, 0 and 0, 0: means 0.5; squares 2.25, 0.25, 0.25 and 0.25 over 4 - 1 are 1."""
+    chains = [opening(path(NOTE, RIGHT)), *[opening(path(NOTE, WRONG))] * 3]
+    found = advantages("reset", chains, branches=[2, 2, 1, 2], scale="batch", group_size=2)
+    assert found == {(0, None, 1): pytest.approx(1 / 1.0001), (1, None, 1): pytest.approx(-1 / 1.0001),
+                     (2, None, 0): 0.0, (3, None, 1): 0.0}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "weights"),
+    [  # the rounds have 10, 20 and 30 tokens, 60 in all, of at most 1000 each
+        ("bnpo", [1.0, 1.0, 1.0]),
+        ("cispo", [1.0, 1.0, 1.0]),
+        ("grpo", [60 / 3 / 10, 60 / 3 / 20, 60 / 3 / 30]),
+        ("dr_grpo", [60 / 3000] * 3),
+        ("luspo", [60 / 3] * 3),
+    ],
+)
+def test_a_round_that_is_trained_alone_is_weighed_by_its_own_tokens(loss_type: LossType, weights: list[float]) -> None:
+    found = credited("reset", RESET, branches=PARTED, loss_type=loss_type)
+    assert [each.weight for each in found.values()] == pytest.approx(weights)
+
+
+def test_a_chain_that_has_ended_before_its_round_is_not_trained_and_still_counts_in_the_mean() -> None:
+    chains = [RESET[0], opening(path(NOTE, RIGHT, tokens=(7, 20))), RESET[2]]
+    found = credited("reset", chains, branches=PARTED)
+    assert {place: each.advantage for place, each in found.items()} == {
+        (0, None, 0): pytest.approx(1 - 5 / 3),
+        (1, None, 1): pytest.approx(2 - 5 / 3),
+        (2, None, 1): pytest.approx(2 - 5 / 3),
+    }
+    assert [each.weight > 0 for each in found.values()] == [True, False, True]
+    # 40 of 60 tokens are trained, so each weighs 60 / 40 in a mean over all 60
+    assert found[0, None, 0].weight == found[2, None, 1].weight == pytest.approx(1.5)
+
+
+def test_where_all_chains_have_ended_before_their_rounds_nothing_is_trained() -> None:
+    chains = [opening(path(NOTE, RIGHT)), opening(path(NOTE, WRONG))]
+    for scale in ("none", "group", "batch"):
+        found = credited("reset", chains, branches=[3, 3], scale=scale)
+        assert {place: each.weight for place, each in found.items()} == {(0, None, 1): 0.0, (1, None, 1): 0.0}
+
+
+def test_replies_that_were_cut_off_are_compared_and_not_trained() -> None:
+    cut = Trajectory(problem(), (CHAINS[1].futures[0].turns[0],
+                                 replace(CHAINS[1].futures[0].turns[1], reply=Reply(NOTE, 10, "length")),
+                                 CHAINS[1].futures[0].turns[2]))  # fmt: skip
+    chains = [CHAINS[0], opening(cut)]
+    found = credited("chain", chains, trains_truncated=False)
+    assert {place: each.advantage for place, each in found.items()} == advantages("chain", chains)
+    # six rounds of ten tokens, of which fifty are trained
+    assert {place for place, each in found.items() if not each.weight} == {(1, 0, 1)}
+    assert {each.weight for each in found.values() if each.weight} == {60 / 50}
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "divisors"),
+    [("dapo", [61, 61]), ("cispo", [61, 61]), ("sapo", [3 * 20, 3 * 40]), ("luspo", [3, 3])],
+)
+def test_trls_averages_are_known(loss_type: str, divisors: list[float]) -> None:
+    """Of rows of 20 and 40 tokens and one of a single token: over all 61, over each row and then rows, over rows."""
+    from motif_lite.training.step import what_trl_divides_by
+
+    assert what_trl_divides_by(loss_type, [20, 40], 1) == divisors
 
 
 def test_rounds_that_differ_in_their_form_have_one_divisor_for_all_that() -> None:

@@ -7,7 +7,7 @@ gradient of what docs/method.md says is ascended.
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
@@ -15,20 +15,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from motif_lite.jobs import checking
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.records import RolloutTurn
 from tests import oracle
 from tests.conftest import ROOT
-from tests.oracle import Array, Setting, Toy, cosine, expected, factor
+from tests.oracle import Array, Row, Setting, Toy, cosine, expected, factor
 from tests.test_training import Training
 
 REWARDS = ROOT / "tests" / "oracle_rewards.py"
 ACCURACY, FORM = (f'"{REWARDS}:{name}"' for name in ("accuracy", "form"))
-CREDITS = ["opening", "chain", "tree"]
+CREDITS = ["opening", "chain", "tree", "reset"]
 LOSSES = ["bnpo", "dr_grpo", "grpo"]
 SCALES = ["none", "group", "batch"]
+GATED = {"cispo": "token", "sapo": "token", "luspo": "sequence", "vespo": "token"}
+"""Losses with a gate of their own for a changed policy, and whose ratio they are defined with."""
 GROUPS, M, K, TOKENS = 3, 4, 2, 3
 """Of a real step: problems, openings, futures, and tokens of a round."""
 
@@ -64,16 +67,24 @@ def toys(folder: Path) -> dict[int, Toy]:
     return {max_tokens: Toy(policy, max_tokens) for max_tokens in (1, TOKENS)}  # type: ignore[arg-type]
 
 
+@dataclass(frozen=True)
+class Update:
+    """What the optimiser gets, and the adapter that it is about to change."""
+
+    gradient: Array
+    adapter: dict[str, torch.Tensor]
+
+
 @pytest.fixture
-def gradients(monkeypatch: pytest.MonkeyPatch) -> list[Array]:
-    """What the optimiser gets, step by step."""
+def updates(monkeypatch: pytest.MonkeyPatch) -> list[Update]:
+    """Of a run, one by one."""
     from motif_lite.training.callback import StepCallback
 
-    seen: list[Array] = []
+    seen: list[Update] = []
     before = StepCallback.on_pre_optimizer_step
 
     def watched(self: StepCallback, *arguments: Any, **named: Any) -> None:
-        seen.append(oracle.gradient_of(named["model"]))
+        seen.append(Update(oracle.gradient_of(named["model"]), oracle.adapter_of(self.step.policy)))  # type: ignore[arg-type]
         before(self, *arguments, **named)
 
     monkeypatch.setattr(StepCallback, "on_pre_optimizer_step", watched)
@@ -85,7 +96,9 @@ def every_setting() -> list[Setting]:
     kinds = [("bnpo", "none"), ("bnpo", "group"), ("bnpo", "batch"), ("dapo", "none"), ("dr_grpo", "none"),
              ("grpo", "group")]  # fmt: skip
     plain = [Setting(credit, loss, scale) for credit in CREDITS for loss, scale in kinds]
-    return plain + [Setting(credit, "bnpo", "group", apart=True) for credit in CREDITS]
+    gated = [Setting(credit, loss, level=level) for credit in CREDITS for loss, level in GATED.items()]
+    masks = [Setting(credit, loss, masks=True) for credit in CREDITS for loss in ("bnpo", "grpo")]
+    return [*plain, *gated, *masks, *(Setting(credit, "bnpo", "group", apart=True) for credit in CREDITS)]
 
 
 def number_of(toy: Toy, turn: RolloutTurn) -> int:
@@ -96,7 +109,7 @@ def number_of(toy: Toy, turn: RolloutTurn) -> int:
 
 @pytest.mark.parametrize("setting", every_setting(), ids=str)
 def test_a_real_step_is_made_with_the_stated_coefficients(
-    setting: Setting, folder: Path, toys: dict[int, Toy], tmp_path: Path, gradients: list[Array]
+    setting: Setting, folder: Path, toys: dict[int, Toy], tmp_path: Path, updates: list[Update]
 ) -> None:
     """Of accuracy, and of a form for which each round answers itself."""
     toy = toys[TOKENS]
@@ -104,23 +117,73 @@ def test_a_real_step_is_made_with_the_stated_coefficients(
     training = Training(made, folder, tmp_path)
     oracle.shake(training.policy)  # type: ignore[arg-type]
     assert training.train()
+    rows = rows_of(training, setting, toy)
+    of_first, of_later = np.zeros(len(toy.texts)), np.zeros((len(toy.texts),) * 2)
+    for row in rows:
+        of = of_later[row.prompt - 1] if row.prompt else of_first
+        of[row.reply] += row.coefficient
+    [found], stated = [update.gradient for update in updates], -toy.ascent(of_first, of_later)  # a loss is descended
+    assert np.linalg.norm(stated) > 1e-4
+    assert np.linalg.norm(found - stated) < 1e-4 * np.linalg.norm(stated)
+
+
+def rows_of(training: Training, setting: Setting, toy: Toy) -> list[Row]:
+    """Every reply of the run's only step, with the coefficient that it is stated to have in the update."""
     lines = training.run.rollouts()
     openings = np.array([number_of(toy, line.opening) for line in lines]).reshape(1, GROUPS, M)
-    futures = np.array([[number_of(toy, future.rounds[0]) for future in line.futures] for line in lines])
+    most = max(len(line.futures) for line in lines)  # with reset, one where the second round is trained
+    all_futures = [line.futures * (most // len(line.futures)) for line in lines]
+    futures = np.array([[number_of(toy, future.rounds[0]) for future in each] for each in all_futures])
     futures = futures.reshape(1, GROUPS, M, -1)
+    branches = np.array([1 if line.opening.advantage is not None else 2 for line in lines]).reshape(1, GROUPS, M)
     places = (np.broadcast_to(openings[..., None], futures.shape), futures)
+    ended = np.array([ids[-1] == 0 for ids in toy.replies], float)
     first, later = oracle.coefficients(
         setting,
         [(first[places], later[places]) for first, later in (accuracy(toy), form(toy))],
         (toy.lengths[openings], toy.lengths[futures]),
         TOKENS,
+        (ended[openings], ended[futures]),
+        branches if setting.credit == "reset" else None,
     )
-    of_first, of_later = np.zeros(len(toy.texts)), np.zeros((len(toy.texts),) * 2)
-    np.add.at(of_first, openings, first)
-    np.add.at(of_later, places, later)
-    [found], stated = gradients, -toy.ascent(of_first, of_later)  # a loss is descended
-    assert np.linalg.norm(stated) > 1e-4
-    assert np.linalg.norm(found - stated) < 1e-4 * np.linalg.norm(stated)
+    if setting.credit == "reset":
+        assert set(branches.ravel()) == {1, 2}
+    of_first = [Row(0, int(r), c) for r, c in zip(openings.ravel(), first.ravel(), strict=True)]
+    of_later = zip(places[0].ravel() + 1, futures.ravel(), later.ravel(), strict=True)
+    return of_first + [Row(int(prompt), int(reply), c) for prompt, reply, c in of_later]
+
+
+def reuses() -> list[Setting]:
+    """Each loss with each credit at each level it is defined for, as far as they differ in a second update."""
+    kinds = [("bnpo", "token"), ("grpo", "sequence"), ("dr_grpo", "token"), *GATED.items()]
+    return [Setting(credit, loss, "group", level=level) for credit in CREDITS for loss, level in kinds]
+
+
+@pytest.mark.parametrize("setting", reuses(), ids=str)
+def test_a_second_update_on_the_same_rollouts_has_the_stated_gradient(
+    setting: Setting, folder: Path, toys: dict[int, Toy], tmp_path: Path, updates: list[Update]
+) -> None:
+    """At a rate so high that a good part of the tokens leave the clipping range."""
+    high = 1.1 if setting.loss == "cispo" else 0.1
+    made = recipe(
+        folder, TOKENS, *setting.changes, f"rewards={{{ACCURACY}=1.0, {FORM}=1.0}}", "training.num_iterations=3",
+        "training.learning_rate=0.05", 'training.lr_schedule="constant"', "training.warmup_fraction=0.0",
+        "training.epsilon=0.05", f"training.epsilon_high={high}",
+    )  # fmt: skip
+    training = Training(made, folder, tmp_path)
+    oracle.shake(training.policy)  # type: ignore[arg-type]
+    assert training.train()
+    own = replace(toys[TOKENS], policy=training.policy)  # type: ignore[arg-type]
+    rows = rows_of(training, setting, own)
+    clipped = []
+    for update in updates:
+        stated, part = oracle.reused(own, setting, rows, updates[0].adapter, update.adapter, (0.05, high))
+        assert np.linalg.norm(update.gradient + stated) < 1e-4 * np.linalg.norm(stated)
+        clipped.append(part)
+    assert len(updates) == 3
+    assert clipped[0] == 0
+    if setting.loss not in ("sapo", "vespo"):  # which clip nothing
+        assert clipped[2] > 0.05
 
 
 def accuracy(toy: Toy) -> tuple[Array, Array]:
@@ -189,7 +252,7 @@ def test_with_equal_lengths_every_loss_ascends_the_exact_gradient_of_the_rounds_
     assert min(found.cosines) > 0.999
     if scale == "none":
         unbiased = 1.0 if credit == "tree" else 7 / 8  # elsewhere, a mean over eight holds the sample itself
-        tokens = 1 if credit == "opening" else 2
+        tokens = 1 if credit == "opening" else 2  # reset trains one round in two, with twice the weight
         assert found.factors(tokens) == pytest.approx([unbiased] * (tokens), rel=0.01)
 
 
@@ -228,6 +291,8 @@ def test_with_unequal_lengths_grpo_ascends_rewards_per_token(credit: str, toys: 
         stated = of_first / toy.lengths, of_later
     elif credit == "chain":
         stated = (of_later * per_token).sum(1), of_later * per_token
+    elif credit == "reset":  # by the tokens of the round alone
+        stated = of_first / toy.lengths, of_later / toy.lengths
     else:  # against siblings, and an opening's k futures share what it is worth
         values = (toy.later * toy.right).sum(1)
         means = (toy.later * per_token).sum(1)
@@ -239,7 +304,7 @@ def test_with_unequal_lengths_grpo_ascends_rewards_per_token(credit: str, toys: 
     assert found.cosines[-1] < of_stated - 0.0005
 
 
-@pytest.mark.parametrize("credit", ["chain", "tree"])
+@pytest.mark.parametrize("credit", ["chain", "tree", "reset"])
 def test_each_round_ascends_the_accuracy_and_its_own_form(credit: str, toys: dict[int, Toy]) -> None:
     toy = toys[1]
     weights = expected(
@@ -269,7 +334,7 @@ def by_length(toy: Toy) -> list[float]:
     return sorted(cosine(*pair) for pair in pairs)
 
 
-CASES = [("opening", 8, 4), ("chain", 8, 1), ("tree", 8, 4), ("tree", 8, 2), ("tree", 4, 2)]
+CASES = [("opening", 8, 4), ("chain", 8, 1), ("tree", 8, 4), ("tree", 8, 2), ("tree", 4, 2), ("reset", 8, 4)]
 
 
 def table(toys: dict[int, Toy]) -> list[tuple[str, list[float]]]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from motif_lite.nouns import Opening
 from motif_lite.rollout import rewards
 from tests.fakes import GOOD_FORM, opening, problem, trajectory
 
@@ -93,7 +94,7 @@ def test_every_reward_of_the_table_gives_a_number_for_any_opening() -> None:
     hostile = opening("\ud800<answer>" * 50, ["\x00\\boxed{"])
     assert all(isinstance(reward(hostile), float) for reward in rewards.REWARDS.values())
     assert list(rewards.REWARDS) == [
-        "future_accuracy", "tag_count", "soft_format", "strict_format", "gated_accuracy",
+        "future_accuracy", "tag_count", "soft_format", "strict_format", "gated_accuracy", "random_accuracy",
     ]  # fmt: skip
 
 
@@ -102,3 +103,16 @@ def test_a_trajectory_is_solved_by_the_box_of_its_final_reply_inside_the_tags_or
     assert rewards.is_solved(trajectory(WRONG, INSIDE, of=gold))
     assert rewards.is_solved(trajectory(WRONG, OUTSIDE, of=gold))
     assert not rewards.is_solved(trajectory(INSIDE, WRONG, of=gold))
+
+
+def test_a_coin_in_place_of_the_grader_is_fair_steady_and_the_same_for_all_rounds() -> None:
+    """Of 2000 right answers about half score; the mean of so many coins has a deviation of 0.022 points."""
+    finals = [f"{INSIDE} {number}" for number in range(2000)]
+    scores = [rewards.random_accuracy(opening("note", [final])) for final in finals]
+    assert set(scores) == {0.0, 2.0}
+    assert sum(scores) / len(scores) == pytest.approx(1.0, abs=0.1)
+    assert [rewards.random_accuracy(opening("note", [final])) for final in finals] == scores
+    path = trajectory("note", "more", INSIDE)
+    assert len({rewards.random_accuracy(Opening(path.problem, turn, (path,))) for turn in path.turns}) == 1
+    both = opening("note", [finals[0]], [finals[1]], [finals[2]])
+    assert rewards.random_accuracy(both) == pytest.approx(sum(scores[:3]) / 3)

@@ -13,6 +13,7 @@ from motif_lite.policies import backends
 from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import Recipe, RolloutSection
 from motif_lite.rollout import prompts
+from motif_lite.rollout.counting import generated_tokens
 from motif_lite.rollout.rewards import future_accuracy
 from motif_lite.rollout.rollouts import Rollouts, derive_seed
 from motif_lite.rollout.strategies import STRATEGIES, MultiRound, SingleRound
@@ -50,6 +51,25 @@ def test_all_futures_of_all_openings_take_one_wide_call_per_round(num_rounds: in
     assert policy.widths == [len(PROBLEMS) * 2 * 3] * (num_rounds - 1)
     assert all(call.sampling == FUTURES for call in policy.calls)
     assert {len(future.turns) for opening in rollouts.openings for future in opening.futures} == {num_rounds}
+
+
+def test_futures_part_after_the_round_that_a_credit_names() -> None:
+    """After the first, the second and the last of three; those of one opening have the rounds before in common."""
+    policy, given = counting(), openings_of(PROBLEMS[:1], 3)
+    rollouts = MultiRound("system", 3).continue_openings(policy, given, 2, FUTURES, seed=7, branches=[1, 2, 3])
+    assert policy.widths == [2 + 1 + 1, 2 + 2 + 1]
+    assert len(streams(policy)) == 9
+    first, second, last = (opening.futures for opening in rollouts.openings)
+    assert [len(futures) for futures in (first, second, last)] == [2, 2, 1]
+    assert all(len(future.turns) == 3 for futures in (first, second, last) for future in futures)
+    assert first[0].turns[1] is not first[1].turns[1]
+    assert second[0].turns[1] is second[1].turns[1]
+    assert second[0].turns[2].prompt == second[1].turns[2].prompt
+    assert second[0].final.text != second[1].final.text
+    futures = [future for opening in rollouts.openings for future in opening.futures]
+    written = {later.reply.text: later.reply.num_tokens for future in futures for later in future.turns[1:]}
+    assert len(written) == 9
+    assert generated_tokens(rollouts.openings)["futures"] == sum(written.values())
 
 
 @pytest.mark.parametrize("num_rounds", [2, 4, 11])

@@ -7,6 +7,8 @@ With ``scale_rewards = "group"`` all advantages of a problem have one divisor, t
 trajectories; where rounds differ in their rewards, because each answers for its own form, their variances are averaged.
 In a tree this keeps openings and futures on one scale: the deviation of k siblings alone would blow up the differences
 of those that have all but settled, the bias that Dr. GRPO (arXiv 2503.20783) describes for easy and hard problems.
+Where one round of each chain is trained (`reset`), the divisor is the deviation of their values, as the paper's is that
+of openings' values.
 
 How tokens are weighed is ``loss_type``; docs/method.md says what each choice ascends.
 
@@ -20,10 +22,9 @@ from statistics import fmean, stdev, variance
 from typing import Literal
 
 from motif_lite.nouns import Opening, Turn
+from motif_lite.recipe.training import LossType
 
 Scale = Literal["group", "batch", "none"]
-
-LossType = Literal["bnpo", "dapo", "dr_grpo", "grpo"]
 
 _LEAST_DEVIATION = 1e-4
 """Added to the deviation that advantages are divided by, as in TRL."""
@@ -46,7 +47,8 @@ class TrainedRound:
         turn: The prompt that was really used, and the reply.
         rewards: By name; of an opening in a tree, the mean over its futures.
         advantage: Of each of its tokens.
-        weight: What each of its tokens counts for in the loss, which is a mean over the tokens of the step.
+        weight: What each of its tokens counts for in the loss, which is a mean over the tokens of the step; 0 where
+            it is left out of the update.
     """
 
     opening: int
@@ -83,6 +85,7 @@ class Scheme:
         scale: Whose deviation advantages are divided by: the problem's, the step's, or nothing.
         loss_type: How tokens are weighed.
         most_tokens: Of a trajectory; what ``dr_grpo`` divides by.
+        trains_truncated: Whether replies that were cut off are part of the update.
     """
 
     advantages: Advantages
@@ -91,28 +94,39 @@ class Scheme:
     scale: Scale = "group"
     loss_type: LossType = "bnpo"
     most_tokens: int = 1
+    trains_truncated: bool = True
 
 
 def trained_rounds(
-    scheme: Scheme, openings: Sequence[Opening], group_size: int, rewarded: Callable[[Opening], dict[str, float]]
+    scheme: Scheme,
+    openings: Sequence[Opening],
+    group_size: int,
+    rewarded: Callable[[Opening], dict[str, float]],
+    branches: Sequence[int] | None = None,
 ) -> list[TrainedRound]:
     """All rounds that a step trains, with their advantages and weights.
 
     Args:
         openings: Of the step, with their futures; ``group_size`` in a row belong to one problem.
         rewarded: The rewards by name of a round with the trajectories that go through it, as if it were an opening.
+        branches: By opening, the only round that is trained, from 1; with weight 0, the last one of a trajectory that
+            ended before it.
     """
-    num_rounds = max(len(future.turns) for opening in openings for future in opening.futures)
+    lengths = (len(future.turns) for opening in openings for future in opening.futures)
+    num_rounds = max([*lengths, *(branches or ())])
     rewards = [[_by_round(opening, future, rewarded, num_rounds) for future in range(len(opening.futures))]
                for opening in openings]  # fmt: skip
     rounds = []
-    for (place, future, index), advantage in _advantages(scheme, rewards, group_size).items():
+    for (place, future, index), advantage in _advantages(scheme, rewards, group_size, branches).items():
         path = openings[place].futures[future or 0]
-        if index < len(path.turns):
+        exists, last = index < len(path.turns), len(path.turns) - 1
+        if exists or branches:
             below = rewards[place] if future is None else [rewards[place][future]]
             means = {name: fmean(each[index][name] for each in below) for name in below[0][index]}
-            rounds.append(TrainedRound(place, future, index, path.turns[index], means, advantage))
-    return _weighted(scheme, _scaled_by_step(rounds) if scheme.apart else rounds, openings)
+            turn = path.turns[min(index, last)]
+            rounds.append(TrainedRound(place, future, min(index, last), turn, means, advantage, float(exists)))
+    rounds = _scaled_by_step(rounds) if scheme.apart else rounds
+    return _weighted(scheme, rounds, openings, alone=branches is not None)
 
 
 def differ(rewards: Sequence[float]) -> bool:
@@ -129,15 +143,23 @@ def _by_round(
     return found + found[-1:] * (num_rounds - len(found))
 
 
-def _advantages(scheme: Scheme, rewards: _Rewards, group_size: int) -> _Places:
+def _advantages(scheme: Scheme, rewards: _Rewards, group_size: int, branches: Sequence[int] | None) -> _Places:
     """Of every round: of the weighted sum of rewards, or the weighted sum of each reward's own."""
     if not scheme.apart:
-        return _scaled(scheme, rewards, group_size, scheme.weights)
-    parts = [(_scaled(scheme, rewards, group_size, {name: 1.0}), weight) for name, weight in scheme.weights.items()]
+        return _scaled(scheme, rewards, group_size, scheme.weights, branches)
+    parts = [
+        (_scaled(scheme, rewards, group_size, {name: 1.0}, branches), weight) for name, weight in scheme.weights.items()
+    ]
     return {place: sum(part[place] * weight for part, weight in parts) for place in parts[0][0]}
 
 
-def _scaled(scheme: Scheme, rewards: _Rewards, group_size: int, weights: Mapping[str, float]) -> _Places:
+def _scaled(
+    scheme: Scheme,
+    rewards: _Rewards,
+    group_size: int,
+    weights: Mapping[str, float],
+    branches: Sequence[int] | None,
+) -> _Places:
     """Advantages of a weighted sum of rewards, relative to the group and divided by a deviation."""
     totals = [
         [[sum(weight * each[name] for name, weight in weights.items()) for each in future] for future in futures]
@@ -146,11 +168,28 @@ def _scaled(scheme: Scheme, rewards: _Rewards, group_size: int, weights: Mapping
     found = {}
     for start in range(0, len(totals), group_size):
         group = totals[start : start + group_size]
-        divisor = 1.0 if scheme.scale == "none" else _deviation(totals if scheme.scale == "batch" else group)
+        divisor = _divisor(scheme.scale, totals, slice(start, start + group_size), branches)
         rounding = _ROUNDING * max(abs(reward) for futures in group for future in futures for reward in future)
         for opening, future, index, advantage in scheme.advantages(group):
+            if branches and index != branches[start + opening] - 1:
+                continue
             found[start + opening, future, index] = advantage / divisor if abs(advantage) > rounding else 0.0
     return found
+
+
+def _divisor(scale: Scale, totals: Totals, group: slice, branches: Sequence[int] | None) -> float:
+    if scale == "none":
+        return 1.0
+    compared = slice(None) if scale == "batch" else group
+    return _deviation_at(totals[compared], branches[compared]) if branches else _deviation(totals[compared])
+
+
+def _deviation_at(totals: Totals, branches: Sequence[int]) -> float:
+    """Of each opening's value at its own round, from the mean of all at that round."""
+    values = [[fmean(rewards) for rewards in zip(*futures, strict=True)] for futures in totals]
+    means = [fmean(by_round) for by_round in zip(*values, strict=True)]
+    squares = [(value[branch - 1] - means[branch - 1]) ** 2 for value, branch in zip(values, branches, strict=True)]
+    return sqrt(sum(squares) / (len(squares) - 1)) + _LEAST_DEVIATION
 
 
 def _deviation(totals: Totals) -> float:
@@ -165,23 +204,33 @@ def _scaled_by_step(rounds: Sequence[TrainedRound]) -> list[TrainedRound]:
     return [replace(each, advantage=each.advantage / divisor) for each in rounds]
 
 
-def _weighted(scheme: Scheme, rounds: Sequence[TrainedRound], openings: Sequence[Opening]) -> list[TrainedRound]:
-    """Share the weight of each token of an opening among its futures' tokens, and scale as the loss type wants it."""
+def _weighted(
+    scheme: Scheme, rounds: Sequence[TrainedRound], openings: Sequence[Opening], *, alone: bool
+) -> list[TrainedRound]:
+    """Share the weight of each token of an opening among its futures' tokens, and scale as the loss type wants it.
+
+    Args:
+        alone: One round of each trajectory is trained: its length, not the trajectory's, is what ``grpo`` divides by.
+    """
     num_tokens = sum(each.turn.reply.num_tokens for each in rounds)
 
     def share(each: TrainedRound) -> float:
+        if not each.weight or (each.turn.reply.finish == "length" and not scheme.trains_truncated):
+            return 0.0
         futures = openings[each.opening].futures
         through = futures if each.future is None else (futures[each.future],)
-        if scheme.loss_type == "grpo":
+        if scheme.loss_type in ("grpo", "sapo"):
+            if alone:
+                return 1 / each.turn.reply.num_tokens
             return sum(1 / future.num_tokens for future in through) / len(futures)
         return len(through) / len(futures)
 
     shares = [share(each) for each in rounds]
     match scheme.loss_type:
-        case "grpo":  # every trajectory counts equally
+        case "grpo" | "sapo" | "luspo":  # every trajectory counts equally; with luspo, each of its tokens fully
             whole = float(len(openings))
         case "dr_grpo":
             whole = float(len(openings) * scheme.most_tokens)
         case _:
-            whole = sum(part * each.turn.reply.num_tokens for part, each in zip(shares, rounds, strict=True))
+            whole = sum(part * each.turn.reply.num_tokens for part, each in zip(shares, rounds, strict=True)) or 1.0
     return [replace(each, weight=part * num_tokens / whole) for part, each in zip(shares, rounds, strict=True)]

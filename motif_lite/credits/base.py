@@ -4,12 +4,14 @@
 credit is a module of its own with one such class, and an entry in `table.CREDITS`.
 """
 
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import ClassVar
 
 from motif_lite.credits.assignment import Totals
-from motif_lite.recipe.schema import Recipe, RolloutSection, TrainingSection
+from motif_lite.recipe.schema import Recipe, RolloutSection
+from motif_lite.recipe.training import TrainingSection
 
 OR_OPENING = 'or set training.credit = "opening"'
 """The way out of each rule: the paper's credit has none of them."""
@@ -26,6 +28,7 @@ class Credit(ABC):
             its own ``generate``, and asks for their rewards.
         same_sampling: Futures have to be drawn as openings are, because one loss trains both.
         shares_futures: Openings may share their futures (``rollout.allocation = "adaptive"``).
+        trains_every_opening: Openings are among what is trained in every step.
     """
 
     name: ClassVar[str]
@@ -34,10 +37,15 @@ class Credit(ABC):
     samples_itself: ClassVar[bool]
     same_sampling: ClassVar[bool]
     shares_futures: ClassVar[bool]
+    trains_every_opening: ClassVar[bool] = True
 
     def futures_per_opening(self, recipe: Recipe) -> int:
         """Futures that are sampled of each opening."""
         return recipe.rollout.num_futures
+
+    def replies_per_opening(self, recipe: Recipe, round_number: int) -> float:
+        """Replies that are sampled for each opening in a later round, on average."""
+        return self.futures_per_opening(recipe)
 
     @abstractmethod
     def trained_per_opening(self, recipe: Recipe) -> int:
@@ -75,6 +83,19 @@ class RoundsCredit(Credit):
     same_sampling = True
     shares_futures = False
 
+    def branches(self, recipe: Recipe, num_openings: int, rng: random.Random) -> list[int] | None:
+        """The round after which each opening's futures part, which is then the one that is trained.
+
+        Returns:
+            None where futures part after the first round, and all rounds are trained.
+        """
+        return None
+
+    def most_trained_tokens(self, recipe: Recipe) -> int:
+        """Most tokens that are trained of one trajectory; what ``dr_grpo`` divides by."""
+        rollout = recipe.rollout
+        return rollout.openings.max_tokens + (rollout.num_rounds - 1) * rollout.futures.max_tokens
+
     @abstractmethod
     def advantages(self, totals: Totals) -> Iterator[tuple[int, int | None, int, float]]:
         """Advantages of the rounds of one group, see `assignment.Advantages`."""
@@ -84,8 +105,12 @@ class RoundsCredit(Credit):
         return 1 + self.futures_per_opening(recipe) * (recipe.rollout.num_rounds - 1)
 
     def loss_type(self, training: TrainingSection) -> str:
-        """The mean over all tokens of the step: what else the recipe asks for is in the weights (`assignment`)."""
-        return "dapo"
+        """The mean over all tokens of the step: what else the recipe asks for is in the weights (`assignment`).
+
+        The losses with a gate of their own for the policy ratio keep their name; `training.step` makes up for how TRL
+        averages them.
+        """
+        return "dapo" if training.loss_type in ("bnpo", "dapo", "dr_grpo", "grpo") else training.loss_type
 
     def broken_rules(self, recipe: Recipe) -> Iterator[str]:
         """Rules for training all rounds with one loss."""

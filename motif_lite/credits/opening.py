@@ -6,7 +6,8 @@ TRL samples the openings, calls our reward callables and computes the advantages
 from collections.abc import Iterator
 
 from motif_lite.credits.base import Credit
-from motif_lite.recipe.schema import Recipe, TrainingSection
+from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.training import TrainingSection
 
 
 class OpeningCredit(Credit):

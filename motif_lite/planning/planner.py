@@ -14,7 +14,7 @@ from motif_lite.credits.table import credit_of
 from motif_lite.planning import memory, shapes
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.memory import Estimate
-from motif_lite.planning.rows import Lengths, bounds_openings, futures_per_step
+from motif_lite.planning.rows import Lengths, bounds_openings, futures_per_step, replies_in_round
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.speeds import Speed, assumed
 from motif_lite.planning.timing import step_seconds
@@ -154,11 +154,9 @@ def _widths(recipe: Recipe) -> list[int]:
 def num_tokens(recipe: Recipe, lengths: Lengths) -> dict[str, int]:
     """Generated in one step, by phase."""
     rollout, rows = recipe.rollout, recipe.openings_per_step
-    later = rollout.num_rounds - 1 if rollout.strategy != "single_round" else 0
-    return {
-        "openings": rows * lengths.opening,
-        "futures": futures_per_step(recipe) * later * lengths.future,
-    }
+    num_rounds = rollout.num_rounds if rollout.strategy != "single_round" else 1
+    later = sum(replies_in_round(recipe, round_number) for round_number in range(2, num_rounds + 1))
+    return {"openings": rows * lengths.opening, "futures": later * lengths.future}
 
 
 def _smallest_changes(recipe: Recipe, shape: ModelShape, machine: Machine, trains: bool) -> Changes | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from motif_lite.credits.table import credit_of
 from motif_lite.planning import planner
 from motif_lite.planning.planner import Plan
-from motif_lite.planning.rows import Lengths, futures_per_step
+from motif_lite.planning.rows import Lengths, replies_in_round
 from motif_lite.planning.timing import step_seconds, thinking_seconds
 from motif_lite.recipe.schema import Recipe
 
@@ -118,10 +118,10 @@ def _step_costs(recipe: Recipe, plan: Plan | None) -> dict[str, float]:
     """Of a step, by phase: only their ratios to those of other recipes count."""
     if plan is not None:
         return step_seconds(recipe, plan.shape, plan.machine.device, plan.speed)
-    later = recipe.rollout.num_rounds - 1 if recipe.rollout.strategy != "single_round" else 0
+    num_rounds = recipe.rollout.num_rounds if recipe.rollout.strategy != "single_round" else 1
     return {
         "openings": float(recipe.openings_per_step),
-        "futures": float(futures_per_step(recipe) * later),
+        "futures": float(sum(replies_in_round(recipe, number) for number in range(2, num_rounds + 1))),
         "update": float(credit_of(recipe).trained_per_step(recipe)),
     }
 

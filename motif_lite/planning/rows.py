@@ -67,6 +67,11 @@ def futures_per_step(recipe: Recipe) -> int:
     return recipe.openings_per_step * credit_of(recipe).futures_per_opening(recipe)
 
 
+def replies_in_round(recipe: Recipe, round_number: int) -> int:
+    """Replies of a step in a later round, on average."""
+    return math.ceil(recipe.openings_per_step * credit_of(recipe).replies_per_opening(recipe, round_number))
+
+
 def openings_at_once(recipe: Recipe) -> int:
     """Openings that are written together: all of a step, or as many as may be."""
     rows = recipe.openings_per_step
@@ -108,6 +113,8 @@ def update_tokens(recipe: Recipe, *, packs: bool, lengths: Lengths | None = None
 def _step_tokens(recipe: Recipe, num_prompts: int, lengths: Lengths) -> int:
     """Of all rows of a step, with so many prompts of openings; later rounds share nothing."""
     num_openings = recipe.openings_per_step
+    if not credit_of(recipe).trains_every_opening:
+        return credit_of(recipe).trained_per_step(recipe) * sum(lengths.trained(recipe))
     first = num_prompts * lengths.first_prompt + num_openings * lengths.opening
     later = credit_of(recipe).trained_per_step(recipe) - num_openings
     return first + later * sum(lengths.trained(recipe))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from motif_lite.credits.table import credit_of
 from motif_lite.planning.limits import LARGEST_FOLDED_BYTES, groups_queries
 from motif_lite.planning.machine import DeviceType
-from motif_lite.planning.rows import Lengths, futures_per_step, openings_at_once, update_tokens
+from motif_lite.planning.rows import Lengths, openings_at_once, replies_in_round, update_tokens
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.speeds import Speed
 from motif_lite.recipe.schema import Recipe, decided
@@ -61,11 +61,13 @@ def step_seconds(
     seconds = {"openings": work.openings(openings, at_once, problems * first, is_padded=at_once > rollout.num_openings)}
     seconds["futures"] = 0.0
     if rollout.strategy != "single_round":
-        futures, later = futures_per_step(recipe), lengths.later_prompt
-        width = min(decided(rollout.max_width), futures)
-        for unlike in (openings, *[futures] * (rollout.num_rounds - 2)):  # futures of an opening share its reply
+        later, unlike = lengths.later_prompt, openings
+        for round_number in range(2, rollout.num_rounds + 1):
+            futures = replies_in_round(recipe, round_number)
+            width = min(decided(rollout.max_width), futures)
             unread = problems * first + unlike * max(0, later - first)
             seconds["futures"] += work.futures(futures, width, unread)
+            unlike = futures  # in the round after an opening, futures share its reply
     seconds["update"] = work.update()
     return seconds
 
@@ -184,10 +186,13 @@ class _Work:
         return self.shape.num_linear_weights + (0 if is_folded else self.lora)
 
     def update(self) -> float:
-        """Forward, backward to the inputs of frozen weights, backward twice for the adapter's, and forward again."""
+        """Forward, backward to the inputs of frozen weights, backward twice for the adapter's, and forward again.
+
+        All that for each update of a step.
+        """
         recipe, again = self.recipe, int(self.recipe.training.gradient_checkpointing)
         per_token = self.shape.num_linear_weights * (2 + again) + self.lora * (3 + again)
         packs = recipe.model.backend != "unsloth" and self.shape.packs
         replied = credit_of(recipe).trained_per_step(recipe) * self.lengths.trained(recipe)[1]
         products = update_tokens(recipe, packs=packs, lengths=self.lengths) * per_token + replied * self.head * 2
-        return 2 * products / self.speed.flops_per_second
+        return recipe.training.num_iterations * 2 * products / self.speed.flops_per_second

@@ -78,14 +78,16 @@ class ChatTemplate:
         return self._marks.broken_in(_folded(conversation) if self.folds_system else conversation)
 
     def render(self, conversation: Conversation) -> str:
-        """The prompt text of a conversation, ready for the reply.
+        """The prompt text of a conversation, ready for the reply; an assistant's last message is the reply's beginning.
 
         Raises:
             ModelError: The template refuses it.
         """
-        messages = self.plain(conversation)
+        messages, begun = self.plain(conversation), ""
+        if messages and messages[-1]["role"] == "assistant":
+            messages, begun = messages[:-1], messages[-1]["content"]
         try:
-            return self._apply(messages, True)
+            return self._apply(messages, True) + begun
         except Exception as error:  # a template is a program: besides Jinja's own errors it may divide by zero
             raise ModelError(self._refusal(error)) from None
 

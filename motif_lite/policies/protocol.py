@@ -30,7 +30,8 @@ class Policy(Protocol):
     def render(self, conversation: Conversation) -> str:
         """The prompt text of a conversation, chat template applied, ready for the reply.
 
-        Whatever the messages hold is text: none of it becomes one of the template's own marks.
+        If the last message is the assistant's, it is the beginning of the reply, which the policy continues. Whatever
+        the messages hold is text: none of it becomes one of the template's own marks.
         """
 
     def count_tokens(self, text: str) -> int:

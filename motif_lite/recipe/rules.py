@@ -61,6 +61,62 @@ def _adaptive_allocation_has_futures_to_share(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _named_strategies(recipe: Recipe) -> dict[str, str]:
+    """Every strategy that the recipe names, with the key that names it."""
+    found = dict.fromkeys(recipe.evaluation.strategies, "evaluation.strategies")
+    return found | {recipe.rollout.strategy: "rollout.strategy"}
+
+
+def _progress_is_multi_rounds(recipe: Recipe) -> Iterator[str]:
+    rollout = recipe.rollout
+    if rollout.strategy not in ("delethink", "refine", "parallel"):
+        return
+    if rollout.allocation == "adaptive":
+        yield (
+            'rollout.allocation = "adaptive" shares futures among openings that pass on the same progress, which only '
+            f'multi_round has; with rollout.strategy = "{rollout.strategy}" set allocation = "fixed"'
+        )
+    if rollout.early_finish:
+        yield f'rollout.early_finish is multi_round\'s; with rollout.strategy = "{rollout.strategy}" set it to false'
+
+
+def _chunks_carry_less_than_they_are(recipe: Recipe) -> Iterator[str]:
+    rollout, kept = recipe.rollout, recipe.rollout.head_tokens + recipe.rollout.tail_tokens
+    key = _named_strategies(recipe).get("delethink")
+    if key is None:
+        return
+    shortest = min(rollout.openings.max_tokens, rollout.futures.max_tokens)
+    if kept >= shortest:
+        yield (
+            f"rollout.head_tokens + rollout.tail_tokens = {kept} is not less than the {shortest} tokens of a chunk "
+            f"(max_tokens of rollout.openings and rollout.futures): delethink ({key}) would repeat itself; lower them"
+        )
+    needed = rollout.max_prompt_tokens + kept + rollout.futures.max_tokens
+    if needed > recipe.model.max_seq_length:
+        yield (
+            f"model.max_seq_length = {recipe.model.max_seq_length} is smaller than the {needed} tokens of a later "
+            f"round of delethink ({key}): rollout.max_prompt_tokens, head_tokens, tail_tokens and futures.max_tokens"
+        )
+
+
+def _chunks_have_no_form(recipe: Recipe) -> Iterator[str]:
+    judged = [name for name in recipe.rewards if name in _OF_WHOLE_REPLIES]
+    if recipe.rollout.strategy == "delethink" and judged:
+        yield (
+            f'rewards {", ".join(judged)} judge the form of a whole reply, and with rollout.strategy = "delethink" a '
+            "reply is a chunk of one; name future_accuracy alone"
+        )
+
+
+def _parallel_has_two_drafts(recipe: Recipe) -> Iterator[str]:
+    key = _named_strategies(recipe).get("parallel")
+    if key and recipe.rollout.num_rounds < 4:
+        yield (
+            f"rollout.num_rounds = {recipe.rollout.num_rounds} leaves parallel ({key}) fewer than two drafts besides "
+            "the round that distils them and the last one; set 4 or more"
+        )
+
+
 def _openings_differ(recipe: Recipe) -> Iterator[str]:
     if recipe.rollout.openings.temperature == 0:
         yield "rollout.openings.temperature = 0 makes all openings of a group the same: there is nothing to learn from"
@@ -86,14 +142,42 @@ def _loggers_differ(recipe: Recipe) -> Iterator[str]:
         yield "logging names one twice; remove it"
 
 
+def _cispo_has_a_largest_ratio(recipe: Recipe) -> Iterator[str]:
+    high = recipe.training.epsilon_high
+    if recipe.training.loss_type == "cispo" and high is not None and high <= 1:
+        yield (
+            f'training.epsilon_high = {high} is the largest policy ratio with training.loss_type = "cispo", and the '
+            "ratio of an unchanged policy is 1; set a number above 1, such as 5"
+        )
+
+
+def _losses_have_their_level(recipe: Recipe) -> Iterator[str]:
+    loss_type, level = recipe.training.loss_type, recipe.training.importance_sampling_level
+    its_own = {"luspo": "sequence", "vespo": "token"}.get(loss_type, level)
+    if level != its_own:
+        yield (
+            f'training.loss_type = "{loss_type}" is defined with training.importance_sampling_level = "{its_own}"; '
+            f'set that, or loss_type = "{"grpo" if level == "sequence" else "dapo"}"'
+        )
+
+
+_OF_WHOLE_REPLIES = ("tag_count", "soft_format", "strict_format", "gated_accuracy")
+"""Rewards that look for both sections in a reply."""
+
 RULES: list[Rule] = [
     _unsloth_keys_need_unsloth,
     _openings_fit_the_context,
     _futures_fit_the_context,
     _adaptive_allocation_has_futures_to_share,
+    _progress_is_multi_rounds,
+    _chunks_carry_less_than_they_are,
+    _chunks_have_no_form,
+    _parallel_has_two_drafts,
     _openings_differ,
     _a_reward_counts,
     _rewards_apart_have_a_scale,
     _loggers_differ,
+    _cispo_has_a_largest_ratio,
+    _losses_have_their_level,
 ]
 """Of every recipe, in the order in which they are reported."""

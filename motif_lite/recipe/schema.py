@@ -8,11 +8,11 @@ which the caller passes in (`tables`), so that adding one does not touch this fi
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
-from motif_lite import own_code
 from motif_lite.nouns import Sampling
-from motif_lite.recipe.spelling import nearest
+from motif_lite.recipe.section import Auto, Finite, PositiveInt, Section, one_of
+from motif_lite.recipe.training import TrainingSection
 from motif_lite.recipe.values import Day, Device, TemplateVariable
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -24,39 +24,13 @@ ALL_LINEAR: Literal["all-linear"] = "all-linear"
 NOTICE_TOKENS = 32
 """Room for what is said around the progress in later rounds; about 25 tokens of Qwen2.5's tokenizer."""
 
-Auto = Literal["auto"]
-"""The memory plan decides (`planning.planner`)."""
-
-PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
-
-Finite = Field(allow_inf_nan=False)
-
-
-def _one_of(kind: str, *, own: bool = False) -> AfterValidator:
-    """A name in the table of its kind or, with ``own``, of something in a file of the user's (`own_code`)."""
-
-    def check(name: str, info: ValidationInfo) -> str:
-        known = list((info.context or {})[kind])
-        if name not in known and not (own and own_code.is_own(name)):
-            more = f", and FILE.py:NAME for a {kind} of your own" if own else ""
-            raise ValueError(f"there is no {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}{more}")
-        return name
-
-    return AfterValidator(check)
-
-
-class Section(BaseModel):
-    """A table of a recipe: frozen, strict, and without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
 
 class ModelSection(Section):
     """Which model, and how it is loaded."""
 
     name: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f]*$")]
     """A model's name on the hub, a local folder, or `tiny`, the small model that is built on first use."""
-    backend: Annotated[str, _one_of("backend")]
+    backend: Annotated[str, one_of("backend")]
     """`unsloth` (NVIDIA GPU) or `transformers` (CPU or GPU)."""
     load_in_4bit: bool = False
     """Quantise the base weights to 4-bit NF4 with bitsandbytes (QLoRA)."""
@@ -136,11 +110,12 @@ class DataSection(_ColumnsSection):
 class RolloutSection(Section):
     """How problems are solved: rounds, openings and futures."""
 
-    strategy: Annotated[str, _one_of("strategy", own=True)] = "multi_round"
-    """`multi_round` (MOTIF) or `single_round` (vanilla GRPO: the opening is the whole reply), or one of your own, \
-`FILE.py:NAME` (see extending.md)."""
+    strategy: Annotated[str, one_of("strategy", own=True)] = "multi_round"
+    """`multi_round` (MOTIF); `single_round` (vanilla GRPO: the opening is the whole reply); `delethink` (one text in \
+chunks), `refine` (each round improves the solution) or `parallel` (drafts, distilled), see strategies.md; or one of \
+your own, `FILE.py:NAME` (see extending.md)."""
     num_rounds: Annotated[int, Field(ge=2, le=100)] = 3
-    """Rounds n of the multi_round strategy."""
+    """Rounds n of all strategies but single_round."""
     num_openings: Annotated[int, Field(ge=2, le=1024)] = 8
     """Openings m per problem: the group that advantages are relative to."""
     num_futures: Annotated[int, Field(ge=1, le=1024)] = 4
@@ -153,6 +128,10 @@ agree has no signal and gets one future per opening."""
     """End a trajectory early when a reply has a boxed answer inside `<answer>`."""
     max_prompt_tokens: PositiveInt = 1024
     """Limit for the first prompt; problems with a longer one are dropped, with a message."""
+    head_tokens: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    """Strategy `delethink`: tokens that later rounds see of the beginning of the text."""
+    tail_tokens: PositiveInt = 512
+    """Strategy `delethink`: tokens that the next round sees of the end of the text so far."""
     system_prompt: str | None = None
     """Replaces the built-in system prompt; an empty text means none."""
     max_width: Auto | PositiveInt = "auto"
@@ -165,79 +144,6 @@ a step in one call: problems_per_step * num_openings.)"""
     """Sampling of later rounds in training."""
 
 
-class TrainingSection(Section):
-    """GRPO, performed by TRL's GRPOTrainer."""
-
-    credit: Annotated[str, _one_of("credit")] = "opening"
-    """Which rounds are trained. `opening`, the paper's: first rounds only, each with the mean reward over its k \
-futures. `chain`: every round of m chains, with the chain's advantage. `tree`: openings as in the paper, and also \
-their futures, each relative to the other futures of its opening. See method.md."""
-    max_steps: PositiveInt = 300
-    """Maximum number of optimiser steps."""
-    until_tokens: Annotated[int, Field(ge=1, le=10**12)] | None = None
-    """End after this many tokens generated in training, openings and futures; the learning-rate schedule then runs \
-over these tokens."""
-    until_seconds: Annotated[float, Field(gt=0, le=1e9), Finite] | None = None
-    """End after this many seconds of training, not counting evaluation; such a run cannot be repeated exactly."""
-    problems_per_step: PositiveInt = 1
-    """Problems (groups of m openings) per optimiser step."""
-    micro_batch_size: Auto | PositiveInt = "auto"
-    """Openings (with credit `chain` or `tree`: rounds) per forward and backward pass. It must divide the number per \
-step: problems_per_step * num_openings, times n with credit `chain`, times 1 + k (n - 1) with `tree`. `auto` is the \
-largest value that fits the memory plan. It affects time and memory, not results (rounding aside). On the transformers \
-backend more rows go together where they share a prompt: as many as have no more tokens than so many whole rows."""
-    learning_rate: Annotated[float, Field(gt=0, le=1), Finite] = 5e-6
-    """Peak learning rate."""
-    lr_schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
-    """Learning-rate schedule over the run."""
-    warmup_fraction: Annotated[float, Field(ge=0, lt=1), Finite] = 0.1
-    """Share of the run in which the learning rate rises from zero. As everywhere in transformers, step 1 has a \
-learning rate of 0: it is sampled and counted, but changes nothing."""
-    optimizer: Literal["adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused"] = "adamw_8bit"
-    """`adamw_8bit` stores its moments in 8 bits (bitsandbytes)."""
-    adam_beta1: Annotated[float, Field(ge=0, lt=1), Finite] = 0.9
-    """Decay of the first moment."""
-    adam_beta2: Annotated[float, Field(ge=0, lt=1), Finite] = 0.99
-    """Decay of the second moment."""
-    weight_decay: Annotated[float, Field(ge=0, le=100), Finite] = 0.1
-    """Decoupled weight decay of the adapter."""
-    max_grad_norm: Annotated[float, Field(gt=0, le=1e6), Finite] = 0.1
-    """Gradients are clipped to this norm."""
-    loss_type: Literal["bnpo", "dr_grpo", "dapo", "grpo"] = "bnpo"
-    """How token losses are averaged. `bnpo`, the reference's, and `dapo`: over all tokens of the step. `dr_grpo`: as \
-`dapo`, but divided by the largest possible number of tokens instead of the number sampled. `grpo`: over the tokens of \
-each opening (with credit `chain` or `tree`: of each trajectory), then over openings, so a token of a long one counts \
-less. In a tree, a token of one of k futures counts a k-th. See method.md for what each ascends."""
-    scale_rewards: Literal["group", "batch", "none"] = "group"
-    """What advantages are divided by: the standard deviation of the group, that of the batch, or nothing. With \
-credits `chain` and `tree` it is taken over trajectories and is the same for all rounds."""
-    multi_objective_aggregation: Literal["sum_then_normalize", "normalize_then_sum"] = "sum_then_normalize"
-    """How several rewards become one advantage. `sum_then_normalize`, the paper's: the weighted sum of rewards is \
-compared within the group. `normalize_then_sum` (GDPO): each reward is compared and divided by its own standard \
-deviation, the weighted sum of these advantages is divided by its deviation over the step; weights are then \
-independent of the rewards' scales."""
-    beta: Annotated[float, Field(ge=0, le=1000), Finite] = 0.0
-    """Weight of the KL penalty to the base model; 0 is off."""
-    epsilon: Annotated[float, Field(gt=0, lt=1), Finite] = 0.2
-    """PPO clipping range. It has no effect here: each rollout is used for one update, so the ratio that would be \
-clipped is 1. It is kept because the reference sets it."""
-    gradient_checkpointing: bool = True
-    """Recompute activations in the backward pass: less memory, about a quarter slower. Unsloth also offloads them to \
-CPU memory."""
-    autocast: Literal["off", "bfloat16"] = "off"
-    """Type of the update's products on a CPU; weights, gradients and optimizer stay in 32 bits. `bfloat16` pays where \
-the processor has instructions for it (AVX512-BF16, AMX) and the model some 100 million weights. On a GPU \
-`model.dtype` decides."""
-    logit_chunks: PositiveInt | None = None
-    """Number of pieces in which an opening's logits are computed, and recomputed in the backward pass: more pieces, \
-less memory. Unsloth only; by default it keeps all logits."""
-    save_every: PositiveInt = 25
-    """Steps between checkpoints. More are written by time, so that no long step is lost: whenever the work since the \
-last one took 50 times as long as writing it. One is also written at the end."""
-    keep_checkpoints: PositiveInt = 2
-    """Number of newest checkpoints to keep; of those of every `save_every` steps, so many are kept in any case."""
-
-
 class EvaluationSection(Section):
     """What is evaluated before and after training."""
 
@@ -245,7 +151,7 @@ class EvaluationSection(Section):
     """Evaluate the policy before training; without it no gain can be claimed."""
     after: bool = True
     """Evaluate the trained policy."""
-    strategies: Annotated[list[Annotated[str, _one_of("strategy", own=True)]], Field(min_length=1)] = ["multi_round"]
+    strategies: Annotated[list[Annotated[str, one_of("strategy", own=True)]], Field(min_length=1)] = ["multi_round"]
     """Strategies to evaluate; all use the token limits of `rollout`."""
     greedy: bool = True
     """Evaluate with greedy decoding (pass@1)."""
@@ -280,21 +186,21 @@ class Recipe(Section):
 
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 3407
     """Fixes all randomness: data order, adapter, sampling, the tiny model."""
-    logging: list[Annotated[str, _one_of("logger")]] = []
+    logging: list[Annotated[str, one_of("logger")]] = []
     """Programs that also get the figures of `metrics.jsonl`: `tensorboard`, `wandb`, `trackio` (see logging.md)."""
     model: ModelSection
     lora: LoraSection = LoraSection()
     data: DataSection
     rollout: RolloutSection = RolloutSection()
     rewards: Annotated[
-        dict[Annotated[str, _one_of("reward", own=True)], Annotated[float, Field(ge=-1000, le=1000), Finite]],
+        dict[Annotated[str, one_of("reward", own=True)], Annotated[float, Field(ge=-1000, le=1000), Finite]],
         Field(min_length=1),
     ] = {
         "future_accuracy": 1.0, "tag_count": 1.0, "soft_format": 1.0, "strict_format": 1.0,
     }  # fmt: skip
     """Weight of each reward by name; rewards that are not named are not computed. The four of the default are the \
-paper's. `gated_accuracy` is `future_accuracy` where the reply has both sections in order, else 0. `"FILE.py:NAME"` is \
-a function of your own (see extending.md)."""
+paper's. `gated_accuracy` is `future_accuracy` where the reply has both sections in order, else 0. `random_accuracy` \
+is a control with a coin in place of the grader. `"FILE.py:NAME"` is a function of your own (see extending.md)."""
     code: dict[str, str] = {}
     """Filled in by the program: the path of each Python file that this recipe names. A file name is relative to the \
 recipe that names it."""

@@ -14,8 +14,12 @@ def generated_tokens(openings: Sequence[Opening]) -> dict[str, int]:
 
 
 def later_replies(openings: Sequence[Opening]) -> list[Reply]:
-    """The replies of all rounds but the first."""
-    return [turn.reply for opening in openings for future in opening.futures for turn in future.turns[1:]]
+    """The replies of all rounds but the first; one that several futures continue is there once."""
+    return [
+        turn.reply
+        for opening in openings
+        for turn in {id(turn): turn for future in opening.futures for turn in future.turns[1:]}.values()
+    ]
 
 
 def num_tokens(replies: list[Reply]) -> int:

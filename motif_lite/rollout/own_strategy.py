@@ -49,7 +49,8 @@ class OwnStrategy:
     def continue_openings(
         self, policy: Policy, openings: Sequence[tuple[Problem, Turn]], *arguments: Any, **named: Any
     ) -> Rollouts:
-        """Sample futures of every opening, as `Strategy.continue_openings`."""
+        """Sample futures of every opening, as `Strategy.continue_openings`; ``branches`` only where they are needed."""
+        named = {name: value for name, value in named.items() if name != "branches" or value is not None}
         rollouts = self._called(lambda: self._own.continue_openings(policy, openings, *arguments, **named))
         if not isinstance(rollouts, Rollouts):
             raise self._error(f"its continue_openings gives {type(rollouts).__name__}, and must give Rollouts")

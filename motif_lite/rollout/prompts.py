@@ -52,6 +52,15 @@ def ordinal(number: int) -> str:
     return f"{number}{'th' if teens else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')}"
 
 
+def reply_form(answer: str) -> str:
+    """How a reply has to look.
+
+    Args:
+        answer: What stands in its answer section, in words.
+    """
+    return _FORMAT.format(answer=answer)
+
+
 def system_prompt(num_rounds: int, *, early_finish: bool = False) -> str:
     """The default system prompt of a run with this many rounds.
 
@@ -59,11 +68,11 @@ def system_prompt(num_rounds: int, *, early_finish: bool = False) -> str:
         early_finish: A final answer in an earlier round ends the work.
     """
     if num_rounds == 1:
-        return _SINGLE_ROUND.format(format=_FORMAT.format(answer="your final answer"))
+        return _SINGLE_ROUND.format(format=reply_form("your final answer"))
     return _MULTI_ROUND.format(
         num_rounds=num_rounds,
         ordinal=ordinal(num_rounds),
-        format=_FORMAT.format(answer="your progress"),
+        format=reply_form("your progress"),
         graded=_EARLY_FINISH if early_finish else _FINAL_ROUND,
     )
 

@@ -2,9 +2,10 @@
 
 ``future_accuracy`` is the paper's (equation for the reward of a first-round response: the mean over k futures);
 the form rewards look at the opening alone. Scales are the reference's (``motif.py``). ``gated_accuracy`` is not in the
-paper: it takes the place of all of them.
+paper: it takes the place of all of them. Nor is ``random_accuracy``, a control from which nothing can be learned.
 """
 
+import hashlib
 import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -60,6 +61,21 @@ def gated_accuracy(opening: Opening) -> float:
     return future_accuracy(opening) if has_soft_format(opening.turn.reply.text) else 0.0
 
 
+def random_accuracy(opening: Opening) -> float:
+    """`future_accuracy` as if a fair coin judged each trajectory: 2 or 0, the same for all of its rounds.
+
+    The coin is a digest of what the trajectory says, so a resumed run finds it again. Trajectories that say the same
+    have the same coin.
+    """
+    scores = [INSIDE_ANSWER * _coin(future) for future in opening.evidence]
+    return sum(scores) / len(scores)
+
+
+def _coin(trajectory: Trajectory) -> int:
+    said = [trajectory.problem.id, trajectory.problem.question, *(turn.reply.text for turn in trajectory.turns)]
+    return hashlib.sha256("\0".join(said).encode("utf-8", "surrogatepass")).digest()[0] & 1
+
+
 def tag_count(opening: Opening) -> float:
     """Up to 0.5 for tags that stand exactly once; see `reply_format.tag_points`."""
     return tag_points(opening.turn.reply.text)
@@ -83,6 +99,7 @@ REWARDS: dict[str, Reward] = {
     "soft_format": soft_format,
     "strict_format": strict_format,
     "gated_accuracy": gated_accuracy,
+    "random_accuracy": random_accuracy,
 }
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from motif_lite.recipe.schema import TrainingSection
+from motif_lite.recipe.training import TrainingSection
 from motif_lite.runs.records import StepMetrics
 
 

@@ -26,9 +26,10 @@ from pathlib import Path
 from motif_lite.errors import RunError
 from motif_lite.recipe import own_files
 from motif_lite.recipe.loading import validate
-from motif_lite.recipe.schema import Recipe, TrainingSection
+from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.tables import Tables
 from motif_lite.recipe.toml import apply_override
+from motif_lite.recipe.training import TrainingSection
 from motif_lite.runs import budget, lock, own_code_record, sealing
 from motif_lite.runs.budget import Spent
 from motif_lite.runs.costs import Accounting, Cost

@@ -89,6 +89,7 @@ class StepMetrics(Versioned):
     grad_norm: float | None = None
     learning_rate: float | None = None
     entropy: float | None = None
+    clip_ratio: float | None = None
     update_skipped: bool = False
     share_done: float | None = None
 
@@ -282,6 +283,8 @@ class RolloutLine(Versioned):
     """An opening of a training step with its own futures.
 
     Attributes:
+        branch: The round after which the futures part, where that is not the first: they have the rounds before in
+            common.
         futures_used: Those that ``accuracy`` and its ``interval`` are over, shared ones included; a single round has
             none of the three.
     """
@@ -292,7 +295,13 @@ class RolloutLine(Versioned):
     gold: str
     opening: RolloutTurn
     rewards: dict[str, float]
+    branch: int = 1
     futures_used: int | None = None
     accuracy: float | None = None
     interval: Interval | None = None
     futures: tuple[RolloutFuture, ...]
+
+    def turns(self) -> list[RolloutTurn]:
+        """Every reply once."""
+        own = [turn for future in self.futures[1:] for turn in future.rounds[self.branch - 1 :]]
+        return [self.opening, *(self.futures[0].rounds if self.futures else ()), *own]

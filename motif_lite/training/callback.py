@@ -41,7 +41,9 @@ class StepCallback(TrainerCallback):
         self.metrics = run.metrics()
         self.spent = budget.spent(self.metrics)
         self.skipped = [line.update_skipped for line in self.metrics]
-        """Of every step so far, whether its update was skipped."""
+        """Of every step so far, whether an update of it was skipped."""
+        self._skips = False
+        """Whether one of the step under way was."""
         self.told = {finding.name for finding in findings.diagnose(recipe, self.metrics, run.marks())}
 
     @property
@@ -60,13 +62,23 @@ class StepCallback(TrainerCallback):
         return pace.left_of_step([line.seconds for line in self.metrics], so_far) if so_far else 0.0
 
     def learning_rate_factor(self, step: int) -> float:
-        """The schedule over a budget; asked right after an update, before the step is written down."""
+        """The schedule over a budget; asked right after an update, before the step is written down.
+
+        Args:
+            step: Updates so far. All updates of a step have the same learning rate.
+        """
         training, so_far = self.recipe.training, self.spent
-        if step > so_far.steps:
+        if step // training.num_iterations > so_far.steps:
             so_far = so_far.and_step(self.step.tokens, self.step.meter.seconds)
         return budget.learning_rate_factor(training, budget.share_done(training, so_far))
 
+    def _is_boundary(self, state: TrainerState) -> bool:
+        """Whether no update of a step is still to come: transformers calls each update a step."""
+        return bool(state.global_step % self.recipe.training.num_iterations == 0)
+
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not self._is_boundary(state):
+            return
         self.stop.step_saved()
         self._measure_if_due()  # only now, when the step before has been saved
         width = self.recipe.openings_per_step
@@ -79,12 +91,17 @@ class StepCallback(TrainerCallback):
     ) -> None:
         """Leave the adapter and the optimiser as they are if a gradient is not a number: without one, nothing moves."""
         gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        self.skipped.append(not torch.nn.utils.get_total_norm(gradients).isfinite())
-        if self.skipped[-1]:
+        if not torch.nn.utils.get_total_norm(gradients).isfinite():
+            self._skips = True
             model.zero_grad(set_to_none=True)
-            self.observer.note(f"step {state.global_step + 1}: the gradient is not a number; its update is skipped")
+            number = state.global_step // self.recipe.training.num_iterations + 1
+            self.observer.note(f"step {number}: the gradient is not a number; its update is skipped")
 
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if not self._is_boundary(state):
+            return
+        self.skipped.append(self._skips)
+        self._skips = False
         self.step.meter.stop()
         self.spent = self.spent.and_step(self.step.tokens, self.step.meter.seconds)
         stops = self.stop.step_ends() or self.is_done
@@ -114,14 +131,15 @@ class StepCallback(TrainerCallback):
     ) -> None:
         if not logs or "loss" not in logs or not self.step.rollouts.openings:
             return  # TRL's summary after the last step
-        done = self._performed(state.global_step, logs)
+        number = state.global_step // self.recipe.training.num_iterations
+        done = self._performed(number, logs)
         metrics = step_metrics.summarize(self.recipe, done, self.step.read_progress)
         rollouts = list(step_metrics.lines(self.recipe, done))
         self.run.append_rollouts(rollouts)
         self.run.append_metrics(metrics)
         self.observer.step(metrics)
         self.loggers.step(metrics, rollouts)
-        shown = state.global_step % len(self.step.rollouts.openings)
+        shown = number % len(self.step.rollouts.openings)
         self.observer.opening(
             self.step.rollouts.openings[shown], totals.total_rewards(self.recipe, self.step.rewards)[shown]
         )
@@ -129,7 +147,7 @@ class StepCallback(TrainerCallback):
         self._warn()
         if all(self.skipped[-MOST_SKIPPED:]) and len(self.skipped) >= MOST_SKIPPED:
             raise TrainingError(
-                f"the gradient was not a number in {MOST_SKIPPED} steps in a row, up to step {state.global_step}; "
+                f"the gradient was not a number in {MOST_SKIPPED} steps in a row, up to step {number}; "
                 f"their rollouts are in {self.run.root / 'rollouts.jsonl'}. Start a new run with a lower "
                 f"training.learning_rate, or with model.dtype = 'float32'"
             )

@@ -60,7 +60,7 @@ def train(context: TrainingContext, validation: Validation, stop: Stopping) -> b
             callback.finish()
         else:
             trainer.train(resume_from_checkpoint=str(folder) if folder else None)
-            step_reached = trainer.state.global_step
+            step_reached = trainer.steps_done
     if not callback.is_done:
         return False
     run.save_adapter(step_reached, policy.save_adapter)

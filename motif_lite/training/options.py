@@ -9,10 +9,22 @@ from trl import GRPOConfig
 from motif_lite.credits.table import credit_of
 from motif_lite.planning.rows import longest_trained
 from motif_lite.policies.protocol import TrainablePolicy
-from motif_lite.recipe.schema import Recipe, TrainingSection, decided
+from motif_lite.recipe.schema import Recipe, decided
+from motif_lite.recipe.training import TrainingSection
 
 Options = dict[str, Any]
 """Keyword arguments of a class of TRL's, or what Unsloth makes of it."""
+
+_LOSS_CONSTANTS: Options = {
+    "delta": None,
+    "sapo_temperature_pos": 1.0,
+    "sapo_temperature_neg": 1.05,
+    "vespo_k_pos": 2.0,
+    "vespo_lambda_pos": 3.0,
+    "vespo_k_neg": 3.0,
+    "vespo_lambda_neg": 2.0,
+}
+"""TRL's defaults, from the papers of these losses."""
 
 
 def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs: bool = False) -> GRPOConfig:
@@ -44,7 +56,7 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs
 
 
 def _data(recipe: Recipe, packs: bool) -> Options:
-    """Whole groups, a fresh rollout for every optimiser step (which also makes resuming exact)."""
+    """Whole groups, fresh rollouts for every step of the run, which also makes resuming exact (see `trainer`)."""
     credit = credit_of(recipe)
     rows = credit.trained_per_step(recipe)
     micro_batch_size = rows if packs else decided(recipe.training.micro_batch_size)
@@ -54,7 +66,7 @@ def _data(recipe: Recipe, packs: bool) -> Options:
         "gradient_accumulation_steps": accumulation,
         "steps_per_generation": accumulation,
         "num_generations": recipe.rollout.num_openings * credit.trained_per_opening(recipe),
-        "num_iterations": 1,
+        "num_iterations": recipe.training.num_iterations,
         "shuffle_dataset": True,
         "dataloader_num_workers": 0,
         "remove_unused_columns": False,
@@ -77,23 +89,26 @@ def _sampling(recipe: Recipe) -> Options:
 
 def _loss(recipe: Recipe) -> Options:
     training = recipe.training
+    high = 5.0 if training.loss_type == "cispo" else training.epsilon
     return {
         "loss_type": credit_of(recipe).loss_type(training),
         "beta": training.beta,
         "epsilon": training.epsilon,
-        "epsilon_high": training.epsilon,
+        "epsilon_high": high if training.epsilon_high is None else training.epsilon_high,
         "scale_rewards": training.scale_rewards,
         "multi_objective_aggregation": training.multi_objective_aggregation,
-        "importance_sampling_level": "token",
-        "mask_truncated_completions": False,
+        "importance_sampling_level": training.importance_sampling_level,
+        "mask_truncated_completions": False,  # `step` leaves them out: a stop text ends a reply, too
+        **_LOSS_CONSTANTS,
         "disable_dropout": False,
         "reward_weights": list(recipe.rewards.values()),
     }
 
 
 def _optimizer(training: TrainingSection) -> Options:
+    """Transformers counts updates."""
     return {
-        "max_steps": training.max_steps,
+        "max_steps": training.max_steps * training.num_iterations,
         "learning_rate": training.learning_rate,
         "lr_scheduler_type": training.lr_schedule,
         "warmup_steps": training.warmup_fraction,  # transformers 5 reads a number below 1 as a share
@@ -112,10 +127,10 @@ def _output(training: TrainingSection) -> Options:
     """What is saved and logged."""
     return {
         "save_strategy": "steps",
-        "save_steps": training.save_every,
+        "save_steps": training.save_every * training.num_iterations,
         "save_total_limit": None,  # the trainer would drop old ones before it is known that the new one is whole
         "logging_strategy": "steps",
-        "logging_steps": 1,
+        "logging_steps": training.num_iterations,
         "log_completions": False,
         "disable_tqdm": True,
         "report_to": "none",

@@ -9,6 +9,7 @@ rounds, so it is handed all replies as rows, each with the prompt that was reall
 ``rollout_func``), and our advantages take the place of its own (`trainer`).
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +37,7 @@ class Rows:
 
     Attributes:
         completions: As text; the same object for all rewards of a step.
-        step: Optimiser steps done before.
+        step: Steps done before.
     """
 
     prompts: list[Conversation]
@@ -81,7 +82,11 @@ class TrainingStep:
         """Of every row that TRL trains, given those that it has computed."""
         raise NotImplementedError
 
-    def _continue(self, openings: list[tuple[Problem, Turn]], step: int) -> None:
+    def left_out(self) -> list[bool]:
+        """Whether each row is kept out of the update after all."""
+        return []
+
+    def _continue(self, openings: list[tuple[Problem, Turn]], step: int, branches: Sequence[int] | None = None) -> None:
         """Roll the openings out to the last round, and grade all replies at once, for rewards and metrics."""
         self.meter.start("futures")
         self.rollouts = self.strategy.continue_openings(
@@ -91,6 +96,7 @@ class TrainingStep:
             self.recipe.rollout.futures,
             seed=derive_seed(self.recipe.seed, "futures", step),
             on_round=self.on_round,
+            branches=branches,
         )
         self.meter.start("grading")
         self.observer.phase("grading", f"{len(openings)} openings")
@@ -135,6 +141,11 @@ class OpeningStep(TrainingStep):
         size, signals = self.recipe.rollout.num_openings, have_signal(self.recipe, self.rewards)
         return [advantage if signals[row // size] else 0.0 for row, advantage in enumerate(of_trl)]
 
+    def left_out(self) -> list[bool]:
+        """Openings that were cut off, if the recipe wants it so."""
+        masks = self.recipe.training.mask_truncated_completions
+        return [masks and opening.turn.reply.finish == "length" for opening in self.rollouts.openings]
+
 
 class RoundsStep(TrainingStep):
     """Later rounds are trained as well; all of them are sampled here."""
@@ -143,6 +154,7 @@ class RoundsStep(TrainingStep):
         super().__init__(context)
         self._advantages: Sequence[float] = ()
         self._scheme = scheme(context.recipe, credit)
+        self._branches = credit.branches
 
     def roll_out(self, problem_ids: Sequence[str], step: int) -> dict[str, Any]:
         """Sample and reward all rounds of a step, as rows for TRL.
@@ -157,35 +169,46 @@ class RoundsStep(TrainingStep):
         names = problem_ids[:: rollout.num_openings * self.credit.trained_per_opening(self.recipe)]
         problems = [self._problems[name] for name in names for _ in range(rollout.num_openings)]
         seed = derive_seed(self.recipe.seed, "openings", step)
+        rng = random.Random(derive_seed(self.recipe.seed, "branches", step))
+        branches = self._branches(self.recipe, len(problems), rng)
         self._continue(
             write_openings(
                 self.policy, self.strategy, problems, rollout.openings, seed=seed, on_round=self.on_round
             ),
             step,
+            branches,
         )  # fmt: skip
-        self.trained = trained_rounds(
-            self._scheme, self.rollouts.openings, rollout.num_openings, partial(_rewards, self.recipe, step=step + 1)
-        )
+        rewarded = partial(_rewards, self.recipe, step=step + 1)
+        self.trained = trained_rounds(self._scheme, self.rollouts.openings, rollout.num_openings, rewarded, branches)
         self.rewards = self._by_name([each.rewards for each in self.trained if each.future is None])
-        self._update(f"{len(self.trained)} rounds")
+        self._update(f"{sum(each.weight > 0 for each in self.trained)} rounds")
         return self._rows(len(problem_ids))
 
     def _rows(self, num_rows: int) -> dict[str, Any]:
-        """The rounds, and rows of one token without advantage for those that trajectories ended before."""
-        prompts = [self.policy.encode(each.turn.prompt) for each in self.trained]
-        replies = [list(each.turn.reply.token_ids) for each in self.trained]
-        missing, num_tokens = num_rows - len(self.trained), sum(map(len, replies))
-        share = (num_tokens + missing) / num_tokens  # TRL averages over those tokens, too
-        self._advantages = [each.advantage * each.weight * share for each in self.trained] + [0.0] * missing
+        """The rounds, and rows of one token without advantage for those that are not there or are left out."""
+        rounds, filler = self._in_update, self.trained[0].turn
+        missing = num_rows - len(rounds)
+        lengths = [len(each.turn.reply.token_ids) for each in rounds]
+        num_tokens = sum(each.turn.reply.num_tokens for each in self.trained)
+        loss_type = self.credit.loss_type(self.recipe.training)
+        shares = [share / num_tokens for share in what_trl_divides_by(loss_type, lengths, missing)]
+        advantages = [each.advantage * each.weight * share for each, share in zip(rounds, shares, strict=True)]
+        self._advantages = advantages + [0.0] * missing
+        prompts = [self.policy.encode(each.turn.prompt) for each in rounds]
+        replies = [list(each.turn.reply.token_ids) for each in rounds]
         return {
-            "prompt_ids": prompts + prompts[:1] * missing,
-            "completion_ids": replies + [replies[0][:1]] * missing,
+            "prompt_ids": prompts + [self.policy.encode(filler.prompt)] * missing,
+            "completion_ids": replies + [list(filler.reply.token_ids[:1])] * missing,
             "logprobs": None,
         }
 
+    @property
+    def _in_update(self) -> list[TrainedRound]:
+        return [each for each in self.trained if each.weight]
+
     def column(self, reward: str, rows: Rows) -> list[float]:
         """One reward of every row, for TRL's own figures; nothing is learned from it."""
-        rewards = [each.rewards[reward] for each in self.trained]
+        rewards = [each.rewards[reward] for each in self._in_update]
         return rewards + [0.0] * (len(rows.problem_ids) - len(rewards))
 
     def advantages(self, of_trl: Sequence[float]) -> Sequence[float]:
@@ -195,15 +218,34 @@ class RoundsStep(TrainingStep):
 
 def scheme(recipe: Recipe, credit: RoundsCredit) -> Scheme:
     """How a credit that trains later rounds makes advantages and weights of a recipe's rewards."""
-    rollout, training = recipe.rollout, recipe.training
+    training = recipe.training
     return Scheme(
         advantages=credit.advantages,
         weights=recipe.rewards,
         apart=training.multi_objective_aggregation == "normalize_then_sum",
         scale=training.scale_rewards,
         loss_type=training.loss_type,
-        most_tokens=rollout.openings.max_tokens + (rollout.num_rounds - 1) * rollout.futures.max_tokens,
+        most_tokens=credit.most_trained_tokens(recipe),
+        trains_truncated=not training.mask_truncated_completions,
     )
+
+
+def what_trl_divides_by(loss_type: str, lengths: Sequence[int], missing: int) -> list[float]:
+    """What TRL divides each token's loss by, row by row, in its average over a step.
+
+    Args:
+        loss_type: TRL's name.
+        lengths: Of the rows, in tokens.
+        missing: More rows, of one token each.
+    """
+    rows = float(len(lengths) + missing)
+    match loss_type:
+        case "sapo":  # the mean of a row's tokens, then of rows
+            return [rows * length for length in lengths]
+        case "luspo":  # the mean of rows
+            return [rows] * len(lengths)
+        case _:
+            return [float(sum(lengths) + missing)] * len(lengths)
 
 
 class RewardCallable:
@@ -223,7 +265,8 @@ class RewardCallable:
         **_: Any,
     ) -> list[float]:
         """One reward per completion."""
-        rows = Rows(prompts, completions, completion_ids, problem_id, trainer_state.global_step)
+        steps = trainer_state.global_step // self._step.recipe.training.num_iterations
+        rows = Rows(prompts, completions, completion_ids, problem_id, steps)
         return self._step.column(self.__name__, rows)
 
 

@@ -117,7 +117,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         },
         prompts={"openings": len(openings), "futures": len(later)},
         tokens=tokens,
-        trained_tokens=num_tokens([each.turn.reply for each in done.trained] if done.trained else openings),
+        trained_tokens=_trained_tokens(recipe, done),
         seconds=dict(done.seconds),
         tokens_per_second={p: tokens[p] / done.seconds[p] for p in tokens if done.seconds.get(p)},
         peak_memory_bytes=dict(done.peak_bytes),
@@ -128,6 +128,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         grad_norm=done.trainer_logs.get("grad_norm"),
         learning_rate=done.trainer_logs.get("learning_rate"),
         entropy=done.trainer_logs.get("entropy"),
+        clip_ratio=done.trainer_logs.get("clip_ratio/region_mean", done.trainer_logs.get("cispo_clip_ratio")),
         update_skipped=done.update_skipped,
         share_done=done.share_done,
     )
@@ -150,11 +151,12 @@ def lines(recipe: Recipe, done: PerformedStep) -> Iterator[RolloutLine]:
             gold=opening.problem.gold,
             opening=_turn(opening.turn, trained.get((index, None, 0))),
             rewards={name: values[index] for name, values in done.rewards.items()},
+            branch=_branch(opening),
             **({} if recipe.rollout.strategy == "single_round" else _value(opening, recipe.evaluation.confidence)),
             futures=tuple(
                 RolloutFuture(
                     rounds=tuple(
-                        _turn(turn, trained.get((index, number, later)))
+                        _turn(turn, trained.get((index, number, later), trained.get((index, None, later))))
                         for later, turn in enumerate(future.turns[1:], start=1)
                     ),
                     correct=is_solved(future),
@@ -195,6 +197,13 @@ def _accuracy_by_round(openings: Sequence[Opening], num_rounds: int) -> tuple[fl
     )
 
 
+def _branch(opening: Opening) -> int:
+    """The last round that all futures have in common; 1 where there is one future alone."""
+    first, *others = (future.turns for future in opening.futures)
+    common = [index for index, turn in enumerate(first) if all(turn is other[index] for other in others)]
+    return len(common) if others else 1
+
+
 class _Value(TypedDict, total=False):
     futures_used: int
     accuracy: float
@@ -218,7 +227,7 @@ def _distinct_progress(openings: Sequence[Opening], group: int) -> float:
 
 def _equal_in_accuracy(done: PerformedStep, group: int) -> list[bool]:
     """Of each group, whether all that is compared in it is right equally often."""
-    if not done.trained:
+    if not done.trained or all(each.future is None for each in done.trained):
         shares = [fmean(map(is_solved, opening.evidence)) for opening in done.openings]
         return [not differ(shares[start : start + group]) for start in range(0, len(shares), group)]
     groups = [done.openings[start : start + group] for start in range(0, len(done.openings), group)]
@@ -242,6 +251,18 @@ def _turn(turn: Turn, trained: TrainedRound | None) -> RolloutTurn:
     )
 
 
+def _trained_tokens(recipe: Recipe, done: PerformedStep) -> int:
+    """Each as often as there are updates."""
+    training = recipe.training
+    if done.trained:
+        kept = [each.turn.reply for each in done.trained if each.weight]
+    else:
+        masks = training.mask_truncated_completions
+        replies = [opening.turn.reply for opening in done.openings]
+        kept = [reply for reply in replies if not (masks and reply.finish == "length")]
+    return training.num_iterations * num_tokens(kept)
+
+
 def _rewards_by_round(trained: Sequence[TrainedRound]) -> dict[str, tuple[float, ...]]:
     """By name, the mean over the rounds that were trained: of first ones, of second ones, and so on."""
     by_round: dict[int, list[TrainedRound]] = {}
@@ -258,5 +279,5 @@ def _have_advantages(trained: Sequence[TrainedRound], group: int) -> list[bool]:
     found: dict[int, bool] = {}
     for each in trained:
         number = each.opening // group
-        found[number] = found.get(number, False) or each.advantage != 0
+        found[number] = found.get(number, False) or each.advantage * each.weight != 0
     return [has_one for _, has_one in sorted(found.items())]

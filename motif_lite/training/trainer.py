@@ -1,8 +1,10 @@
 """TRL's trainer, or Unsloth's version of it, with our saving, out-of-memory handling and advantages.
 
-Where later rounds are trained, they come with advantages of their own (`step`). A checkpoint counts once it is
-sealed (`sealing`). An update that does not fit into memory is repeated in smaller pieces, with the same gradient: only
-sums of numbers are made in another order.
+Where later rounds are trained, they come with advantages of their own (`step`). TRL and transformers count updates; a
+step of the run is its rollouts with all ``training.num_iterations`` updates that use them. Nothing is logged or saved
+between these, so no checkpoint has to hold rollouts. A checkpoint counts once it is sealed (`sealing`). An update that
+does not fit into memory is repeated in smaller pieces, with the same gradient: only sums of numbers are made in another
+order.
 
 Imports TRL, so it is imported only after the policy has been loaded, see `training`.
 """
@@ -25,6 +27,7 @@ from motif_lite.recipe.schema import decided
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.training.context import TrainingContext
 from motif_lite.training.loss_figures import LossFigures
+from motif_lite.training.old_logprobs import OldLogprobs
 from motif_lite.training.order import EpochSampler
 from motif_lite.training.packing import Inputs, PackedUpdate
 from motif_lite.training.saving import UnsavedStep
@@ -32,6 +35,9 @@ from motif_lite.training.step import RoundsStep, TrainingStep
 
 _UNSAFE = "training_args.bin"
 """A pickle of whole objects that transformers writes into checkpoints; nothing reads it."""
+
+_AVERAGED_OVER_ROWS = ("grpo", "dr_grpo", "sapo", "luspo")
+"""Losses of TRL's, by name; others are averaged over tokens."""
 
 _FULL_BYTES = 2**20
 """A disk with less room than this is full."""
@@ -74,10 +80,19 @@ class Trainer(GRPOTrainer):
         self._width = decided(self._training.micro_batch_size)
         """Rows in one piece of an update; packed, as many as have no more tokens than so many padded ones."""
         self._packed = PackedUpdate(self.model, self._width) if packs else None
+        self._keeps_old = self._training.num_iterations > 1 and context.recipe.model.backend == "transformers"
+        """Old log-probabilities are taken from the first update; Unsloth's loss does not give them away."""
+        self._logprobs = torch.empty(0)
+        """Of the latest forward pass ``(B, T)``."""
         self._again = False
         """A micro-batch is being repeated; its rollouts exist already."""
         self._figures: LossFigures | None = None
         """Of the latest loss of the micro-batch under way."""
+
+    @property
+    def steps_done(self) -> int:
+        """Steps of the run, each of which may have several updates."""
+        return int(self.state.global_step // self._training.num_iterations)
 
     def train(self, *arguments: Any, **named: Any) -> Any:
         """As TRL's; a stop in the middle of a step keeps every finished one.
@@ -95,7 +110,7 @@ class Trainer(GRPOTrainer):
     def _roll_out(self, prompts: Any, trainer: Any) -> dict[str, Any]:
         """TRL's ``rollout_func``: prompts are first rounds', and do not tell which problem they are of."""
         assert isinstance(self._rollout_step, RoundsStep)
-        return self._rollout_step.roll_out(self._problem_ids, self.state.global_step)
+        return self._rollout_step.roll_out(self._problem_ids, self.steps_done)
 
     def _generate_single_turn(self, prompt_ids: Any, *arguments: Any, **named: Any) -> tuple[Any, Any]:
         """Openings, from the policy where it writes them itself: TRL would take a batch's padding for replies."""
@@ -103,11 +118,21 @@ class Trainer(GRPOTrainer):
         return (rows, None) if rows is not None else super()._generate_single_turn(prompt_ids, *arguments, **named)
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
-        """Rows for several updates, with the advantages that our step gives them."""
+        """Rows of a step, with the advantages that our step gives them."""
         self._problem_ids = [row["problem_id"] for row in inputs]
-        scored = super()._generate_and_score_completions(inputs)
+        num_iterations: int = self.args.num_iterations
+        try:
+            if self._keeps_old:
+                self.num_iterations = 1  # TRL asks itself here whether it needs old log-probabilities
+            scored = super()._generate_and_score_completions(inputs)
+        finally:
+            self.num_iterations = num_iterations
         advantages = self._rollout_step.advantages(scored["advantages"].tolist())
         scored["advantages"] = scored["advantages"].new_tensor(advantages)
+        if any(left_out := self._rollout_step.left_out()):
+            mask = scored["completion_mask"]
+            mask[mask.new_tensor(left_out, dtype=torch.bool)] = 0
+            scored["num_items_in_batch"] = mask.sum()
         return scored
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
@@ -153,21 +178,26 @@ class Trainer(GRPOTrainer):
     ) -> torch.Tensor:
         """The loss of a micro-batch. Of several pieces all but the last have been propagated back already."""
         rows, whole = len(inputs["completion_ids"]), self.current_gradient_accumulation_steps
-        pieces, earlier = self._pieces(inputs), 0.0
+        old = OldLogprobs(inputs) if self._keeps_old else None
+        pieces, earlier = self._pieces(old.batch if old else inputs), 0.0
         self._figures = LossFigures(self._metrics["train"])
         try:
             for number, piece in enumerate(pieces, start=1):
-                if self.loss_type in ("grpo", "dr_grpo"):  # averages over rows: a piece counts for its share of them
+                if self.loss_type in _AVERAGED_OVER_ROWS:  # a piece counts for its share of them
                     parts = rows / len(piece["completion_ids"])
                     self.current_gradient_accumulation_steps = whole * parts  # Unsloth's gradient heeds no other factor
                 loss = super().compute_loss(model, piece, return_outputs, num_items_in_batch)
                 self._figures.end_piece(int(piece["completion_mask"].sum()))
+                if old:
+                    old.keep(piece, self._logprobs)
                 if number < len(pieces):
                     self.accelerator.backward(loss)
                     earlier += loss.detach()
         finally:
             self.current_gradient_accumulation_steps = whole
         self._figures.end()
+        if old:
+            old.end()
         total: torch.Tensor = loss + earlier
         return total
 
@@ -183,12 +213,15 @@ class Trainer(GRPOTrainer):
     ) -> Any:
         """Log-probabilities and entropies of replies, ``(B, logits_to_keep)`` each, and no loss of experts."""
         if self._packed is None:
-            return super()._get_per_token_logps_and_entropies(
+            found = super()._get_per_token_logps_and_entropies(
                 model, input_ids, attention_mask, logits_to_keep, *arguments, **named
             )
-        with self.accelerator.autocast():
-            found = self._packed.logprobs(input_ids, attention_mask, logits_to_keep, self.temperature)
-        return (*found, None)
+        else:
+            with self.accelerator.autocast():
+                computed = self._packed.logprobs(input_ids, attention_mask, logits_to_keep, self.temperature)
+            found = (*computed, None)
+        self._logprobs = found[0] if self._keeps_old else self._logprobs
+        return found
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         if self._again:
@@ -230,10 +263,11 @@ class Trainer(GRPOTrainer):
             self.accelerator.backward(loss)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        step = self.state.global_step
+        step, unfinished = self.steps_done, self._run.unfinished
         try:
             super()._save_checkpoint(model, trial)
-            (self._run.unfinished / f"checkpoint-{step}" / _UNSAFE).unlink()
+            (unfinished / f"checkpoint-{self.state.global_step}").rename(unfinished / f"checkpoint-{step}")
+            (unfinished / f"checkpoint-{step}" / _UNSAFE).unlink()
             self._run.keep_checkpoint(step, self._training.keep_checkpoints, self._training.save_every)
         except Exception as error:  # torch and safetensors have errors of their own; tokenizers raises this one
             reason = _reason(error, self._run)

@@ -311,6 +311,7 @@ class _LookingStrategy:
         seed: int,
         start: int = 0,
         on_round: OnRound | None = None,
+        branches: Any = None,
     ) -> Rollouts:
         self._look(policy, openings)
         return self.inner.continue_openings(

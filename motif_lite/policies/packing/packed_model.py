@@ -57,8 +57,8 @@ class PackedModel:
         targets = [token for reply in replies for token in reply]
         return token_logprobs(
             self._base.get_output_embeddings(),
-            states[torch.tensor(before, device=device)],
-            torch.tensor(targets, device=device),
+            states[torch.tensor(before, dtype=torch.long, device=device)],  # all replies of a piece may be left out
+            torch.tensor(targets, dtype=torch.long, device=device),
             temperature,
         )
 

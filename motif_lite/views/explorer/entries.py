@@ -57,7 +57,7 @@ def entry(recipe: Recipe, group: Group) -> Entry:
         spread=round(max(sums) - min(sums), 4),
         has_signal=_has_signal(recipe, lines),
         num_broken=sum(not has_soft_format(line.opening.reply) for line in lines),
-        num_cut=sum(turn.finish == "length" for line in lines for turn in _turns(line)),
+        num_cut=sum(turn.finish == "length" for line in lines for turn in line.turns()),
         num_openings=len(lines),
     )
 
@@ -110,10 +110,6 @@ def _turn(turn: RolloutTurn, prompts: dict[str, int]) -> dict[str, object]:
     }
 
 
-def _turns(line: RolloutLine) -> list[RolloutTurn]:
-    return [line.opening, *(turn for future in line.futures for turn in future.rounds)]
-
-
 def _accuracy(line: RolloutLine) -> float | None:
     if line.accuracy is not None:
         return line.accuracy
@@ -121,7 +117,7 @@ def _accuracy(line: RolloutLine) -> float | None:
 
 
 def _has_signal(recipe: Recipe, lines: Sequence[RolloutLine]) -> bool:
-    advantages = [turn.advantage for line in lines for turn in _turns(line) if turn.advantage is not None]
+    advantages = [turn.advantage for line in lines for turn in line.turns() if turn.advantage is not None]
     if advantages:
         return any(advantages)
     names = [name for name in lines[0].rewards if name in recipe.rewards]
