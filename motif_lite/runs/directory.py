@@ -30,7 +30,7 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.tables import Tables
 from motif_lite.recipe.toml import apply_override
 from motif_lite.recipe.training import TrainingSection
-from motif_lite.runs import budget, lock, own_code_record, sealing
+from motif_lite.runs import budget, lock, own_code_record, run_log, sealing
 from motif_lite.runs.budget import Spent
 from motif_lite.runs.costs import Accounting, Cost
 from motif_lite.runs.files import (
@@ -302,16 +302,7 @@ class RunDirectory:
 
     def log_handler(self) -> logging.Handler:
         """A handler that appends to run.log."""
-        handler = _LogFile(self.log, encoding="utf-8", errors="backslashreplace")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        return handler
-
-
-class _LogFile(logging.FileHandler):
-    """run.log; where it cannot be written, nothing else goes wrong."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        """Say nothing: what logging prints of it would be logged."""
+        return run_log.handler(self.log)
 
 
 def _step_of(line: Json, path: Path) -> int:
