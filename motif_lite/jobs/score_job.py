@@ -17,7 +17,7 @@ from motif_lite.evaluation.scores import HandWritten, Scored, Scores, score
 from motif_lite.jobs import checking, session
 from motif_lite.observer import Observer
 from motif_lite.paths import cache_folder
-from motif_lite.policies.protocol import ADAPTER_FILE
+from motif_lite.policies.protocol import ADAPTER_FILE, trainable
 from motif_lite.recipe.keys import changed, differing_keys
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import sealing
@@ -60,7 +60,7 @@ class ScoreJob:
             backend = session.required_backend(self.recipe)
             recipe, _, policy = session.load_policy(backend, self.recipe, observer, trains=False)
             if self.adapter is not None:
-                policy.load_adapter(self.adapter)
+                trainable(policy).load_adapter(self.adapter)
                 _note_other_settings(self.adapter, recipe, observer)
             return score(recipe, policy, self.written, self.num_futures, observer)
 
@@ -85,6 +85,7 @@ def job(
             f"it by; take a recipe of several rounds"
         )
     if adapter is not None:
+        checking.require_in_process(checked, "--adapter")
         _require_whole(adapter)
     # The openings of a file are no groups of num_openings: nothing is shared out among them.
     checked = changed(checked, {"rollout.allocation": "fixed"})

@@ -11,6 +11,7 @@ from motif_lite.jobs import adapter_choice, checking, session
 from motif_lite.nouns import Problem, Trajectory
 from motif_lite.observer import Observer
 from motif_lite.paths import cache_folder
+from motif_lite.policies.protocol import trainable
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.reply_format import progress
 from motif_lite.runs import own_code_record
@@ -27,12 +28,14 @@ class SolveJob:
         name: For people: the run, or the recipe.
         adapter: A folder or hub name; None is the base model.
         effort: For each question, until the user says otherwise.
+        is_served_run: A server is to have the run's model.
     """
 
     name: str
     recipe: Recipe
     adapter: str | None
     effort: Effort
+    is_served_run: bool = False
 
     def load(self, observer: Observer) -> Solver:
         """Load the policy.
@@ -46,7 +49,9 @@ class SolveJob:
             asked, folder = adapter_choice.taken_on(self.recipe, self.adapter, observer)
             recipe, _, policy = session.load_policy(backend, asked, observer, trains=False)
             if folder is not None:
-                policy.load_adapter(folder)
+                trainable(policy).load_adapter(folder)
+            elif self.is_served_run:
+                observer.note(f"note: {self.name}: its adapter is not loaded; the server's model is taken for it")
             return Solver(recipe, policy)
 
     def held_out(self, observer: Observer) -> Problem:
@@ -80,10 +85,17 @@ def job(run: Path | None, recipe: Path | None, changes: Sequence[str], adapter: 
         adapter_choice.require(adapter)
     if run is None:
         assert recipe is not None
-        return SolveJob(recipe.stem, checking.check(recipe, changes), adapter, effort)
+        checked = checking.check(recipe, changes)
+        if adapter is not None:
+            checking.require_in_process(checked, "--adapter")
+        return SolveJob(recipe.stem, checked, adapter, effort)
     directory = RunDirectory.open(run)
     found = directory.resolved(checking.TABLES, changes)
     own_code_record.require_same(run, found)
+    if found.model.backend == "server" and adapter is None:
+        return SolveJob(run.name, found, None, effort, is_served_run=True)
+    if adapter is not None:
+        checking.require_in_process(found, "--adapter")
     return SolveJob(run.name, found, adapter or str(adapter_choice.of_run(directory)), effort)
 
 

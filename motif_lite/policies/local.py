@@ -28,7 +28,7 @@ from motif_lite.policies.facts import PolicyFacts, Token, tokens_of
 from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.policies.text_streams import OnToken, TextStreams
 from motif_lite.policies.turn_ends import TurnEnds
-from motif_lite.recipe.schema import ModelSection
+from motif_lite.recipe.model_section import ModelSection
 
 _log = logging.getLogger(__name__)
 

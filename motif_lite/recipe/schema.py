@@ -8,12 +8,11 @@ which the caller passes in (`tables`), so that adding one does not touch this fi
 
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
-from motif_lite import own_code
 from motif_lite.nouns import Sampling
-from motif_lite.recipe.spelling import nearest
-from motif_lite.recipe.values import Day, TemplateVariable
+from motif_lite.recipe.model_section import ModelSection
+from motif_lite.recipe.section import Auto, Finite, PositiveInt, Section, one_of
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a decoder of the Llama family."""
@@ -23,63 +22,6 @@ ALL_LINEAR: Literal["all-linear"] = "all-linear"
 
 NOTICE_TOKENS = 32
 """Room for what is said around the progress in later rounds; about 25 tokens of Qwen2.5's tokenizer."""
-
-Auto = Literal["auto"]
-"""The memory plan decides (`planning.planner`)."""
-
-PositiveInt = Annotated[int, Field(ge=1, le=1_000_000)]
-
-Finite = Field(allow_inf_nan=False)
-
-
-def _one_of(kind: str, *, own: bool = False) -> AfterValidator:
-    """A name in the table of its kind or, with ``own``, of something in a file of the user's (`own_code`)."""
-
-    def check(name: str, info: ValidationInfo) -> str:
-        known = list((info.context or {})[kind])
-        if name not in known and not (own and own_code.is_own(name)):
-            more = f", and FILE.py:NAME for a {kind} of your own" if own else ""
-            raise ValueError(f"there is no {kind} {name!r}{nearest(name, known)}; known: {', '.join(known)}{more}")
-        return name
-
-    return AfterValidator(check)
-
-
-class Section(BaseModel):
-    """A table of a recipe: frozen, strict, and without unknown keys."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
-
-class ModelSection(Section):
-    """Which model, and how it is loaded."""
-
-    name: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f]*$")]
-    """A model's name on the hub, a local folder, or `tiny`, the small model that is built on first use."""
-    backend: Annotated[str, _one_of("backend")]
-    """`unsloth` (NVIDIA GPU) or `transformers` (CPU or GPU)."""
-    load_in_4bit: bool = False
-    """Quantise the base weights to 4-bit NF4 with bitsandbytes (QLoRA)."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of weights and arithmetic; `auto` is bfloat16 on a GPU that supports it, float16 on other GPUs, float32 \
-on a CPU."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the model runs; `auto` is the GPU if there is one."""
-    chat_template_kwargs: dict[TemplateVariable, bool | int | float | str] = {}
-    """Variables for the model's chat template, e.g. `enable_thinking = false` for Qwen3. A name that the template \
-does not use is refused."""
-    template_date: Day = "auto"
-    """The date in prompts, for chat templates that write one (Llama 3): `auto` is the day on which the run starts. A \
-resumed run keeps it; to repeat a run on another day, copy it from `resolved.json`."""
-    max_seq_length: Annotated[int, Field(ge=16, le=2**24)] = 4096
-    """Context in tokens: prompt and reply together. Progress that does not fit is truncated from the left."""
-    memory_gib: Auto | Annotated[float, Field(gt=0, le=100_000), Finite] = "auto"
-    """Memory in GiB: what the plan assumes and, on a GPU, the limit. `auto` is all of the GPU's memory, or without a \
-GPU the machine's. A smaller value lets a large card stand in for a small one, or leaves room for a desktop."""
-    fast_inference: bool = False
-    """Generate with vLLM inside Unsloth (`pip install vllm`, which is not a requirement); backend `unsloth` only."""
-    gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1), Finite] = 0.5
-    """Share of GPU memory for vLLM's weights and KV cache; only with fast_inference."""
 
 
 class LoraSection(Section):
@@ -135,7 +77,7 @@ class DataSection(_ColumnsSection):
 class RolloutSection(Section):
     """How problems are solved: rounds, openings and futures."""
 
-    strategy: Annotated[str, _one_of("strategy", own=True)] = "multi_round"
+    strategy: Annotated[str, one_of("strategy", own=True)] = "multi_round"
     """`multi_round` (MOTIF) or `single_round` (vanilla GRPO: the opening is the whole reply), or one of your own, \
 `FILE.py:NAME` (see extending.md)."""
     num_rounds: Annotated[int, Field(ge=2, le=100)] = 3
@@ -167,7 +109,7 @@ a step in one call: problems_per_step * num_openings.)"""
 class TrainingSection(Section):
     """GRPO, performed by TRL's GRPOTrainer."""
 
-    credit: Annotated[str, _one_of("credit")] = "opening"
+    credit: Annotated[str, one_of("credit")] = "opening"
     """Which rounds are trained. `opening`, the paper's: first rounds only, each with the mean reward over its k \
 futures. `chain`: every round of m chains, with the chain's advantage. `tree`: openings as in the paper, and also \
 their futures, each relative to the other futures of its opening. See method.md."""
@@ -244,7 +186,7 @@ class EvaluationSection(Section):
     """Evaluate the policy before training; without it no gain can be claimed."""
     after: bool = True
     """Evaluate the trained policy."""
-    strategies: Annotated[list[Annotated[str, _one_of("strategy", own=True)]], Field(min_length=1)] = ["multi_round"]
+    strategies: Annotated[list[Annotated[str, one_of("strategy", own=True)]], Field(min_length=1)] = ["multi_round"]
     """Strategies to evaluate; all use the token limits of `rollout`."""
     greedy: bool = True
     """Evaluate with greedy decoding (pass@1)."""
@@ -284,7 +226,7 @@ class Recipe(Section):
     data: DataSection
     rollout: RolloutSection = RolloutSection()
     rewards: Annotated[
-        dict[Annotated[str, _one_of("reward", own=True)], Annotated[float, Field(ge=-1000, le=1000), Finite]],
+        dict[Annotated[str, one_of("reward", own=True)], Annotated[float, Field(ge=-1000, le=1000), Finite]],
         Field(min_length=1),
     ] = {
         "future_accuracy": 1.0, "tag_count": 1.0, "soft_format": 1.0, "strict_format": 1.0,
