@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from motif_lite import process
-from motif_lite.commands import export, solve, view
+from motif_lite.commands import export, serve, solve, view
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.errors import DataError, RecipeError
 from motif_lite.evaluation.verdicts import verdict
@@ -232,6 +232,7 @@ def study_command(file: StudyFile, out: StudyOut = None, check: StudyCheck = Fal
 
 
 app.command(help=solve.HELP)(solve.solve)
+app.command(help=serve.HELP)(serve.serve)
 app.command(help=export.HELP)(export.export)
 app.command(help=view.HELP)(view.view)
 

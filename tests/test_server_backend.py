@@ -132,7 +132,7 @@ def test_the_key_is_sent_and_kept_nowhere(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("listens", [False, True])
 def test_a_reply_ends_with_the_text_that_ends_it(listens: bool) -> None:
     pieces: list[str] = []
-    listening = {"on_text": lambda index, piece: pieces.append(piece or "")} if listens else {}
+    listening: dict[str, Any] = {"on_text": lambda index, piece: pieces.append(piece or "")} if listens else {}
     with ApiServer(lambda exchange: exchange.reply("a </answer> b", finish="length")) as server:
         [reply] = ask(policy_at(server.url), "1?", sampling=Sampling(stop=["</answer>"]), **listening)
         [whole] = ask(policy_at(server.url), "1?", **listening)
@@ -324,8 +324,8 @@ def test_the_model_is_the_one_of_that_name_or_the_only_one() -> None:
             loaded(server.url, "c")
     with ApiServer(echo, ["only"]) as server:
         assert loaded(server.url, "c").served == "only"
-    with ApiServer(echo) as server:
-        assert loaded(server.url, "c").served == "c", "a server without a list of models"
+    with ApiServer(echo) as without_a_list, ApiServer(echo, []) as with_an_empty_one:
+        assert [loaded(server.url, "c").served for server in (without_a_list, with_an_empty_one)] == ["c", "c"]
 
 
 def test_a_server_that_is_down_is_one_message() -> None:

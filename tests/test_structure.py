@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 FLOORS = (
     "motif_lite", "errors", "figures", "locks", "nouns", "paths", "process", "own_code", "grading", "recipe", "credits",
     "planning", "policies", "rollout", "tasks", "runs", "monitor", "observer", "context", "evaluation", "solving",
-    "exporting", "training", "views", "jobs", "commands", "study", "cli", "__main__",
+    "serving", "exporting", "training", "views", "jobs", "commands", "study", "cli", "__main__",
 )  # fmt: skip
 """Folders and single modules, lowest first: each imports only from itself and from those before it.
 

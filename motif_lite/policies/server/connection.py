@@ -30,6 +30,9 @@ _LONGEST_PAUSE, _CONNECT_SECONDS = 60.0, 10.0
 _LARGEST_BODY, _LARGEST_LINE = 1 << 24, 1 << 20
 """Bytes; 16 MiB is several times the longest reply that a recipe can ask for."""
 
+Body = dict[str, object]
+"""A request's, as JSON."""
+
 Result = TypeVar("Result")
 
 
@@ -89,7 +92,7 @@ class Connection:
 
         return await self._repeated(ask)
 
-    async def complete(self, body: dict[str, Any]) -> Completion:
+    async def complete(self, body: Body) -> Completion:
         """A whole reply."""
 
         async def ask() -> Completion:
@@ -99,7 +102,7 @@ class Connection:
 
         return await self._repeated(ask)
 
-    async def stream(self, body: dict[str, Any], on_piece: Callable[[Piece], bool]) -> None:
+    async def stream(self, body: Body, on_piece: Callable[[Piece], bool]) -> None:
         """A reply in pieces.
 
         Args:
@@ -124,9 +127,7 @@ class Connection:
         await self._repeated(ask, may_repeat=lambda: num_pieces == 0)
 
     @asynccontextmanager
-    async def _response(
-        self, method: str, path: str, body: dict[str, Any] | None = None
-    ) -> AsyncIterator[httpx.Response]:
+    async def _response(self, method: str, path: str, body: Body | None = None) -> AsyncIterator[httpx.Response]:
         async with self._client.stream(method, self._url + path, json=body) as response:
             yield response
 

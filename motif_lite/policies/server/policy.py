@@ -3,12 +3,12 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
 from motif_lite.errors import ServerError
 from motif_lite.nouns import Conversation, NotWanted, OnText, OnTokens, Reply, Sampling, TokenProgress
 from motif_lite.policies.server import formats, messages
-from motif_lite.policies.server.connection import PAUSES, Connection
+from motif_lite.policies.server.connection import PAUSES, Body, Connection
 from motif_lite.policies.server.streaming import StreamedReply
 from motif_lite.recipe.model_section import ModelSection
 from motif_lite.recipe.schema import Recipe
@@ -92,7 +92,7 @@ class ServerPolicy:
         return asyncio.run(self._all(bodies, sampling, on_progress or (lambda progress: None), on_text))
 
     async def _all(
-        self, bodies: Sequence[dict[str, Any]], sampling: Sampling, report: OnTokens, on_text: OnText | None
+        self, bodies: Sequence[Body], sampling: Sampling, report: OnTokens, on_text: OnText | None
     ) -> list[Reply]:
         replies: dict[int, Reply] = {}
         slots = asyncio.Semaphore(self._section.requests)
@@ -121,7 +121,7 @@ class ServerPolicy:
                 await asyncio.gather(*tasks, return_exceptions=True)
         return [replies[index] for index in range(len(bodies))]
 
-    async def _whole(self, connection: Connection, body: dict[str, Any], sampling: Sampling) -> Reply:
+    async def _whole(self, connection: Connection, body: Body, sampling: Sampling) -> Reply:
         found = await connection.complete(body)
         choice = found.choices[0]
         text, is_cut = _up_to(formats.readable(choice.message.content or ""), sampling.stop)
@@ -129,7 +129,7 @@ class ServerPolicy:
         return Reply(text, self._counted(formats.num_tokens(found.usage)), finish)
 
     async def _streamed(
-        self, connection: Connection, body: dict[str, Any], sampling: Sampling, index: int, on_text: OnText
+        self, connection: Connection, body: Body, sampling: Sampling, index: int, on_text: OnText
     ) -> Reply:
         reply = StreamedReply(sampling.stop, lambda piece: on_text(index, piece))
         try:
@@ -140,12 +140,12 @@ class ServerPolicy:
             return Reply(reply.text, reply.num_tokens or 0, reply.finish)
         return Reply(reply.text, self._counted(reply.num_tokens), reply.finish)
 
-    def _body(self, prompt: str, sampling: Sampling, seed: int) -> dict[str, Any]:
+    def _body(self, prompt: str, sampling: Sampling, seed: int) -> Body:
         """A request.
 
         Texts that end a reply are not in it: a server would leave them out of the reply, and they belong there.
         """
-        body: dict[str, Any] = {
+        body: Body = {
             "model": self.served,
             "messages": messages.read(prompt),
             "max_tokens": sampling.max_tokens,
@@ -176,11 +176,11 @@ async def _models(section: ModelSection) -> list[str] | None:
 
 def _chosen(section: ModelSection, name: str, served: list[str] | None) -> str:
     """The name to ask for."""
-    if served is None or name in served:
+    if not served or name in served:  # `transformers serve` lists what it has downloaded, and loads what is asked for
         return name
     if len(served) == 1:
         return served[0]
-    shown = ", ".join(each[:80] for each in served[:10]) or "none"
+    shown = ", ".join(each[:80] for each in served[:10])
     raise ServerError(f"{section.url}: does not serve model.name = {name!r}; it serves {shown}")
 
 
