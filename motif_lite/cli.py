@@ -91,8 +91,8 @@ Futures = Annotated[
     ),
 ]
 Adapter = Annotated[
-    Path | None,
-    typer.Option("--adapter", metavar="DIR", help="Score with a trained adapter, e.g. runs/NAME/adapter."),
+    str | None,
+    typer.Option("--adapter", metavar="DIR", help="Score with this adapter: a folder or a hub name."),
 ]
 Json = Annotated[Path | None, typer.Option("--json", metavar="FILE", help="Also write the scores to this file.")]
 

@@ -238,9 +238,9 @@ GIVEN = ["--recipe", str(TINY), "--openings", str(EXAMPLE)]
         (["score", *GIVEN, "--futures", "0"], "--futures"),
         (["score", *GIVEN, "--futures", "many"], "--futures"),
         (["score", *GIVEN, "--set", 'rollout.strategy="single_round"'], "has no futures to score it by"),
-        (["score", *GIVEN, "--adapter", "gone"], "gone: contains no adapter; give a run's"),
-        (["score", *GIVEN, "--adapter", "a" * 300], "contains no adapter"),
-        (["score", *GIVEN, "--adapter", "a\0b"], "null"),
+        (["score", *GIVEN, "--adapter", "gone"], "gone: there is no such folder; give that of an adapter"),
+        (["score", *GIVEN, "--adapter", "a" * 300], "there is no such folder"),
+        (["score", *GIVEN, "--adapter", "a\0b"], "there is no such folder"),
         (["score", *GIVEN, "--json", "gone/scores.json"], "cannot be written; choose a file in an existing folder"),
         (["score", *GIVEN, "--json", "."], "cannot be written"),
         (["score", *GIVEN, "--json", "a\0b"], "null"),
@@ -346,14 +346,15 @@ def test_an_adapter_is_scored_under_and_one_of_another_model_is_told(
     policy.save_adapter(adapter)
     observer = RecordingObserver()
     bare, ruined = (
-        score_job.job(TINY, [], EXAMPLE, num_futures=8, adapter=chosen).perform(observer) for chosen in (None, adapter)
+        score_job.job(TINY, [], EXAMPLE, num_futures=8, adapter=chosen).perform(observer)
+        for chosen in (None, str(adapter))
     )
     assert bare.openings[2].accuracy > 0.5, "five steps"
     assert ruined.openings[2].accuracy < 0.5
     assert observer.notes == [f"note: {adapter} was trained with different settings for seed"]
     (adapter / "manifest.json").write_text("{}")
     with pytest.raises(ModelError, match=r"manifest\.json is damaged"):
-        score_job.job(TINY, [], EXAMPLE, num_futures=8, adapter=adapter)
+        score_job.job(TINY, [], EXAMPLE, num_futures=8, adapter=str(adapter))
 
 
 def test_ctrl_c_ends_it_with_130_and_without_a_traceback(nursery: Nursery, tmp_path: Path) -> None:

@@ -393,7 +393,7 @@ def test_adapters_are_refused_where_a_server_has_the_model() -> None:
     with pytest.raises(RecipeError, match="--adapter needs"):
         solve_job.job(None, TINY, served(URL), str(adapter), Effort())
     with pytest.raises(RecipeError, match="--adapter needs"):
-        score_job.job(TINY, served(URL), ROOT / "recipes/tiny_openings.jsonl", num_futures=1, adapter=adapter)
+        score_job.job(TINY, served(URL), ROOT / "recipes/tiny_openings.jsonl", num_futures=1, adapter=str(adapter))
     with pytest.raises(ModelError, match="neither trained here nor given an adapter"):
         trainable(policy_at(URL))
 

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from motif_lite.errors import ModelError, RecipeError, RunError
+from motif_lite.errors import RecipeError, RunError
 from motif_lite.evaluation.openings_file import read
 from motif_lite.evaluation.scores import HandWritten, Scored, Scores, score
-from motif_lite.jobs import checking, session
+from motif_lite.jobs import adapter_choice, checking, session
 from motif_lite.observer import Observer
 from motif_lite.paths import cache_folder
-from motif_lite.policies.protocol import ADAPTER_FILE, trainable
+from motif_lite.planning import adapter_folder
+from motif_lite.policies.protocol import trainable
 from motif_lite.recipe.keys import changed, differing_keys
 from motif_lite.recipe.schema import Recipe
-from motif_lite.runs import sealing
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.files import write_whole
 from motif_lite.runs.folders import holds_run
@@ -29,8 +29,9 @@ LEAST_FUTURES = 32
 """Per opening, unless asked otherwise: an interval is then at most 33 points wide. Training makes do with less, for it
 compares openings again and again."""
 
-_MADE_FOR = ("model.name", "lora.rank", "lora.alpha", "lora.targets", "rollout.num_rounds")
-"""Keys without which an adapter means something else; where the model is made here, the seed is another."""
+_MADE_FOR = ("model.name", "rollout.num_rounds")
+"""Keys without which an adapter means something else, besides its own settings, which the recipe takes on; where the
+model is made here, the seed is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,14 @@ class ScoreJob:
 
     Attributes:
         name: For people: the file of openings.
-        adapter: Folder of the adapter to score under; None is the base model.
+        adapter: A folder or hub name; None is the base model.
         num_futures: Per opening.
     """
 
     name: str
     recipe: Recipe
     written: tuple[HandWritten, ...]
-    adapter: Path | None
+    adapter: str | None
     num_futures: int
 
     def perform(self, observer: Observer) -> Scores:
@@ -58,10 +59,12 @@ class ScoreJob:
         """
         with session.conducted(observer, cache_folder(), self.how_to_go_on):
             backend = session.required_backend(self.recipe)
-            recipe, _, policy = session.load_policy(backend, self.recipe, observer, trains=False)
-            if self.adapter is not None:
-                trainable(policy).load_adapter(self.adapter)
-                _note_other_settings(self.adapter, recipe, observer)
+            if self.adapter is not None and (folder := adapter_folder.as_folder(self.adapter)) is not None:
+                _note_other_settings(folder, self.recipe, observer)
+            asked, given = adapter_choice.taken_on(self.recipe, self.adapter, observer)
+            recipe, _, policy = session.load_policy(backend, asked, observer, trains=False)
+            if given is not None:
+                trainable(policy).load_adapter(given)
             return score(recipe, policy, self.written, self.num_futures, observer)
 
     @staticmethod
@@ -71,7 +74,7 @@ class ScoreJob:
 
 
 def job(
-    recipe: Path | None, changes: Sequence[str], openings: Path, *, num_futures: int | None, adapter: Path | None
+    recipe: Path | None, changes: Sequence[str], openings: Path, *, num_futures: int | None, adapter: str | None
 ) -> ScoreJob:
     """Turn a command line into a job.
 
@@ -86,7 +89,7 @@ def job(
         )
     if adapter is not None:
         checking.require_in_process(checked, "--adapter")
-        _require_whole(adapter)
+        adapter_choice.require(adapter)
     # The openings of a file are no groups of num_openings: nothing is shared out among them.
     checked = changed(checked, {"rollout.allocation": "fixed"})
     wanted = num_futures or max(checked.rollout.num_futures, LEAST_FUTURES)
@@ -97,7 +100,7 @@ def as_json(scores: Scores, job: ScoreJob) -> dict[str, Any]:
     """Scores for machines: problems in the file's order, the openings of each ranked."""
     return {
         "model": job.recipe.model.name,
-        "adapter": None if job.adapter is None else str(job.adapter),
+        "adapter": job.adapter,
         "seed": job.recipe.seed,
         "futures_per_opening": scores.num_futures,
         "confidence": job.recipe.evaluation.confidence,
@@ -145,19 +148,6 @@ def write(path: Path, scores: Scores, job: ScoreJob) -> None:
         write_whole(path, [json.dumps(as_json(scores, job), indent=2), "\n"])
     except OSError as error:
         raise RunError(f"{path}: cannot be written ({error.strerror}); choose another file for --json") from None
-
-
-def _require_whole(adapter: Path) -> None:
-    """Refuse a folder that holds no adapter, or one that was damaged since training wrote it."""
-    try:
-        is_there = (adapter / ADAPTER_FILE).is_file()
-    except OSError:  # a name that no file can have
-        is_there = False
-    if not is_there:
-        raise ModelError(f"{adapter}: contains no adapter; give a run's, e.g. runs/tiny_cpu/adapter")
-    damage = sealing.damage(adapter) if (adapter / sealing.MANIFEST).exists() else None
-    if damage:
-        raise ModelError(f"{adapter}: {damage}; resume its run to write it again")
 
 
 def _note_other_settings(adapter: Path, recipe: Recipe, observer: Observer) -> None:
