@@ -258,10 +258,14 @@ def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
 
 
 def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
+    from motif_lite.evaluation import audit
     from motif_lite.views import report
 
     observer.phase("reporting")
     run.write_accounting(accounting.of(run))
+    if recipe.evaluation.audit:
+        observer.phase("reporting", "audit")
+        audit.write(run, audit.of(recipe, run, observer.advance))
     _show_rollouts(recipe, run, observer)
     report.write(recipe, run)
 

@@ -198,6 +198,9 @@ class EvaluationSection(Section):
     """Nucleus of the samples, in every round."""
     confidence: Annotated[float, Field(gt=0, lt=1), Finite] = 0.95
     """Coverage of the intervals."""
+    audit: bool = False
+    """Also count what was measured by the reference's substring rule and, where there are samples, by a majority vote \
+over all of them and over as many as cost the tokens of one multi-round answer; see recipes.md."""
     validation: ValidationSection | None = None
     """A table `[evaluation.validation]` with the keys below: problems that are evaluated during training with \
 `rollout.strategy`, sampled if num_samples is on, otherwise greedy. Training leaves them out."""
