@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from motif_lite import process
-from motif_lite.commands import compare, doctor, export, grade, plan, score, solve, study, view
+from motif_lite.commands import compare, doctor, export, grade, plan, score, serve, solve, study, view
 from motif_lite.commands.options import Adapter, Changes, RecipeFile
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.errors import RecipeError
@@ -118,6 +118,7 @@ app.command(help=score.HELP)(score.score)
 app.command(help=grade.HELP, context_settings=grade.SETTINGS)(grade.grade)
 app.command(help=study.HELP)(study.study)
 app.command(help=solve.HELP)(solve.solve)
+app.command(help=serve.HELP)(serve.serve)
 app.command(help=export.HELP)(export.export)
 app.command(help=view.HELP)(view.view)
 app.command(help=compare.HELP)(compare.compare)

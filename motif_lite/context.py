@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from motif_lite.observer import Observer
-from motif_lite.policies.protocol import TrainablePolicy
+from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.directory import RunDirectory
 
@@ -14,12 +14,12 @@ class RunContext:
 
     Attributes:
         recipe: With every ``auto`` decided.
-        policy: The one model of the run: it is measured and trained.
+        policy: The one model of the run: it is measured and, unless a server has it, trained.
         run: Where everything is written.
         observer: Told of what happens.
     """
 
     recipe: Recipe
-    policy: TrainablePolicy
+    policy: Policy
     run: RunDirectory
     observer: Observer

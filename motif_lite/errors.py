@@ -6,6 +6,7 @@
     ├── StudyError              the study file, a recipe that follows from it, or one of its runs
     ├── DataError               a data set, a file of problems, or one row of it
     ├── ModelError              a model or adapter that cannot be loaded, run or saved
+    ├── ServerError             a server that does not answer, refuses, or sends something else
     ├── RunError                a run directory that cannot be used, resumed or evaluated
     ├── TrainingError           a training step that cannot be done; what was saved before it is whole
     ├── GradingError            the process that compares answers cannot be started
@@ -38,6 +39,10 @@ class DataError(MotifError):
 
 class ModelError(MotifError):
     """A model or adapter cannot be loaded, does not fit its folder or base, or cannot be saved."""
+
+
+class ServerError(MotifError):
+    """A server that a model is asked through does not answer, refuses, or sends what no such server sends."""
 
 
 class RunError(MotifError):

@@ -50,6 +50,11 @@ OnTokens = Callable[[TokenProgress], None]
 OnText = Callable[[int, str | None], None]
 """Called with a reply's number and the next piece of its text, with None when it has ended; all pieces are its text."""
 
+
+class NotWanted(Exception):
+    """Raised by an `OnText`: nobody waits for this reply any longer. It ends where it stands, and the others go on."""
+
+
 ReadProgress = Callable[[str, str], int | None]
 """Given a question and a progress note, how many steps the note stands for; None if it is not true of the question."""
 

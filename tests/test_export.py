@@ -1,6 +1,7 @@
 """`run.py export`: what is written loads elsewhere and is adapter and base, and what is not is refused."""
 
 import json
+import re
 import shutil
 from argparse import Namespace
 from collections.abc import Callable
@@ -17,13 +18,14 @@ from motif_lite.errors import ModelError, RunError
 from motif_lite.exporting import check, formats, gguf, ollama, places
 from motif_lite.exporting.records import FILE, ExportRecord
 from motif_lite.exporting.writing import write_merged
-from motif_lite.jobs import export_job, train_job
+from motif_lite.jobs import checking, export_job, train_job
 from motif_lite.nouns import Sampling
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe.schema import Recipe
-from motif_lite.views import exports
+from motif_lite.views import exports, model_card
 from tests.chats import CHATML, CHATML_MARKS, chat_tokenizer
 from tests.fakes import RecordingObserver
+from tests.hub_server import HubServer
 from tests.random_models import write_random
 from tests.test_policies import load, rendered
 
@@ -301,3 +303,98 @@ def test_gguf_without_its_packages_names_the_file_that_has_them(
     done = invoke("--run", str(run), "--to", str(tmp_path / "out"), "--format", "ollama")
     assert done.exit_code == 2
     assert "pip install -r requirements-export.txt" in done.stderr
+
+
+# ------------------------------------------------------------------------------------------------------------- the hub
+
+
+def push(run: Path, to: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch, *more: str) -> Result:
+    """``export --push`` to a hub on this machine."""
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", hub.url)
+    given = ["export", "--run", str(run), "--to", str(to), "--format", "adapter", "--push", "me/it", *more]
+    return CliRunner().invoke(cli.app, given)
+
+
+def test_the_hub_gets_exactly_the_files_that_a_dry_run_lists(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "token")
+    with HubServer() as hub:
+        dry = push(run, tmp_path / "dry", hub, monkeypatch, "--dry-run")
+        assert (dry.exit_code, hub.files, hub.created) == (0, {}, []), dry.output
+        found = push(run, tmp_path / "out", hub, monkeypatch, "--private")
+        assert found.exit_code == 0, found.output
+        assert f"pushed to   {hub.url}/me/it" in found.output
+    listed = re.findall(r"^ {12}(\S+)  [\d,]+$", dry.output, flags=re.MULTILINE)
+    assert sorted(hub.files) == sorted(listed)
+    assert {"README.md", "adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= set(listed)
+    assert "export.json" not in listed, "it names folders of this machine"
+    for name, content in hub.files.items():
+        assert (tmp_path / "out" / name).read_bytes() == content
+    assert hub.created == [{"name": "it", "organization": "me", "visibility": "private"}]
+
+
+def test_the_card_tells_the_run_and_no_folder_of_this_machine(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with HubServer() as hub:
+        assert push(run, tmp_path / "out", hub, monkeypatch, "--dry-run").exit_code == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: peft\n")
+    for part in (
+        "# me/it", "`tiny`", "`chain_sum`", "in 3 rounds", "rank 64, alpha 64", "2 steps", "It was not evaluated.",
+        "run.py solve --recipe recipe.toml --adapter me/it", "licence of the base model | unknown", "max_steps = 2",
+    ):  # fmt: skip
+        assert part in card, part
+    assert str(tmp_path) not in card
+    assert str(run.parent) not in card
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(card.partition("````toml\n")[2].partition("````")[0])
+    assert checking.check(recipe, []).training.max_steps == 2, "the recipe in the card can be used"
+
+
+def test_names_of_this_machine_are_told_by_their_last_part() -> None:
+    names = ["/home/me/models/qwen", "~/data/mine.jsonl", "../mine.jsonl", "a/b/c.jsonl", "Qwen/Qwen2.5-3B", "gsm8k"]
+    assert [model_card.public_name(name) for name in names] == [
+        "qwen", "mine.jsonl", "mine.jsonl", "c.jsonl", "Qwen/Qwen2.5-3B", "gsm8k",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        (["--format", "gguf"], "--push goes with --format adapter or merged, not gguf"),
+        (["--push", "a/b/c"], "a/b/c: is not a name on the hub"),
+        (["--push", "a--b"], "is not a name on the hub"),
+    ],
+)
+def test_what_cannot_be_pushed_is_refused_at_once(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], expected: str
+) -> None:
+    with HubServer() as hub:
+        found = push(run, tmp_path / "out", hub, monkeypatch, *more)
+    assert found.exit_code == 2
+    assert expected in " ".join(found.output.split())
+    assert list(tmp_path.iterdir()) == []
+    plain = CliRunner().invoke(
+        cli.app, ["export", "--run", str(run), "--to", str(tmp_path / "x"), "--format", "adapter", "--dry-run"]
+    )
+    assert (plain.exit_code, "go with --push NAME" in plain.output) == (2, True)
+
+
+def test_a_hub_that_refuses_is_one_message_and_the_wrong_token_is_told_before_the_export(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "wrong")
+    with HubServer() as hub:
+        found = push(run, tmp_path / "early", hub, monkeypatch)
+    assert (found.exit_code, "hf auth login" in " ".join(found.output.split())) == (2, True)
+    assert not (tmp_path / "early").exists()
+    monkeypatch.setenv("HF_TOKEN", "token")
+    with HubServer(refuses=True) as hub:
+        found = push(run, tmp_path / "late", hub, monkeypatch)
+    assert (found.exit_code, "the hub refuses" in " ".join(found.output.split())) == (2, True)
+    assert (tmp_path / "late" / "adapter_model.safetensors").exists(), "the export stays"

@@ -22,7 +22,7 @@ def right_ones(tmp_path: Path, observer: RecordingObserver) -> list[bool]:
     """Whether each reply of ``x+x`` is graded as right."""
     policy = ScriptedPolicy(lambda prompt, sampling: "\\boxed{x+x}")
     run = RunDirectory.create(tmp_path / "run", RECIPE, "")
-    context = RunContext(recipe=RECIPE, policy=policy, run=run, observer=observer)  # type: ignore[arg-type]
+    context = RunContext(recipe=RECIPE, policy=policy, run=run, observer=observer)
     parts = measure_parts(context, PROBLEMS, Subject("mine", "single_round", "greedy"), 0)
     return [reply.correct for part in parts for reply in part.graded]
 

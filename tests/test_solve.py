@@ -199,7 +199,7 @@ def test_what_a_tokenizer_does_not_take_as_text_is_refused(
 ) -> None:
     solver = Solver(tiny_recipe(), load(tiny_folder, tiny_recipe()))
     with pytest.raises(TypeError):
-        solver._policy.count_tokens(text)
+        solver.policy.count_tokens(text)
     with pytest.raises(DataError, match=r"bytes that are not UTF-8, or half of a character"):
         solver.check(text, Effort())
 

@@ -32,6 +32,15 @@ Adapter = Annotated[
     typer.Option("--adapter", metavar="DIR", help="In place of the run's last adapter: best, or a folder."),
 ]
 
+PushName = Annotated[
+    str | None,
+    typer.Option("--push", metavar="NAME", help="Push an adapter or merged model to the hub, with a model card."),
+]
+Private = Annotated[bool, typer.Option("--private", help="With --push: if the repository is new, it is private.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="With --push: export, write the card and list the files; push nothing.")
+]
+
 
 def export(
     run: Run,
@@ -41,15 +50,25 @@ def export(
     base: Base = None,
     changes: Changes = None,
     adapter: Adapter = None,
+    push: PushName = None,
+    private: Private = False,
+    dry_run: DryRun = False,
 ) -> None:
-    """Export, check, and print what was found."""
+    """Export, check, push if asked to, and print what was found."""
     with exit_codes():
         # They import torch, which takes seconds: the other commands do without.
-        from motif_lite.jobs import export_job
+        from motif_lite.jobs import export_job, push_job
         from motif_lite.views import exports
 
+        asked = push_job.asked(push, format, is_private=private, is_dry=dry_run)
         job = export_job.job(run, to, format, quantisation, base, changes or [], adapter)
         with watched(run.name, f"{format} to {to}", job.how_to_go_on) as (terminal, live):
+            if asked is not None:
+                push_job.require_login(asked)
             found = job.perform(live)
+            pushed = push_job.publish(asked, job, found, live) if asked is not None else None
         for line in exports.lines(found, to):
             formats.print_text(terminal, line)
+        if asked is not None and pushed is not None:
+            for line in exports.pushed_lines(asked.name, pushed.files, pushed.url):
+                formats.print_text(terminal, line)

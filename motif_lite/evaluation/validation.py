@@ -7,6 +7,7 @@ from motif_lite.context import RunContext
 from motif_lite.evaluation.best_mark import is_best
 from motif_lite.evaluation.measuring import measure_parts, settings_of, summary
 from motif_lite.nouns import Problem
+from motif_lite.policies.protocol import trainable
 from motif_lite.recipe.schema import decided
 from motif_lite.runs import sealing
 from motif_lite.runs.budget import Spent, share_done
@@ -70,7 +71,7 @@ class Validation:
             outcomes="".join("01"[each.correct] for each in parts.graded),
         )
         if is_best(mark.accuracy, self._run.marks()):  # before the mark is there: with it, its adapter is
-            self._run.save_adapter(mark.step, self._context.policy.save_adapter, best=True)
+            self._run.save_adapter(mark.step, trainable(self._context.policy).save_adapter, best=True)
         self._run.append_mark(mark)
         parts.remove()
         self._observer.mark(mark)

@@ -10,7 +10,7 @@ from motif_lite.errors import ModelError, RunError
 from motif_lite.jobs import session
 from motif_lite.observer import Observer
 from motif_lite.planning import adapter_folder
-from motif_lite.policies.protocol import ADAPTER_FILE
+from motif_lite.policies.protocol import ADAPTER_FILE, trainable
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import sealing
@@ -18,7 +18,7 @@ from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import holds_run
 
 if TYPE_CHECKING:
-    from motif_lite.policies.protocol import TrainablePolicy
+    from motif_lite.policies.protocol import Policy
 
 BEST = "best"
 """In place of an adapter's folder: that of the run's best mark."""
@@ -148,7 +148,7 @@ def taken_on(recipe: Recipe, name: str | None, observer: Observer) -> tuple[Reci
     return with_settings_of(recipe, folder, observer), folder
 
 
-def loaded(recipe: Recipe, name: str | None, observer: Observer) -> tuple[Recipe, "TrainablePolicy"]:
+def loaded(recipe: Recipe, name: str | None, observer: Observer) -> tuple[Recipe, "Policy"]:
     """A policy with the adapter that was named, if any, and the recipe with all that was decided for it.
 
     Raises:
@@ -158,7 +158,7 @@ def loaded(recipe: Recipe, name: str | None, observer: Observer) -> tuple[Recipe
     asked, folder = taken_on(recipe, name, observer)
     decided, _, policy = session.load_policy(backend, asked, observer, trains=False)
     if folder is not None:
-        policy.load_adapter(folder)
+        trainable(policy).load_adapter(folder)
     return decided, policy
 
 

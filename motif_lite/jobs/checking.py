@@ -56,6 +56,23 @@ def check_names(recipe: Recipe) -> None:
         strategy_of(recipe, name)
 
 
+def require_in_process(recipe: Recipe, what: str) -> None:
+    """Refuse, for what needs the model in this process, one that a server has.
+
+    Args:
+        what: For the message: ``training``, or an option.
+
+    Raises:
+        RecipeError: It is a server's.
+    """
+    if recipe.model.backend == "server":
+        raise RecipeError(
+            f"{what} needs the model in this process, and model.backend = 'server' leaves it to "
+            f"{recipe.model.url}; set model.backend to 'transformers' or 'unsloth' and leave model.url out. A served "
+            f"model can be evaluated (--evaluate-only), scored with and asked (solve); its server loads its adapter"
+        )
+
+
 def _sources(recipe: Recipe) -> Iterator[tuple[str, sources.Role, SourceSection]]:
     """All sources of problems with the keys that name them."""
     yield "data.train", "train", recipe.data.as_source()
@@ -74,6 +91,7 @@ def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None, c
         MotifError: The recipe is wrong, the model's shape cannot be had, or the card is unknown.
     """
     recipe = check(path, changes)
+    require_in_process(recipe, "--plan")
     if vram is not None and not 0 < vram <= 100_000:
         raise RecipeError(f"--vram {vram:g}: give the card's memory in GiB, e.g. --vram 24")
     if card is not None:

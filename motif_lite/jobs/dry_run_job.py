@@ -24,6 +24,7 @@ from motif_lite.paths import cache_folder
 from motif_lite.planning import planner, speeds
 from motif_lite.planning.planner import Plan
 from motif_lite.planning.projection import project
+from motif_lite.policies.protocol import trainable
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import try_out
 from motif_lite.rollout.strategies import strategy_of
@@ -84,6 +85,7 @@ def job(path: Path | None, changes: Sequence[str], out: Path | None) -> DryRunJo
     """
     recipe = checking.check(path, changes)
     assert path is not None
+    checking.require_in_process(recipe, "--dry-run")
     if out is not None:
         require_free(out)
     return DryRunJob(path.stem, recipe)
@@ -99,7 +101,7 @@ def _with_speed(plan: Plan | None, observer: Observer) -> Plan | None:
 
 def _show_model(context: RunContext, given: Problems, screen: "Screen") -> None:
     """The model as it was loaded, and the prompt of the first round."""
-    recipe, policy, problem = context.recipe, context.policy, given.train[0]
+    recipe, policy, problem = context.recipe, trainable(context.policy), given.train[0]
     messages = strategy_of(recipe, recipe.rollout.strategy).first_messages(problem)
     system = "\n".join(message["content"] for message in messages if message["role"] == "system")
     screen.model(recipe, policy.device_type, policy.facts(), system, policy.count_tokens(system))
@@ -119,7 +121,9 @@ def _show_step(
     tried = _tried(context, group, given, its_plan)
     openings = tried.rollouts.openings
     path = max((future for opening in openings for future in opening.futures), key=lambda future: len(future.turns))
-    screen.later_prompts([context.policy.tokens(turn.prompt) for turn in path.turns], context.policy.context_tokens)
+    screen.later_prompts(
+        [trainable(context.policy).tokens(turn.prompt) for turn in path.turns], context.policy.context_tokens
+    )
     screen.group(group, tried)
     screen.step(group, tried, its_plan)
     num_tokens = sum(tried.cost.tokens.values())
@@ -137,7 +141,7 @@ def _tried(context: RunContext, group: Recipe, given: Problems, plan: Plan | Non
     from motif_lite.training.context import TrainingContext
 
     training = TrainingContext(
-        group, context.policy, context.run, context.observer,
+        group, trainable(context.policy), context.run, context.observer,
         strategy=strategy_of(group, group.rollout.strategy), problems=given.train[:1],
         planned=plan.estimate if plan else None,
         read_progress=sources.progress_reader(group.data.train),

@@ -17,6 +17,7 @@ from motif_lite.evaluation.scores import HandWritten, Scored, Scores, score
 from motif_lite.jobs import adapter_choice, checking, session
 from motif_lite.observer import Observer
 from motif_lite.paths import cache_folder
+from motif_lite.planning import adapter_folder
 from motif_lite.recipe.keys import changed, differing_keys
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.directory import RunDirectory
@@ -28,7 +29,8 @@ LEAST_FUTURES = 32
 compares openings again and again."""
 
 _MADE_FOR = ("model.name", "rollout.num_rounds")
-"""Keys without which an adapter means something else; where the model is made here, the seed is another."""
+"""Keys without which an adapter means something else, besides its own settings, which the recipe takes on; where the
+model is made here, the seed is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ class ScoreJob:
         """
         with session.conducted(observer, cache_folder(), self.how_to_go_on):
             recipe, policy = adapter_choice.loaded(self.recipe, self.adapter, observer)
-            if self.adapter is not None:
-                _note_other_settings(Path(self.adapter), recipe, observer)
+            if self.adapter is not None and (folder := adapter_folder.as_folder(self.adapter)) is not None:
+                _note_other_settings(folder, recipe, observer)
             return score(recipe, policy, self.written, self.num_futures, observer)
 
     @staticmethod
@@ -81,6 +83,7 @@ def job(
             f"it by; take a recipe of several rounds"
         )
     if adapter is not None:
+        checking.require_in_process(checked, "--adapter")
         adapter_choice.require(adapter)
     # The openings of a file are no groups of num_openings: nothing is shared out among them.
     checked = changed(checked, {"rollout.allocation": "fixed"})

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from motif_lite.errors import ModelError, RecipeError, RunError
+from motif_lite.errors import ModelError, RecipeError, RunError, ServerError
 from motif_lite.jobs import stopping
 from motif_lite.jobs.stopping import Stop
 from motif_lite.observer import Observer
@@ -20,6 +20,7 @@ from motif_lite.planning import hardware, one_card, planner, shapes, speeds, tim
 from motif_lite.planning.machine import Machine, lacks_memory
 from motif_lite.planning.planner import Plan
 from motif_lite.policies import backends
+from motif_lite.policies.protocol import trainable
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import inputs
@@ -27,7 +28,7 @@ from motif_lite.runs.directory import RunDirectory
 from motif_lite.tasks import chain_sum
 
 if TYPE_CHECKING:
-    from motif_lite.policies.protocol import Backend, TrainablePolicy
+    from motif_lite.policies.protocol import Backend, Policy
 
 
 _log = logging.getLogger(__name__)
@@ -79,13 +80,20 @@ def required_backend(recipe: Recipe) -> "Backend":
 
 def load_policy(
     backend: "Backend", recipe: Recipe, observer: Observer, *, trains: bool
-) -> tuple[Recipe, Plan | None, "TrainablePolicy"]:
+) -> tuple[Recipe, Plan | None, "Policy"]:
     """The recipe with all that the plan decides, the plan where there can be one, and the policy.
 
     Raises:
         RecipeError: It does not fit the GPU.
         ModelError: The model cannot be loaded.
+        ServerError: The recipe names a server, and it does not answer.
     """
+    if recipe.model.backend == "server":
+        from motif_lite.policies.server.policy import ServerPolicy
+
+        observer.phase("connecting", str(recipe.model.url))
+        recipe = with_date(changed(recipe, {"rollout.max_width": recipe.model.requests}))
+        return recipe, None, ServerPolicy.load(recipe, recipe.model.name)
     machine = _machine(recipe, trains=trains)  # before the tiny model is made here, which takes memory of its own
     name = _model_name(recipe, observer)
     recipe = with_date(recipe)
@@ -101,11 +109,16 @@ def with_date(recipe: Recipe) -> Recipe:
     return changed(recipe, {"model.template_date": datetime.now().astimezone().date().isoformat()})
 
 
-def sums_of_model(recipe: Recipe, policy: "TrainablePolicy", observer: Observer) -> dict[str, str]:
-    """The sums of the files that a policy was loaded from."""
+def sums_of_model(recipe: Recipe, policy: "Policy", observer: Observer) -> dict[str, str]:
+    """The sums of the files that a policy was loaded from; of a server, the name of the model."""
+    if recipe.model.backend == "server":
+        from motif_lite.policies.server.policy import ServerPolicy
+
+        assert isinstance(policy, ServerPolicy)
+        return {"served": policy.served}
     observer.phase("loading", f"{recipe.model.name}: sums of its files")
     is_made_here = recipe.model.name == "tiny"
-    name = policy.model.name_or_path if is_made_here else os.path.expanduser(recipe.model.name)  # noqa: PTH111
+    name = trainable(policy).model.name_or_path if is_made_here else os.path.expanduser(recipe.model.name)  # noqa: PTH111
     return inputs.of_model(name, observer.advance)
 
 
@@ -179,6 +192,8 @@ def _faults_named(folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[Non
     """Turn what the machine lacks into an error that the user can fix, wherever it occurs: room, memory, the folder."""
     try:
         yield
+    except ServerError as error:
+        raise ServerError(f"{error}; {how_to_go_on()}") from None
     except (OSError, MemoryError, RuntimeError, ImportError) as error:
         if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
             raise RunError(

@@ -27,12 +27,14 @@ class SolveJob:
         name: For people: the run, or the recipe.
         adapter: A folder or hub name; None is the base model.
         effort: For each question, until the user says otherwise.
+        is_served_run: A server is to have the run's model.
     """
 
     name: str
     recipe: Recipe
     adapter: str | None
     effort: Effort
+    is_served_run: bool = False
 
     def load(self, observer: Observer) -> Solver:
         """Load the policy.
@@ -42,6 +44,8 @@ class SolveJob:
             Interrupted: The user stopped it.
         """
         with session.conducted(observer, cache_folder(), self.how_to_go_on):
+            if self.is_served_run:
+                observer.note(f"note: {self.name}: its adapter is not loaded; the server's model is taken for it")
             return Solver(*adapter_choice.loaded(self.recipe, self.adapter, observer))
 
     def held_out(self, observer: Observer) -> Problem:
@@ -76,10 +80,17 @@ def job(run: Path | None, recipe: Path | None, changes: Sequence[str], adapter: 
         adapter_choice.require(adapter)
     if run is None:
         assert recipe is not None
-        return SolveJob(recipe.stem, checking.check(recipe, changes), adapter, effort)
+        checked = checking.check(recipe, changes)
+        if adapter is not None:
+            checking.require_in_process(checked, "--adapter")
+        return SolveJob(recipe.stem, checked, adapter, effort)
     directory = RunDirectory.open(run)
     found = directory.resolved(checking.TABLES, changes)
     own_code_record.require_same(run, found)
+    if found.model.backend == "server" and adapter is None and not asks_for_best:
+        return SolveJob(run.name, found, None, effort, is_served_run=True)
+    if adapter is not None or asks_for_best:
+        checking.require_in_process(found, "--adapter")
     if asks_for_best:
         adapter = str(adapter_choice.best_of_run(directory))
     return SolveJob(run.name, found, adapter or str(adapter_choice.of_run(directory)), effort)

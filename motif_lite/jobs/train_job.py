@@ -15,7 +15,7 @@ from motif_lite.context import RunContext
 from motif_lite.credits.table import credit_of
 from motif_lite.errors import RunError
 from motif_lite.jobs import adapter_choice
-from motif_lite.jobs.checking import TABLES, check, check_names
+from motif_lite.jobs.checking import TABLES, check, check_names, require_in_process
 from motif_lite.jobs.problems import Benchmarks, Problems, fitting, fitting_benchmarks, read
 from motif_lite.jobs.session import conducted, load_policy, log_file, required_backend, sums_of_model
 from motif_lite.jobs.stopping import Stop
@@ -23,6 +23,7 @@ from motif_lite.loggers import table as loggers
 from motif_lite.monitor.forecast import Ahead
 from motif_lite.observer import Observer
 from motif_lite.planning.planner import Plan
+from motif_lite.policies.protocol import TrainablePolicy, trainable
 from motif_lite.recipe import keys, loading
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import try_out
@@ -99,7 +100,7 @@ class RunJob:
                 if self.evaluate_only:
                     _measure(context, problems.benchmarks)
                 else:
-                    _train_and_evaluate(context, problems, plan, stop)
+                    _train_and_evaluate(context, trainable(policy), problems, plan, stop)
                 _report(recipe, run, observer)
 
     def how_to_go_on(self) -> str:
@@ -151,6 +152,10 @@ def job(
         raise RunError(f"{where}; give --out with a run directory, or --recipe for a base model")
     recipe = check(path, changes)
     assert path is not None
+    if not evaluate_only:
+        require_in_process(recipe, "training")
+    if adapter is not None:
+        require_in_process(recipe, "--adapter")
     root = out or free_folder(RUNS / path.stem)
     require_free(root)
     return RunJob(
@@ -166,6 +171,8 @@ def _existing_job(path: Path | None, changes: Sequence[str], root: Path, *, eval
     check_resumable(run, recipe, TABLES)
     own_code_record.require_same(root, recipe)
     check_names(recipe)
+    if not evaluate_only:
+        require_in_process(recipe, "training")
     return RunJob(root.name, recipe, root, existing=True, evaluate_only=evaluate_only)
 
 
@@ -209,14 +216,16 @@ def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:
     return finished
 
 
-def _train_and_evaluate(context: RunContext, problems: Problems, plan: Plan | None, stop: Stop) -> None:
+def _train_and_evaluate(
+    context: RunContext, policy: TrainablePolicy, problems: Problems, plan: Plan | None, stop: Stop
+) -> None:
     """All stages of a run that are not done yet."""
     from motif_lite.evaluation.benchmarks import evaluate, forget
     from motif_lite.evaluation.validation import Validation
     from motif_lite.training import grpo
     from motif_lite.training.context import TrainingContext
 
-    recipe, policy, run = context.recipe, context.policy, context.run
+    recipe, run = context.recipe, context.run
     run.write_resolved(recipe)
     problems = fitting(context, problems)
     if recipe.evaluation.before:
@@ -256,22 +265,26 @@ def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
     """Evaluate the base model and, if there is one, the run's adapter; results with equal settings are kept."""
     from motif_lite.evaluation.benchmarks import evaluate
 
-    policy, run = context.policy, context.run
+    run = context.run
     benchmarks = fitting_benchmarks(context, benchmarks)
     evaluate(context, benchmarks, "before")
     if run.adapter.exists():
         run.require_whole_adapter()
-        policy.load_adapter(run.adapter)
+        trainable(context.policy).load_adapter(run.adapter)
         evaluate(context, benchmarks, "after")
     else:
         context.observer.note(f"{run.root} has no trained adapter; only the base model was evaluated")
 
 
 def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
+    from motif_lite.evaluation import audit
     from motif_lite.views import report
 
     observer.phase("reporting")
     run.write_accounting(accounting.of(run))
+    if recipe.evaluation.audit:
+        observer.phase("reporting", "audit")
+        audit.write(run, audit.of(recipe, run, observer.advance))
     _show_rollouts(recipe, run, observer)
     report.write(recipe, run)
 

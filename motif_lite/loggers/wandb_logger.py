@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import wandb
 
@@ -52,7 +52,7 @@ def _begun(run: LoggedRun) -> Any:
         return _init(run, "offline")
 
 
-def _init(run: LoggedRun, mode: str | None) -> Any:
+def _init(run: LoggedRun, mode: Literal["offline"] | None) -> Any:
     return wandb.init(
         project=os.environ.get("WANDB_PROJECT", "motif_lite"),
         name=run.root.name,

@@ -11,6 +11,7 @@ from motif_lite.policies.protocol import Backend
 BACKENDS: dict[str, str] = {
     "unsloth": "motif_lite.policies.unsloth_policy:UnslothPolicy",
     "transformers": "motif_lite.policies.transformers_policy:TransformersPolicy",
+    "server": "motif_lite.policies.server.policy:ServerPolicy",
 }
 
 

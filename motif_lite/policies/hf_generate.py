@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
-from motif_lite.nouns import OnTokens, Sampling, TokenProgress
+from motif_lite.nouns import NotWanted, OnTokens, Sampling, TokenProgress
 from motif_lite.policies.engine import sampler
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
 from motif_lite.policies.text_streams import OnToken
@@ -110,7 +110,10 @@ class _Telling(StoppingCriteria):
     def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         lengths, count = self.ending.lengths, input_ids.shape[1] - self.ending.prompt_tokens
         is_part = ((lengths == 0) | (lengths == count)).tolist()
-        for index, token, wanted in zip(self.indices, input_ids[:, -1].tolist(), is_part, strict=True):
-            if wanted:
-                self.on_token(index, token)
+        for row, (index, token) in enumerate(zip(self.indices, input_ids[:, -1].tolist(), strict=True)):
+            if is_part[row]:
+                try:
+                    self.on_token(index, token)
+                except NotWanted:
+                    lengths[row] = count  # its row ends with the next step
         return torch.zeros_like(lengths, dtype=torch.bool)

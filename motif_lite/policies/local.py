@@ -8,7 +8,7 @@ to inference and back, also when generation fails.
 import gc
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from transformers import GenerationConfig
 
 from motif_lite.errors import ModelError
-from motif_lite.nouns import Conversation, OnText, OnTokens, Reply, Sampling
+from motif_lite.nouns import Conversation, NotWanted, OnText, OnTokens, Reply, Sampling
 from motif_lite.policies import hf_generate
 from motif_lite.policies.adapters import Coverage, require_same_settings
 from motif_lite.policies.chat_template import ChatTemplate
@@ -28,7 +28,7 @@ from motif_lite.policies.facts import PolicyFacts, Token, tokens_of
 from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.policies.text_streams import OnToken, TextStreams
 from motif_lite.policies.turn_ends import TurnEnds
-from motif_lite.recipe.schema import ModelSection
+from motif_lite.recipe.model import ModelSection
 
 _log = logging.getLogger(__name__)
 
@@ -142,7 +142,8 @@ class LocalPolicy:
                     for index, sequence in self._sequences(missing, sampling, report, on_token):
                         written[index] = sequence
                         if streams:
-                            streams.end(index, self._reply(sequence).text)
+                            with suppress(NotWanted):
+                                streams.end(index, self._reply(sequence).text)
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise

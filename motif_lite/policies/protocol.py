@@ -6,8 +6,9 @@ adds the `TrainablePolicy` part. The table of backends is in `backends`.
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from motif_lite.errors import ModelError
 from motif_lite.nouns import Conversation, OnText, OnTokens, Reply, Sampling
 from motif_lite.policies.facts import PolicyFacts, Token
 
@@ -57,7 +58,8 @@ class Policy(Protocol):
             seeds: One per prompt, of its random stream: a reply depends on policy, prompt, sampling and seed, and on
                 nothing else in the call (rounding aside). Random state elsewhere is left alone.
             on_progress: Told of the tokens read and written.
-            on_text: Told what replies say as they are written; by what cannot do that, when they are complete. What it
+            on_text: Told what replies say as they are written; by what cannot do that, when they are complete. If it
+                raises `NotWanted`, that reply ends there, or where its backend cannot do that, as usual. What else it
                 or ``on_progress`` raises ends the call.
         """
 
@@ -120,9 +122,23 @@ class Backend(Protocol):
         """
 
     def load(self, recipe: "Recipe", model_name: str) -> TrainablePolicy:
-        """Load a model by hub name or folder, with a fresh adapter.
+        """Load a model by hub name or folder, with a fresh adapter; the server's gives a `Policy` alone.
 
         Raises:
             MissingHardwareError: It needs a device that is not here.
             ModelError: The model cannot be loaded.
         """
+
+
+def trainable(policy: Policy) -> TrainablePolicy:
+    """The policy as one that trains and takes adapters.
+
+    Raises:
+        ModelError: It is a server's.
+    """
+    if not hasattr(policy, "load_adapter"):
+        raise ModelError(
+            "model.backend = 'server': its model is neither trained here nor given an adapter; set model.backend to "
+            "'transformers' or 'unsloth', or have the server load the adapter"
+        )
+    return cast(TrainablePolicy, policy)

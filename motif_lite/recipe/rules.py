@@ -27,6 +27,16 @@ def _unsloth_keys_need_unsloth(recipe: Recipe) -> Iterator[str]:
             yield f"{key} is Unsloth's; with model.backend = {recipe.model.backend!r} leave it out"
 
 
+def _a_server_has_an_address(recipe: Recipe) -> Iterator[str]:
+    model = recipe.model
+    if model.backend == "server" and model.url is None:
+        yield 'model.backend = "server" needs model.url, e.g. "http://localhost:8000/v1"'
+    if model.backend != "server":
+        given = {"model.url": model.url is not None, "model.extra_body": bool(model.extra_body)}
+        for key in (key for key, is_given in given.items() if is_given):
+            yield f'{key} is for model.backend = "server"; with {model.backend!r} leave it out'
+
+
 def _openings_fit_the_context(recipe: Recipe) -> Iterator[str]:
     rollout, context = recipe.rollout, recipe.model.max_seq_length
     needed = rollout.max_prompt_tokens + rollout.openings.max_tokens
@@ -166,6 +176,7 @@ _OF_WHOLE_REPLIES = ("tag_count", "soft_format", "strict_format", "gated_accurac
 
 RULES: list[Rule] = [
     _unsloth_keys_need_unsloth,
+    _a_server_has_an_address,
     _openings_fit_the_context,
     _futures_fit_the_context,
     _adaptive_allocation_has_futures_to_share,

@@ -11,9 +11,9 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from motif_lite.nouns import Sampling
+from motif_lite.recipe.model import ModelSection
 from motif_lite.recipe.section import Auto, Finite, PositiveInt, Section, one_of
 from motif_lite.recipe.training import TrainingSection
-from motif_lite.recipe.values import Day, Device, TemplateVariable
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a decoder of the Llama family."""
@@ -23,38 +23,6 @@ ALL_LINEAR: Literal["all-linear"] = "all-linear"
 
 NOTICE_TOKENS = 32
 """Room for what is said around the progress in later rounds; about 25 tokens of Qwen2.5's tokenizer."""
-
-
-class ModelSection(Section):
-    """Which model, and how it is loaded."""
-
-    name: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f]*$")]
-    """A model's name on the hub, a local folder, or `tiny`, the small model that is built on first use."""
-    backend: Annotated[str, one_of("backend")]
-    """`unsloth` (NVIDIA GPU) or `transformers` (CPU or GPU)."""
-    load_in_4bit: bool = False
-    """Quantise the base weights to 4-bit NF4 with bitsandbytes (QLoRA)."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Type of weights and arithmetic; `auto` is bfloat16 on a GPU that supports it, float16 on other GPUs, float32 \
-on a CPU."""
-    device: Device = "auto"
-    """Where the model runs: `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU. `auto` is a GPU if there is one. A \
-run uses one GPU, of several the best."""
-    chat_template_kwargs: dict[TemplateVariable, bool | int | float | str] = {}
-    """Variables for the model's chat template, e.g. `enable_thinking = false` for Qwen3. A name that the template \
-does not use is refused."""
-    template_date: Day = "auto"
-    """The date in prompts, for chat templates that write one (Llama 3): `auto` is the day on which the run starts. A \
-resumed run keeps it; to repeat a run on another day, copy it from `resolved.json`."""
-    max_seq_length: Annotated[int, Field(ge=16, le=2**24)] = 4096
-    """Context in tokens: prompt and reply together. Progress that does not fit is truncated from the left."""
-    memory_gib: Auto | Annotated[float, Field(gt=0, le=100_000), Finite] = "auto"
-    """Memory in GiB: what the plan assumes and, on a GPU, the limit. `auto` is all of the GPU's memory, or without a \
-GPU the machine's. A smaller value lets a large card stand in for a small one, or leaves room for a desktop."""
-    fast_inference: bool = False
-    """Generate with vLLM inside Unsloth (`requirements-vllm.txt`); backend `unsloth` only."""
-    gpu_memory_utilization: Annotated[float, Field(gt=0, lt=1), Finite] = 0.5
-    """Share of GPU memory for vLLM's weights and KV cache; only with fast_inference."""
 
 
 class LoraSection(Section):
@@ -163,6 +131,9 @@ class EvaluationSection(Section):
     """Nucleus of the samples, in every round."""
     confidence: Annotated[float, Field(gt=0, lt=1), Finite] = 0.95
     """Coverage of the intervals."""
+    audit: bool = False
+    """Also count what was measured by the reference's substring rule and, where there are samples, by a majority vote \
+over all of them and over as many as cost the tokens of one multi-round answer; see recipes.md."""
     validation: ValidationSection | None = None
     """A table `[evaluation.validation]` with the keys below: problems that are evaluated during training with \
 `rollout.strategy`, sampled if num_samples is on, otherwise greedy. Training leaves them out."""

@@ -9,9 +9,11 @@ from motif_lite.runs.directory import RunDirectory
 CHANGEABLE = (
     "logging", "training.max_steps", "training.until_tokens", "training.until_seconds", "training.save_every",
     "training.keep_checkpoints", "evaluation.", "model.memory_gib", "model.gpu_memory_utilization",
+    "model.url", "model.requests", "model.request_seconds",
     "rollout.max_width", "training.micro_batch_size", "training.gradient_checkpointing", "training.logit_chunks",
 )  # fmt: skip
-"""Keys that may differ when a run is resumed: how long it goes on, what is measured, and what memory allows."""
+"""Keys that may differ when a run is resumed: how long it goes on, what is measured, where the model is served, and
+what memory allows."""
 
 _FIXED = "evaluation.validation"
 """But not what is measured along the way: training leaves its problems out."""

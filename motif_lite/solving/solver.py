@@ -75,7 +75,7 @@ class Solver:
     """
 
     def __init__(self, recipe: Recipe, policy: Policy) -> None:
-        self.recipe, self._policy = recipe, policy
+        self.recipe, self.policy = recipe, policy
 
     def require_rounds(self, effort: Effort) -> None:
         """Refuse rounds that the strategy does not take.
@@ -110,15 +110,15 @@ class Solver:
                 "in UTF-8"
             )
         first = strategy_of(recipe, recipe.rollout.strategy).first_messages(_problem(question))
-        num_tokens = self._policy.count_tokens(self._policy.render(first))
+        num_tokens = self.policy.count_tokens(self.policy.render(first))
         limits = recipe.rollout
-        room = self._policy.context_tokens - max(
+        room = self.policy.context_tokens - max(
             limits.openings.max_tokens, limits.futures.max_tokens + NOTICE_TOKENS * (limits.strategy != "single_round")
         )
         if num_tokens > room:
             raise DataError(
                 f"the question has {num_tokens} tokens with its prompt, and model.max_seq_length = "
-                f"{self._policy.context_tokens} leaves room for {room}; shorten it, or raise model.max_seq_length"
+                f"{self.policy.context_tokens} leaves room for {room}; shorten it, or raise model.max_seq_length"
             )
 
     def solve(self, question: str, effort: Effort, watcher: Watcher, *, number: int) -> Solution:
@@ -129,7 +129,7 @@ class Solver:
         """
         started = time.monotonic()
         recipe = self._recipe(effort)
-        strategy, policy = strategy_of(recipe, recipe.rollout.strategy), ListeningPolicy(self._policy, watcher)
+        strategy, policy = strategy_of(recipe, recipe.rollout.strategy), ListeningPolicy(self.policy, watcher)
         openings, futures = (self._sampling(each, effort) for each in (recipe.rollout.openings, recipe.rollout.futures))
         seed, problems = derive_seed(recipe.seed, "solve", number), [_problem(question)] * effort.num_samples
         first = write_openings(policy, strategy, problems, openings, seed=seed, on_round=policy.on_round)

@@ -1,7 +1,7 @@
 """What a training step works with."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from motif_lite.context import RunContext
@@ -9,6 +9,7 @@ from motif_lite.credits.base import Credit
 from motif_lite.credits.table import credit_of
 from motif_lite.nouns import Problem, ReadProgress
 from motif_lite.planning.memory import Estimate
+from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.rollout.strategies import Strategy
 
 SecondsLeft = Callable[[], float | None]
@@ -47,6 +48,7 @@ class TrainingContext(RunContext):
         read_progress: Reads progress notes, where the data set can.
     """
 
+    policy: TrainablePolicy = field(kw_only=False)
     strategy: Strategy
     problems: Sequence[Problem]
     planned: Estimate | None = None

@@ -1,6 +1,6 @@
 """What was found about an export, in words."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from motif_lite.exporting.check import can_tell
@@ -35,6 +35,19 @@ def lines(found: ExportRecord, to: Path) -> Iterator[str]:
     if found.runtime is not None:
         yield from _runtime(found.runtime)
     yield f"next        {FORMATS[found.format].next_step(to)}"
+
+
+def pushed_lines(name: str, files: Mapping[str, int], url: str | None) -> Iterator[str]:
+    """What was pushed, or would be.
+
+    Args:
+        files: Bytes by name.
+        url: None where nothing was pushed.
+    """
+    word = "pushed to" if url is not None else "would push to"
+    yield f"{word:<11} {url or name}: {len(files)} files, {sum(files.values()):,} bytes"
+    for file, size in files.items():
+        yield f"            {file}  {size:,}"
 
 
 def _runtime(found: Runtime) -> Iterator[str]:

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from motif_lite.evaluation import audit
 from motif_lite.evaluation.best_mark import best_mark
 from motif_lite.evaluation.scores import Answer, Scored, Scores
 from motif_lite.figures import in_percent
@@ -17,6 +18,7 @@ from motif_lite.runs import accounting
 from motif_lite.runs.accounting import Costs
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import Evaluation, Measurement
+from motif_lite.views.audit_table import print_audit
 from motif_lite.views.formats import (
     about_gains,
     best_mark_line,
@@ -63,6 +65,8 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     evaluation = run.evaluation()
     for benchmark in dict.fromkeys(subject.benchmark for subject in evaluation.subjects()):
         console.print(result_table(recipe, evaluation, benchmark))
+    if recipe.evaluation.audit:
+        print_audit(console, recipe, audit.kept(run))
     if about := about_gains(evaluation):
         print_text(console, about)
     marks = run.marks()

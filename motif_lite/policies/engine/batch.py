@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from motif_lite.nouns import OnTokens, Sampling, TokenProgress
+from motif_lite.nouns import NotWanted, OnTokens, Sampling, TokenProgress
 from motif_lite.planning.limits import READ_COLUMNS, READ_TOKENS
 from motif_lite.policies.batch_sizes import rounded_up
 from motif_lite.policies.engine import sampler
@@ -215,13 +215,16 @@ class Batch:
         return True
 
     def tell(self, on_token: OnToken) -> None:
-        """Pass on the tokens of this step, less those that sequences write after their end."""
+        """Pass on the tokens of this step, less those that sequences write after their end; end what nobody wants."""
         end, count = self._end[: self._height], self._count[: self._height]
         counts = ((end == 0) | (end == count)) & (count <= self._sampling.max_tokens)
         tokens, is_part = self._token[: self._height].tolist(), counts.tolist()
         for row, request in self._owners.items():
             if is_part[row]:
-                on_token(request.index, tokens[row])
+                try:
+                    on_token(request.index, tokens[row])
+                except NotWanted:
+                    self._end[row] = count[row]
 
     def _mask(self, positions: torch.Tensor, columns: int) -> torch.Tensor:
         """What tokens at positions ``(B, 1, T)`` see, to be added to their scores ``(B, 1, T, columns)``."""
