@@ -57,10 +57,13 @@ check:
 	$(IN_VENV) -m ruff format --check .
 	$(IN_VENV) -m mypy
 
-# Whether pip finds versions for all that the GPU needs; fetches the packages' descriptions only. PYTHON=python3.12
+# Whether pip finds versions for all that the GPU needs: PYTHON=python3.12. It fetches descriptions only, with a pip of its
+# own: older ones fetch whole wheels for a dry run.
 resolve:
+	new=$$(mktemp -d) && trap 'rm -rf "$$new"' EXIT && export TMPDIR="$$new" && \
+	$(or $(PYTHON),python3) -m venv "$$new/venv" && "$$new/venv/bin/pip" install --quiet pip==26.3 && \
 	for file in requirements.txt requirements-vllm.txt; do \
-		$(or $(PYTHON),python3) -m pip install --dry-run --ignore-installed --quiet -r $$file || exit 1; done
+		"$$new/venv/bin/pip" install --dry-run --ignore-installed --quiet -r $$file || exit 1; done
 
 docs:
 	$(ENVIRONMENT) cpu

