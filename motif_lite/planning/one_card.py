@@ -44,6 +44,7 @@ def use(recipe: Recipe) -> str | None:
     Raises:
         MissingHardwareError: There is no GPU of that number, or nvidia-smi does not say which it is.
     """
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # CUDA's numbers are then nvidia-smi's
     asked = driver.ask()
     gpus = asked.gpus
     if ":" in recipe.model.device and not gpus:
