@@ -22,6 +22,7 @@ from motif_lite.jobs import checking, export_job, train_job
 from motif_lite.nouns import Sampling
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe.schema import Recipe
+from motif_lite.runs.directory import RunDirectory
 from motif_lite.views import exports, model_card
 from tests.chats import CHATML, CHATML_MARKS, chat_tokenizer
 from tests.fakes import RecordingObserver
@@ -71,14 +72,26 @@ def test_what_was_exported_is_adapter_and_base(
     assert lines[-1].startswith("next")
 
 
+def with_a_best_adapter(run: Path, policy: LocalPolicy) -> None:
+    """One that writes otherwise than the last."""
+    policy.load_adapter(run / "adapter")
+    with torch.no_grad():
+        for name, weight in policy.model.named_parameters():
+            weight.mul_(-1.0 if "lora_B" in name else 1.0)
+    RunDirectory(run).save_adapter(1, policy.save_adapter, best=True)
+
+
+@pytest.mark.parametrize(("folder", "asked"), [("adapter", None), ("adapter_best", "best")])
 def test_the_merged_model_writes_in_plain_transformers_what_adapter_and_base_write(
-    run: Path, tmp_path: Path, tiny_recipe: Callable[..., Recipe], tiny_folder: Path
+    run: Path, tmp_path: Path, tiny_recipe: Callable[..., Recipe], tiny_folder: Path, folder: str, asked: str | None
 ) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    export(run, tmp_path / "out", "merged", "f32")
+    run = Path(shutil.copytree(run, tmp_path / "run"))
     policy = load(tiny_folder, tiny_recipe())
-    policy.load_adapter(run / "adapter")
+    with_a_best_adapter(run, policy)
+    export_job.job(run, tmp_path / "out", "merged", "f32", None, [], asked).perform(RecordingObserver())
+    policy.load_adapter(run / folder)
     prompts = rendered(policy, 3, min_digits=13, max_digits=14)
     expected = policy.generate(prompts, Sampling(max_tokens=30, temperature=0.0), seeds=range(3))
     model, tokenizer = (
