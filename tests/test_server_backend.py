@@ -81,6 +81,12 @@ def test_special_tokens_of_common_templates_are_broken_in_contents() -> None:
     assert messages.written([{"role": "user", "content": "1 < 2, <reasoning>, [1]"}]).endswith("[1]\n")
 
 
+def test_a_reply_that_has_begun_is_refused() -> None:
+    conversation: Conversation = [{"role": "user", "content": "1?"}, {"role": "assistant", "content": "1 is"}]
+    with pytest.raises(ModelError, match="cannot continue a reply that has begun .* take another strategy"):
+        policy_at("http://localhost:1/v1").render(conversation)
+
+
 def test_tokens_are_estimated_and_ends_kept_by_the_same_estimate() -> None:
     policy = policy_at("http://localhost:1/v1")
     assert [policy.count_tokens(text) for text in ("", "a", "abc", "abcd", "\u00e9\u00e9")] == [0, 1, 1, 2, 2]
@@ -340,12 +346,19 @@ def test_a_server_that_is_down_is_one_message() -> None:
     [
         (['model.backend="server"'], 'needs model.url, e.g. "http://localhost:8000/v1"'),
         (['model.url="http://localhost/v1"'], "model.url is for model.backend = \"server\"; with 'transformers'"),
+        (["model.requests=4"], 'model.requests is for model.backend = "server"'),
+        (["model.request_seconds=4"], 'model.request_seconds is for model.backend = "server"'),
         (served("localhost:8000"), "is not an http or https URL"),
         (served("http://[::1/v1"), "is not a URL"),
         (served("http://me:secret@localhost/v1"), "MOTIF_LITE_API_KEY instead"),
         (served("http://localhost/v1?key=1"), "has a query"),
         (served("http://localhost/v1", "model.extra_body={seed=1}"), "seed is set by the program"),
         (served("http://localhost/v1", "model.requests=0"), "model.requests: input should be greater"),
+        (
+            served("http://localhost/v1", "evaluation.strategies=['delethink']"),
+            "evaluation.strategies names delethink, whose rounds continue a reply",
+        ),
+        (served("http://localhost/v1", "rollout.strategy='delethink'"), "rollout.strategy names delethink"),
     ],
 )
 def test_addresses_that_are_none_are_refused(changes: list[str], expected: str) -> None:
