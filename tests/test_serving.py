@@ -17,7 +17,9 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from motif_lite import cli
 from motif_lite.errors import RunError
 from motif_lite.jobs import serve_job, solve_job
 from motif_lite.nouns import NotWanted, Reply, Sampling, TokenProgress
@@ -465,6 +467,12 @@ def test_other_machines_need_a_key() -> None:
         serve_job.require_key(host, None)
     with pytest.raises(RunError, match="ASCII without spaces"):
         serve_job.require_key("127.0.0.1", " ")
+
+
+def test_a_command_line_without_a_model_is_told_by_its_own_name() -> None:
+    found = CliRunner().invoke(cli.app, ["serve"])
+    assert found.exit_code == 2
+    assert "serve takes either --run DIR" in found.output
 
 
 def test_a_port_that_is_taken_is_one_message_before_the_model_is_loaded() -> None:
