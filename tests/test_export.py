@@ -14,6 +14,7 @@ import torch
 from typer.testing import CliRunner, Result
 
 from motif_lite import cli
+from motif_lite.credits.table import CREDITS
 from motif_lite.errors import ModelError, RunError
 from motif_lite.exporting import check, formats, gguf, ollama, places
 from motif_lite.exporting.records import FILE, ExportRecord
@@ -22,6 +23,7 @@ from motif_lite.jobs import checking, export_job, train_job
 from motif_lite.nouns import Sampling
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout.strategies.table import STRATEGIES
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.views import exports, model_card
 from tests.chats import CHATML, CHATML_MARKS, chat_tokenizer
@@ -359,6 +361,7 @@ def test_the_card_tells_the_run_and_no_folder_of_this_machine(
     assert card.startswith("---\nlibrary_name: peft\n")
     for part in (
         "# me/it", "`tiny`", "`chain_sum`", "in 3 rounds", "rank 64, alpha 64", "2 steps", "It was not evaluated.",
+        "sees the question and the progress of the round before",
         "run.py solve --recipe recipe.toml --adapter me/it", "licence of the base model | unknown", "max_steps = 2",
     ):  # fmt: skip
         assert part in card, part
@@ -367,6 +370,27 @@ def test_the_card_tells_the_run_and_no_folder_of_this_machine(
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(card.partition("````toml\n")[2].partition("````")[0])
     assert checking.check(recipe, []).training.max_steps == 2, "the recipe in the card can be used"
+
+
+def test_a_full_disk_under_the_card_is_one_message(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text, out = model_card.text, tmp_path / "out"
+
+    def with_a_full_disk(about: model_card.Published) -> str:
+        (out / "README.md").unlink(missing_ok=True)  # PEFT's
+        (out / "README.md").symlink_to("/dev/full")
+        return text(about)
+
+    monkeypatch.setattr(model_card, "text", with_a_full_disk)
+    with HubServer() as hub:
+        found = push(run, out, hub, monkeypatch, "--dry-run")
+    assert found.exit_code == 2
+    assert "cannot be written (No space left on device)" in " ".join(found.output.split())
+    assert "repeat with another --to" in " ".join(found.output.split())
+
+
+def test_the_card_has_a_sentence_for_every_credit_and_strategy() -> None:
+    assert model_card.CREDITS.keys() == CREDITS.keys()
+    assert model_card.STRATEGIES.keys() == STRATEGIES.keys()
 
 
 def test_names_of_this_machine_are_told_by_their_last_part() -> None:

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,12 @@ def test_special_tokens_of_common_templates_are_broken_in_contents() -> None:
     assert messages.written([{"role": "user", "content": "1 < 2, <reasoning>, [1]"}]).endswith("[1]\n")
 
 
+def test_a_reply_that_has_begun_is_refused() -> None:
+    conversation: Conversation = [{"role": "user", "content": "1?"}, {"role": "assistant", "content": "1 is"}]
+    with pytest.raises(ModelError, match=r"cannot continue a reply that has begun .* take another strategy"):
+        policy_at("http://localhost:1/v1").render(conversation)
+
+
 def test_tokens_are_estimated_and_ends_kept_by_the_same_estimate() -> None:
     policy = policy_at("http://localhost:1/v1")
     assert [policy.count_tokens(text) for text in ("", "a", "abc", "abcd", "\u00e9\u00e9")] == [0, 1, 1, 2, 2]
@@ -120,13 +127,28 @@ def test_settings_that_are_off_are_left_to_the_server() -> None:
 
 
 def test_the_key_is_sent_and_kept_nowhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOTIF_LITE_API_KEY", "a secret")
+    monkeypatch.setenv("MOTIF_LITE_API_KEY", "a-secret")
     with ApiServer(echo) as server:
         ask(policy_at(server.url), "1?")
-    assert server.headers[0]["Authorization"] == "Bearer a secret"
-    monkeypatch.setenv("MOTIF_LITE_API_KEY", "\u00fc")
-    with pytest.raises(ServerError, match="characters that no key has"):
-        ask(policy_at(server.url), "1?")
+    assert server.headers[0]["Authorization"] == "Bearer a-secret"
+
+
+@pytest.mark.parametrize("key", ["\u00fcsecret", "secret\r", "a secret", "secret\x1b"])
+def test_a_key_that_no_header_holds_is_refused_without_being_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOTIF_LITE_API_KEY", key)
+    with pytest.raises(ServerError, match="MOTIF_LITE_API_KEY: a key is ASCII without spaces") as caught:
+        ask(policy_at("http://localhost:1/v1"), "1?")
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "proxy", ["socks://me:secret@127.0.0.1:1080/", "socks5://127.0.0.1:1080", "http://me:sec/ret@x"]
+)
+def test_a_proxy_that_is_none_is_one_message(proxy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(ServerError, match=r"check .*ALL_PROXY") as caught:
+        ask(policy_at("http://server.invalid/v1"), "1?")
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("listens", [False, True])
@@ -283,6 +305,39 @@ def test_a_stream_that_breaks_off_is_not_told_twice() -> None:
     assert told == ["a"]
 
 
+def ends_by_closing(exchange: Exchange, *lines: bytes) -> None:
+    """A stream without a length, as from servers that speak HTTP/1.0."""
+    exchange.handler.send_response(200)
+    exchange.handler.send_header("Connection", "close")
+    exchange.handler.end_headers()
+    exchange.handler.wfile.write(b"".join(b"data: " + line + b"\n\n" for line in lines))
+
+
+LETTER, END = b'{"choices": [{"delta": {"content": "a"}}]}', b'{"choices": [{"delta": {}, "finish_reason": "stop"}]}'
+
+
+@pytest.mark.parametrize("last", [[b"[DONE]"], [END], []])
+def test_a_stream_is_complete_where_the_server_says_so(last: list[bytes]) -> None:
+    expected: AbstractContextManager[object] = (
+        nullcontext() if last else pytest.raises(ServerError, match=r"broke off .* without \[DONE\]")
+    )
+    with ApiServer(lambda exchange: ends_by_closing(exchange, LETTER, *last)) as server, expected:
+        assert ask(policy_at(server.url), "1?", on_text=lambda index, piece: None)[0].text == "a"
+
+
+def test_signs_of_life_alone_do_not_keep_a_stream_alive() -> None:
+    def lives(exchange: Exchange) -> None:
+        ends_by_closing(exchange, LETTER)
+        for _ in range(30):
+            time.sleep(0.1)
+            exchange.handler.wfile.write(b": still there\n\n")
+
+    started = time.monotonic()
+    with ApiServer(lives) as server, pytest.raises(ServerError, match=r"broke off .*\(TimeoutError\)"):
+        ask(policy_at(server.url, "model.request_seconds=1"), "1?", on_text=lambda index, piece: None)
+    assert time.monotonic() - started < 2.5
+
+
 @pytest.mark.parametrize(
     ("respond", "expected"),
     [
@@ -340,12 +395,21 @@ def test_a_server_that_is_down_is_one_message() -> None:
     [
         (['model.backend="server"'], 'needs model.url, e.g. "http://localhost:8000/v1"'),
         (['model.url="http://localhost/v1"'], "model.url is for model.backend = \"server\"; with 'transformers'"),
+        (["model.requests=4"], 'model.requests is for model.backend = "server"'),
+        (["model.request_seconds=4"], 'model.request_seconds is for model.backend = "server"'),
         (served("localhost:8000"), "is not an http or https URL"),
         (served("http://[::1/v1"), "is not a URL"),
+        (served("http://[v1.x]/v1"), "is not a URL"),
+        (served("http://xn--a/v1"), "is not a URL"),
         (served("http://me:secret@localhost/v1"), "MOTIF_LITE_API_KEY instead"),
         (served("http://localhost/v1?key=1"), "has a query"),
         (served("http://localhost/v1", "model.extra_body={seed=1}"), "seed is set by the program"),
         (served("http://localhost/v1", "model.requests=0"), "model.requests: input should be greater"),
+        (
+            served("http://localhost/v1", "evaluation.strategies=['delethink']"),
+            "evaluation.strategies names delethink, whose rounds continue a reply",
+        ),
+        (served("http://localhost/v1", "rollout.strategy='delethink'"), "rollout.strategy names delethink"),
     ],
 )
 def test_addresses_that_are_none_are_refused(changes: list[str], expected: str) -> None:

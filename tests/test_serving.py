@@ -1,5 +1,6 @@
 """`run.py serve`: rounds behind an OpenAI-compatible API: the openai client, load, and hostile requests."""
 
+import asyncio
 import json
 import re
 import socket
@@ -16,10 +17,12 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from motif_lite import cli
 from motif_lite.errors import RunError
 from motif_lite.jobs import serve_job, solve_job
-from motif_lite.nouns import NotWanted, Reply, Sampling
+from motif_lite.nouns import NotWanted, Reply, Sampling, TokenProgress
 from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import reply_format
@@ -156,6 +159,27 @@ def test_other_sampling_is_another_call_and_what_fails_is_told_to_all_that_waite
     policy.close(5)
 
 
+def test_calls_that_nobody_wants_any_longer_leave_while_they_wait_for_a_batch() -> None:
+    inner = ScriptedPolicy(slow(1.5))
+    policy = BatchingPolicy(inner)
+
+    def leaves(progress: TokenProgress) -> None:
+        raise TimeoutError("too late")
+
+    with ThreadPoolExecutor(1) as threads:
+        first = threads.submit(policy.generate, ["first"], Sampling(), seeds=[0])
+        time.sleep(0.3)
+        started = time.monotonic()
+        with pytest.raises(TimeoutError, match="too late"):
+            policy.generate(["second"], Sampling(), seeds=[0], on_progress=leaves)
+        assert time.monotonic() - started < 1
+        assert len(first.result()) == 1
+    time.sleep(0.2)
+    assert [call.prompts for call in inner.calls] == [("first",)]
+    assert len(policy.generate(["third"], Sampling(), seeds=[0])) == 1
+    policy.close(5)
+
+
 @pytest.mark.parametrize("has_engine", [True, False])
 def test_a_reply_that_nobody_wants_leaves_the_engine_and_changes_no_other(
     tiny_folder: Path, tiny_recipe: Any, has_engine: bool
@@ -184,8 +208,8 @@ def test_the_openai_client_gets_rounds_as_reasoning_and_the_answer_as_content(
     openai = pytest.importorskip("openai", reason="needs the openai client of requirements-dev.txt")
     recipe = tiny_recipe()
     batching = BatchingPolicy(load(tiny_folder, recipe))
-    with serving(batching, recipe, key="a key") as (url, _):
-        client = openai.OpenAI(base_url=url, api_key="a key", max_retries=0)
+    with serving(batching, recipe, key="a-key") as (url, _):
+        client = openai.OpenAI(base_url=url, api_key="a-key", max_retries=0)
         assert [model.id for model in client.models.list()] == ["it"]
         messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": CHAIN}]
         whole = client.chat.completions.create(model="it", messages=messages, n=2, seed=1, temperature=0.0)
@@ -322,6 +346,43 @@ def test_a_body_of_100_mb_is_refused_before_it_has_come(endpoint: str) -> None:
     assert sent[0] < 50
 
 
+def test_an_upload_that_breaks_off_is_no_fault() -> None:
+    arriving: list[dict[str, Any]] = [
+        {"type": "http.request", "body": b"{", "more_body": True}, {"type": "http.disconnect"},
+    ]  # fmt: skip
+    sent: list[dict[str, Any]] = []
+
+    async def receive() -> dict[str, Any]:
+        return arriving.pop(0)
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    with serving(ScriptedPolicy(counting_up)) as (_, endpoint):
+        scope = {
+            "type": "http", "method": "POST", "path": "/v1/chat/completions", "query_string": b"",
+            "headers": [(b"host", b"localhost"), (b"content-type", b"application/json")],
+        }  # fmt: skip
+        asyncio.run(endpoint.app(scope, receive, send))  # what it raises, uvicorn prints with a traceback
+    assert sent[0]["status"] == 499
+
+
+def test_every_loopback_address_is_answered_without_a_key() -> None:
+    with serving(ScriptedPolicy(counting_up)) as (url, _):
+        statuses = {
+            host: httpx.get(f"{url}/models", headers={"Host": host}).status_code
+            for host in (
+                "localhost:1",
+                "127.0.0.2:8000",
+                "[::1]:8000",
+                "192.168.0.1",
+                "127.0.0.1.evil.example",
+                "[::2]",
+            )
+        }
+    assert list(statuses.values()) == [200, 200, 200, 403, 403, 403]
+
+
 def test_too_many_at_once_are_told_to_come_back() -> None:
     with serving(ScriptedPolicy(slow(0.3)), at_once=2) as (url, _), ThreadPoolExecutor(4) as threads:
         found = list(threads.map(lambda number: post(url, body(n=number)), [2, 1]))
@@ -402,10 +463,16 @@ def test_other_machines_need_a_key() -> None:
         with pytest.raises(RunError, match="other machines could use the model; give --key"):
             serve_job.require_key(host, None)
         serve_job.require_key(host, "a-key")
-    for host in ("127.0.0.1", "localhost", "::1"):
+    for host in ("127.0.0.1", "127.0.0.2", "localhost", "::1"):
         serve_job.require_key(host, None)
     with pytest.raises(RunError, match="ASCII without spaces"):
         serve_job.require_key("127.0.0.1", " ")
+
+
+def test_a_command_line_without_a_model_is_told_by_its_own_name() -> None:
+    found = CliRunner().invoke(cli.app, ["serve"])
+    assert found.exit_code == 2
+    assert "serve takes either --run DIR" in found.output
 
 
 def test_a_port_that_is_taken_is_one_message_before_the_model_is_loaded() -> None:

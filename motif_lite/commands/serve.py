@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from motif_lite.commands.options import Changes, RecipeFile
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.jobs import serve_job, solve_job
 from motif_lite.jobs.serve_job import Address, ServeJob
@@ -15,13 +16,6 @@ from motif_lite.views import formats
 HELP = "Serve a model that thinks in rounds as an OpenAI-compatible API, for chat programs and editors."
 
 Run = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="A finished run: its recipe and adapter.")]
-RecipeFile = Annotated[
-    Path | None, typer.Option("--recipe", metavar="FILE", help="In place of --run: a recipe, with its base model.")
-]
-Changes = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; VALUE is TOML. Repeatable."),
-]
 Adapter = Annotated[
     str | None, typer.Option("--adapter", metavar="DIR", help="An adapter: a folder, or its name on the hub.")
 ]
@@ -64,7 +58,7 @@ def serve(
         serve_job.require_packages()
         serve_job.require_key(host, key)
         more = [f"rollout.num_rounds={rounds}"] if rounds is not None else []
-        model = solve_job.job(run, recipe, [*(changes or []), *more], adapter, Effort())
+        model = solve_job.job(run, recipe, [*(changes or []), *more], adapter, Effort(), command="serve")
         perform(ServeJob(model, Address(host, port), key, at_once, seconds))
 
 

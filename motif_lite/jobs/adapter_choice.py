@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from motif_lite.errors import ModelError, RunError
 from motif_lite.jobs import session
 from motif_lite.observer import Observer
-from motif_lite.planning import adapter_folder
+from motif_lite.planning import adapter_folder, hub_name
 from motif_lite.policies.protocol import ADAPTER_FILE, trainable
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 BEST = "best"
 """In place of an adapter's folder: that of the run's best mark."""
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _WEIGHT_OF_LAYER = re.compile(r"(?:^|\.)([A-Za-z_]\w*)\.lora_A\b")
 
 _WANTED = (ADAPTER_FILE, adapter_folder.CONFIG, "tokenizer*", "special_tokens_map.json", "chat_template.jinja")
@@ -38,7 +37,7 @@ def require(name: str) -> None:
     folder = adapter_folder.as_folder(name)
     if folder is not None:
         _require_whole(folder)
-    elif not _HUB_NAME.fullmatch(name):
+    elif not hub_name.is_full(name):
         raise ModelError(
             f"{name}: there is no such folder; give that of an adapter, e.g. runs/NAME/adapter, or a hub name"
         )

@@ -1,6 +1,5 @@
 """``export --push``: an exported model with a page of its own goes to the hub, or is shown as it would go."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,11 @@ from typing import TypeVar
 
 from motif_lite.errors import ModelError, RunError
 from motif_lite.exporting.records import FILE, ExportRecord
+from motif_lite.jobs import session
 from motif_lite.jobs.export_job import ExportJob
 from motif_lite.observer import Observer
-from motif_lite.planning import adapter_folder
+from motif_lite.planning import adapter_folder, hub_name
 from motif_lite.views import model_card
-
-_NAME = re.compile(r"(?:[A-Za-z0-9][\w.-]*/)?[A-Za-z0-9][\w.-]*")
 
 _FORMATS = ("adapter", "merged")
 
@@ -62,7 +60,7 @@ def asked(name: str | None, format_name: str, *, is_private: bool, is_dry: bool)
         if is_private or is_dry:
             raise RunError("--private and --dry-run go with --push NAME")
         return None
-    if not _NAME.fullmatch(name) or len(name) > 96 or "--" in name or ".." in name:
+    if not hub_name.is_new(name):
         raise RunError(f"--push {name}: is not a name on the hub; write OWNER/NAME")
     if format_name not in _FORMATS:
         raise RunError(f"--push goes with --format {' or '.join(_FORMATS)}, not {format_name}")
@@ -86,11 +84,13 @@ def publish(push: Push, job: ExportJob, found: ExportRecord, observer: Observer)
 
     Raises:
         ModelError: The hub refuses, or does not answer; the export stays.
+        RunError: The page cannot be written.
     """
     observer.phase("writing", f"the page of {push.name}")
     licence = _licence(job.recipe.model.name)
     about = model_card.Published(push.name, job.recipe, job.run, found, licence)
-    (job.to / CARD).write_text(model_card.text(about), encoding="utf-8")
+    with session.working(observer, job.to.parent, lambda: f"the export stays in {job.to}; repeat with another --to"):
+        (job.to / CARD).write_text(model_card.text(about), encoding="utf-8")
     _tell_of_local_base(about, job.to, observer)
     files = {path.name: path.stat().st_size for path in sorted(job.to.iterdir()) if _is_sent(path)}
     if push.is_dry:

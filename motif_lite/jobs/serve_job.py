@@ -1,6 +1,5 @@
 """The ``serve`` command: an OpenAI-compatible endpoint in front of a run's model, of any recipe's, or of a server's."""
 
-import ipaddress
 import logging
 import socket
 import sys
@@ -13,7 +12,9 @@ from motif_lite.errors import MissingHardwareError, RunError
 from motif_lite.jobs.solve_job import SolveJob
 from motif_lite.observer import Observer
 from motif_lite.policies.protocol import Policy
+from motif_lite.policies.server import api_key
 from motif_lite.recipe.schema import Recipe
+from motif_lite.serving.hosts import is_loopback
 
 _NEEDED = ("starlette", "uvicorn")
 
@@ -122,20 +123,13 @@ def require_key(host: str, key: str | None) -> None:
     Raises:
         RunError: The host is no loopback address and there is no key, or the key is none.
     """
-    if key is not None and (not key.isascii() or not key.isprintable() or not key.strip() or " " in key):
-        raise RunError("--key: must be ASCII without spaces, and not empty")
-    if key is None and not _is_loopback(host):
+    if key is not None and not api_key.is_key(key):
+        raise RunError(f"--key: must be {api_key.WHAT_IT_IS}, and not empty")
+    if key is None and not is_loopback(host):
         raise RunError(
             f"--host {host}: other machines could use the model; give --key KEY (or MOTIF_LITE_SERVE_KEY), or leave "
             f"--host out to listen on 127.0.0.1"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @contextmanager

@@ -67,14 +67,25 @@ class SolveJob:
         return "repeat the command to start over"
 
 
-def job(run: Path | None, recipe: Path | None, changes: Sequence[str], adapter: str | None, effort: Effort) -> SolveJob:
+def job(
+    run: Path | None,
+    recipe: Path | None,
+    changes: Sequence[str],
+    adapter: str | None,
+    effort: Effort,
+    *,
+    command: str = "solve",
+) -> SolveJob:
     """Turn a command line into a job.
+
+    Args:
+        command: Its name, for messages.
 
     Raises:
         MotifError: The run, the recipe or the adapter is not fit for it.
     """
     if (run is None) == (recipe is None):
-        raise RecipeError("solve takes either --run DIR, e.g. runs/tiny_cpu, or --recipe FILE [--adapter DIR]")
+        raise RecipeError(f"{command} takes either --run DIR, e.g. runs/tiny_cpu, or --recipe FILE [--adapter DIR]")
     asks_for_best = adapter == adapter_choice.BEST and run is not None
     if adapter is not None and not asks_for_best:
         adapter_choice.require(adapter)

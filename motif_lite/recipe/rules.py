@@ -5,6 +5,7 @@ Each rule yields a message for what is broken, with the keys and the remedy. All
 
 from collections.abc import Callable, Iterator
 
+from motif_lite.recipe.model import ModelSection
 from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe
 from motif_lite.recipe.tables import Tables
 
@@ -32,9 +33,18 @@ def _a_server_has_an_address(recipe: Recipe) -> Iterator[str]:
     if model.backend == "server" and model.url is None:
         yield 'model.backend = "server" needs model.url, e.g. "http://localhost:8000/v1"'
     if model.backend != "server":
-        given = {"model.url": model.url is not None, "model.extra_body": bool(model.extra_body)}
-        for key in (key for key, is_given in given.items() if is_given):
-            yield f'{key} is for model.backend = "server"; with {model.backend!r} leave it out'
+        keys = ("url", "requests", "request_seconds", "extra_body")
+        for key in (key for key in keys if getattr(model, key) != ModelSection.model_fields[key].default):
+            yield f'model.{key} is for model.backend = "server"; with {model.backend!r} leave it out'
+
+
+def _a_server_begins_its_replies(recipe: Recipe) -> Iterator[str]:
+    key = _named_strategies(recipe).get("delethink")
+    if recipe.model.backend == "server" and key is not None:
+        yield (
+            f'{key} names delethink, whose rounds continue a reply, and model.backend = "server" cannot: a server ends '
+            "each message; take another strategy, or load the model here with 'transformers' or 'unsloth'"
+        )
 
 
 def _openings_fit_the_context(recipe: Recipe) -> Iterator[str]:
@@ -177,6 +187,7 @@ _OF_WHOLE_REPLIES = ("tag_count", "soft_format", "strict_format", "gated_accurac
 RULES: list[Rule] = [
     _unsloth_keys_need_unsloth,
     _a_server_has_an_address,
+    _a_server_begins_its_replies,
     _openings_fit_the_context,
     _futures_fit_the_context,
     _adaptive_allocation_has_futures_to_share,

@@ -51,10 +51,16 @@ def _is_no_request_key(name: str) -> str:
 
 def _is_url(text: str) -> str:
     example = "write e.g. http://localhost:8000/v1"
+    import httpx  # takes a third of a second, and only recipes with a server need it
+
     try:
         parts = urlsplit(text)
-        is_url = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:  # a port that is no number, half an IPv6 address
+        is_url = (
+            parts.scheme in ("http", "https")
+            and bool(parts.hostname and httpx.URL(text).host)
+            and (parts.port or 1) > 0
+        )
+    except (ValueError, httpx.InvalidURL):  # a port that is no number, half an IPv6 address, a wrong xn-- name
         raise ValueError(f"{text!r:.80} is not a URL; {example}") from None
     if not is_url or not text.isascii() or not text.isprintable() or " " in text:
         raise ValueError(f"{text!r:.80} is not an http or https URL; {example}")

@@ -25,6 +25,7 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.serving import bodies
 from motif_lite.serving.answering import Answering, Done, Event
 from motif_lite.serving.bodies import Choice, Completion
+from motif_lite.serving.hosts import is_loopback
 from motif_lite.serving.requests import BadRequest, ChatRequest, parsed
 from motif_lite.serving.splitting import Delta
 
@@ -38,8 +39,6 @@ _LOOK_SECONDS, _KEEP_ALIVE_SECONDS = 0.25, 15.0
 """Between two looks whether the client is still there, and two signs of life to it."""
 
 _RETRY_SECONDS = 5
-
-_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Told = tuple[int, Event]
 """The number of a choice, and what its thread says."""
@@ -80,7 +79,12 @@ class Endpoint:
                 Route("/v1/models", self._guarded(self._models)),
                 Route("/v1/chat/completions", self._guarded(self._chat), methods=["POST"]),
             ],
-            exception_handlers={HTTPException: _on_http_error, BadRequest: _on_bad_request, Exception: _on_fault},
+            exception_handlers={
+                HTTPException: _on_http_error,
+                BadRequest: _on_bad_request,
+                ClientDisconnect: _on_disconnect,
+                Exception: _on_fault,
+            },
         )
 
     @property
@@ -98,7 +102,7 @@ class Endpoint:
     def _require_allowed(self, request: Request) -> None:
         """Refuse a wrong key; without one, a page of another site that resolves its name to this machine."""
         if self._limits.key is None:
-            if request.url.hostname not in _LOOPBACK:
+            if not is_loopback(request.url.hostname or ""):
                 raise BadRequest("the Host header names no loopback address", 403)
             return
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -259,6 +263,10 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     where = f"{request.method} {request.url.path:.100}"
     return _response(BadRequest(f"{where}: {error.detail}; see /v1/models and /v1/chat/completions", error.status_code))
+
+
+async def _on_disconnect(request: Request, error: Exception) -> Response:
+    return Response(status_code=499)  # which nobody reads
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:

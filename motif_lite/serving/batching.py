@@ -19,6 +19,10 @@ _GATHER_SECONDS = 0.02
 """After the first call of a batch: those that come at the same time go together."""
 
 
+_LOOK_SECONDS = 0.25
+"""Between two looks whether the reply that a thread waits for is still wanted."""
+
+
 @dataclass(eq=False)
 class _Call:
     """What one thread asks for, and what it gets."""
@@ -31,6 +35,16 @@ class _Call:
     replies: list[Reply] = field(default_factory=list)
     error: BaseException | None = None
     is_done: threading.Event = field(default_factory=threading.Event)
+
+    def wait(self) -> None:
+        """Wait for the end, and end it early where ``on_progress`` raises, whether or not it is in a batch yet."""
+        nothing_yet = TokenProgress(0, 0, 0, 0, to_write=len(self.prompts) * self.sampling.max_tokens)
+        while not self.is_done.wait(_LOOK_SECONDS):
+            if self.on_progress is not None:
+                try:
+                    self.on_progress(nothing_yet)
+                except BaseException as error:
+                    self.fail(error)
 
     def fail(self, error: BaseException) -> None:
         """End it at once."""
@@ -84,12 +98,13 @@ class BatchingPolicy:
         """As the other policy, together with what other threads ask for.
 
         What ``on_text`` or ``on_progress`` raises ends this call; its replies leave the batch, and the others go on.
+        Both come from the batch's thread; ``on_progress`` comes from this one, too, however long nothing is written.
         """
         call = _Call(prompts, sampling, seeds, on_progress, on_text)
         with self._has_changed:
             self._waiting.append(call)
             self._has_changed.notify()
-        call.is_done.wait()
+        call.wait()
         if call.error is not None:
             raise call.error
         return call.replies
@@ -111,17 +126,25 @@ class BatchingPolicy:
                     call.fail(error)
 
     def _next(self) -> list[_Call]:
-        """All that wait with the sampling of the first; nothing at the end."""
-        with self._has_changed:
-            self._has_changed.wait_for(lambda: self._waiting or self._is_closed)
-        time.sleep(_GATHER_SECONDS)
-        with self._has_changed:
-            if self._is_closed:
-                return []
-            sampling = self._waiting[0].sampling
-            found = [call for call in self._waiting if call.sampling == sampling]
-            self._waiting = deque(call for call in self._waiting if call.sampling != sampling)
-            return found
+        """All that wait with the sampling of the first, and are still wanted; nothing at the end."""
+        while True:
+            with self._has_changed:
+                self._has_changed.wait_for(lambda: self._waiting or self._is_closed)
+            time.sleep(_GATHER_SECONDS)
+            with self._has_changed:
+                if self._is_closed:
+                    return []
+                if found := self._taken():
+                    return found
+
+    def _taken(self) -> list[_Call]:
+        self._waiting = deque(call for call in self._waiting if call.error is None)
+        if not self._waiting:
+            return []
+        sampling = self._waiting[0].sampling
+        found = [call for call in self._waiting if call.sampling == sampling]
+        self._waiting = deque(call for call in self._waiting if call.sampling != sampling)
+        return found
 
     def _perform(self, calls: Sequence[_Call]) -> None:
         places = [(call, number) for call in calls for number in range(len(call.prompts))]

@@ -3,7 +3,6 @@
 Nothing in it names a folder of this machine: of a local model or file only the last part of its path is told.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,19 +13,37 @@ from huggingface_hub import ModelCardData
 
 from motif_lite.exporting.records import ExportRecord
 from motif_lite.figures import in_percent
+from motif_lite.planning import hub_name
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import accounting
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import Evaluation, Measurement
 from motif_lite.views.formats import confidence_in_words, duration, gain
 
-_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-_CREDITS = {
+CREDITS = {
     "opening": "only first rounds are trained, each with the mean reward of its continuations (the paper's credit)",
     "chain": "every round of whole chains is trained",
     "tree": "first rounds and their continuations are trained",
+    "reset": "one round of each chain, drawn at random, is trained with the mean reward of its continuations",
 }
+"""What each credit trains."""
+
+STRATEGIES = {
+    "multi_round": "In each later round the model sees the question and the progress of the round before.",
+    "single_round": "The model sees the question and answers in one round.",
+    "delethink": (
+        "A later round continues the reply: the model sees the question, and the beginning and the end of its text so "
+        "far."
+    ),
+    "refine": "In each later round the model sees the question and its solution of the round before.",
+    "parallel": (
+        "The model writes drafts, each from the question alone; the last round but one sees the question and all "
+        "drafts, the last one the question and the notes of that round."
+    ),
+}
+"""What each strategy shows to the model."""
+
+_OWN_STRATEGY = "What the model sees in each round is decided by the strategy that the recipe names, a file of its own."
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +70,14 @@ def text(about: Published) -> str:
 
 def public_name(name: str) -> str:
     """The name of a model, a data set or a file, without the folders of this machine."""
-    is_path = name.startswith(("/", "~", ".")) or (not _HUB_NAME.fullmatch(name) and "/" in name)
+    is_path = name.startswith(("/", "~", ".")) or (not hub_name.is_full(name) and "/" in name)
     return Path(name).name if is_path else name
 
 
 def base_on_hub(about: Published) -> str | None:
     """The base model's name on the hub; None where it is a local folder."""
     base = about.recipe.model.name
-    return base if _HUB_NAME.fullmatch(base) and not Path(base).exists() else None
+    return base if hub_name.is_full(base) and not Path(base).exists() else None
 
 
 def _metadata(about: Published) -> ModelCardData:
@@ -87,7 +104,7 @@ def _lines(about: Published) -> Iterator[str]:
     yield f"| base model | `{base}` |"
     yield f"| licence of the base model | {about.licence or 'unknown: see its own page'} |"
     yield f"| training data | `{public_name(recipe.data.train)}` |"
-    yield f"| method | GRPO; {_CREDITS.get(training.credit, training.credit)} |"
+    yield f"| method | GRPO; {CREDITS.get(training.credit, training.credit)} |"
     yield f"| groups | {rollout.num_openings} first rounds per problem, {rollout.num_futures} continuations each |"
     yield f"| adapter | rank {recipe.lora.rank}, alpha {recipe.lora.alpha} |"
     yield from _costs(about.run)
@@ -134,7 +151,7 @@ def _use(about: Published) -> Iterator[str]:
     how = f"--adapter {about.name}" if is_adapter else f"--set 'model.name=\"{about.name}\"'"
     yield f"    python run.py solve --recipe recipe.toml {how}"
     yield f"    python run.py serve --recipe recipe.toml {how}\n"
-    yield "In each round the model sees the question and the progress of the round before. To load it:\n"
+    yield f"{STRATEGIES.get(about.recipe.rollout.strategy, _OWN_STRATEGY)} To load it:\n"
     yield "```python"
     yield "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
     if is_adapter:

@@ -13,20 +13,18 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from motif_lite.errors import ServerError
-from motif_lite.policies.server import formats
+from motif_lite.policies.server import api_key, formats
 from motif_lite.policies.server.formats import Completion, Malformed, Models, Piece
 from motif_lite.recipe.model import ModelSection
 
 _log = logging.getLogger(__name__)
-
-KEY_VARIABLE = "MOTIF_LITE_API_KEY"
-"""The environment variable with the key; a recipe is kept with its run, and is no place for one."""
 
 PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 """Seconds between tries: half a minute, in which most servers restart."""
 
 _WORTH_A_RETRY = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 _LONGEST_PAUSE, _CONNECT_SECONDS = 60.0, 10.0
+_PROXY_VARIABLES = ("ALL_PROXY", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _LARGEST_BODY, _LARGEST_LINE = 1 << 24, 1 << 20
 """Bytes; 16 MiB is several times the longest reply that a recipe can ask for."""
 
@@ -60,18 +58,7 @@ class Connection:
         assert section.url is not None, "a rule of recipes"
         self._url, self._seconds, self._pauses = section.url, section.request_seconds, pauses
         self._has_told = False
-        key = os.environ.get(KEY_VARIABLE, "")
-        try:
-            headers = httpx.Headers({"Authorization": f"Bearer {key}"} if key else {}, encoding="ascii")
-        except UnicodeEncodeError:
-            raise ServerError(f"{KEY_VARIABLE}: contains characters that no key has") from None
-        headers["Accept-Encoding"] = "identity"  # so the limits below are those of what is sent
-        self._client = httpx.AsyncClient(
-            headers=headers,
-            verify=_certificates() if self._url.startswith("https:") else False,  # redirects are not followed
-            timeout=httpx.Timeout(self._seconds, connect=min(_CONNECT_SECONDS, self._seconds), pool=None),
-            limits=httpx.Limits(max_connections=section.requests, max_keepalive_connections=section.requests),
-        )
+        self._client = _client(section)
 
     async def __aenter__(self) -> Self:
         await self._client.__aenter__()
@@ -103,33 +90,49 @@ class Connection:
         return await self._repeated(ask)
 
     async def stream(self, body: Body, on_piece: Callable[[Piece], bool]) -> None:
-        """A reply in pieces.
+        """A reply in pieces, each of which may take ``model.request_seconds``.
 
         Args:
             on_piece: Given each as it comes; where it returns False, the rest is left to the server.
+
+        Raises:
+            ServerError: The stream ends before the reply does, besides what a whole reply raises.
         """
-        num_pieces = 0
+        num_pieces, is_complete = 0, False
 
         async def ask() -> None:
-            nonlocal num_pieces
+            nonlocal num_pieces, is_complete
             async with self._response("POST", "/chat/completions", body) as response:
                 await self._require_success(response)
-                async for line in _lines(response):
+                async for line in _lines(response, self._seconds):
                     if line == b"[DONE]":
                         return
                     num_pieces += 1
-                    if not on_piece(formats.parsed(Piece, line)):
+                    piece = formats.parsed(Piece, line)
+                    is_complete |= any(choice.finish_reason for choice in piece.choices)
+                    if not on_piece(piece):
                         return
                 if not num_pieces:
                     raise Malformed("it streams no pieces (lines that begin with data:)")
+                if not is_complete:  # without a Content-Length the end of a connection is no error of HTTP's
+                    raise _Unavailable("the stream ended without [DONE] or a finish_reason")
 
         # What was passed on cannot be taken back: from then on a request is not repeated.
         await self._repeated(ask, may_repeat=lambda: num_pieces == 0)
 
     @asynccontextmanager
     async def _response(self, method: str, path: str, body: Body | None = None) -> AsyncIterator[httpx.Response]:
-        async with self._client.stream(method, self._url + path, json=body) as response:
+        """What the server answers, of which nothing has been read yet."""
+        request = self._client.build_request(method, self._url + path, json=body)
+        try:
+            response = await self._client.send(request, stream=True)
+        except (httpx.LocalProtocolError, httpx.InvalidURL, UnicodeError):  # its text may hold the key
+            to_check = ", ".join(["model.url", api_key.VARIABLE, *_set_proxies()])
+            raise ServerError(f"{self._url}: the request cannot be sent; check {to_check}") from None
+        try:
             yield response
+        finally:
+            await response.aclose()
 
     async def _body(self, response: httpx.Response) -> bytes:
         """All that a successful response holds."""
@@ -149,7 +152,7 @@ class Connection:
             raise _Unavailable(reason, _asked_pause(response))
         remedy = "check model.url and model.name (the address usually ends in /v1)"
         if status in (401, 403):
-            remedy = f"set the environment variable {KEY_VARIABLE} to the server's key"
+            remedy = f"set the environment variable {api_key.VARIABLE} to the server's key"
         elif status in (400, 413, 422):
             remedy = "the server refuses the request; see its log, and the recipe's token limits and model.extra_body"
         raise ServerError(f"{self._url}: {reason}; {remedy}")
@@ -192,6 +195,38 @@ class Connection:
         self._has_told = True
 
 
+def _client(section: ModelSection) -> httpx.AsyncClient:
+    """A client with the key, the limits and the environment's proxies.
+
+    Raises:
+        ServerError: The key, a proxy or the file of trusted certificates is none.
+    """
+    assert section.url is not None, "a rule of recipes"
+    key, seconds = api_key.of_environment(), section.request_seconds
+    headers = {"Accept-Encoding": "identity"}  # so the limits of this module are those of what is sent
+    if key is not None:
+        headers["Authorization"] = f"Bearer {key}"
+    try:
+        return httpx.AsyncClient(
+            headers=headers,
+            verify=_certificates() if section.url.startswith("https:") else False,  # redirects are not followed
+            timeout=httpx.Timeout(seconds, connect=min(_CONNECT_SECONDS, seconds), pool=None),
+            limits=httpx.Limits(max_connections=section.requests, max_keepalive_connections=section.requests),
+        )
+    except OSError as error:
+        raise ServerError(f"the trusted certificates cannot be read ({error}); check SSL_CERT_FILE") from None
+    except (ValueError, ImportError, httpx.InvalidURL):  # its text may hold the proxy's password
+        raise ServerError(
+            f"the proxy cannot be used; check {', '.join(_set_proxies())}: write http://HOST:PORT, "
+            f"or install httpx[socks] for socks5://HOST:PORT, or unset them to ask {section.url} directly"
+        ) from None
+
+
+def _set_proxies() -> list[str]:
+    """The environment variables that set a proxy, or say where there is none."""
+    return sorted(name for name, value in os.environ.items() if value and name.upper() in _PROXY_VARIABLES)
+
+
 @cache
 def _certificates() -> ssl.SSLContext:
     """Those that are trusted; reading them takes a tenth of a second, and each call for replies has a client."""
@@ -213,8 +248,23 @@ async def _content(response: httpx.Response, limit: int) -> bytes:
     return bytes(found)
 
 
-async def _lines(response: httpx.Response) -> AsyncIterator[bytes]:
-    """The contents of a stream's ``data:`` lines."""
+async def _lines(response: httpx.Response, seconds: float) -> AsyncIterator[bytes]:
+    """The contents of a stream's ``data:`` lines.
+
+    Raises:
+        TimeoutError: The next one takes longer than so many seconds, whatever else comes.
+    """
+    found = _unhurried_lines(response)
+    while True:
+        try:
+            async with asyncio.timeout(seconds):
+                line = await anext(found)
+        except StopAsyncIteration:
+            return
+        yield line
+
+
+async def _unhurried_lines(response: httpx.Response) -> AsyncIterator[bytes]:
     rest = bytearray()
     async for block in response.aiter_bytes():
         rest += block

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from typing import Self
 
-from motif_lite.errors import ServerError
+from motif_lite.errors import ModelError, ServerError
 from motif_lite.nouns import Conversation, NotWanted, OnText, OnTokens, Reply, Sampling, TokenProgress
 from motif_lite.policies.server import formats, messages
 from motif_lite.policies.server.connection import PAUSES, Body, Connection
@@ -61,7 +61,16 @@ class ServerPolicy:
         return cls(section, served)
 
     def render(self, conversation: Conversation) -> str:
-        """The messages as one text; the server applies its chat template."""
+        """The messages as one text; the server applies its chat template.
+
+        Raises:
+            ModelError: The last message is the assistant's: a server would end it, not continue it.
+        """
+        if conversation and conversation[-1]["role"] == "assistant":
+            raise ModelError(
+                'model.backend = "server" cannot continue a reply that has begun (the last message is the '
+                "assistant's); take another strategy, or load the model here with 'transformers' or 'unsloth'"
+            )
         return messages.written(conversation)
 
     def count_tokens(self, text: str) -> int:
