@@ -167,6 +167,7 @@ class StepCallback(TrainerCallback):
             self.skipped[-1],
             self.share_done,
             self.step.num_retries,
+            self.step.branches,
         )
 
     def _warn(self) -> None:
