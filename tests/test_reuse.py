@@ -129,3 +129,16 @@ def test_losses_are_refused_with_a_level_they_are_not_defined_for(tiny_recipe: M
         tiny_recipe('training.loss_type="vespo"', 'training.importance_sampling_level="sequence"')
     with pytest.raises(RecipeError, match=r"epsilon_high = 0.28 is the largest policy ratio .* above 1"):
         tiny_recipe('training.loss_type="cispo"', "training.epsilon_high=0.28")
+    for loss_type in ("sapo", "vespo"):
+        with pytest.raises(RecipeError, match=f'epsilon_high = 0.28 has no effect with .*"{loss_type}".* leave it out'):
+            tiny_recipe(f'training.loss_type="{loss_type}"', "training.epsilon_high=0.28")
+
+
+def test_what_was_not_tested_with_unsloth_is_refused_there(tiny_recipe: MakeRecipe) -> None:
+    unsloth = 'model.backend="unsloth"'
+    with pytest.raises(RecipeError, match=r'num_iterations = 2 is not tested .*"transformers", or num_iterations = 1'):
+        tiny_recipe(unsloth, "training.num_iterations=2")
+    for loss_type in ("cispo", "sapo", "luspo", "vespo"):
+        level = "sequence" if loss_type == "luspo" else "token"
+        with pytest.raises(RecipeError, match=f'"{loss_type}" is not tested .*"transformers", or another loss_type'):
+            tiny_recipe(unsloth, f'training.loss_type="{loss_type}"', f'training.importance_sampling_level="{level}"')

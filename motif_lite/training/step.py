@@ -173,7 +173,7 @@ class RoundsStep(TrainingStep):
         problems = [self._problems[name] for name in names for _ in range(rollout.num_openings)]
         seed = derive_seed(self.recipe.seed, "openings", step)
         rng = random.Random(derive_seed(self.recipe.seed, "branches", step))
-        branches = self._branches(self.recipe, len(problems), rng)
+        branches = self._branches(self.strategy.num_rounds, len(problems), rng)
         self._continue(
             write_openings(
                 self.policy, self.strategy, problems, rollout.openings, seed=seed, on_round=self.on_round
