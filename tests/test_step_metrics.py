@@ -253,6 +253,14 @@ def test_answers_kept_are_the_right_ones_that_a_later_round_does_not_give_up() -
     assert line.answers_kept == pytest.approx((3 / 4, 2 / 3))
 
 
+def test_with_reset_a_chain_that_has_no_futures_left_to_sample_has_no_noise() -> None:
+    """Scores 2 and 0 of the first chain, 0 of the second, whose round was its last one."""
+    chains = [opening(WRONG, [WRONG, RIGHT], [WRONG, WRONG]), opening(WRONG, [WRONG, WRONG])]
+    assert reward_noise.reward_noise(chains, 2) is None
+    assert reward_noise.reward_noise(chains, 2, resets=True) == RewardNoise(between_openings=0.5, sampling=1 / 2)
+    assert reward_noise.reward_noise(chains[1:] * 2, 2, resets=True) is None, "with one future of each"
+
+
 def test_reward_noise_sets_the_spread_of_the_futures_beside_that_of_the_openings() -> None:
     sure, unsure = opening(WRONG, [WRONG], [WRONG]), opening(WRONG, [RIGHT], [WRONG])
     noise = reward_noise.reward_noise([sure, unsure, sure, sure], 2)

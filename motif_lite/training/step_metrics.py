@@ -112,7 +112,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         progress_cut=done.rollouts.num_cut,
         futures_per_opening=fmean(len(opening.futures) for opening in done.openings),
         distinct_progress=_distinct_progress(done.openings, group),
-        reward_noise=reward_noise(done.openings, group),
+        reward_noise=reward_noise(done.openings, group, resets=done.branches is not None),
         mean_tokens={
             "openings": tokens["openings"] / len(openings),
             "futures": tokens["futures"] / max(1, len(later)),
