@@ -80,6 +80,13 @@ def test_what_was_measured_in_another_way_is_not_compared(tmp_path: Path) -> Non
     assert compared(first, other).tests[1].why_not.startswith("not the same held-out problems")
 
 
+def test_marks_that_were_decoded_in_another_way_are_not_compared(tmp_path: Path) -> None:
+    changes = ("evaluation.num_samples=2", "rollout.futures.max_tokens=7")
+    found = compared(a_run(tmp_path / "a", "01"), a_run(tmp_path / "b", "01", *changes)).tests[1]
+    assert found.difference is None
+    assert found.why_not.startswith("measured with different max_tokens, num_samples")
+
+
 def test_problems_that_only_some_got_right_come_first_with_the_answers_of_all(tmp_path: Path) -> None:
     found = across_runs.shared_problems([a_run(tmp_path / "a", "1100"), a_run(tmp_path / "b", "1010")], most=3)
     assert [problem.question for problem in found] == ["question 1", "question 2", "question 0"]

@@ -243,6 +243,17 @@ def test_rewards_apart_count_by_their_weight_whatever_their_scale() -> None:
     assert abs(together[3, None, 0]) < together[0, None, 0]
 
 
+def test_rewards_apart_are_scaled_by_the_rounds_that_are_trained() -> None:
+    """The first and the third chain; the second has ended before its round, with the largest advantage of all."""
+    chains = [RESET[0], opening(path(NOTE, RIGHT, tokens=(7, 20))), opening(path(NOTE, NOTE, WRONG))]
+    found = credited("reset", chains, branches=[1, 3, 2], apart=True)
+    kept = [each.advantage for each in found.values() if each.weight]
+    # worth 1, 2 and 0, so 0 and -1 from the mean: squares 0.25 each over 2 - 1
+    assert kept == pytest.approx([0.0, -1 / (0.5**0.5 + 1e-4)])
+    single = credited("reset", [chains[1], chains[2]], branches=[3, 2], apart=True).values()
+    assert [each.advantage for each in single if each.weight] == [-1.0]
+
+
 def test_groups_are_judged_apart_and_scaled_together_by_the_batch() -> None:
     groups = [CHAINS[0], CHAINS[1], *[opening(path(NOTE, NOTE, RIGHT))] * 2]
     apart = advantages("chain", groups, group_size=2)

@@ -12,6 +12,7 @@ import pytest
 from motif_lite.evaluation import intervals
 from motif_lite.jobs import checking
 from motif_lite.monitor import findings, remedies
+from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.records import Mark, StepMetrics
 from tests import records
@@ -95,6 +96,13 @@ def test_replies_that_come_to_be_cut_off_are_told_by_round(phase: str, name: str
     finding = only(steps(cut_off=lambda index: {"openings": 0.0, "futures": 0.0, phase: cut(index)}))
     assert finding.name == name
     assert f"--set rollout.{phase}.max_tokens=70" in finding.remedy
+
+
+def test_chunks_that_reach_their_limit_are_no_finding() -> None:
+    """With delethink every chunk does that is not the text's last one."""
+    lines = steps(cut_off=lambda index: {"openings": late(0.02, 0.4)(index), "futures": 0.0})
+    assert findings.diagnose(TINY, lines, [])
+    assert not findings.diagnose(changed(TINY, {"rollout.strategy": "delethink"}), lines, [])
 
 
 def test_later_rounds_that_break_true_progress_drift_while_first_rounds_stay_good() -> None:

@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -333,6 +334,23 @@ from motif_lite.rollout.rollouts import Rollouts
     openings = [(Problem("p", "1 + 1", "2"), Turn("", Reply("3", 1, "stop")))]
     with pytest.raises(CodeError, match=re.escape(message)):
         mine.continue_openings(ScriptedPolicy(lambda prompt, sampling: ""), openings, 1, Sampling(), seed=1)
+
+
+@pytest.mark.parametrize(("given", "parts_early"), [("branches", False), ("[1]", True)])
+def test_futures_that_part_before_their_branch_are_refused(given: str, parts_early: bool, tmp_path: Path) -> None:
+    code = f"""\
+from motif_lite.rollout.strategies import MultiRound
+class mine(MultiRound):
+    def __init__(self, rollout): super().__init__("", 3)
+    def continue_openings(self, policy, openings, *arguments, branches, **named):
+        return super().continue_openings(policy, openings, *arguments, branches={given}, **named)
+"""
+    mine = strategy_of(checked(tmp_path, code, ROUNDS), "own.py:mine")
+    openings = [(Problem("p", "1 + 1", "2"), Turn("", Reply("3", 1, "stop")))]
+    policy = ScriptedPolicy(lambda prompt, sampling: "4")
+    message = "an opening has futures that part before the end of round 2, which its branch is; give"
+    with pytest.raises(CodeError, match=message) if parts_early else nullcontext():
+        mine.continue_openings(policy, openings, 2, Sampling(), seed=1, branches=[2])
 
 
 def test_a_strategy_of_ones_own_has_later_rounds_in_the_memory_plan(tmp_path: Path) -> None:

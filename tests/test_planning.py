@@ -71,6 +71,13 @@ def test_the_flags_that_it_prints_make_it_fit(vram: str) -> None:
     assert accepted.returncode == 0, accepted.stderr
 
 
+def test_a_later_prompt_of_delethink_holds_the_head_and_the_tail_not_the_whole_chunk() -> None:
+    changes = {"rollout.strategy": "delethink", "rollout.head_tokens": 100, "rollout.tail_tokens": 200}
+    chunks = changed(checking.check(Path("recipes/motif_gsm8k.toml"), []), changes)
+    assert rows.later_prompt(chunks) == rows.Lengths.worst(chunks).later_prompt == 1024 + 100 + 200
+    assert rows.Lengths.typical(chunks, 1000).later_prompt == 250 + 100 + 200
+
+
 def test_planning_imports_nothing_heavy() -> None:
     code = (
         "import sys; from pathlib import Path; from motif_lite.jobs import checking; from motif_lite.planning import "

@@ -12,7 +12,7 @@ import torch
 
 from motif_lite.errors import RecipeError
 from motif_lite.recipe.schema import Recipe
-from tests.test_training import Training, starve
+from tests.test_training import Training, spoil, starve
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -75,6 +75,16 @@ def test_a_run_killed_between_two_updates_of_a_step_and_resumed_equals_one_that_
 def test_a_second_update_in_smaller_pieces_has_the_same_gradient(
     whole: Training, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from motif_lite.training.old_logprobs import OldLogprobs
+
+    keep = OldLogprobs.keep
+    has_graph: list[bool] = []
+
+    def watched(self: OldLogprobs, piece: Any, logprobs: torch.Tensor) -> None:
+        has_graph.append(logprobs.requires_grad)
+        keep(self, piece, logprobs)
+
+    monkeypatch.setattr(OldLogprobs, "keep", watched)
     starve(monkeypatch, first_call=2, room_for=3)
     pieces = Training(whole.recipe, tiny_folder, tmp_path / "run")
     assert pieces.train()
@@ -83,6 +93,19 @@ def test_a_second_update_in_smaller_pieces_has_the_same_gradient(
     assert one.loss == pytest.approx(other.loss, rel=1e-3, abs=1e-6)
     assert one.grad_norm == pytest.approx(other.grad_norm, rel=1e-3)
     assert one.clip_ratio == pytest.approx(other.clip_ratio, abs=0.02)
+    assert has_graph and not any(has_graph), "a graph that is kept would keep its memory past the update"
+
+
+def test_a_step_is_skipped_only_if_all_its_updates_are(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second of step 1, and both of step 2."""
+    spoil(monkeypatch, {2, 3, 4})
+    training = Training(tiny_recipe(*SETTINGS, "training.max_steps=2"), tiny_folder, tmp_path / "run")
+    assert training.train()
+    metrics = training.run.metrics()
+    assert [line.update_skipped for line in metrics] == [False, True]
+    assert [(line.loss, line.grad_norm) for line in metrics] == [(None, None)] * 2, "none of the last update"
 
 
 def test_openings_that_were_cut_off_are_left_out_of_the_update(
@@ -106,3 +129,16 @@ def test_losses_are_refused_with_a_level_they_are_not_defined_for(tiny_recipe: M
         tiny_recipe('training.loss_type="vespo"', 'training.importance_sampling_level="sequence"')
     with pytest.raises(RecipeError, match=r"epsilon_high = 0.28 is the largest policy ratio .* above 1"):
         tiny_recipe('training.loss_type="cispo"', "training.epsilon_high=0.28")
+    for loss_type in ("sapo", "vespo"):
+        with pytest.raises(RecipeError, match=f'epsilon_high = 0.28 has no effect with .*"{loss_type}".* leave it out'):
+            tiny_recipe(f'training.loss_type="{loss_type}"', "training.epsilon_high=0.28")
+
+
+def test_what_was_not_tested_with_unsloth_is_refused_there(tiny_recipe: MakeRecipe) -> None:
+    unsloth = 'model.backend="unsloth"'
+    with pytest.raises(RecipeError, match=r'num_iterations = 2 is not tested .*"transformers", or num_iterations = 1'):
+        tiny_recipe(unsloth, "training.num_iterations=2")
+    for loss_type in ("cispo", "sapo", "luspo", "vespo"):
+        level = "sequence" if loss_type == "luspo" else "token"
+        with pytest.raises(RecipeError, match=f'"{loss_type}" is not tested .*"transformers", or another loss_type'):
+            tiny_recipe(unsloth, f'training.loss_type="{loss_type}"', f'training.importance_sampling_level="{level}"')

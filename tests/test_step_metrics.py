@@ -206,6 +206,28 @@ def test_verdicts_that_were_lost_are_counted_apart_as_are_comparisons_made_again
     assert line.accuracy == 0.75
 
 
+def test_futures_may_end_in_different_rounds_and_part_where_the_step_says() -> None:
+    """The first of them goes on for longer than the second."""
+    uneven = opening(WRONG, [WRONG, RIGHT], [RIGHT])
+    assert [len(future.turns) for future in uneven.futures] == [3, 2]
+    done = PerformedStep(7, Rollouts((uneven, uneven)), {"tag_count": [0.0, 0.0]})
+    assert [line.branch for line in step_metrics.lines(TWO, done)] == [1, 1]
+    assert [line.branch for line in step_metrics.lines(TWO, replace(done, branches=[3, 2]))] == [3, 2]
+
+
+def test_rewards_by_round_stand_at_their_round_and_leave_out_what_was_not_trained() -> None:
+    first, second = openings()
+    trained = [
+        TrainedRound(0, None, 0, first.turn, {"tag_count": 0.25}, 1.0, weight=0.0),
+        TrainedRound(0, None, 2, first.futures[0].turns[2], {"tag_count": 0.5}, 1.0),
+        TrainedRound(1, None, 2, second.futures[0].turns[2], {"tag_count": 1.0}, 1.0),
+    ]
+    done = PerformedStep(7, Rollouts((first, second)), {"tag_count": [0.5, 1.0]}, trained)
+    line = step_metrics.summarize(TWO, done, None)
+    assert line.rewards_by_round == {"tag_count": (None, None, 0.75)}
+    assert StepMetrics.model_validate_json(line.model_dump_json()) == line
+
+
 def test_rollouts_are_written_with_prompts_replies_rewards_and_verdicts() -> None:
     rewards = {"future_accuracy": [1.0, 0.5], "tag_count": [0.5, 0.0]}
     lines = list(step_metrics.lines(TWO, PerformedStep(7, Rollouts(openings()), rewards)))
@@ -229,6 +251,14 @@ def test_answers_kept_are_the_right_ones_that_a_later_round_does_not_give_up() -
     keeps = Rollouts((opening(RIGHT, [RIGHT, WRONG], [WRONG, RIGHT]), opening(RIGHT, [RIGHT, RIGHT], [RIGHT, RIGHT])))
     line = step_metrics.summarize(TWO, PerformedStep(1, keeps, {"tag_count": [0.0, 0.0]}), None)
     assert line.answers_kept == pytest.approx((3 / 4, 2 / 3))
+
+
+def test_with_reset_a_chain_that_has_no_futures_left_to_sample_has_no_noise() -> None:
+    """Scores 2 and 0 of the first chain, 0 of the second, whose round was its last one."""
+    chains = [opening(WRONG, [WRONG, RIGHT], [WRONG, WRONG]), opening(WRONG, [WRONG, WRONG])]
+    assert reward_noise.reward_noise(chains, 2) is None
+    assert reward_noise.reward_noise(chains, 2, resets=True) == RewardNoise(between_openings=0.5, sampling=1 / 2)
+    assert reward_noise.reward_noise(chains[1:] * 2, 2, resets=True) is None, "with one future of each"
 
 
 def test_reward_noise_sets_the_spread_of_the_futures_beside_that_of_the_openings() -> None:

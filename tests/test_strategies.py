@@ -113,6 +113,11 @@ def test_a_real_policy_begins_its_reply_with_what_is_kept(tiny_recipe: MakeRecip
              "model.max_seq_length=132"],
             "max_seq_length = 132 is smaller than the .* tokens of a later round of delethink",
         ),
+        (
+            ['rollout.strategy="delethink"', "rewards={future_accuracy=1.0}",
+             "training.mask_truncated_completions=true"],
+            "mask_truncated_completions keeps .* every chunk but the last one does; set it to false",
+        ),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_with_the_reason(

@@ -200,7 +200,9 @@ def _deviation(totals: Totals) -> float:
 
 
 def _scaled_by_step(rounds: Sequence[TrainedRound]) -> list[TrainedRound]:
-    divisor = stdev(each.advantage for each in rounds) + _LEAST_DEVIATION
+    """Over the rounds that exist; the advantage of a single one has no deviation, and stays as it is."""
+    compared = [each.advantage for each in rounds if each.weight]
+    divisor = stdev(compared) + _LEAST_DEVIATION if len(compared) > 1 else 1.0
     return [replace(each, advantage=each.advantage / divisor) for each in rounds]
 
 

@@ -83,7 +83,7 @@ class RoundsCredit(Credit):
     same_sampling = True
     shares_futures = False
 
-    def branches(self, recipe: Recipe, num_openings: int, rng: random.Random) -> list[int] | None:
+    def branches(self, num_rounds: int, num_openings: int, rng: random.Random) -> list[int] | None:
         """The round after which each opening's futures part, which is then the one that is trained.
 
         Returns:

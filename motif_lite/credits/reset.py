@@ -58,9 +58,9 @@ class ResetCredit(RoundsCredit):
         """Of the longest round."""
         return max(recipe.rollout.openings.max_tokens, recipe.rollout.futures.max_tokens)
 
-    def branches(self, recipe: Recipe, num_openings: int, rng: random.Random) -> list[int]:
+    def branches(self, num_rounds: int, num_openings: int, rng: random.Random) -> list[int]:
         """A round of each chain, all equally likely."""
-        return [rng.randint(1, recipe.rollout.num_rounds) for _ in range(num_openings)]
+        return [rng.randint(1, num_rounds) for _ in range(num_openings)]
 
     def advantages(self, totals: Totals) -> Iterator[tuple[int, int | None, int, float]]:
         """Of every round, of which the one that was drawn is used: its mean over futures less that of the group."""

@@ -8,9 +8,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from motif_lite.evaluation.differences import Difference, holm, same_problems
+from motif_lite.evaluation.measuring import settings_of
+from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import inputs
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.runs.records import GradedReply, Mark, Measurement, Settings, Subject
+from motif_lite.runs.records import GradedReply, Mark, Settings, Subject
 
 _ASIDE = {"source", "problems", "confidence"}
 """Settings that may differ: only problems that both runs have are compared."""
@@ -51,18 +53,20 @@ class SharedProblem:
     answers: tuple[GradedReply, ...]
 
 
-def paired_tests(runs: Sequence[RunDirectory], confidence: float) -> list[PairedTest]:
+def paired_tests(runs: Sequence[RunDirectory], recipes: Sequence[Recipe], confidence: float) -> list[PairedTest]:
     """All runs against the first: each measurement after training, and the last held-out mark.
 
     Args:
         runs: Two or more.
+        recipes: Theirs.
         confidence: Of the intervals.
     """
-    found = [
-        test
-        for place, run in enumerate(runs[1:], start=1)
-        for test in (*_of_benchmarks(runs[0], run, place, confidence), *_of_marks(runs[0], run, place, confidence))
-    ]
+    settings = [_settings_of_marks(recipe) for recipe in recipes]
+    found = list[PairedTest]()
+    for place, run in enumerate(runs[1:], start=1):
+        differing = _differing(settings[0], settings[place])
+        found += _of_benchmarks(runs[0], run, place, confidence)
+        found += _of_marks(runs[0], run, place, confidence, differing)
     corrected = holm([test.difference.p_value if test.difference else None for test in found])
     return [replace(test, p_holm=p) for test, p in zip(found, corrected, strict=True)]
 
@@ -98,7 +102,7 @@ def _of_benchmarks(first: RunDirectory, other: RunDirectory, place: int, confide
     for subject in _shared_subjects([first, other]):
         ours, theirs = (run.evaluation().find(subject, "after") for run in (first, other))
         assert ours is not None and theirs is not None
-        accuracies, why_not = (ours.accuracy, theirs.accuracy), _differing(ours, theirs)
+        accuracies, why_not = (ours.accuracy, theirs.accuracy), _differing(ours.settings, theirs.settings)
         difference = None
         if not why_not:
             difference = same_problems([(_outcomes(first, subject), _outcomes(other, subject))], confidence)
@@ -106,15 +110,21 @@ def _of_benchmarks(first: RunDirectory, other: RunDirectory, place: int, confide
         yield PairedTest(label(subject), place, accuracies, difference, why_not=why_not)
 
 
-def _of_marks(first: RunDirectory, other: RunDirectory, place: int, confidence: float) -> Iterator[PairedTest]:
-    """The last marks, if both runs hold out the same problems."""
+def _of_marks(
+    first: RunDirectory, other: RunDirectory, place: int, confidence: float, differing: str
+) -> Iterator[PairedTest]:
+    """The last marks, if both runs hold out the same problems.
+
+    Args:
+        differing: Why their settings forbid comparing them; empty where they do not.
+    """
     ours, theirs = (next(reversed(run.marks()), None) for run in (first, other))
     if ours is None or theirs is None:
         return
     sums = [kept.validation if (kept := inputs.kept(run.root)) else None for run in (first, other)]
     is_paired = sums[0] is not None and sums[0] == sums[1] and ours.outcomes is not None and theirs.outcomes is not None
-    difference = same_problems([(_by_place(ours), _by_place(theirs))], confidence) if is_paired else None
-    why_not = "" if is_paired else "not the same held-out problems, or measured by an early version"
+    why_not = differing if is_paired else "not the same held-out problems, or measured by an early version"
+    difference = None if why_not else same_problems([(_by_place(ours), _by_place(theirs))], confidence)
     yield PairedTest("held out, last mark", place, (ours.accuracy, theirs.accuracy), difference, why_not=why_not)
 
 
@@ -122,11 +132,17 @@ def _by_place(mark: Mark) -> dict[str, list[bool]]:
     return {str(place): [each == "1"] for place, each in enumerate(mark.outcomes or "")}
 
 
-def _differing(ours: Measurement, theirs: Measurement) -> str:
+def _settings_of_marks(recipe: Recipe) -> Settings:
+    """What marks are measured with; the source of their problems is put aside, as for any measurement."""
+    decoding = "sampled" if recipe.evaluation.num_samples else "greedy"
+    return settings_of(recipe, Subject("validation", recipe.rollout.strategy, decoding), recipe.data.as_source())
+
+
+def _differing(ours: Settings | None, theirs: Settings | None) -> str:
     """Which settings of two measurements forbid comparing them; empty where none do."""
-    if ours.settings is None or theirs.settings is None:
+    if ours is None or theirs is None:
         return "measured by an early version"
-    one, two = (_compared(each.settings) for each in (ours, theirs) if each.settings)
+    one, two = _compared(ours), _compared(theirs)
     different = [name for name, value in one.items() if two[name] != value]
     return f"measured with different {', '.join(different)}" if different else ""
 

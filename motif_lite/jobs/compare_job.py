@@ -33,7 +33,7 @@ def compared(roots: Sequence[Path], observer: Observer) -> ComparedRuns:
     different = dict.fromkeys(key for recipe in recipes[1:] for key in keys.differing_keys(recipes[0], recipe))
     return ComparedRuns(
         runs=found,
-        tests=across_runs.paired_tests(directories, confidence),
+        tests=across_runs.paired_tests(directories, recipes, confidence),
         keys=[(key, [keys.written(recipe, key) for recipe in recipes]) for key in sorted(different)],
         problems=across_runs.shared_problems(directories, _MOST_ANSWERS),
         confidence=confidence,

@@ -142,6 +142,8 @@ class _Examination:
         return Finding("replies lose the required format", step, text, remedies.more_form(self.recipe))
 
     def _cut_off(self, step: int, width: int, phase: Literal["openings", "futures"]) -> Finding | None:
+        if phase == "openings" and self.recipe.rollout.strategy == "delethink":
+            return None  # a chunk ends at its limit wherever the text goes on
         figure, rounds = {
             "openings": (self.cut_openings, "first rounds"),
             "futures": (self.cut_futures, "later rounds"),

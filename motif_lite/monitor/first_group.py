@@ -52,6 +52,8 @@ def _unsound_update(metrics: StepMetrics) -> Iterator[str]:
 
 
 def _cut_off(recipe: Recipe, metrics: StepMetrics, phase: Literal["openings", "futures"]) -> Iterator[str]:
+    if phase == "openings" and recipe.rollout.strategy == "delethink":
+        return  # a chunk ends at its limit wherever the text goes on
     share = metrics.cut_off[phase]
     if share > _MOST_CUT_OFF:
         limit = getattr(recipe.rollout, phase).max_tokens

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Self
 
 from motif_lite.credits.table import credit_of
-from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe, decided
+from motif_lite.recipe.rules import longest_later_prompt
+from motif_lite.recipe.schema import Recipe, decided
 
 _TYPICAL_PROMPT = 250
 """Tokens of MOTIF's instructions (167) with a question of GSM8K, by Qwen2.5's tokenizer."""
@@ -42,8 +43,8 @@ class Lengths:
         limit = cls.worst(recipe)
         opening, future = min(tokens, limit.opening), min(tokens, limit.future)
         first = min(_TYPICAL_PROMPT, limit.first_prompt)
-        later = min(first + NOTICE_TOKENS + max(opening, future), limit.later_prompt)
-        return cls(first, later, opening, future, _LONGEST_OF_A_CALL)
+        later = longest_later_prompt(recipe, recipe.rollout.strategy, first, max(opening, future))
+        return cls(first, min(later, limit.later_prompt), opening, future, _LONGEST_OF_A_CALL)
 
     def trained(self, recipe: Recipe) -> tuple[int, int]:
         """Tokens of the longest prompt and of the longest reply that are trained."""
@@ -53,13 +54,13 @@ class Lengths:
 
 
 def later_prompt(recipe: Recipe) -> int:
-    """Longest prompt of a later round in tokens: the question, the notice, and all of the reply before."""
+    """Longest prompt of a later round in tokens, within the context."""
     rollout = recipe.rollout
     before = rollout.openings.max_tokens
     if rollout.num_rounds > 2:
         before = max(before, rollout.futures.max_tokens)
     room = recipe.model.max_seq_length - rollout.futures.max_tokens
-    return min(rollout.max_prompt_tokens + NOTICE_TOKENS + before, room)
+    return min(longest_later_prompt(recipe, rollout.strategy, rollout.max_prompt_tokens, before), room)
 
 
 def futures_per_step(recipe: Recipe) -> int:

@@ -100,6 +100,19 @@ def _progress_is_multi_rounds(recipe: Recipe) -> Iterator[str]:
         yield f'rollout.early_finish is multi_round\'s; with rollout.strategy = "{rollout.strategy}" set it to false'
 
 
+def longest_later_prompt(recipe: Recipe, strategy: str, first: int, before: int) -> int:
+    """Tokens of a later round's prompt, where it is to hold all that the strategy carries over.
+
+    Args:
+        first: Tokens of the prompt of round 1.
+        before: Of the reply before, all of which `MultiRound` may carry over.
+    """
+    rollout = recipe.rollout
+    if strategy == "delethink":
+        return first + rollout.head_tokens + rollout.tail_tokens
+    return first + NOTICE_TOKENS + before
+
+
 def _chunks_carry_less_than_they_are(recipe: Recipe) -> Iterator[str]:
     rollout, kept = recipe.rollout, recipe.rollout.head_tokens + recipe.rollout.tail_tokens
     key = _named_strategies(recipe).get("delethink")
@@ -111,7 +124,7 @@ def _chunks_carry_less_than_they_are(recipe: Recipe) -> Iterator[str]:
             f"rollout.head_tokens + rollout.tail_tokens = {kept} is not less than the {shortest} tokens of a chunk "
             f"(max_tokens of rollout.openings and rollout.futures): delethink ({key}) would repeat itself; lower them"
         )
-    needed = rollout.max_prompt_tokens + kept + rollout.futures.max_tokens
+    needed = longest_later_prompt(recipe, "delethink", rollout.max_prompt_tokens, shortest) + rollout.futures.max_tokens
     if needed > recipe.model.max_seq_length:
         yield (
             f"model.max_seq_length = {recipe.model.max_seq_length} is smaller than the {needed} tokens of a later "
@@ -125,6 +138,14 @@ def _chunks_have_no_form(recipe: Recipe) -> Iterator[str]:
         yield (
             f'rewards {", ".join(judged)} judge the form of a whole reply, and with rollout.strategy = "delethink" a '
             "reply is a chunk of one; name future_accuracy alone"
+        )
+
+
+def _chunks_are_cut_off(recipe: Recipe) -> Iterator[str]:
+    if recipe.rollout.strategy == "delethink" and recipe.training.mask_truncated_completions:
+        yield (
+            "training.mask_truncated_completions keeps replies that reach their limit out of the update, and with "
+            'rollout.strategy = "delethink" every chunk but the last one does; set it to false'
         )
 
 
@@ -171,6 +192,25 @@ def _cispo_has_a_largest_ratio(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _soft_losses_clip_nothing(recipe: Recipe) -> Iterator[str]:
+    training = recipe.training
+    if training.loss_type in ("sapo", "vespo") and training.epsilon_high is not None:
+        yield (
+            f"training.epsilon_high = {training.epsilon_high} has no effect with training.loss_type = "
+            f'"{training.loss_type}", which clips no ratio; leave it out'
+        )
+
+
+def _unsloth_updates_as_tested(recipe: Recipe) -> Iterator[str]:
+    training, untested = recipe.training, 'is not tested with model.backend = "unsloth"; set backend = "transformers"'
+    if recipe.model.backend != "unsloth":
+        return
+    if training.num_iterations > 1:
+        yield f"training.num_iterations = {training.num_iterations} {untested}, or num_iterations = 1"
+    if training.loss_type in ("cispo", "sapo", "luspo", "vespo"):
+        yield f'training.loss_type = "{training.loss_type}" {untested}, or another loss_type, such as "dapo"'
+
+
 def _losses_have_their_level(recipe: Recipe) -> Iterator[str]:
     loss_type, level = recipe.training.loss_type, recipe.training.importance_sampling_level
     its_own = {"luspo": "sequence", "vespo": "token"}.get(loss_type, level)
@@ -194,12 +234,15 @@ RULES: list[Rule] = [
     _progress_is_multi_rounds,
     _chunks_carry_less_than_they_are,
     _chunks_have_no_form,
+    _chunks_are_cut_off,
     _parallel_has_two_drafts,
     _openings_differ,
     _a_reward_counts,
     _rewards_apart_have_a_scale,
     _loggers_differ,
     _cispo_has_a_largest_ratio,
+    _soft_losses_clip_nothing,
+    _unsloth_updates_as_tested,
     _losses_have_their_level,
 ]
 """Of every recipe, in the order in which they are reported."""

@@ -47,10 +47,15 @@ class OwnStrategy:
         return messages
 
     def continue_openings(
-        self, policy: Policy, openings: Sequence[tuple[Problem, Turn]], *arguments: Any, **named: Any
+        self,
+        policy: Policy,
+        openings: Sequence[tuple[Problem, Turn]],
+        *arguments: Any,
+        branches: Sequence[int] | None = None,
+        **named: Any,
     ) -> Rollouts:
         """Sample futures of every opening, as `Strategy.continue_openings`; ``branches`` only where they are needed."""
-        named = {name: value for name, value in named.items() if name != "branches" or value is not None}
+        named |= {} if branches is None else {"branches": branches}
         rollouts = self._called(lambda: self._own.continue_openings(policy, openings, *arguments, **named))
         if not isinstance(rollouts, Rollouts):
             raise self._error(f"its continue_openings gives {type(rollouts).__name__}, and must give Rollouts")
@@ -61,6 +66,12 @@ class OwnStrategy:
             if not lengths or not all(1 <= length <= self.num_rounds for length in lengths):
                 raise self._error(
                     f"an opening has futures of {lengths} rounds; give at least one future, of 1 to {self.num_rounds}"
+                )
+        for opening, branch in zip(rollouts.openings, branches or (), strict=branches is not None):
+            if len({tuple(map(id, future.turns[:branch])) for future in opening.futures}) > 1:
+                raise self._error(
+                    f"an opening has futures that part before the end of round {branch}, which its branch is; give "
+                    f"those of an opening the same Turn objects up to there"
                 )
         return rollouts
 

@@ -2,7 +2,7 @@
 
 ``future_accuracy`` is the paper's (equation for the reward of a first-round response: the mean over k futures);
 the form rewards look at the opening alone. Scales are the reference's (``motif.py``). ``gated_accuracy`` is not in the
-paper: it takes the place of all of them. Nor is ``random_accuracy``, a control from which nothing can be learned.
+paper: it takes the place of all of them. Nor is ``random_accuracy``, a control that says nothing about the task.
 """
 
 import hashlib

@@ -52,7 +52,7 @@ class StepMetrics(Versioned):
     Attributes:
         reward: Mean of the weighted sum of rewards.
         rewards: Means by name.
-        rewards_by_round: By name, where more than openings is trained.
+        rewards_by_round: By name, where more than openings is trained; None for a round that the step trained nowhere.
         loss: None, as is grad_norm, where the update was skipped.
         share_done: Of the run's budget, from 0 to 1; None in the oldest runs.
     """
@@ -83,7 +83,7 @@ class StepMetrics(Versioned):
     tokens_per_second: dict[str, float]
     peak_memory_bytes: dict[str, int] = {}
     planned_memory_bytes: dict[str, int] = {}
-    rewards_by_round: dict[str, tuple[float, ...]] | None = None
+    rewards_by_round: dict[str, tuple[float | None, ...]] | None = None
     round_correct: tuple[float | None, ...] | None = None
     loss: float | None = None
     grad_norm: float | None = None

@@ -41,9 +41,9 @@ class StepCallback(TrainerCallback):
         self.metrics = run.metrics()
         self.spent = budget.spent(self.metrics)
         self.skipped = [line.update_skipped for line in self.metrics]
-        """Of every step so far, whether an update of it was skipped."""
-        self._skips = False
-        """Whether one of the step under way was."""
+        """Of every step so far, whether all its updates were skipped."""
+        self._num_skipped = 0
+        """Updates of the step under way that were."""
         self.told = {finding.name for finding in findings.diagnose(recipe, self.metrics, run.marks())}
 
     @property
@@ -79,6 +79,7 @@ class StepCallback(TrainerCallback):
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not self._is_boundary(state):
             return
+        self._num_skipped = 0
         self.stop.step_saved()
         self._measure_if_due()  # only now, when the step before has been saved
         width = self.recipe.openings_per_step
@@ -92,7 +93,7 @@ class StepCallback(TrainerCallback):
         """Leave the adapter and the optimiser as they are if a gradient is not a number: without one, nothing moves."""
         gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
         if not torch.nn.utils.get_total_norm(gradients).isfinite():
-            self._skips = True
+            self._num_skipped += 1
             model.zero_grad(set_to_none=True)
             number = state.global_step // self.recipe.training.num_iterations + 1
             self.observer.note(f"step {number}: the gradient is not a number; its update is skipped")
@@ -100,8 +101,7 @@ class StepCallback(TrainerCallback):
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not self._is_boundary(state):
             return
-        self.skipped.append(self._skips)
-        self._skips = False
+        self.skipped.append(self._num_skipped == self.recipe.training.num_iterations)
         self.step.meter.stop()
         self.spent = self.spent.and_step(self.step.tokens, self.step.meter.seconds)
         stops = self.stop.step_ends() or self.is_done
@@ -163,10 +163,11 @@ class StepCallback(TrainerCallback):
             seconds,
             peak_bytes,
             self.step.planned_bytes,
-            _numbers(logs, self.skipped[-1]),
+            _numbers(logs, any_skipped=self._num_skipped > 0),
             self.skipped[-1],
             self.share_done,
             self.step.num_retries,
+            self.step.branches,
         )
 
     def _warn(self) -> None:
@@ -177,9 +178,12 @@ class StepCallback(TrainerCallback):
                 self.observer.note(str(finding))
 
 
-def _numbers(logs: dict[str, Any], skipped: bool) -> dict[str, float | None]:
-    """What TRL logged, None for what is not a number: JSON has no name for it."""
+def _numbers(logs: dict[str, Any], *, any_skipped: bool) -> dict[str, float | None]:
+    """What TRL logged, None for what is not a number: JSON has no name for it.
+
+    The norm is that of the step's last update, so it is no number where that one was skipped.
+    """
     known = {key: value for key, value in logs.items() if isinstance(value, int | float)}
     numbers = {key: value if math.isfinite(value) else None for key, value in known.items()}
-    # transformers puts an average in place of a loss that is not a number
-    return numbers | (dict.fromkeys(("loss", "grad_norm")) if skipped else {})
+    # transformers puts an average of the other updates, or 0, in place of a loss that is not a number
+    return numbers | ({"loss": None} if any_skipped else {})

@@ -32,9 +32,9 @@ class OldLogprobs:
         return self._inputs if self._is_known else self._inputs | {_PLACES: torch.arange(len(ids), device=ids.device)}
 
     def keep(self, piece: Mapping[str, Any], logprobs: torch.Tensor) -> None:
-        """Of a piece's rows ``(rows, T)``, as its loss was computed from."""
+        """Of a piece's rows ``(rows, T)``, as its loss was computed from, detached."""
         if not self._is_known:
-            self._kept.append((piece[_PLACES], logprobs.detach()))
+            self._kept.append((piece[_PLACES], logprobs))
 
     def end(self) -> None:
         """Put them into the batch, now that all its pieces are computed."""

@@ -9,7 +9,7 @@ from motif_lite.rollout.rewards import answer_score
 from motif_lite.runs.records import RewardNoise
 
 
-def reward_noise(openings: Sequence[Opening], group: int) -> RewardNoise | None:
+def reward_noise(openings: Sequence[Opening], group: int, *, resets: bool = False) -> RewardNoise | None:
     """How much of the variance between the openings of a group is noise, from groups with two futures of each or more.
 
     Openings whose values are the means of the same futures (`allocation`) differ by nothing. With m openings, m_c of
@@ -19,11 +19,15 @@ def reward_noise(openings: Sequence[Opening], group: int) -> RewardNoise | None:
 
     on average; where nothing is shared that is the mean of v_c / n_c. Both parts are unbiased.
 
+    Args:
+        resets: Each chain has futures from a round of its own on (`reset`): one that has a single future in a group of
+            several was written to its end by then.
+
     Returns:
         None where no group has enough futures, e.g. with one of each.
     """
     groups = [openings[start : start + group] for start in range(0, len(openings), group)]
-    known = [each for each in groups if _is_sampled(each) and all(map(_has_known_noise, each))]
+    known = [each for each in groups if _is_sampled(each) and (resets or all(map(_has_known_noise, each)))]
     if not known:
         return None
     return RewardNoise(

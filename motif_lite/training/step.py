@@ -63,6 +63,8 @@ class TrainingStep:
         """Comparisons of this step's answers that had to be made again."""
         self.trained: list[TrainedRound] = []
         """Where more than the openings is trained: all that is."""
+        self.branches: Sequence[int] | None = None
+        """By opening, the round after which its futures part; None where that is the first one of all."""
         self._problems = {problem.id: problem for problem in context.problems}
 
     @property
@@ -89,6 +91,7 @@ class TrainingStep:
     def _continue(self, openings: list[tuple[Problem, Turn]], step: int, branches: Sequence[int] | None = None) -> None:
         """Roll the openings out to the last round, and grade all replies at once, for rewards and metrics."""
         self.meter.start("futures")
+        self.branches = branches
         self.rollouts = self.strategy.continue_openings(
             self.policy,
             openings,
@@ -170,7 +173,7 @@ class RoundsStep(TrainingStep):
         problems = [self._problems[name] for name in names for _ in range(rollout.num_openings)]
         seed = derive_seed(self.recipe.seed, "openings", step)
         rng = random.Random(derive_seed(self.recipe.seed, "branches", step))
-        branches = self._branches(self.recipe, len(problems), rng)
+        branches = self._branches(self.strategy.num_rounds, len(problems), rng)
         self._continue(
             write_openings(
                 self.policy, self.strategy, problems, rollout.openings, seed=seed, on_round=self.on_round

@@ -57,6 +57,7 @@ class PerformedStep:
         trainer_logs: What TRL logged; None for what is not a number.
         share_done: Of the run's budget, with this step.
         num_retries: Comparisons of answers that had to be made again.
+        branches: By opening, the round after which its futures part; None where that is the first one of all.
     """
 
     number: int
@@ -70,6 +71,7 @@ class PerformedStep:
     update_skipped: bool = False
     share_done: float = 0.0
     num_retries: int = 0
+    branches: Sequence[int] | None = None
 
     @property
     def openings(self) -> tuple[Opening, ...]:
@@ -110,7 +112,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         progress_cut=done.rollouts.num_cut,
         futures_per_opening=fmean(len(opening.futures) for opening in done.openings),
         distinct_progress=_distinct_progress(done.openings, group),
-        reward_noise=reward_noise(done.openings, group),
+        reward_noise=reward_noise(done.openings, group, resets=done.branches is not None),
         mean_tokens={
             "openings": tokens["openings"] / len(openings),
             "futures": tokens["futures"] / max(1, len(later)),
@@ -122,7 +124,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         tokens_per_second={p: tokens[p] / done.seconds[p] for p in tokens if done.seconds.get(p)},
         peak_memory_bytes=dict(done.peak_bytes),
         planned_memory_bytes=dict(done.planned_bytes),
-        rewards_by_round=_rewards_by_round(done.trained) if done.trained else None,
+        rewards_by_round=_rewards_by_round(done.trained, num_rounds) if done.trained else None,
         round_correct=round_correct(done.openings, read_progress, num_rounds) if read_progress else None,
         loss=done.trainer_logs.get("loss"),
         grad_norm=done.trainer_logs.get("grad_norm"),
@@ -151,7 +153,7 @@ def lines(recipe: Recipe, done: PerformedStep) -> Iterator[RolloutLine]:
             gold=opening.problem.gold,
             opening=_turn(opening.turn, trained.get((index, None, 0))),
             rewards={name: values[index] for name, values in done.rewards.items()},
-            branch=_branch(opening),
+            branch=done.branches[index] if done.branches else 1,
             **({} if recipe.rollout.strategy == "single_round" else _value(opening, recipe.evaluation.confidence)),
             futures=tuple(
                 RolloutFuture(
@@ -195,13 +197,6 @@ def _accuracy_by_round(openings: Sequence[Opening], num_rounds: int) -> tuple[fl
         )
         for end in range(1, num_rounds + 1)
     )
-
-
-def _branch(opening: Opening) -> int:
-    """The last round that all futures have in common; 1 where there is one future alone."""
-    first, *others = (future.turns for future in opening.futures)
-    common = [index for index, turn in enumerate(first) if all(turn is other[index] for other in others)]
-    return len(common) if others else 1
 
 
 class _Value(TypedDict, total=False):
@@ -263,13 +258,11 @@ def _trained_tokens(recipe: Recipe, done: PerformedStep) -> int:
     return training.num_iterations * num_tokens(kept)
 
 
-def _rewards_by_round(trained: Sequence[TrainedRound]) -> dict[str, tuple[float, ...]]:
-    """By name, the mean over the rounds that were trained: of first ones, of second ones, and so on."""
-    by_round: dict[int, list[TrainedRound]] = {}
-    for each in sorted(trained, key=lambda each: each.index):
-        by_round.setdefault(each.index, []).append(each)
+def _rewards_by_round(trained: Sequence[TrainedRound], num_rounds: int) -> dict[str, tuple[float | None, ...]]:
+    """By name, the mean over the rounds that were trained: of first ones, of second ones, and so on; None of none."""
+    by_round = [[each for each in trained if each.index == index and each.weight] for index in range(num_rounds)]
     return {
-        name: tuple(fmean(each.rewards[name] for each in those) for those in by_round.values())
+        name: tuple(fmean(each.rewards[name] for each in those) if those else None for those in by_round)
         for name in trained[0].rewards
     }
 

@@ -220,7 +220,8 @@ class Trainer(GRPOTrainer):
             with self.accelerator.autocast():
                 computed = self._packed.logprobs(input_ids, attention_mask, logits_to_keep, self.temperature)
             found = (*computed, None)
-        self._logprobs = found[0] if self._keeps_old else self._logprobs
+        if self._keeps_old:
+            self._logprobs = found[0].detach()  # a reference to the graph would keep its memory past the update
         return found
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
