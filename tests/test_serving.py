@@ -446,13 +446,7 @@ def test_many_at_once_with_clients_that_hang_up_are_all_answered(
 
 
 def test_what_is_tested_is_what_users_install() -> None:
-    root = Path(__file__).parents[1]
-    served, tested = (
-        set(re.findall(r"^\S+==\S+", (root / f"requirements-{name}.txt").read_text(), flags=re.MULTILINE))
-        for name in ("serve", "dev")
-    )
-    assert served
-    assert served <= tested
+    assert "-r requirements-serve.txt" in (Path(__file__).parents[1] / "requirements-dev.txt").read_text()
 
 
 # -------------------------------------------------- the command
