@@ -51,7 +51,8 @@ learning rate of 0: it is sampled and counted, but changes nothing."""
     num_iterations: Annotated[int, Field(ge=1, le=100)] = 1
     """Updates per step: each step's rollouts are used so many times. From the second update on, the ratio of a \
 token's probability to that before the first is clipped, see `epsilon`. Steps, budgets and checkpoints count rollouts, \
-not updates; the learning rate's schedule over `max_steps` moves with each update."""
+not updates; the learning rate's schedule over `max_steps` moves with each update. With `model.backend = "unsloth"` \
+only 1 is accepted, as more is not tested there."""
     loss_type: LossType = "bnpo"
     """How token losses are averaged. `bnpo`, the reference's, and `dapo`: over all tokens of the step. `dr_grpo`: as \
 `dapo`, but divided by the largest possible number of tokens instead of the number sampled. `grpo`: over the tokens of \
