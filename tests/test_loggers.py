@@ -1,8 +1,12 @@
 """Loggers with their real packages, offline: what each wrote is read back and is what metrics.jsonl says, once."""
 
 import logging
+import os
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import wraps
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
@@ -19,12 +23,34 @@ from motif_lite.runs.directory import RunDirectory
 from tests import logged, records
 from tests.fakes import RecordingObserver
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml"
+ROOT = Path(__file__).parents[1]
+RECIPE = ROOT / "recipes" / "tiny_cpu.toml"
 HOSTILE = "<script>alert(1)</script> | `x` \x1b[2J \ud800 \n" + "long " * 5000
 
 needs_packages = pytest.mark.skipif(
     not all(map(find_spec, table.LOGGERS)), reason="needs the packages of requirements-logging.txt"
 )
+
+
+_ALONE = "MOTIF_LITE_TEST_ALONE"
+
+
+def alone(test: Callable[..., None]) -> Callable[..., None]:
+    """Run a test in a process of its own: these packages read their variables once, when they are imported."""
+
+    @wraps(test)
+    def run(*arguments: Any, **named: Any) -> None:
+        if os.environ.get(_ALONE):
+            test(*arguments, **named)
+            return
+        name, _, _ = os.environ["PYTEST_CURRENT_TEST"].partition(" ")
+        command = [sys.executable, "-m", "pytest", "-n", "0", "-p", "no:cacheprovider", name]
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | {_ALONE: "1"}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return run
 
 
 @pytest.fixture
@@ -80,6 +106,7 @@ def train(context: RunContext, first: int, last: int, reward: float = 1.0) -> No
 
 
 @needs_packages
+@alone
 def test_each_holds_what_metrics_jsonl_says_also_after_steps_were_lost_and_done_again(context: RunContext) -> None:
     folder = context.run.root.parent / "trackio"
     train(context, 1, 5)
@@ -162,6 +189,7 @@ def test_the_id_of_a_run_stays_and_a_damaged_one_is_refused(tmp_path: Path) -> N
 
 
 @needs_packages
+@alone
 def test_without_a_login_wandb_logs_offline_and_says_how_to_send_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
