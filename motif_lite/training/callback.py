@@ -163,7 +163,7 @@ class StepCallback(TrainerCallback):
             seconds,
             peak_bytes,
             self.step.planned_bytes,
-            _numbers(logs, any_skipped=self._num_skipped > 0),
+            _numbers(logs, any_skipped=self._num_skipped > 0, all_skipped=self.skipped[-1]),
             self.skipped[-1],
             self.share_done,
             self.step.num_retries,
@@ -178,7 +178,7 @@ class StepCallback(TrainerCallback):
                 self.observer.note(str(finding))
 
 
-def _numbers(logs: dict[str, Any], *, any_skipped: bool) -> dict[str, float | None]:
+def _numbers(logs: dict[str, Any], *, any_skipped: bool, all_skipped: bool) -> dict[str, float | None]:
     """What TRL logged, None for what is not a number: JSON has no name for it.
 
     The norm is that of the step's last update, so it is no number where that one was skipped.
@@ -186,4 +186,4 @@ def _numbers(logs: dict[str, Any], *, any_skipped: bool) -> dict[str, float | No
     known = {key: value for key, value in logs.items() if isinstance(value, int | float)}
     numbers = {key: value if math.isfinite(value) else None for key, value in known.items()}
     # transformers puts an average of the other updates, or 0, in place of a loss that is not a number
-    return numbers | ({"loss": None} if any_skipped else {})
+    return numbers | ({"loss": None} if any_skipped else {}) | ({"grad_norm": None} if all_skipped else {})
