@@ -4,6 +4,7 @@ What a model writes is shown as text and nothing else: no markup of it is interp
 made visible, so that a reply cannot drive the terminal.
 """
 
+import math
 from collections.abc import Iterable
 
 import tomli_w
@@ -113,8 +114,9 @@ def sparkline(values: Iterable[float], width: int) -> str:
     """A line of bars, scaled to the values' own range."""
     shown = list(values)[-width:]
     low, high = min(shown, default=0.0), max(shown, default=0.0)
-    scale = (len(_SPARKS) - 1) / (high - low) if high > low else 0.0
-    return "".join(_SPARKS[round((value - low) * scale)] for value in shown)
+    span = high - low
+    shares = [(value - low) / span if 0 < span < math.inf else 0.0 for value in shown]
+    return "".join(_SPARKS[round(share * (len(_SPARKS) - 1))] for share in shares)
 
 
 def percent(value: float) -> str:
