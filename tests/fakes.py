@@ -1,6 +1,7 @@
 """A policy that writes what a script says, an observer that remembers, and builders of the nouns in nouns.py."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -115,6 +116,9 @@ class StopAfter:
 
     def step_saved(self) -> None:
         pass
+
+    def saving(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
 
 class RecordingObserver:

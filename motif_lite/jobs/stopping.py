@@ -1,8 +1,8 @@
 """Ctrl-C, SIGTERM and the loss of the terminal.
 
 The first Ctrl-C or SIGTERM raises `Interrupted` where the run stands. Inside a training step it waits until the step is
-finished and saved, however long that takes, and says how long that will be. The second leaves at once. A run whose
-terminal goes away (SIGHUP) goes on.
+finished and saved, however long that takes, and says how long that will be. The second leaves at once, but for saving
+the steps that are finished. A run whose terminal goes away (SIGHUP) goes on.
 
 Python runs signal handlers between two instructions of the main thread. A library that stays in native code keeps
 them waiting, and one that catches everything swallows what they raise. So a thread of our own reads the signals, too
@@ -28,6 +28,9 @@ AGAIN_SECONDS = 2.0
 FIRST_SECONDS, SECOND_SECONDS = 18.0, 2.0
 """From the first signal outside a training step, and from the second anywhere, to the end of the process."""
 
+SAVING_SECONDS = 60.0
+"""What saving finished steps may take after that; a slow or busy disk must not cost them."""
+
 _ASKING = (signal.SIGINT, signal.SIGTERM)
 _SHOW_CURSOR = b"\x1b[?25h"
 
@@ -49,6 +52,10 @@ class Stop:
         self._requests = 0
         self._step: SecondsLeft | None = None
         """Inside a training step: how long it will still take."""
+        self._saved_by = 0.0
+        """While finished steps are being saved: until when, on the monotonic clock, the end of the process waits."""
+        self._saved_for = 0
+        """Requests before that; one more is not waited for."""
 
     @property
     def requested(self) -> bool:
@@ -73,6 +80,15 @@ class Stop:
         if self.requested:
             self._interrupt()
 
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """A stop has ended the step under way, and finished ones are being saved: only a further request ends that."""
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._saved_by, self._saved_for = time.monotonic() + SAVING_SECONDS, self._requests
+        yield
+        self._saved_by = time.monotonic() + SECOND_SECONDS
+        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)
+
     def on_request(self, number: int, frame: FrameType | None) -> None:
         """The handler of SIGINT and SIGTERM."""
         self._requests += 1
@@ -86,7 +102,12 @@ class Stop:
     def watch(self, signals: int) -> None:
         """Read the numbers of signals as they come, until the pipe is closed; ends the process when time is over."""
         asked, deadline = 0, None
-        while select.select([signals], [], [], deadline and max(0.0, deadline - time.monotonic()))[0]:
+        while True:
+            if not select.select([signals], [], [], deadline and max(0.0, deadline - time.monotonic()))[0]:
+                if self._saved_by <= time.monotonic() or asked > self._saved_for:
+                    break
+                deadline = self._saved_by
+                continue
             numbers = os.read(signals, 64)
             if not numbers:
                 return

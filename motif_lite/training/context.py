@@ -1,6 +1,7 @@
 """What a training step works with."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,6 +36,9 @@ class Stopping(Protocol):
         Raises:
             KeyboardInterrupt: A stop was asked for.
         """
+
+    def saving(self) -> AbstractContextManager[None]:
+        """Inside, finished steps are being saved although a stop ended the step under way; the stop waits for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -89,6 +89,7 @@ def trainer_of(context: TrainingContext, step: TrainingStep, callback: StepCallb
         callbacks=[callback],
         learning_rate_factor=callback.learning_rate_factor if _has_budget(recipe) else None,
         packs=packs,
+        saving=callback.stop.saving,
     )
     _log.info("training with %s; %s", type(trainer).__base__, _versions())
     for console_of_its_own in (PrinterCallback, ProgressCallback):

@@ -13,7 +13,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -51,6 +51,7 @@ class Trainer(GRPOTrainer):
         step: Rolls out and rewards; one that trains later rounds samples all of them.
         learning_rate_factor: By the number of steps done; None where the schedule is one over steps.
         packs: What rows have in common at their beginning is computed once (`packing`).
+        saving: Entered while finished steps are saved after a stop.
         options: For TRL.
     """
 
@@ -64,6 +65,7 @@ class Trainer(GRPOTrainer):
         step: TrainingStep,
         learning_rate_factor: Callable[[int], float] | None,
         packs: bool,
+        saving: Callable[[], AbstractContextManager[None]],
         **options: Any,
     ) -> None:
         self._learning_rate_factor = learning_rate_factor
@@ -74,7 +76,7 @@ class Trainer(GRPOTrainer):
         self._policy, self._openings = context.policy, context.recipe.rollout.openings
         self._run, self._observer = context.run, context.observer
         self._training = context.recipe.training
-        self._unsaved = UnsavedStep()
+        self._unsaved, self._saving = UnsavedStep(), saving
         self.add_callback(self._unsaved)  # behind ours: a step is finished when its lines are written
         self._credit = context.credit
         self._width = decided(self._training.micro_batch_size)
@@ -104,7 +106,8 @@ class Trainer(GRPOTrainer):
             return super().train(*arguments, **named)
         except KeyboardInterrupt:
             if self._unsaved.restore(self.state):
-                self._save_checkpoint(self.model, None)
+                with self._saving():
+                    self._save_checkpoint(self.model, None)
             raise
 
     def _roll_out(self, prompts: Any, trainer: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ Imports TRL, so it is imported only after the policy has been loaded, see `train
 """
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -112,3 +113,7 @@ class _AtOnce:
 
     def step_saved(self) -> None:
         """Nothing was waiting."""
+
+    def saving(self) -> AbstractContextManager[None]:
+        """Nothing is saved."""
+        return nullcontext()

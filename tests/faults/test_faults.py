@@ -53,6 +53,18 @@ rewards.REWARDS["tag_count"] = broken
 SMALL_FILES = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))"
 """The optimiser's state has more bytes, the adapter has fewer."""
 
+SLOW_DISK = """
+from motif_lite.runs import sealing
+quick = sealing.seal
+def slow(folder, place, **named):
+    if pathlib.Path("{marker}").exists():
+        pathlib.Path("{marker} and saving").touch()
+        time.sleep({seconds})
+    return quick(folder, place, **named)
+sealing.seal = slow
+"""
+"""Slow only once the long step has begun."""
+
 Start = Callable[..., Child]
 
 
@@ -136,10 +148,11 @@ def test_a_stopped_evaluation_goes_on_with_its_next_part_and_meanwhile_the_run_i
     require_finished(going_on, whole, out)
 
 
-def in_a_long_step(begin: Start, out: Path, step: int, wait: str, share: float) -> Child:
+def in_a_long_step(begin: Start, out: Path, step: int, wait: str, share: float, saving: int = 0) -> Child:
     """A run in the middle of a step; nothing but time asks for a checkpoint before the last one."""
     marker = out.parent / "in the step"
     before = LONG_STEP.format(step=step, marker=marker, wait=wait, share=share)
+    before += SLOW_DISK.format(marker=marker, seconds=saving)
     child = begin("training.save_every=1000", before=before)
     child.until(marker.exists)
     return child
@@ -176,10 +189,11 @@ def test_a_kill_costs_no_finished_step_where_each_is_saved(begin: Start, resume:
     assert (out / "metrics.jsonl").read_bytes().startswith(before)
 
 
+@pytest.mark.parametrize("saving", [0, 5], ids=["quick disk", "slow disk"])
 def test_a_stop_in_the_middle_of_a_step_saves_the_steps_before_it(
-    begin: Start, resume: Start, whole: Path, out: Path
+    begin: Start, resume: Start, whole: Path, out: Path, saving: int
 ) -> None:
-    child = in_a_long_step(begin, out, 3, SLEEPS, NEVER)
+    child = in_a_long_step(begin, out, 3, SLEEPS, NEVER, saving)
     before = (out / "metrics.jsonl").read_bytes()
     assert RunDirectory(out).newest_checkpoint() == (out / "checkpoints" / "checkpoint-1", 1)
     child.send(signal.SIGINT)
@@ -189,6 +203,20 @@ def test_a_stop_in_the_middle_of_a_step_saves_the_steps_before_it(
     assert RunDirectory(out).newest_checkpoint() == (out / "checkpoints" / "checkpoint-2", 2)
     require_finished(resume(), whole, out)
     assert (out / "metrics.jsonl").read_bytes().startswith(before)
+
+
+def test_a_third_signal_does_not_wait_for_saving(begin: Start, out: Path) -> None:
+    child = in_a_long_step(begin, out, 3, SLEEPS, NEVER, 50)
+    for number in range(2):
+        child.send(signal.SIGINT)
+        child.until(lambda number=number: child.printed().count("interrupt again to quit") == number + 1)
+    child.until((out.parent / "in the step and saving").exists)
+    started = time.monotonic()
+    child.send(signal.SIGINT)
+    assert child.wait() == 130
+    assert time.monotonic() - started < 5
+    assert "--resume --out" in child.printed()
+    assert RunDirectory(out).newest_checkpoint() == (out / "checkpoints" / "checkpoint-1", 1)
 
 
 def test_a_run_outlives_its_terminal(begin: Start, whole: Path, out: Path) -> None:
