@@ -15,6 +15,7 @@ from motif_lite.policies.packing.logprobs import token_logprobs
 from motif_lite.policies.packing.packed_model import PackedModel, can_pack
 from motif_lite.policies.packing.tree import WORTH_SHARING, pieces, tree_of
 from motif_lite.recipe.schema import Recipe
+from motif_lite.training.determinism import deterministic
 from tests.oracle import gradient_of
 from tests.random_models import write_random
 from tests.test_policies import disturb_adapter, load
@@ -105,6 +106,24 @@ def test_the_gradient_of_packed_rows_is_that_of_each_row_alone(
         gradient = weighted_gradient(policy, found)
     assert (gradient - expected).norm() < 1e-5 * expected.norm()
     assert policy.model.get_base_model().config._attn_implementation == "sdpa"
+
+
+def test_two_threads_add_gradients_up_in_one_order(qwen_folder: Path, tiny_recipe: MakeRecipe) -> None:
+    policy = load(qwen_folder, tiny_recipe())
+    disturb_adapter(policy)
+    prompts, replies = [[5] * 30] * 24, [list(range(5, 65))] * 24  # each state gets 24 gradients
+    packed, num_threads = PackedModel(policy.model), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with packed.ready(), deterministic(policy.model.device):
+            found = {
+                weighted_gradient(policy, packed.logprobs(prompts, replies, 1.0)[0]).numpy().tobytes()
+                for _ in range(20)
+            }
+    finally:
+        torch.set_num_threads(num_threads)
+    assert len(found) == 1
+    assert not torch.are_deterministic_algorithms_enabled(), "left as it was"
 
 
 def test_log_probabilities_in_chunks_are_those_of_all_logits_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,28 @@
+"""Gradients that do not depend on which thread was first."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def deterministic(device: torch.device) -> Iterator[None]:
+    """On a CPU, have PyTorch add up in one order.
+
+    Replies that continue the same tokens take the same hidden state, and the backward pass of indexing adds their
+    gradients from several threads at once, in the order in which they come: the last bits of a step with two threads
+    were now and then others. A GPU sorts them first; but other operations have no fixed order there, so nothing is
+    promised, and nothing is slowed down.
+    """
+    if device.type != "cpu":
+        yield
+        return
+    mode, fill = torch.get_deterministic_debug_mode(), torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # only costs time: nothing reads such memory
+    try:
+        yield
+    finally:
+        torch.set_deterministic_debug_mode(mode)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
