@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
+from motif_lite.planning.adapter_folder import ConfigJson
 from motif_lite.planning.machine import MIB
 
 READ_TOKENS = 2048
@@ -49,7 +49,7 @@ def groups_queries() -> bool:
         return True
 
 
-def packs(config: Mapping[str, Any]) -> bool:
+def packs(config: ConfigJson) -> bool:
     """Whether an update of this model packs its rows, by its config.json alone.
 
     `policies.packing.packed_model.can_pack` decides: it also compares log-probabilities.
@@ -62,7 +62,7 @@ def packs(config: Mapping[str, Any]) -> bool:
     return kind in PROVEN and not (_has_windows(config) or looks_at_batch or changes_scores)
 
 
-def _has_windows(config: Mapping[str, Any]) -> bool:
+def _has_windows(config: ConfigJson) -> bool:
     """Whether some layer attends to the latest tokens only."""
     kinds, kind = config.get("layer_types"), config.get("model_type")
     if isinstance(kinds, list) and any(each != "full_attention" for each in kinds):

@@ -1,13 +1,14 @@
 """Where the user's own Python files lie: relative to the recipe, or the ``--set``, that names them."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from motif_lite import own_code
 from motif_lite.errors import RecipeError
 from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.toml import Settings
 
 
 def names(recipe: Recipe) -> list[str]:
@@ -51,7 +52,7 @@ def bind_rest(settings: dict[str, Any], folders: Sequence[Path]) -> None:
             settings["code"] = kept
 
 
-def require_agreement(base: Mapping[str, Any], settings: Mapping[str, Any], origin: Path) -> None:
+def require_agreement(base: Settings, settings: Settings, origin: Path) -> None:
     """Refuse a name that means one file in a recipe and another one in the recipe that it extends.
 
     Raises:
@@ -67,7 +68,7 @@ def require_agreement(base: Mapping[str, Any], settings: Mapping[str, Any], orig
                 )
 
 
-def _names(settings: Mapping[str, Any]) -> Iterator[str]:
+def _names(settings: Settings) -> Iterator[str]:
     """As `names`, of settings that are not validated yet."""
     evaluation = _table(settings, "evaluation")
     strategies = evaluation.get("strategies")
@@ -82,7 +83,7 @@ def _names(settings: Mapping[str, Any]) -> Iterator[str]:
     return (name for name in given if isinstance(name, str) and own_code.is_own(name))
 
 
-def _table(settings: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+def _table(settings: Settings, key: str) -> Settings:
     value = settings.get(key)
     return value if isinstance(value, dict) else {}
 

@@ -1,10 +1,14 @@
 """TOML files that users write, and changes of them from the command line."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from motif_lite.errors import MotifError, RecipeError
+
+Settings = Mapping[str, Any]
+"""What a file says, by key, before it is validated: values of any type, tables within tables."""
 
 _LARGEST_FILE = 1_000_000
 """Bytes; so that a device or a data set that was named by mistake is not read to its end."""

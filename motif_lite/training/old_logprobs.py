@@ -5,10 +5,11 @@ compute them in a pass of its own, whose rounding differs from that of the updat
 memory could not repeat in smaller pieces.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
+
+from motif_lite.training.packing import Inputs
 
 _NAME, _PLACES = "old_per_token_logps", "places"
 """TRL's name for them in a batch, and ours for where its rows come from; TRL ignores names that it does not know."""
@@ -26,12 +27,12 @@ class OldLogprobs:
         self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     @property
-    def batch(self) -> Mapping[str, Any]:
+    def batch(self) -> Inputs:
         """The batch, with the place of each row where log-probabilities are still to be collected."""
         ids = self._inputs["completion_ids"]
         return self._inputs if self._is_known else self._inputs | {_PLACES: torch.arange(len(ids), device=ids.device)}
 
-    def keep(self, piece: Mapping[str, Any], logprobs: torch.Tensor) -> None:
+    def keep(self, piece: Inputs, logprobs: torch.Tensor) -> None:
         """Of a piece's rows ``(rows, T)``, as its loss was computed from, detached."""
         if not self._is_known:
             self._kept.append((piece[_PLACES], logprobs))
