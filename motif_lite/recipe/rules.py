@@ -5,6 +5,7 @@ Each rule yields a message for what is broken, with the keys and the remedy. All
 
 from collections.abc import Callable, Iterator
 
+from motif_lite import own_code
 from motif_lite.recipe.model import ModelSection
 from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe
 from motif_lite.recipe.tables import Tables
@@ -89,7 +90,7 @@ def _named_strategies(recipe: Recipe) -> dict[str, str]:
 
 def _progress_is_multi_rounds(recipe: Recipe) -> Iterator[str]:
     rollout = recipe.rollout
-    if rollout.strategy not in ("delethink", "refine", "parallel"):
+    if rollout.strategy in ("multi_round", "single_round") or own_code.is_own(rollout.strategy):
         return
     if rollout.allocation == "adaptive":
         yield (
