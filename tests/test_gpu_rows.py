@@ -38,11 +38,10 @@ def words(out: Path, *arguments: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def whole(tmp_path_factory: pytest.TempPathFactory, nursery: Nursery) -> Whole:
     """All of them, by the command that measures on a GPU."""
     out = tmp_path_factory.mktemp("gpu")
-    command = [sys.executable, "-m", "pytest", *words(out)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False), out
+    return nursery.run(*words(out), program="pytest"), out
 
 
 def measured(out: Path) -> dict[str, Any]:

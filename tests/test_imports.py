@@ -12,23 +12,32 @@ RECIPES = sorted((ROOT / "recipes").glob("*.toml"))
 HEAVY = ("torch", "transformers", "trl", "datasets", "peft", "accelerate", "unsloth", "math_verify", "scipy")
 
 PROBE = """
-import json, runpy, sys
-sys.argv = ["run.py", "--recipe", sys.argv[1], "--check"]
-try:
-    runpy.run_path("run.py", run_name="__main__")
-except SystemExit as end:
-    print(json.dumps([end.code, sorted(sys.modules)]), file=sys.stderr)
+import contextlib, io, json, runpy, sys
+for recipe in sys.argv[1:]:
+    sys.argv = ["run.py", "--recipe", recipe, "--check"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        try:
+            runpy.run_path("run.py", run_name="__main__")
+        except SystemExit as end:
+            code = end.code
+    print(json.dumps([code, sorted(sys.modules), printed.getvalue()]))
 """
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_a_check_imports_nothing_heavy(recipe: Path) -> None:
-    command = [sys.executable, "-c", PROBE, str(recipe)]
+@pytest.fixture(scope="module")
+def checked() -> dict[Path, tuple[int, list[str], str]]:
+    """Exit code, imported modules and what was printed, by recipe: one after the other, in one process."""
+    command = [sys.executable, "-c", PROBE, *map(str, RECIPES)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    code, modules = json.loads(done.stderr.splitlines()[-1])
+    return dict(zip(RECIPES, map(json.loads, done.stdout.splitlines()), strict=True))
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_a_check_imports_nothing_heavy(recipe: Path, checked: dict[Path, tuple[int, list[str], str]]) -> None:
+    code, modules, printed = checked[recipe]
     assert code == 0
     assert [name for name in HEAVY if name in modules] == []
-    assert 'strategy = "' in done.stdout, "the resolved recipe is printed"
+    assert 'strategy = "' in printed, "the resolved recipe is printed"
 
 
 def test_only_policies_training_exporting_loggers_the_tiny_model_and_metering_may_import_torch() -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.faults.nursery import Nursery
+
 nbclient = pytest.importorskip("nbclient", reason="needs nbclient of requirements-dev.txt")
 nbformat = pytest.importorskip("nbformat", reason="needs nbformat of requirements-dev.txt")
 pytest.importorskip("ipykernel", reason="needs ipykernel of requirements-dev.txt")
@@ -30,7 +32,7 @@ def printed(cell: Any) -> str:
     return "".join(output.get("text", "") for output in cell["outputs"])
 
 
-def test_every_cell_runs_and_shows_what_it_says(tiny_folder: Path, tmp_path: Path) -> None:
+def test_every_cell_runs_and_shows_what_it_says(nursery: Nursery, tmp_path: Path) -> None:
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     nbformat.validate(notebook)
     assert not any(cell.get("outputs") for cell in notebook.cells), "it is kept without outputs"
@@ -38,6 +40,7 @@ def test_every_cell_runs_and_shows_what_it_says(tiny_folder: Path, tmp_path: Pat
     given = set(re.findall(r"^(\w+) = ", parameters.source, flags=re.MULTILINE))
     parameters.source = PARAMETERS.format(run=str(tmp_path / "run"), export=str(tmp_path / "export"))
     assert given == set(re.findall(r"^(\w+) = ", parameters.source, flags=re.MULTILINE))
+    parameters.source += f"\nimport sys; sys.executable = {str(nursery.python)!r}\n"
     nbclient.NotebookClient(
         notebook, timeout=1200, kernel_name="python3", resources={"metadata": {"path": str(NOTEBOOK.parent)}}
     ).execute()

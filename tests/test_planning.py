@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from motif_lite import cli
 from motif_lite.jobs import checking
 from motif_lite.planning import hardware, planner, rows, shapes, timing
 from motif_lite.planning.driver import Gpu
@@ -43,6 +45,11 @@ def command(*arguments: str, **environment: str) -> subprocess.CompletedProcess[
     )
 
 
+def invoked(*arguments: str) -> Result:
+    """The real command line in this process, for what does not depend on what is imported."""
+    return CliRunner().invoke(cli.app, list(arguments))
+
+
 # ------------------------------------------------------------------------------------------ the command line
 
 
@@ -62,13 +69,13 @@ def test_the_plan_is_a_table_by_phase_without_torch_or_a_card() -> None:
 @pytest.mark.parametrize("vram", ["2", "3", "4", "5", "6", "10", "16"])
 def test_the_flags_that_it_prints_make_it_fit(vram: str) -> None:
     arguments = ["--recipe", "recipes/motif_gsm8k.toml", "--plan", "--vram", vram]
-    refused = command(*arguments)
-    assert refused.returncode == 2
+    refused = invoked(*arguments)
+    assert refused.exit_code == 2
     assert "does not fit" in refused.stderr
     assert "Traceback" not in refused.stderr
     flags = refused.stderr[refused.stderr.index("--set") :]
-    accepted = command(*arguments, *shlex.split(flags))
-    assert accepted.returncode == 0, accepted.stderr
+    accepted = invoked(*arguments, *shlex.split(flags))
+    assert accepted.exit_code == 0, accepted.stderr
 
 
 def test_a_later_prompt_of_delethink_holds_the_head_and_the_tail_not_the_whole_chunk() -> None:
@@ -90,14 +97,14 @@ def test_planning_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("vram", ["0", "-1", "nan", "inf", "1e300"])
 def test_a_card_of_no_size_is_refused(vram: str) -> None:
-    done = command("--recipe", "recipes/motif_gsm8k.toml", "--plan", "--vram", vram)
-    assert done.returncode == 2
+    done = invoked("--recipe", "recipes/motif_gsm8k.toml", "--plan", "--vram", vram)
+    assert done.exit_code == 2
     assert "--vram 24" in done.stderr
 
 
 @pytest.mark.parametrize("other", [["--resume"], ["--evaluate-only"], ["--out", "runs/x"]])
 def test_a_plan_is_nothing_but_a_plan(other: list[str]) -> None:
-    assert command("--recipe", "recipes/motif_gsm8k.toml", "--plan", *other).returncode == 2
+    assert invoked("--recipe", "recipes/motif_gsm8k.toml", "--plan", *other).exit_code == 2
 
 
 def test_an_evaluation_alone_needs_no_update() -> None:
@@ -114,8 +121,8 @@ def test_an_evaluation_of_nothing_fits_anywhere() -> None:
 
 
 def test_a_size_without_a_plan_is_refused() -> None:
-    done = command("--recipe", "recipes/motif_gsm8k.toml", "--vram", "24")
-    assert done.returncode == 2
+    done = invoked("--recipe", "recipes/motif_gsm8k.toml", "--vram", "24")
+    assert done.exit_code == 2
     assert "model.memory_gib" in done.stderr
 
 

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,6 +23,7 @@ from motif_lite.study import plan as study_plan
 from motif_lite.study import runs as study_runs
 from motif_lite.study.plan import Run, StudyPlan
 from motif_lite.tasks import tiny_model
+from tests.faults.nursery import Nursery
 from tests.studies import ROOT, SETTINGS, TINY, plan, pretend
 
 FAKE_RUN = ROOT / "tests" / "fake_run.py"
@@ -215,8 +215,9 @@ Tell = Callable[..., None]
 
 
 @pytest.fixture
-def tell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tell]:
+def tell(tmp_path: Path, nursery: Nursery, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tell]:
     """Tells the fake run.py what is to happen."""
+    monkeypatch.setattr(sys, "executable", str(nursery.python))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setattr(study_runs, "_PATIENCE_SECONDS", 0.1)
 
@@ -358,21 +359,13 @@ SMALL = [
 KEPT = ("table.md", "table.json", "plot.svg")
 
 
-def program(path: Path, *more: str) -> list[str]:
-    return [sys.executable, str(ROOT / "run.py"), "study", str(path), *more]
-
-
-def run(words: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=600)
-
-
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[StudyPlan, str]:
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path, nursery: Nursery) -> tuple[StudyPlan, str]:
     """A small study on the tiny model of seed 1, with what the program printed."""
     small = [f'model.name="{tiny_folder}"', *SMALL]
     variants = {"plain": {"set": ["rollout.num_futures=1"]}, "wide": {"set": ["rollout.num_futures=2"]}}
     path = written(tmp_path_factory.mktemp("study"), set=small, variants=variants)
-    done = run(program(path))
+    done = nursery.run("study", str(path))
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     return study_plan.load(path), done.stdout
@@ -391,48 +384,45 @@ def test_one_command_runs_a_study_and_says_what_it_shows(finished: tuple[StudyPl
     assert found["variants"]["wide"]["means"]["tokens"] > found["variants"]["plain"]["means"]["tokens"] > 0
 
 
-def test_a_study_that_was_killed_goes_on_to_the_same_bytes(finished: tuple[StudyPlan, str]) -> None:
+def test_a_study_that_was_killed_goes_on_to_the_same_bytes(
+    finished: tuple[StudyPlan, str], nursery: Nursery, tmp_path: Path
+) -> None:
     made, _ = finished
     first = {name: (made.out / name).read_bytes() for name in KEPT}
     again = made.final_run("plain", 2, None)
     shutil.rmtree(again.root)
-    process = subprocess.Popen(program(made.path), cwd=ROOT, stdout=subprocess.DEVNULL)
-    while not (again.root / "checkpoints" / "checkpoint-1" / "manifest.json").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    process.kill()
+    process = nursery.start("study", str(made.path), log=tmp_path / "log")
+    process.until((again.root / "checkpoints" / "checkpoint-1" / "manifest.json").exists)
+    process.send(signal.SIGKILL)
     os.kill(pid_of(again), signal.SIGKILL)
     process.wait()
-    done = run(program(made.path))
+    done = nursery.run("study", str(made.path))
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("run 4 of 4: plain, seed 2\n"), "the others are skipped"
     assert {name: (made.out / name).read_bytes() for name in KEPT} == first
 
 
-def test_a_check_runs_nothing(finished: tuple[StudyPlan, str], tmp_path: Path) -> None:
+def test_a_check_runs_nothing(finished: tuple[StudyPlan, str], nursery: Nursery, tmp_path: Path) -> None:
     made, _ = finished
-    done = run(program(made.path, "--check", "--out", str(tmp_path / "out")))
+    done = nursery.run("study", str(made.path), "--check", "--out", str(tmp_path / "out"))
     assert done.returncode == 0
     assert "4 runs, measured on chain_sum, sampled" in done.stdout
     assert not (tmp_path / "out").exists()
 
 
-def test_a_mistake_is_exit_code_2_without_a_traceback(tmp_path: Path) -> None:
-    done = run(program(written(tmp_path, reference="plane")))
+def test_a_mistake_is_exit_code_2_without_a_traceback(nursery: Nursery, tmp_path: Path) -> None:
+    done = nursery.run("study", str(written(tmp_path, reference="plane")))
     assert done.returncode == 2
     assert done.stderr.startswith(f"error: {tmp_path / 'test.toml'}: a mistake in the study\n  reference: there is no")
 
 
-def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(tmp_path: Path, tiny_folder: Path) -> None:
+def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(nursery: Nursery, tmp_path: Path, tiny_folder: Path) -> None:
     path = written(tmp_path, set=[f'model.name="{tiny_folder}"', *SMALL])
-    process = subprocess.Popen(program(path), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "test" / "runs" / "base" / "seed-1.claim").exists():
-        assert process.poll() is None
-        time.sleep(0.05)
-    time.sleep(2)
-    process.send_signal(signal.SIGTERM)
-    _, complaint = process.communicate(timeout=600)
-    assert (process.returncode, complaint) == (
+    complaint = tmp_path / "complaint"
+    process = nursery.start("study", str(path), log=tmp_path / "log", errors=complaint)
+    process.until((tmp_path / "test" / "runs" / "base" / "seed-1" / "resolved.json").exists)
+    process.send(signal.SIGTERM)
+    assert (process.wait(), complaint.read_text()) == (
         130,
         "to continue, repeat the command; finished runs are kept\ninterrupted\n",
     )

@@ -1,19 +1,27 @@
 """Processes that run the program without the seconds that its imports take: ``python tests/faults/nursery.py``.
 
-The nursery imports everything once; for every request, a line of JSON, it forks a process that begins as run.py does.
-So tests have real processes to send signals to and to take disks from, a dozen of them in a minute.
+The nursery imports everything once; for every request, a line of JSON with three open files, it forks a process that
+begins as Python does. So tests have real processes to send signals to and to take disks from, a dozen of them in a
+minute. Where the program starts Python itself, it finds `Nursery.python`, which asks the nursery, too.
 """
 
 import fcntl
+import gc
 import json
 import os
+import runpy
+import select
+import shlex
+import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import termios
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +30,31 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Nursery:
-    """Starts processes; a context that ends the nursery itself."""
+    """Starts processes; a context that ends the nursery itself.
+
+    Attributes:
+        python: A command that takes Python's arguments and has our own programs forked by the nursery.
+    """
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__))], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self._folder = Path(tempfile.mkdtemp(prefix="nursery-"))
+        self._socket = str(self._folder / "socket")
+        self.python = self._folder / "python"
+        words = (sys.executable, "-IS", str(Path(__file__).with_name("forked_python.py")), self._socket)
+        self.python.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+        self.python.chmod(0o755)
+        with socket.socket(socket.AF_UNIX) as listening:
+            listening.bind(self._socket)
+            listening.listen(64)
+            self._process = subprocess.Popen(
+                [sys.executable, __file__, str(listening.fileno()), str(self.python)],
+                cwd=ROOT, stdin=subprocess.PIPE, pass_fds=[listening.fileno()],
+                env=os.environ | {"HF_HUB_OFFLINE": "1"},  # is read by an import
+            )  # fmt: skip
 
     def start(
         self, *arguments: str, log: Path, errors: Path | None = None, before: str = "", terminal: str = "",
-        program: str = "run.py",
+        program: str = "run.py", folder: Path = ROOT, environment: Mapping[str, str] | None = None,
     ) -> "Child":  # fmt: skip
         """Begin ``run.py``, or pytest, with these arguments.
 
@@ -41,32 +64,41 @@ class Nursery:
             before: Python to be executed in the new process first.
             terminal: Path of a terminal to run on instead.
             program: A key of `PROGRAMS`.
+            folder: Where it runs.
+            environment: Its variables, by default those of this process.
         """
         request = {
-            "arguments": arguments, "log": str(log), "errors": str(errors or log), "before": before,
-            "terminal": terminal, "program": program,
+            "arguments": [*PROGRAMS[program], *arguments], "folder": str(folder), "before": before,
+            "environment": dict(os.environ if environment is None else environment), "terminal": bool(terminal),
         }  # fmt: skip
-        return Child(self._ask(request), log, self._ask)
+        paths = [terminal] * 3 if terminal else [os.devnull, str(log), str(errors or log)]
+        files = [os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOCTTY) for path in paths]
+        asked = socket.socket(socket.AF_UNIX)
+        asked.connect(self._socket)
+        socket.send_fds(asked, [json.dumps(request).encode() + b"\n"], files)
+        for file in files:
+            os.close(file)
+        return Child(_number(asked), log, asked)
 
-    def run(self, *arguments: str, program: str = "run.py") -> "subprocess.CompletedProcess[str]":
+    def run(
+        self, *arguments: str, program: str = "run.py", folder: Path = ROOT,
+        environment: Mapping[str, str] | None = None,
+    ) -> "subprocess.CompletedProcess[str]":  # fmt: skip
         """What a program did with these arguments, to its end, as `subprocess.run` tells it."""
-        with tempfile.TemporaryDirectory() as folder:
-            log, errors = Path(folder) / "out", Path(folder) / "err"
-            code = self.start(*arguments, log=log, errors=errors, program=program).wait()
-            return subprocess.CompletedProcess(arguments, code, log.read_text(), errors.read_text())
+        with tempfile.TemporaryDirectory() as printed:
+            log, errors = Path(printed) / "out", Path(printed) / "err"
+            code = self.start(
+                *arguments, log=log, errors=errors, program=program, folder=folder, environment=environment
+            ).wait()
+            texts = (path.read_text(errors="surrogateescape") for path in (log, errors))
+            return subprocess.CompletedProcess(arguments, code, *texts)
 
     def close(self) -> None:
         """End the nursery."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
-        self._process.stdout.close()
-
-    def _ask(self, request: dict[str, Any]) -> int:
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return int(self._process.stdout.readline())
+        shutil.rmtree(self._folder)
 
 
 @dataclass(frozen=True)
@@ -75,7 +107,7 @@ class Child:
 
     pid: int
     log: Path
-    ask: Callable[[dict[str, Any]], int]
+    asked: socket.socket
 
     def until(self, condition: Callable[[], bool]) -> None:
         """Wait for something that the process brings about."""
@@ -91,57 +123,95 @@ class Child:
 
     def wait(self) -> int:
         """Its exit code, as a shell says it: 128 and the signal if it died by one."""
-        return self.ask({"wait": self.pid})
+        code = _number(self.asked)
+        self.asked.close()
+        return code if code >= 0 else 128 - code
 
     def printed(self) -> str:
         """What it has printed."""
         return self.log.read_text() if self.log.exists() else ""
 
 
-def _serve() -> None:
-    """Answer requests until standard input closes; each answer is a number."""
-    sys.path.insert(0, str(ROOT))
+def _number(asked: socket.socket) -> int:
+    line = b""
+    while not line.endswith(b"\n"):
+        part = asked.recv(1)
+        assert part, "the nursery has ended"
+        line += part
+    return int(line)
+
+
+def _serve(listening: socket.socket, python: str) -> None:
+    """Answer requests until standard input closes, each with the process's number and at its end the exit code."""
+    sys.path[0] = str(ROOT)
+    sys.executable = python
     from motif_lite.jobs import session
     from motif_lite.policies import backends
 
     session._quiet_libraries()
     backends.backend("transformers")
-    for line in iter(sys.stdin.readline, ""):
-        request = json.loads(line)
-        print(_exit_code(request["wait"]) if "wait" in request else _fork(request), flush=True)
+    gc.freeze()  # what is never looked at again stays shared memory
+    while sys.stdin not in (ready := select.select([sys.stdin, listening], [], [])[0]):
+        asked = listening.accept()[0] if ready else None
+        if asked and os.fork() == 0:
+            listening.close()
+            _care_for(asked)
+        if asked:
+            asked.close()
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
-def _exit_code(pid: int) -> int:
-    status = os.waitpid(pid, 0)[1]
-    return os.WEXITSTATUS(status) if os.WIFEXITED(status) else 128 + os.WTERMSIG(status)
-
-
-def _fork(request: dict[str, Any]) -> int:
-    pid = os.fork()
-    if pid == 0:
-        try:
-            _run(request)
-        finally:
-            os._exit(1)
-    return pid
-
-
-def _run(request: dict[str, Any]) -> None:
-    os.setsid()
-    outputs = [request["terminal"] or request[name] for name in ("log", "log", "errors")]
-    descriptors = [os.open(output, os.O_RDWR | os.O_CREAT | os.O_APPEND) for output in outputs]
-    if request["terminal"]:
-        fcntl.ioctl(descriptors[0], termios.TIOCSCTTY, 0)
-    for stream, descriptor in enumerate(descriptors):
-        os.dup2(descriptor, stream)
-    sys.stdin = os.fdopen(0, closefd=False)  # the nursery has read from its own
-    sys.argv = [request["program"], *request["arguments"]]
-    exec(request["before"], {})
+def _care_for(asked: socket.socket) -> None:
+    """Fork the process and tell of it; its number stays its own until nobody asks any more."""
     code = 1
     try:
-        PROGRAMS[request["program"]]()
+        request, files = _received(asked)
+        pid = os.fork()
+        if pid == 0:
+            asked.close()
+            _run(request, files)
+        for file in files:
+            os.close(file)
+        with suppress(OSError):  # killed who asked, e.g. a study
+            asked.sendall(b"%d\n" % pid)
+            status = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            assert status is not None
+            code = status.si_status if status.si_code == os.CLD_EXITED else -status.si_status
+            asked.sendall(b"%d\n" % code)
+            asked.recv(1)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _received(asked: socket.socket) -> tuple[dict[str, Any], list[int]]:
+    text, files, _, _ = socket.recv_fds(asked, 65536, 3)
+    while not text.endswith(b"\n"):
+        text += asked.recv(65536)
+    return json.loads(text), files
+
+
+def _run(request: dict[str, Any], files: list[int]) -> None:
+    """Become the process that was asked for."""
+    os.setsid()
+    for stream, file in enumerate(files):
+        os.dup2(file, stream)
+        os.close(file)
+    if request.get("terminal"):
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.stdin = os.fdopen(0, closefd=False)  # the nursery has read from its own
+    code = 1
+    try:
+        exec(request.get("before", ""), {})
+        _python(request["arguments"])
+        code = 0
     except SystemExit as end:
-        code = int(end.code or 0)
+        code = _exit_code(end)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -149,21 +219,28 @@ def _run(request: dict[str, Any]) -> None:
         os._exit(code)
 
 
-def _run_py() -> None:
-    from motif_lite import cli
-
-    cli.start()
-
-
-def _pytest() -> None:
-    import pytest
-
-    raise SystemExit(pytest.main(sys.argv[1:]))
+def _exit_code(end: SystemExit) -> int:
+    if isinstance(end.code, str):
+        print(end.code, file=sys.stderr)
+        return 1
+    return int(end.code or 0)
 
 
-PROGRAMS = {"run.py": _run_py, "pytest": _pytest}
-"""What a process can be."""
+def _python(arguments: list[str]) -> None:
+    if os.environ.get("PYTHONUNBUFFERED"):
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.orig_argv = [sys.executable, *arguments]
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
+
+
+PROGRAMS = {"run.py": [str(ROOT / "run.py")], "pytest": ["-m", "pytest"]}
+"""What a process can be, in Python's arguments."""
 
 
 if __name__ == "__main__":
-    _serve()
+    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2])
