@@ -57,6 +57,13 @@ def test_whatever_there_is_to_draw_stays_within_the_drawing(lines: list[Line]) -
     assert "nan" not in ElementTree.tostring(root, encoding="unicode").lower()
 
 
+def test_a_label_at_the_end_of_the_axis_is_whole() -> None:
+    """A digit is about 7 units wide."""
+    root = parsed(Chart("t", "tokens", "y", [Line("one", [(0, 1.0), (150_000, 2.0)])]))
+    [label] = [text for text in root.iter("text") if text.text == "150k"]
+    assert float(label.get("x", WIDTH)) + 7 * len("150k") / 2 <= WIDTH
+
+
 def test_a_run_of_thousands_of_steps_makes_a_page_that_is_not_large() -> None:
     steps = [records.step(n, reward=n % 7, rewards={"a": n % 5}, share_done=n / 4000) for n in range(1, 4001)]
     charts = of_run(steps, [records.mark(n) for n in range(0, 4001, 400)])

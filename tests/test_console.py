@@ -154,7 +154,7 @@ def test_a_small_window_keeps_what_matters_most(width: int, height: int, has_mar
     text = "\n".join(lines)
     assert max(map(cell_len, lines)) <= width
     assert len(lines) < height, "the cursor has a line of its own"
-    for part in ("motif_lite", "futures", "writing", "80 of 300", " left", "reward", "1.00", "accuracy"):
+    for part in ("motif_lite", "futures  round 2 of 3", "writing", "80 of 300", " left", "reward", "1.00", "accuracy"):
         assert part in text
     assert ("held out" in text) == has_marks
 

@@ -11,7 +11,7 @@ from html import escape
 from itertools import pairwise
 
 WIDTH, HEIGHT = 420, 240
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 10, 36
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 18, 10, 36
 
 _MOST_STRIPS = 120
 """Places along a chart that show their values: more cannot be pointed at."""

@@ -230,7 +230,7 @@ class RunConsole:
         has_bar = self._console.width >= _WIDTH_FOR_BARS
         if has_bar:
             row.add_column(ratio=1)
-        row.add_column(width=13, justify="right", no_wrap=True)
+        row.add_column(width=13 if has_bar else None, justify="right", no_wrap=True)
         row.add_row(sign, _one_line(label), *([bar] if has_bar else []), Text(left, style="dim"))
         return row
 
