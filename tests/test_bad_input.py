@@ -5,11 +5,11 @@ through the same calls that ``run.py`` makes, in this process.
 """
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,23 +18,20 @@ from motif_lite.errors import MotifError
 from motif_lite.jobs import checking, train_job
 from motif_lite.runs.directory import RunDirectory
 from tests.fakes import RecordingObserver
+from tests.faults.nursery import Nursery
 
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "recipes" / "tiny_cpu.toml"
 MINIMAL = '[model]\nname = "tiny"\nbackend = "transformers"\n[data]\ntrain = "chain_sum"\n'
 
 
-def command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        check=False,
-        env=os.environ | {"HF_HUB_OFFLINE": "1"},
-        timeout=600,
-    )
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def command(nursery: Nursery, tmp_path: Path) -> Command:
+    """Runs the program in a folder of its own."""
+    return partial(nursery.run, folder=tmp_path)
 
 
 def refused(done: subprocess.CompletedProcess[str]) -> str:
@@ -68,10 +65,12 @@ def refused(done: subprocess.CompletedProcess[str]) -> str:
     ],
     ids=lambda text: re.sub(r"\W+", "-", text[-40:]),
 )
-def test_a_malformed_recipe_is_refused_in_one_message(tmp_path: Path, recipe: str, message: str) -> None:
+def test_a_malformed_recipe_is_refused_in_one_message(
+    tmp_path: Path, command: Command, recipe: str, message: str
+) -> None:
     (tmp_path / "recipe.toml").write_text(recipe)
     (tmp_path / "rows.txt").write_text("x")
-    done = command("--recipe", "recipe.toml", "--check", cwd=tmp_path)
+    done = command("--recipe", "recipe.toml", "--check")
     assert message in refused(done)
     assert done.stdout == ""
 
@@ -107,22 +106,24 @@ def test_a_malformed_recipe_is_refused_in_one_message(tmp_path: Path, recipe: st
     ids=lambda value: re.sub(r"\W+", "-", " ".join(value)[-40:]) if isinstance(value, list) else "",
 )
 def test_a_command_line_that_cannot_be_followed_is_refused_in_one_message(
-    tmp_path: Path, arguments: list[str], message: str
+    tmp_path: Path, command: Command, arguments: list[str], message: str
 ) -> None:
     for folder, content in (("used", None), ("damaged", b"\xff{"), ("foreign", b"[]")):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / ("resolved.json" if content else "file")).write_bytes(content or b"")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     RunDirectory.create(tmp_path / "run", checking.check(TINY, []), TINY.read_text())
-    assert message in refused(command(*arguments, cwd=tmp_path)).replace("\n", "")
+    assert message in refused(command(*arguments)).replace("\n", "")
 
 
-def test_a_recipe_for_a_gpu_says_at_once_that_there_is_none_and_names_one_that_needs_none(tmp_path: Path) -> None:
+def test_a_recipe_for_a_gpu_says_at_once_that_there_is_none_and_names_one_that_needs_none(
+    tmp_path: Path, command: Command
+) -> None:
     import torch
 
     if torch.cuda.is_available():
         pytest.skip("there is a GPU here")
-    told = refused(command("--recipe", str(ROOT / "recipes" / "motif_gsm8k.toml"), cwd=tmp_path))
+    told = refused(command("--recipe", str(ROOT / "recipes" / "motif_gsm8k.toml")))
     assert "unsloth" in told
     assert "recipes/tiny_cpu.toml" in told
     assert list(tmp_path.glob("runs/*")) == [], "no run was begun"

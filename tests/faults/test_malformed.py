@@ -34,6 +34,7 @@ MINIMAL = '[model]\nname = "tiny"\nbackend = "transformers"\n[data]\ntrain = "ch
 @pytest.fixture(autouse=True)
 def offline_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is downloaded, and relative paths lie in a folder of their own."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # the variable is read by an import
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
 
