@@ -101,7 +101,7 @@ class RunDirectory:
             RunError: There is none.
         """
         if not holds_run(root):
-            raise RunError(f"{root}: holds no run (no resolved.json); start one without --resume")
+            raise RunError(f"{root}: holds no run (no resolved.json); start one with --recipe, or name another")
         return cls(root)
 
     def locked(self) -> AbstractContextManager[None]:
