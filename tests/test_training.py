@@ -82,10 +82,12 @@ def finished(tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path_factory: pytes
     training = Training(tiny_recipe("training.max_steps=4"), tiny_folder, tmp_path_factory.mktemp("runs") / "whole")
     training.initial = training.adapter()  # type: ignore[attr-defined]
     training.widths = widths = []  # type: ignore[attr-defined]
+    training.in_one_order = in_one_order = []  # type: ignore[attr-defined]
     generate = training.policy.generate
 
     def counting(prompts: Any, *arguments: Any, **named: Any) -> Any:
         widths.append(len(prompts))
+        in_one_order.append(torch.are_deterministic_algorithms_enabled())
         return generate(prompts, *arguments, **named)
 
     training.policy.generate = counting  # type: ignore[method-assign]
@@ -101,6 +103,11 @@ def test_saving_changes_no_result(
     assert always.train()
     assert len(list(always.run.checkpoints.iterdir())) == 4 > len(list(finished.run.checkpoints.iterdir()))
     always.require_same_as(finished)
+
+
+def test_while_it_trains_on_a_cpu_numbers_are_added_up_in_one_order(finished: Training) -> None:
+    assert set(finished.in_one_order) == {True}  # type: ignore[attr-defined]
+    assert not torch.are_deterministic_algorithms_enabled(), "left as it was"
 
 
 def test_each_step_makes_one_wide_call_per_later_round(finished: Training) -> None:

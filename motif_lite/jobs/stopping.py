@@ -85,9 +85,11 @@ class Stop:
         """A stop has ended the step under way, and finished ones are being saved: only a further request ends that."""
         signal.setitimer(signal.ITIMER_REAL, 0)
         self._saved_by, self._saved_for = time.monotonic() + SAVING_SECONDS, self._requests
-        yield
-        self._saved_by = time.monotonic() + SECOND_SECONDS
-        signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)
+        try:
+            yield
+        finally:  # also where it could not be saved
+            self._saved_by = time.monotonic() + SECOND_SECONDS
+            signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)
 
     def on_request(self, number: int, frame: FrameType | None) -> None:
         """The handler of SIGINT and SIGTERM."""

@@ -2,18 +2,17 @@
 
 import difflib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from motif_lite.recipe.schema import Recipe, SourceSection, ValidationSection
-from motif_lite.recipe.toml import Settings
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def changed(recipe: Recipe, changes: Settings) -> Recipe:
+def changed(recipe: Recipe, changes: Mapping[str, Any]) -> Recipe:
     """A copy with new values at dotted paths, which the caller knows to be valid."""
     for path, value in changes.items():
         recipe = _with(recipe, path.split("."), value)
@@ -58,7 +57,7 @@ def written(recipe: Recipe, path: str) -> str:
     return json.dumps(settings[path], ensure_ascii=False) if path in settings else "-"
 
 
-def _flat(settings: Settings, prefix: str = "") -> dict[str, Any]:
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

@@ -14,7 +14,7 @@ from motif_lite.recipe.keys import nearest_key
 from motif_lite.recipe.rules import broken_rules
 from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.tables import Tables
-from motif_lite.recipe.toml import Settings, apply_override, merged, read_toml
+from motif_lite.recipe.toml import TomlTable, apply_override, merged, read_toml
 
 _LONGEST_CHAIN = 32
 """Recipes that extend one another."""
@@ -43,7 +43,7 @@ def load(path: Path, overrides: Sequence[str], tables: Tables) -> Recipe:
     return validate(settings, tables, origin=str(path))
 
 
-def validate(settings: Settings, tables: Tables, *, origin: str) -> Recipe:
+def validate(settings: TomlTable, tables: Tables, *, origin: str) -> Recipe:
     """Turn plain settings into a `Recipe`; ``origin`` names them in errors.
 
     Raises:

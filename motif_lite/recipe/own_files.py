@@ -8,7 +8,7 @@ from typing import Any
 from motif_lite import own_code
 from motif_lite.errors import RecipeError
 from motif_lite.recipe.schema import Recipe
-from motif_lite.recipe.toml import Settings
+from motif_lite.recipe.toml import TomlTable
 
 
 def names(recipe: Recipe) -> list[str]:
@@ -52,7 +52,7 @@ def bind_rest(settings: dict[str, Any], folders: Sequence[Path]) -> None:
             settings["code"] = kept
 
 
-def require_agreement(base: Settings, settings: Settings, origin: Path) -> None:
+def require_agreement(base: TomlTable, settings: TomlTable, origin: Path) -> None:
     """Refuse a name that means one file in a recipe and another one in the recipe that it extends.
 
     Raises:
@@ -68,7 +68,7 @@ def require_agreement(base: Settings, settings: Settings, origin: Path) -> None:
                 )
 
 
-def _names(settings: Settings) -> Iterator[str]:
+def _names(settings: TomlTable) -> Iterator[str]:
     """As `names`, of settings that are not validated yet."""
     evaluation = _table(settings, "evaluation")
     strategies = evaluation.get("strategies")
@@ -83,7 +83,7 @@ def _names(settings: Settings) -> Iterator[str]:
     return (name for name in given if isinstance(name, str) and own_code.is_own(name))
 
 
-def _table(settings: Settings, key: str) -> Settings:
+def _table(settings: TomlTable, key: str) -> TomlTable:
     value = settings.get(key)
     return value if isinstance(value, dict) else {}
 

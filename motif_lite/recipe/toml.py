@@ -7,7 +7,7 @@ from typing import Any
 
 from motif_lite.errors import MotifError, RecipeError
 
-Settings = Mapping[str, Any]
+TomlTable = Mapping[str, Any]
 """What a file says, by key, before it is validated: values of any type, tables within tables."""
 
 _LARGEST_FILE = 1_000_000

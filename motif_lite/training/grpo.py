@@ -24,7 +24,6 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.strategies import Strategy
 from motif_lite.training.callback import StepCallback
 from motif_lite.training.context import Stopping, TrainingContext
-from motif_lite.training.determinism import deterministic
 from motif_lite.training.options import grpo_config
 from motif_lite.training.step import OpeningStep, RoundsStep, TrainingStep
 from motif_lite.training.trainer import Trainer
@@ -60,8 +59,7 @@ def train(context: TrainingContext, validation: Validation, stop: Stopping) -> b
             policy.load_adapter(folder)  # the process before ended between the last checkpoint and the adapter
             callback.finish()
         else:
-            with deterministic(policy.model.device):
-                trainer.train(resume_from_checkpoint=str(folder) if folder else None)
+            trainer.train(resume_from_checkpoint=str(folder) if folder else None)
             step_reached = trainer.steps_done
         if callback.is_done:  # before the loggers are closed, which may wait for a network
             run.save_adapter(step_reached, policy.save_adapter)

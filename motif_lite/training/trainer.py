@@ -26,6 +26,7 @@ from motif_lite.policies.local import free_memory_of, is_out_of_memory
 from motif_lite.recipe.schema import decided
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.training.context import TrainingContext
+from motif_lite.training.determinism import deterministic
 from motif_lite.training.loss_figures import LossFigures
 from motif_lite.training.old_logprobs import OldLogprobs
 from motif_lite.training.order import EpochSampler
@@ -97,13 +98,14 @@ class Trainer(GRPOTrainer):
         return int(self.state.global_step // self._training.num_iterations)
 
     def train(self, *arguments: Any, **named: Any) -> Any:
-        """As TRL's; a stop in the middle of a step keeps every finished one.
+        """As TRL's; on a CPU gradients are added up in one order, and a stop in a step keeps every finished one.
 
         Raises:
             KeyboardInterrupt: The user stopped it.
         """
         try:
-            return super().train(*arguments, **named)
+            with deterministic(self.model.device):
+                return super().train(*arguments, **named)
         except KeyboardInterrupt:
             if self._unsaved.restore(self.state):
                 with self._saving():
