@@ -3,6 +3,8 @@
 import copy
 import logging
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,11 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from motif_lite.nouns import Sampling
-from motif_lite.policies.engine import batch, engine
+from motif_lite.policies.engine import batch, engine, graphs
+from motif_lite.policies.engine.attention import attend_by_groups, attend_by_products
 from motif_lite.policies.engine.decoder import Decoder, agree, can_decode
+from motif_lite.policies.engine.graphs import Graphs
+from motif_lite.policies.engine.products import Room, products
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.merged_lora import adapter_folded
 from motif_lite.recipe.schema import Recipe
@@ -79,7 +84,7 @@ def test_an_adapter_of_another_kind_is_left_to_peft(policy: LocalPolicy, setting
 
 def adapter_left_out(decoder: Any, model: Any) -> None:
     for layer, stock in zip(decoder._layers, model.get_decoder().layers, strict=True):
-        layer._value = stock.self_attn.v_proj.get_base_layer()
+        layer._down = products((stock.mlp.down_proj.get_base_layer(),), None)
 
 
 def another_rotary_base(decoder: Any, model: Any) -> None:
@@ -87,8 +92,13 @@ def another_rotary_base(decoder: Any, model: Any) -> None:
 
 
 def heads_in_another_order(decoder: Any, model: Any) -> None:
-    layer, query = decoder._layers[0], decoder._layers[0]._query
-    layer._query = lambda states: query(states).roll(layer._size, -1)
+    layer, found = decoder._layers[0], decoder._layers[0]._query_key_value
+
+    def swapped(states: torch.Tensor) -> list[torch.Tensor]:
+        query, key, value = found(states)
+        return [query.roll(layer._size, -1), key, value]
+
+    layer._query_key_value = swapped
 
 
 def scale_forgotten(decoder: Any, model: Any) -> None:
@@ -116,11 +126,11 @@ def test_a_decoder_that_is_wrong_is_found_before_its_first_token_and_said_once(
     expected = ids(write(policy, rendered(policy, 6), GREEDY))
 
     class Faulty(Decoder):
-        def __init__(self, model: Any, capacity: int) -> None:
-            super().__init__(model, capacity)
+        def __init__(self, model: Any, capacity: int, room: Room | None = None) -> None:
+            super().__init__(model, capacity, room)
             fault(self, model)
 
-    monkeypatch.setattr(batch, "Decoder", Faulty)
+    monkeypatch.setattr(engine, "Decoder", Faulty)
     monkeypatch.setattr("motif_lite.policies.merged_lora.LARGEST_FOLDED_BYTES", 0)  # the adapter stays two products
     with caplog.at_level(logging.WARNING):
         assert ids(write(policy, rendered(policy, 6), GREEDY)) == expected
@@ -145,3 +155,124 @@ def test_logits_of_noise_do_not_pass_for_rounding() -> None:
         assert agree((logits * (1 + 1e-7)).to(precision), logits.to(precision))
         assert not agree(logits.to(precision) * 1.1, logits.to(precision))
         assert not agree(logits.to(precision) * torch.nan, logits.to(precision))
+
+
+@pytest.fixture(params=[True, False], ids=["dequantised once", "dequantised at every step"])
+def room(request: pytest.FixtureRequest) -> Callable[[], Room]:
+    return partial(Room, keeps=request.param)
+
+
+@pytest.fixture
+def in_4_bits(qwen_folder: Path, tiny_recipe: MakeRecipe) -> LocalPolicy:
+    policy = load(qwen_folder, tiny_recipe("model.load_in_4bit=true"))
+    disturb_adapter(policy)
+    return policy
+
+
+@pytest.mark.parametrize("adapter", [True, False])
+def test_weights_of_4_bits_are_multiplied_as_bitsandbytes_does(
+    in_4_bits: LocalPolicy, room: Callable[[], Room], adapter: bool
+) -> None:
+    layer = in_4_bits.model.get_base_model().get_decoder().layers[0]
+    states = torch.randn(5, layer.hidden_size, generator=torch.Generator().manual_seed(1))
+    attention, mlp = layer.self_attn, layer.mlp
+    together, made = [(attention.q_proj, attention.k_proj, attention.v_proj), (mlp.gate_proj, mlp.up_proj)], room()
+    with torch.no_grad(), nullcontext() if adapter else in_4_bits.model.disable_adapter():
+        ours = [products(modules, made) for modules in together]
+        for modules, multiplied in zip(together, ours, strict=True):
+            for module, found in zip(modules, multiplied(states), strict=True):
+                torch.testing.assert_close(found, module(states), atol=1e-5, rtol=1e-5)
+
+
+def test_an_engine_that_dequantises_writes_what_the_models_modules_write(
+    in_4_bits: LocalPolicy, room: Callable[[], Room]
+) -> None:
+    prompts = rendered(in_4_bits, 6)
+    expected = write(in_4_bits, prompts, GREEDY)
+    assert in_4_bits.engine is not None
+    in_4_bits.engine.room = room
+    found = write(in_4_bits, prompts, GREEDY)
+    assert ids(found) == ids(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+    assert in_4_bits.engine.decodes
+
+
+class NotRecorded(Graphs):
+    """What a GPU records is computed anew: the shapes, their rounding and the memory are as there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys: list[tuple[int, int]] = []
+
+    def logits(self, key: tuple[int, int], compute: Callable[[], torch.Tensor], num_rows: int) -> torch.Tensor:
+        self.keys.append(key)
+        found = compute()
+        assert (len(found), key[0] <= num_rows) == (key[0], True)
+        return found
+
+
+@pytest.mark.parametrize("is_stock", [True, False])
+def test_steps_of_rounded_shapes_write_the_same(
+    policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch, is_stock: bool
+) -> None:
+    """As on a GPU; a model that is not stock, as Unsloth's, has its prompts read by the decoder as well."""
+    expected = write(policy, rendered(policy, 9), GREEDY)
+    policy.max_width = 4
+    assert policy.engine is not None
+    recorded = NotRecorded()
+    real = batch.Batch
+
+    def with_graphs(*arguments: Any, **named: Any) -> batch.Batch:
+        return real(*arguments, **named | {"graphs": recorded, "is_stock": is_stock})
+
+    monkeypatch.setattr(engine, "Batch", with_graphs)
+    monkeypatch.setattr(policy.engine, "_is_stock", is_stock)
+    monkeypatch.setattr(graphs, "_COLUMNS", 16)
+    found = write(policy, rendered(policy, 9), GREEDY)
+    assert ids(found) == ids(expected)
+    for one, other in zip(found, expected, strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+    assert {columns % 16 for _, columns in recorded.keys} <= {0, max(columns for _, columns in recorded.keys) % 16}
+    assert 2 < len(set(recorded.keys)) < len(recorded.keys) / 3
+
+
+def test_steps_that_cannot_be_recorded_are_taken_one_by_one_and_that_is_said(
+    policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(Graphs):
+        def logits(self, *arguments: Any) -> torch.Tensor:
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    real = batch.Batch
+    expected = ids(write(policy, rendered(policy, 6), GREEDY))
+    monkeypatch.setattr(engine, "Batch", lambda *given, **named: real(*given, **named | {"graphs": Failing()}))
+    with caplog.at_level(logging.WARNING):
+        assert ids(write(policy, rendered(policy, 6), GREEDY)) == expected
+    assert "cannot be recorded (operation not permitted" in caplog.text
+
+
+def test_attention_by_two_products_is_that_of_the_kernel() -> None:
+    generator = torch.Generator().manual_seed(1)
+    query = torch.randn(3, 2, 4, 16, generator=generator)
+    keys, values = torch.randn(2, 3, 2, 40, 16, generator=generator)
+    mask = torch.zeros(3, 1, 1, 40).masked_fill_(torch.rand(3, 1, 1, 40, generator=generator) < 0.3, -torch.inf)
+    expected = attend_by_groups(query, keys, values, mask, 0.3)
+    torch.testing.assert_close(attend_by_products(query, keys, values, mask, 0.3), expected, atol=1e-5, rtol=1e-5)
+    found = attend_by_products(query.bfloat16(), keys.bfloat16(), values.bfloat16(), mask.bfloat16(), 0.3)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), expected, atol=3e-2, rtol=3e-2)
+
+
+def test_a_decoder_that_disagrees_with_a_model_that_is_not_stock_writes_nothing(
+    policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert policy.engine is not None
+    monkeypatch.setattr(policy.engine, "_is_stock", False)
+    monkeypatch.setattr(batch, "agree", lambda *_: False)
+    heard: list[int] = []
+    with pytest.raises(engine.OtherLogitsError):
+        policy.generate(
+            rendered(policy, 2), GREEDY, seeds=[0, 1], on_progress=lambda progress: heard.append(progress.written)
+        )
+    assert set(heard) <= {0}

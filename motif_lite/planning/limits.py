@@ -28,6 +28,9 @@ PROVEN = ("gemma", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwe
 """Model types whose greedy replies were compared with those of `generate`. In others, attention may be given more than
 we hand on (sinks, soft caps, other shapes of values), and what goes wrong is text, not an error."""
 
+DECODED = ("llama", "mistral", "qwen2", "qwen3")
+"""Model types that the engine takes through their layers itself, Unsloth's too (`policies.engine.decoder`)."""
+
 LOOKS_AT_THE_BATCH = {"dynamic", "longrope"}
 """Rotary embeddings that hang on the longest position in the batch: rows would depend on each other."""
 
@@ -60,6 +63,14 @@ def packs(config: ConfigJson) -> bool:
     looks_at_batch = rope_type in LOOKS_AT_THE_BATCH or (kind == "phi3" and rope_type in _LONGROPE_OF_OLD)
     changes_scores = config.get("attention_dropout") or config.get("logits_scaling", 1) != 1
     return kind in PROVEN and not (_has_windows(config) or looks_at_batch or changes_scores)
+
+
+def decodes(config: ConfigJson) -> bool:
+    """Whether the engine writes an Unsloth model's replies, by its config.json alone.
+
+    `policies.engine.decoder.can_decode` decides, and a comparison of logits.
+    """
+    return config.get("model_type") in DECODED and packs(config)
 
 
 def _has_windows(config: ConfigJson) -> bool:

@@ -20,7 +20,14 @@ from motif_lite.planning.limits import (
     READ_TOKENS,
 )
 from motif_lite.planning.machine import GIB, MIB, Machine
-from motif_lite.planning.rows import futures_per_step, later_prompt, longest_trained, openings_at_once, packed_tokens
+from motif_lite.planning.rows import (
+    futures_per_step,
+    later_prompt,
+    longest_trained,
+    openings_at_once,
+    packed_tokens,
+    written_by_unsloth,
+)
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.recipe.schema import Recipe, SourceSection, decided
 
@@ -49,6 +56,10 @@ _OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw_torch": 8, "a
 
 _UNSLOTH_LOGIT_CHUNKS = 4
 """Unsloth's own choice per row for contexts under 16,384 tokens (`autotune_batch_and_chunks`)."""
+
+
+_MULTIPLIED_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
+"""Layers whose products with 4-bit weights the engine makes one of (`policies.engine.products`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +174,7 @@ class _Counting:
         return (self.machine.libraries or _IMPORTED[torch_build()]) + _FIRST_USE
 
     def openings(self) -> Items:
-        rollout, rows = self.recipe.rollout, openings_at_once(self.recipe)
+        rollout, rows = self.recipe.rollout, openings_at_once(self.recipe, self.shape)
         unlike = min(rows, self.recipe.training.problems_per_step)
         return self._generation(rows, unlike, rollout.max_prompt_tokens, rollout.openings)
 
@@ -197,7 +208,7 @@ class _Counting:
         """
         if self.recipe.model.fast_inference:
             return {}  # it happens inside vLLM's share
-        if self.is_unsloth:
+        if written_by_unsloth(self.recipe, self.shape):
             return self._wide_call(rows, prompt, sampling)
         return self._engine(rows, unlike, prompt, sampling)
 
@@ -210,6 +221,8 @@ class _Counting:
         held = {"KV cache": (rows * columns + 1) * self._kv_per_token()}
         if self._folded_bytes():
             held["folded adapter"] = self._folded_bytes()
+        if self.is_unsloth and self.recipe.model.load_in_4bit:
+            held |= self._written_out()
         # Of one layer: what a pass looks back on is gathered, then repeated for every head; rows are copied to others.
         tokens, seen = (min(unlike * read, max(limit, read)) for limit in (READ_TOKENS, READ_COLUMNS))
         gathered = seen * 2 * (shape.kv_dim + shape.attention_dim) * self.hidden_bytes
@@ -221,6 +234,18 @@ class _Counting:
         if reading >= writing + drawing:
             return held | {"activations": reading}  # reading computes no logits
         return held | {"activations": writing, "logits": drawing}
+
+    def _written_out(self) -> Items:
+        """4-bit weights in 16 bits, all or those of one product at a time, and the adapter, with its zeros."""
+        shape, all_of_them = self.shape, self.recipe.rollout.weights != "4bit"
+        weights = shape.num_linear_weights if all_of_them else shape.num_largest_product
+        # Two layers with the same inputs are one product, three are one: their second factors stand in a diagonal.
+        rank, targeted = self.recipe.lora.rank, shape.targeted(self.recipe.lora.targets)
+        outputs = {name: shape.projections[name][1] for name in targeted}
+        together = [[name for name in names if name in outputs] for names in _MULTIPLIED_TOGETHER]
+        zeros = sum((len(names) - 1) * sum(outputs[name] for name in names) for names in together if names)
+        adapter = self.lora_weights + shape.num_layers * rank * zeros
+        return {"weights in 16 bits": 2 * weights, "adapter in 16 bits": 2 * adapter}
 
     def _wide_call(self, rows: int, prompt: int, sampling: Sampling) -> Items:
         """Unsloth's `generate`: the KV cache, and the larger of reading the prompts and writing the last token."""

@@ -19,7 +19,7 @@ from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.speeds import Speed, assumed
 from motif_lite.planning.timing import step_seconds
 from motif_lite.recipe.keys import changed
-from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.schema import Recipe, decided
 
 _USABLE = 0.95
 """Share of the memory that a plan may fill; allocators never fill all of it."""
@@ -118,20 +118,43 @@ def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
     given = {"rollout.max_width": width, "training.micro_batch_size": micro_batch}
     trial = changed(recipe, {key: 1 for key, value in given.items() if value == "auto"})
 
+    def fits(larger: Recipe, phases: set[str]) -> bool:
+        estimate = memory.estimate(larger, shape, machine)
+        return all(estimate.total(phase) <= _usable(machine) for phase in phases & estimate.phases.keys())
+
     def with_largest(key: str, candidates: list[int], phases: set[str]) -> Recipe:
         for size in candidates:
             larger = changed(trial, {key: size})
-            estimate = memory.estimate(larger, shape, machine)
-            if all(estimate.total(phase) <= _usable(machine) for phase in phases & estimate.phases.keys()):
+            if fits(larger, phases):
                 return larger
         return trial
 
-    if width == "auto":
-        openings = {"openings"} if bounds_openings(recipe) else set()
-        trial = with_largest("rollout.max_width", _widths(recipe), {"futures", "evaluation"} | openings)
+    def widest(weights: str) -> Recipe:
+        nonlocal trial
+        trial = changed(trial, {"rollout.weights": weights})
+        if width != "auto":
+            return trial
+        openings = {"openings"} if bounds_openings(recipe, shape) else set()
+        return with_largest("rollout.max_width", _widths(recipe), {"futures", "evaluation"} | openings)
+
+    narrow = trial = widest(recipe.rollout.weights if recipe.rollout.weights != "auto" else "4bit")
+    if recipe.rollout.weights == "auto":
+        trial = widest("16bit")
+        if not fits(trial, {"openings", "futures", "evaluation"}) or _narrows(trial, narrow):
+            trial = narrow
     if micro_batch == "auto":
         trial = with_largest("training.micro_batch_size", _micro_batches(recipe), {"update"})
     return trial
+
+
+_WORTH_WRITING_OUT = 32
+"""Replies at a time that weights in 16 bits must leave memory for: a step is as long for fewer."""
+
+
+def _narrows(wide: Recipe, narrow: Recipe) -> bool:
+    """Whether weights in 16 bits leave memory for too few replies at a time."""
+    widths = decided(wide.rollout.max_width), decided(narrow.rollout.max_width)
+    return widths[0] < min(_WORTH_WRITING_OUT, widths[1])
 
 
 def _micro_batches(recipe: Recipe) -> list[int]:
@@ -220,6 +243,7 @@ def _smaller_models(recipe: Recipe) -> Iterator[str]:
 
 _STEPS: list[tuple[str, Callable[[Recipe], Iterator[Any]]]] = [
     # these cost time only
+    ("rollout.weights", lambda recipe: iter(("4bit",) if recipe.rollout.weights == "16bit" else ())),
     ("rollout.max_width", _smaller_widths),
     ("training.micro_batch_size", _smaller_micro_batches),
     ("training.gradient_checkpointing", lambda recipe: iter(() if recipe.training.gradient_checkpointing else (True,))),

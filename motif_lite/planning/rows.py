@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from motif_lite.credits.table import credit_of
+from motif_lite.planning.shapes import ModelShape
 from motif_lite.recipe.rules import longest_later_prompt
 from motif_lite.recipe.schema import Recipe, decided
 
@@ -73,15 +74,20 @@ def replies_in_round(recipe: Recipe, round_number: int) -> int:
     return math.ceil(recipe.openings_per_step * credit_of(recipe).replies_per_opening(recipe, round_number))
 
 
-def openings_at_once(recipe: Recipe) -> int:
+def openings_at_once(recipe: Recipe, shape: ModelShape) -> int:
     """Openings that are written together: all of a step, or as many as may be."""
     rows = recipe.openings_per_step
-    return min(rows, decided(recipe.rollout.max_width)) if bounds_openings(recipe) else rows
+    return min(rows, decided(recipe.rollout.max_width)) if bounds_openings(recipe, shape) else rows
 
 
-def bounds_openings(recipe: Recipe) -> bool:
+def bounds_openings(recipe: Recipe, shape: ModelShape) -> bool:
     """Whether ``rollout.max_width`` holds for openings, too: not where TRL asks Unsloth's `generate` for them."""
-    return recipe.model.backend != "unsloth" or credit_of(recipe).samples_itself
+    return not written_by_unsloth(recipe, shape) or credit_of(recipe).samples_itself
+
+
+def written_by_unsloth(recipe: Recipe, shape: ModelShape) -> bool:
+    """Whether replies come from Unsloth's `generate`: neither from our engine nor from vLLM."""
+    return recipe.model.backend == "unsloth" and not recipe.model.fast_inference and not shape.decodes
 
 
 def longest_trained(recipe: Recipe) -> tuple[int, int]:

@@ -29,6 +29,7 @@ class ModelShape:
         tied_embeddings: The output head is the embedding.
         attention_bias: Queries, keys and values have a bias, as in Qwen2.
         packs: An update computes once what rows have in common (`limits.packs`).
+        decodes: The engine writes replies of Unsloth's model, too (`limits.decodes`).
     """
 
     num_layers: int
@@ -41,6 +42,7 @@ class ModelShape:
     tied_embeddings: bool = True
     attention_bias: bool = True
     packs: bool = True
+    decodes: bool = True
 
     @property
     def projections(self) -> dict[str, tuple[int, int]]:
@@ -60,6 +62,11 @@ class ModelShape:
     def num_linear_weights(self) -> int:
         """Weights of all blocks' linear layers: those that 4-bit loading quantises."""
         return self.num_layers * sum(inputs * outputs for inputs, outputs in self.projections.values())
+
+    @property
+    def num_largest_product(self) -> int:
+        """Weights of the largest product of a block: what goes into the MLP's activation, and what is multiplied."""
+        return 2 * self.hidden_size * self.intermediate_size
 
     @property
     def num_other_weights(self) -> int:
@@ -113,6 +120,7 @@ class ModelShape:
             tied_embeddings=bool(config.get("tie_word_embeddings", str(kind).startswith("gemma"))),
             attention_bias=bool(config.get("attention_bias", kind == "qwen2")),
             packs=limits.packs(config),
+            decodes=limits.decodes(config),
         )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from motif_lite.credits.table import credit_of
 from motif_lite.planning.limits import LARGEST_FOLDED_BYTES, groups_queries
 from motif_lite.planning.machine import DeviceType
-from motif_lite.planning.rows import Lengths, openings_at_once, replies_in_round, update_tokens
+from motif_lite.planning.rows import Lengths, openings_at_once, replies_in_round, update_tokens, written_by_unsloth
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.speeds import Speed
 from motif_lite.recipe.schema import Recipe, decided
@@ -38,12 +38,7 @@ def attends_by_math(recipe: Recipe, shape: ModelShape, speed: Speed) -> bool:
     grouped queries; cuDNN's, which takes both, is tried on Hopper.
     """
     on_card = speed.card is not None and speed.card.capability != _HOPPER
-    return on_card and written_by_unsloth(recipe) and not groups_queries() and shape.kv_dim < shape.attention_dim
-
-
-def written_by_unsloth(recipe: Recipe) -> bool:
-    """Whether replies come from Unsloth's `generate`: neither from our engine nor from vLLM."""
-    return recipe.model.backend == "unsloth" and not recipe.model.fast_inference
+    return on_card and written_by_unsloth(recipe, shape) and not groups_queries() and shape.kv_dim < shape.attention_dim
 
 
 def step_seconds(
@@ -57,7 +52,7 @@ def step_seconds(
     lengths = lengths or Lengths.worst(recipe)
     rollout, work = recipe.rollout, _Work(recipe, shape, device, speed, lengths)
     openings, problems = recipe.openings_per_step, recipe.training.problems_per_step
-    at_once, first = openings_at_once(recipe), lengths.first_prompt
+    at_once, first = openings_at_once(recipe, shape), lengths.first_prompt
     seconds = {"openings": work.openings(openings, at_once, problems * first, is_padded=at_once > rollout.num_openings)}
     seconds["futures"] = 0.0
     if rollout.strategy != "single_round":
@@ -148,7 +143,7 @@ class _Work:
             new: Tokens of each reply.
             limit: Most tokens of a reply.
         """
-        by_unsloth = written_by_unsloth(self.recipe)
+        by_unsloth = written_by_unsloth(self.recipe, self.shape)
         longest = min(limit, self.lengths.longest * new) if width > 1 else new
         calls = math.ceil(replies / width)
         steps = calls * longest if by_unsloth else calls * new + longest - new

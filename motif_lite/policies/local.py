@@ -151,8 +151,15 @@ class LocalPolicy:
         return [written[request.index] for request in requests]
 
     def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]] | None:
-        """None: TRL asks the model's own `generate`."""
-        return None
+        """Openings for TRL, from the engine like all other replies, where it knows the model.
+
+        The sequences' seeds are drawn from PyTorch's own stream, which checkpoints keep.
+        """
+        if self.engine is None:
+            return None
+        seeds = torch.randint(2**31, (len(prompts),)).tolist()
+        requests = [Request(row, *drawn) for row, drawn in enumerate(zip(prompts, seeds, strict=True))]
+        return [written.ids for written in self._write(requests, sampling, self.on_openings)]
 
     def read_reply(self, ids: list[int], stop: Sequence[str] = ()) -> Reply:
         """New tokens as a reply; what follows the first stop token is left out.

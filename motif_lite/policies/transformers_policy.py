@@ -1,6 +1,6 @@
 """The transformers backend: any causal model with PEFT LoRA, on a CPU or a CUDA GPU, in 4 bit or not."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -12,9 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from motif_lite.credits.table import credit_of
 from motif_lite.doctor import gpu
 from motif_lite.errors import MissingHardwareError, ModelError
-from motif_lite.nouns import Sampling
 from motif_lite.policies import adapters
-from motif_lite.policies.engine.sampler import Request
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.merged_lora import adapter_folded
 from motif_lite.policies.model_folder import explain_loading, require_all_weights, require_trainable_kind
@@ -84,17 +82,6 @@ class TransformersPolicy(LocalPolicy):
                 f"{self.model.name_or_path}: openings of a {self.model.config.model_type} model end at an end-of-turn "
                 f"token only; {remedy}"
             )
-
-    def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]] | None:
-        """Openings for TRL, from the engine like all other replies, where it knows the model.
-
-        The sequences' seeds are drawn from PyTorch's own stream, which checkpoints keep.
-        """
-        if self.engine is None:
-            return None
-        seeds = torch.randint(2**31, (len(prompts),)).tolist()
-        requests = [Request(row, *drawn) for row, drawn in enumerate(zip(prompts, seeds, strict=True))]
-        return [written.ids for written in self._write(requests, sampling, self.on_openings)]
 
     @contextmanager
     def _generation_mode(self) -> Iterator[None]:

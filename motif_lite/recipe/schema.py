@@ -104,8 +104,11 @@ agree has no signal and gets one future per opening."""
     """Replaces the built-in system prompt; an empty text means none."""
     max_width: Auto | PositiveInt = "auto"
     """Maximum number of replies generated at once. It affects time and memory, not results; after running out of \
-memory it is halved. `auto` is the largest value that fits the memory plan. (With Unsloth, TRL samples all openings of \
-a step in one call: problems_per_step * num_openings.)"""
+memory it is halved. `auto` is the largest value that fits the memory plan."""
+    weights: Literal["auto", "16bit", "4bit"] = "auto"
+    """How a 4-bit model of Unsloth's is held while replies are generated: `16bit` dequantises it once per call, for \
+two bytes per weight; `4bit` dequantises layer by layer at every token, which takes longer. The numbers are the same. \
+`auto` is 16bit where that fits the memory plan."""
     openings: Sampling = Sampling(max_tokens=1024)
     """Sampling of first rounds in training."""
     futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)

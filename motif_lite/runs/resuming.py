@@ -10,7 +10,8 @@ CHANGEABLE = (
     "logging", "training.max_steps", "training.until_tokens", "training.until_seconds", "training.save_every",
     "training.keep_checkpoints", "evaluation.", "model.memory_gib", "model.gpu_memory_utilization",
     "model.url", "model.requests", "model.request_seconds",
-    "rollout.max_width", "training.micro_batch_size", "training.gradient_checkpointing", "training.logit_chunks",
+    "rollout.max_width", "rollout.weights", "training.micro_batch_size", "training.gradient_checkpointing",
+    "training.logit_chunks",
 )  # fmt: skip
 """Keys that may differ when a run is resumed: how long it goes on, what is measured, where the model is served, and
 what memory allows."""
@@ -30,6 +31,7 @@ INEXACT = {
     "training.until_tokens": _OTHER_LENGTH,
     "training.until_seconds": _OTHER_LENGTH,
     "rollout.max_width": _ROUNDING,
+    "rollout.weights": _ROUNDING,
     "training.micro_batch_size": _ROUNDING,
     "training.gradient_checkpointing": _ROUNDING,
     "training.logit_chunks": _ROUNDING,
@@ -37,12 +39,18 @@ INEXACT = {
 """Those of them with which a resumed run is not the same, and why."""
 
 
+_DECIDED = (
+    ("rollout", "max_width"), ("rollout", "weights"), ("training", "micro_batch_size"), ("model", "template_date"),
+)  # fmt: skip
+"""Keys that a run decides for itself where they say ``auto``."""
+
+
 def with_decisions_of(run: RunDirectory, recipe: Recipe, tables: Tables) -> Recipe:
     """The recipe with what was decided at the run's start where it says ``auto``: a resumed run is the same run."""
     earlier = run.resolved(tables)
     decided = {
         f"{section}.{key}": getattr(getattr(earlier, section), key)
-        for section, key in (("rollout", "max_width"), ("training", "micro_batch_size"), ("model", "template_date"))
+        for section, key in _DECIDED
         if getattr(getattr(recipe, section), key) == "auto"
     }
     if recipe.lora.targets == ALL_LINEAR and earlier.lora.targets == list(LORA_TARGETS):

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[2]
 REWARD = f"{Path(__file__).with_name('any_reward.py')}:any_text"
-RECIPE = ROOT / "recipes" / "motif_gsm8k.toml"
+RECIPE = ROOT / "recipes" / "motif_evening.toml"
 
 Watch = Callable[["subprocess.Popen[bytes]"], None]
 

@@ -68,7 +68,7 @@ def it_runs(bench: Bench) -> Finding:
     run = three_steps(bench)
     recipe, metrics, rollouts = run.resolved(checking.TABLES), run.metrics(), run.rollouts()
     rollout = recipe.rollout
-    expected = (rollout.num_openings, rollout.num_futures, rollout.num_rounds - 1)
+    expected = (recipe.openings_per_step, rollout.num_futures, rollout.num_rounds - 1)
     whole = [_extent([line for line in rollouts if line.step == step]) for step in range(1, NUM_STEPS + 1)]
     gradients = [line.grad_norm or 0.0 for line in metrics]
     passed = (

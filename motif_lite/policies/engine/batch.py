@@ -13,6 +13,7 @@ from motif_lite.planning.limits import READ_COLUMNS, READ_TOKENS
 from motif_lite.policies.batch_sizes import rounded_up
 from motif_lite.policies.engine import sampler
 from motif_lite.policies.engine.decoder import Decoder, agree
+from motif_lite.policies.engine.graphs import Graphs, rounded_columns
 from motif_lite.policies.engine.kv_cache import RowCache
 from motif_lite.policies.engine.prefix_sharing import Placement, Prefixes, in_order
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
@@ -32,11 +33,22 @@ _NO_TOKEN = 2**31 - 1
 _log = logging.getLogger(__name__)
 
 
+def capacity(requests: Sequence[Request], sampling: Sampling) -> int:
+    """Tokens of the longest sequence in the cache; its last one never gets there."""
+    return max(len(request.ids) for request in requests) - 1 + sampling.max_tokens
+
+
 class Batch:
     """The sequences under way, a row each, and those that wait.
 
     Rows below ``_height`` take part in a step. A sequence that has ended goes on writing, to no effect, until its row
     is given away or closed up: that costs less than moving rows at once.
+
+    Args:
+        model: Causal, of transformers.
+        decoder: What takes the steps, for as many positions as `capacity`; None leaves them to the model's layers.
+        graphs: What records the decoder's steps, where that is to be done.
+        is_stock: The model's layers take our cache. Otherwise the decoder reads the prompts, too.
     """
 
     def __init__(
@@ -47,17 +59,20 @@ class Batch:
         endings: Endings,
         num_rows: int,
         report: OnTokens,
+        *,
+        decoder: Decoder | None,
+        graphs: Graphs | None = None,
+        is_stock: bool = True,
     ) -> None:
         self._model, self._sampling, self._endings = model, sampling, endings
+        self._decoder, self._graphs, self._is_stock = decoder, graphs, is_stock
         self._report, self._num_requests = report, len(requests)
         self._num_read = self._num_to_read = self._num_ended = self._num_written = 0
         self._waiting = deque(in_order(requests))
-        longest, limit = max(len(request.ids) for request in requests), sampling.max_tokens
-        self._capacity = longest - 1 + limit
+        limit, self._capacity = sampling.max_tokens, capacity(requests, sampling)
         config = model.config.get_text_config(decoder=True)
-        self._cache = RowCache(config.num_hidden_layers, num_rows, self._capacity)
-        self._prefixes = Prefixes(num_rows, longest)
-        self._decoder: Decoder | None = None
+        self._cache = RowCache(config.num_hidden_layers, config.num_key_value_heads, num_rows, self._capacity)
+        self._prefixes = Prefixes(num_rows, max(len(request.ids) for request in requests))
         self._owners: dict[int, Request] = {}
         self._height = 0
         self._num_steps = 0
@@ -66,7 +81,7 @@ class Batch:
         self._lengths, self._counts = np.zeros(num_rows, np.int64), np.zeros(num_rows, np.int64)
 
         device = model.device
-        self._first_slots = torch.arange(num_rows, device=device) * self._capacity
+        self._first_slots = torch.arange(num_rows, device=device) * self._cache.row_slots
         self._columns = torch.arange(self._capacity, device=device)
         self._token = torch.zeros(num_rows, dtype=torch.long, device=device)
         self._length = torch.zeros_like(self._token)
@@ -135,9 +150,13 @@ class Batch:
         rows = torch.tensor([placement.row for placement in placements], device=device)
         offsets = torch.arange(longest, device=device)
         positions = shared[:, None] + offsets
-        slots = torch.where(offsets < sizes[:, None], rows[:, None] * self._capacity + positions, self._cache.nowhere)
+        slots = rows[:, None] * self._cache.row_slots + positions
+        slots = torch.where(offsets < sizes[:, None], slots, self._cache.nowhere)
         columns = max(len(placement.request.ids) for placement in placements) - 1
         self._cache.attend(rows, columns, slots.flatten())
+        if self._decoder is not None and not self._is_stock:
+            self._decoder.read(ids, positions, self._mask(positions[:, None], columns), self._cache)
+            return
         self._model.get_decoder()(
             input_ids=ids,
             position_ids=positions,
@@ -169,7 +188,7 @@ class Batch:
         # A sequence that has ended comes to the end of its row, and stays there.
         length = self._length[rows].clamp_(max=self._capacity - 1)
         count = self._count[rows].clamp_(max=limit)
-        logits = self._logits(rows, self._decoder)
+        logits = self._next_logits(rows)
         at = self._uniforms[rows].gather(1, count[:, None])[:, 0]
         tokens, logprobs = sampler.draw(logits, self._sampling, at)
         self._tokens[rows].scatter_(1, count[:, None], tokens[:, None])
@@ -185,10 +204,28 @@ class Batch:
         self._counts[rows] += 1
         self._num_steps += 1
 
-    def _logits(self, rows: slice, decoder: Decoder | None) -> torch.Tensor:
+    def _next_logits(self, rows: slice) -> torch.Tensor:
+        """Of the next token of rows ``(R, V)``, recorded or replayed where there are graphs."""
+        if self._graphs is None or self._decoder is None:
+            return self._logits(rows, self._columns_seen(), self._decoder)
+        columns = min(rounded_columns(self._columns_seen()), self._capacity)
+        try:
+            key = (self._height, columns)
+            return self._graphs.logits(key, lambda: self._logits(rows, columns, self._decoder), len(self._is_wanted))
+        except RuntimeError as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            _log.warning("token steps cannot be recorded (%s): they take several times as long", error)
+            self._graphs = None
+            return self._logits(rows, columns, self._decoder)
+
+    def _columns_seen(self) -> int:
+        """Of the longest row, with the token that it gets now."""
+        return min(int(self._lengths[self._is_wanted].max()) + 1, self._capacity)
+
+    def _logits(self, rows: slice, columns: int, decoder: Decoder | None) -> torch.Tensor:
         """Of the next token of rows ``(R, V)``; what they have of this one in the cache is written."""
         length = self._length[rows]
-        columns = min(int(self._lengths[self._is_wanted].max()) + 1, self._capacity)
         self._cache.attend(rows, columns, self._first_slots[rows] + length)
         mask = self._mask(length[:, None, None], columns)
         if decoder is not None:
@@ -202,17 +239,20 @@ class Batch:
         ).logits[:, -1]
         return logits
 
-    def begin_decoding(self) -> bool:
-        """Take steps by our own decoder from here on, if its logits are the model's."""
-        decoder, rows = Decoder(self._model, self._capacity), slice(min(self._height, _CHECKED_ROWS))
-        if not agree(self._logits(rows, decoder), self._logits(rows, None)):
-            _log.warning(
-                "this program's own decoder gives other logits than the model: replies are generated by the model's "
-                "layers, more slowly; please report it with the model's name"
-            )
-            return False
-        self._decoder = decoder
-        return True
+    def decoder_agrees(self) -> bool:
+        """Whether the decoder's logits are the model's; the decoder is put away where they are not.
+
+        A stock model computes those of some rows over the same cache; any other reads one prompt as in training.
+        """
+        rows = slice(min(self._height, _CHECKED_ROWS) if self._is_stock else 1)
+        logits = self._logits(rows, self._columns_seen(), self._decoder)
+        if self._is_stock:
+            own = self._logits(rows, self._columns_seen(), None)
+        else:
+            own = self._model(input_ids=torch.tensor([self._owners[0].ids], device=logits.device)).logits[:, -1]
+        if not agree(logits, own):
+            self._decoder = None
+        return self._decoder is not None
 
     def tell(self, on_token: OnToken) -> None:
         """Pass on the tokens of this step, less those that sequences write after their end; end what nobody wants."""

@@ -1,44 +1,56 @@
-"""One token of every row through a model's layers, with little work for the host.
+"""Tokens through a model's layers with little work for the host: one of every row, or the prompts of some.
 
 A token step of a small batch is short: for a model of 0.4 million parameters, and on any GPU, most of it is Python
-between the products. transformers' modules ask for kinds of cache, of attention and of masks in every layer, and PEFT
-looks for adapters in every product; here all that is settled once, before the first token. The weights, the cache and
-the adapter are the model's own.
+between the products. transformers' modules ask for kinds of cache, of attention and of masks in every layer, PEFT looks
+for adapters in every product, and Unsloth writes weights of 4 bits out at every step; here all that is settled once,
+before the first token. The weights, the cache and the adapter are the model's own.
 
 Only layers of the kind that Llama began are known: norm, attention with rotary positions, norm, gated products. The
 engine compares the first token's logits with the model's own before it relies on them.
 """
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import torch
-from peft.tuners.lora import Linear as LoraLinear
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import rms_norm, scaled_dot_product_attention
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
+from motif_lite.policies.engine.attention import attend_by_groups
 from motif_lite.policies.engine.kv_cache import RowCache
-
-Product = Callable[[torch.Tensor], torch.Tensor]
+from motif_lite.policies.engine.products import Product, Room, product, products
 
 _KNOWN = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer, Qwen3DecoderLayer)
 
 MOST_OFF = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}
 """Largest distance of the logits from the model's own that is rounding, as a share of their norm."""
 
+_Rotation = tuple[torch.Tensor, torch.Tensor]
+"""Cosines and sines of positions, each ``(..., 1, size)``."""
+
 
 def can_decode(model: Any) -> bool:
-    """Whether the layers of a causal model are of a known kind, with nothing of anybody else's in them."""
+    """Whether the layers of a causal model are of a known kind, and compute what those of transformers do."""
     layers = getattr(model.get_decoder(), "layers", ())
     if not layers or any(type(layer) not in _KNOWN for layer in layers):
         return False
     parts = [part for layer in layers for part in (layer, layer.self_attn, layer.mlp)]
     norms = [norm for layer in layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
-    return all("forward" not in vars(part) for part in parts) and {norm.weight.dtype for norm in norms} == {model.dtype}
+    in_one_precision = {norm.weight.dtype for norm in norms} == {model.dtype} or _is_unsloths(layers[0].self_attn)
+    return all(map(_is_known, parts)) and in_one_precision
+
+
+def _is_unsloths(part: Any) -> bool:
+    """Whether Unsloth has changed a part's class; its norms give what they are given, whatever their weights are in."""
+    return str(type(part).forward.__module__).startswith("unsloth.")
+
+
+def _is_known(part: Any) -> bool:
+    """Whether a part computes what its class does; Unsloth's fused products are another way to the same."""
+    own = vars(part).get("forward")
+    return own is None or getattr(own, "__module__", "").startswith("unsloth.")
 
 
 def agree(logits: torch.Tensor, own: torch.Tensor) -> bool:
@@ -49,26 +61,26 @@ def agree(logits: torch.Tensor, own: torch.Tensor) -> bool:
 
 
 class Decoder:
-    """A model's step from one token per row to the logits of the next.
+    """A model's step from one token per row to the logits of the next, and its reading of prompts.
 
     It holds what the model's weights and adapter are when it is made, and is good for as long as they stay.
 
     Args:
         model: A causal model that `can_decode` accepts, in inference mode.
         capacity: Largest number of positions.
+        room: Where weights of 4 bits are written out; None leaves them to the model's modules.
     """
 
-    def __init__(self, model: Any, capacity: int) -> None:
+    def __init__(self, model: Any, capacity: int, room: Room | None = None) -> None:
         decoder = model.get_decoder()
         self._embed = model.get_input_embeddings()
-        self._layers = [_Layer(layer) for layer in decoder.layers]
-        self._norm = _normalisation(decoder.norm)
-        self._head = _product(model.get_output_embeddings())
-        positions = torch.arange(capacity, device=model.device)[None]
-        cosines, sines = decoder.rotary_emb(self._embed.weight.new_empty(0, dtype=model.dtype), positions)
+        self._layers = [_Layer(layer, model.dtype, room) for layer in decoder.layers]
+        self._norm = _normalisation(decoder.norm, model.dtype)
+        self._head = product(model.get_output_embeddings())
+        cosines, sines = _rotations(decoder.rotary_emb, self._embed.weight.new_empty(0, dtype=model.dtype), capacity)
         half = sines.shape[-1] // 2
-        self._cosines = cosines[0]
-        self._sines = torch.cat((-sines[0, :, :half], sines[0, :, half:]), -1)  # a half swapped, the sign is here
+        self._cosines = cosines
+        self._sines = torch.cat((-sines[:, :half], sines[:, half:]), -1)  # a half swapped, the sign is here
 
     def logits(
         self, tokens: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: RowCache
@@ -78,97 +90,98 @@ class Decoder:
         Args:
             mask: ``(R, 1, 1, columns)``, added to scores.
         """
-        rotation = self._cosines[positions, None], self._sines[positions, None]
-        states = self._embed(tokens[:, None])[:, 0]
+        states = self._output(tokens[:, None], positions[:, None], mask, cache)
+        return self._head(self._norm(states))
+
+    def read(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: RowCache) -> None:
+        """Write tokens ``(R, T)`` at positions ``(R, T)`` into the cache.
+
+        Args:
+            mask: ``(R, 1, T, columns)``, added to scores.
+        """
+        self._output(ids, positions, mask, cache)
+
+    def _output(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: RowCache) -> torch.Tensor:
+        """The last layer's states of all tokens ``(R * T, width)``."""
+        places = positions.flatten()
+        rotation = self._cosines[places, None], self._sines[places, None]
+        states: torch.Tensor = self._embed(ids).flatten(0, 1)
         for layer, kept in zip(self._layers, cache.layers, strict=True):
             states = layer.output(states, rotation, mask, kept)
-        return self._head(self._norm(states))
+        return states
 
 
 class _Layer:
     """One layer with all that is to be settled settled."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, dtype: torch.dtype, room: Room | None) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self._before, self._between = (
-            _normalisation(layer.input_layernorm),
-            _normalisation(layer.post_attention_layernorm),
+            _normalisation(layer.input_layernorm, dtype),
+            _normalisation(layer.post_attention_layernorm, dtype),
         )
-        self._query, self._key, self._value, self._out = (
-            _product(module) for module in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj)
-        )
-        self._gate, self._up, self._down = (_product(module) for module in (mlp.gate_proj, mlp.up_proj, mlp.down_proj))
+        self._query_key_value = products((attention.q_proj, attention.k_proj, attention.v_proj), room)
+        self._gate_up = products((mlp.gate_proj, mlp.up_proj), room)
+        self._out, self._down = (products((module,), room) for module in (attention.o_proj, mlp.down_proj))
         self._activation: Product = mlp.act_fn.forward
         self._query_norm, self._key_norm = (
-            _normalisation(norm) if norm is not None else None
+            _normalisation(norm, dtype) if norm is not None else None
             for norm in (getattr(attention, "q_norm", None), getattr(attention, "k_norm", None))
         )
         self._size, self._scale = attention.head_dim, attention.scaling
 
-    def output(
-        self, states: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor], mask: torch.Tensor, kept: Any
-    ) -> torch.Tensor:
-        """``(R, width)`` to the same."""
-        inputs = self._before(states)
-        rows, size = len(inputs), self._size
-        query = self._query(inputs).view(rows, -1, size)
-        key = self._key(inputs).view(rows, -1, size)
+    def output(self, states: torch.Tensor, rotation: _Rotation, mask: torch.Tensor, kept: Any) -> torch.Tensor:
+        """``(R * T, width)`` to the same, with a mask ``(R, 1, T, columns)``."""
+        query, key, value = (
+            part.view(len(states), -1, self._size) for part in self._query_key_value(self._before(states))
+        )
         if self._query_norm is not None and self._key_norm is not None:
             query, key = self._query_norm(query), self._key_norm(key)
         turned, num_queries = _rotated(torch.cat((query, key), 1), rotation), query.shape[1]
-        keys, values = kept.add(turned[:, num_queries:], self._value(inputs).view(rows, -1, size))
-        grouped = turned[:, :num_queries].view(rows, key.shape[1], -1, size)
-        seen = scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=self._scale)
-        states = states + self._out(seen.reshape(rows, -1))
-        inputs = self._between(states)
-        return states + self._down(self._activation(self._gate(inputs)) * self._up(inputs))
+        keys, values = kept.add(turned[:, num_queries:], value)
+        seen = self._attended(turned[:, :num_queries], keys, values, mask)
+        [attended] = self._out(seen)
+        states = states + attended
+        gate, up = self._gate_up(self._between(states))
+        [passed] = self._down(self._activation(gate) * up)
+        return states + passed
+
+    def _attended(
+        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
+    ) -> torch.Tensor:
+        """Queries ``(R * T, heads, size)`` over keys ``(R, key heads, columns, size)``: ``(R * T, heads * size)``."""
+        (rows, key_heads, columns, size), length = keys.shape, mask.shape[2]
+        if length == 1:
+            grouped = query.view(rows, key_heads, -1, size)
+            return attend_by_groups(grouped, keys, values, mask, self._scale).reshape(rows, -1)
+        heads = query.shape[1]
+        keys, values = (
+            each[:, :, None].expand(-1, -1, heads // key_heads, -1, -1).reshape(rows, heads, columns, size)
+            for each in (keys, values)
+        )
+        states = query.view(rows, length, heads, size).transpose(1, 2)
+        seen = scaled_dot_product_attention(states, keys, values, attn_mask=mask, scale=self._scale)
+        return seen.transpose(1, 2).reshape(rows * length, -1)
 
 
-def _rotated(heads: torch.Tensor, rotation: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+def _rotations(rotary: Any, like: torch.Tensor, capacity: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cosines and sines ``(capacity, size)``, by transformers' rotary embedding or by Unsloth's."""
+    if hasattr(rotary, "get_cached"):
+        rotary.extend_rope_embedding(like, seq_len=capacity)
+        cosines, sines = rotary.get_cached(capacity, like.device.index or 0)
+        return cosines[:capacity].to(like), sines[:capacity].to(like)
+    cosines, sines = rotary(like, torch.arange(capacity, device=like.device)[None])
+    return cosines[0], sines[0]
+
+
+def _rotated(heads: torch.Tensor, rotation: _Rotation) -> torch.Tensor:
     """Heads ``(R, H, size)`` turned by their positions."""
     cosines, sines = rotation
     return torch.addcmul(heads * cosines, heads.roll(heads.shape[-1] // 2, -1), sines)
 
 
-def _normalisation(norm: Any) -> Product:
-    """A root-mean-square norm of transformers', in 32 bits inside."""
-    weight: torch.Tensor = norm.weight
-    epsilon, precision = norm.variance_epsilon, weight.dtype
-
-    def normalised(states: torch.Tensor) -> torch.Tensor:
-        wide = states.float()
-        scaled = wide * (wide.square().mean(-1, keepdim=True) + epsilon).rsqrt_()
-        normal: torch.Tensor = scaled.to(precision) * weight
-        return normal
-
-    return normalised
-
-
-def _product(module: Any) -> Product:
-    """A linear layer as a function of ``(R, inputs)``, its adapter included."""
-    if type(module) is torch.nn.Linear and not module._forward_hooks and not module._forward_pre_hooks:
-        by_onednn: Product | None = vars(module).get("forward")
-        return by_onednn or partial(linear, weight=module.weight, bias=module.bias)
-    if not isinstance(module, LoraLinear):
-        own: Product = module
-        return own
-    if module.merged or module.disable_adapters:
-        return _product(module.get_base_layer())
-    return _with_adapter(module)
-
-
-def _with_adapter(module: LoraLinear) -> Product:
-    """A product with its adapter as two thin ones, where that is all that PEFT would do."""
-    (name, *others) = module.active_adapters
-    base = module.get_base_layer()
-    first, second = module.lora_A[name].weight, module.lora_B[name].weight
-    is_plain = not others and not module.use_dora[name] and not module.lora_bias[name]
-    if not is_plain or type(base) is not torch.nn.Linear or not base.weight.dtype == first.dtype == second.dtype:
-        own: Product = module
-        return own
-    wide, scale = _product(base), module.scaling[name]
-
-    def product(states: torch.Tensor) -> torch.Tensor:
-        return torch.addmm(wide(states), linear(states, first), second.t(), alpha=scale)
-
-    return product
+def _normalisation(norm: Any, dtype: torch.dtype) -> Product:
+    """A root-mean-square norm of transformers'."""
+    weight: torch.Tensor = norm.weight.to(dtype)
+    epsilon: float = norm.variance_epsilon
+    return lambda states: rms_norm(states, weight.shape, weight, epsilon)

@@ -9,7 +9,8 @@ What it does that `model.generate` does not:
 - A step is one forward pass and a dozen small operations on whole batches. All shapes are known beforehand; the only
   thing read back from the device is who has ended.
 - Models of the kind that Llama began are taken through their layers by a `decoder` of our own, with less work for the
-  host. At every call its first logits are compared with the model's; where they differ, the model's layers are used.
+  host; on a GPU its steps are recorded and replayed (`graphs`). At every call its first logits are compared with the
+  model's; where they differ, the model's layers are used, or, where those are Unsloth's, its `generate`.
 - Every sequence has a random stream of its own (`sampler`): what it writes does not depend on width or company,
   rounding aside.
 
@@ -17,23 +18,30 @@ A sequence enters with all of its prompt in the cache but the last token. So its
 reading prompts never computes logits.
 """
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 from peft import PeftModel
 
 from motif_lite.nouns import OnTokens, Sampling
-from motif_lite.policies.engine.attention import row_attention, takes_row_attention
-from motif_lite.policies.engine.batch import Batch
-from motif_lite.policies.engine.decoder import can_decode
+from motif_lite.policies.engine.attention import row_attention, sees_all, takes_row_attention
+from motif_lite.policies.engine.batch import Batch, capacity
+from motif_lite.policies.engine.decoder import Decoder, can_decode
+from motif_lite.policies.engine.graphs import Graphs
+from motif_lite.policies.engine.products import Room
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
 from motif_lite.policies.text_streams import OnToken
 
+_log = logging.getLogger(__name__)
+
 
 def supports(model: Any) -> bool:
-    """Whether the engine can generate with a model of transformers, with or without PEFT."""
-    return takes_row_attention(_base(model))
+    """Whether the engine can generate with a model of transformers or Unsloth, with or without PEFT."""
+    base = _base(model)
+    return takes_row_attention(base) or (sees_all(base) and can_decode(base))
 
 
 def _base(model: Any) -> Any:
@@ -41,19 +49,26 @@ def _base(model: Any) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
+class OtherLogitsError(Exception):
+    """Our decoder is no use for a model whose layers cannot take its place: why; nothing has been written."""
+
+
 class Engine:
-    """Generates with a model of transformers, and its adapter as it stands, if it has one.
+    """Generates with a model, and its adapter as it stands, if it has one.
 
     Args:
         model: One that `supports` accepts; in inference mode whenever `sequences` runs.
 
     Attributes:
         decodes: Whether steps are taken by our own decoder; False once its logits were not the model's.
+        room: Makes the room in which a call's 4-bit weights are dequantised; None leaves them to the model's modules.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = _base(model)
+        self._is_stock = takes_row_attention(self._model)
         self.decodes = can_decode(self._model)
+        self.room: Callable[[], Room] | None = None
 
     def sequences(
         self,
@@ -70,14 +85,14 @@ class Engine:
         Args:
             report: Told of the tokens so far, after every pass that reads prompts or writes.
             on_token: Given each token as it is drawn, which on a GPU makes the host wait for it.
+
+        Raises:
+            OtherLogitsError: The model is Unsloth's, and our decoder fails or gives other logits.
         """
-        batch = Batch(self._model, requests, sampling, endings, min(width, len(requests)), report)
-        is_checked, num_ended = not self.decodes, 0
+        batch, num_ended = self._begun(requests, sampling, endings, min(width, len(requests)), report), 0
         while num_ended < len(requests):
-            with row_attention(self._model), torch.inference_mode():
+            with self._taking_our_cache(), torch.inference_mode():
                 batch.admit()
-                if not is_checked:
-                    is_checked, self.decodes = True, batch.begin_decoding()
                 batch.step()
                 if on_token is not None:
                     batch.tell(on_token)
@@ -85,3 +100,37 @@ class Engine:
             num_ended += len(ended)
             yield from ended
             batch.report()
+
+    def _begun(
+        self, requests: Sequence[Request], sampling: Sampling, endings: Endings, num_rows: int, report: OnTokens
+    ) -> Batch:
+        """The first prompts read, the decoder checked."""
+        decoder = None
+        try:
+            with self._taking_our_cache(), torch.inference_mode():
+                if self.decodes:
+                    room = self.room() if self.room else None
+                    decoder = Decoder(self._model, capacity(requests, sampling), room)
+                records = decoder is not None and self._model.device.type == "cuda"
+                batch = Batch(
+                    self._model, requests, sampling, endings, num_rows, report,
+                    decoder=decoder, graphs=Graphs() if records else None, is_stock=self._is_stock,
+                )  # fmt: skip
+                batch.admit()
+                if decoder is not None:
+                    self.decodes = batch.decoder_agrees()
+        except RuntimeError as error:
+            if self._is_stock or isinstance(error, torch.OutOfMemoryError):
+                raise
+            raise OtherLogitsError(f"this program's own decoder failed ({str(error).splitlines()[0][:200]})") from error
+        if decoder is not None and not self.decodes:
+            if not self._is_stock:
+                raise OtherLogitsError("this program's own decoder gives other logits than the model")
+            _log.warning(
+                "this program's own decoder gives other logits than the model: replies are generated by the model's "
+                "layers, more slowly; please report it with the model's name"
+            )
+        return batch
+
+    def _taking_our_cache(self) -> AbstractContextManager[None]:
+        return row_attention(self._model) if self._is_stock else nullcontext()
