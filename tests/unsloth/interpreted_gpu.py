@@ -42,6 +42,7 @@ def start() -> None:
     """Import our backend, and with it Unsloth, as on a GPU; before anything else imports transformers or trl."""
     os.environ["TORCHDYNAMO_DISABLE"] = "1"  # compiling takes longer than what is compiled, and falls back in the end
     os.environ["TRITON_INTERPRET"] = "1"
+    os.environ["UNSLOTH_GRPO_PREFIX_GROUPER"] = "0"  # FlexAttention, which it takes, has no backward pass on a CPU
     cuda: Any = torch.cuda
     cuda.get_device_properties = lambda *_: _PROPERTIES
     cuda.get_device_capability = lambda *_: (_PROPERTIES.major, _PROPERTIES.minor)

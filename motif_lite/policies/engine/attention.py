@@ -80,38 +80,8 @@ def _attend_to_row(
         )
         return read
     grouped = query.view(batch, key.shape[1], heads // key.shape[1], size)
-    output = attend_by_groups(grouped, key, value, attention_mask, scaling or size**-0.5)
+    output = scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scaling)
     return output.reshape(batch, 1, heads, size), None
-
-
-def attend_by_groups(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
-) -> torch.Tensor:
-    """Attention of one new token per row; the queries of a key head stand together ``(B, key heads, group, size)``.
-
-    A CPU has a kernel for it. A GPU's kernels for a mask work on one key head of a row at a time, which leaves most of
-    the GPU idle: two products and a softmax between them take half as long (docs/measurements.md).
-    """
-    if query.device.type == "cpu":
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
-    return attend_by_products(query, key, value, mask, scale)
-
-
-def attend_by_products(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scale: float
-) -> torch.Tensor:
-    """The same, with scores in 32 bits."""
-    (rows, heads, group, size), columns = query.shape, key.shape[2]
-    scores = _wide_product(query.reshape(rows * heads, group, size), key.flatten(0, 1).transpose(1, 2))
-    scores = torch.add(mask, scores.view(rows, heads, group, columns), alpha=scale)
-    return torch.matmul(scores.softmax(-1).to(value.dtype), value)
-
-
-def _wide_product(some: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-    """Batches of matrices multiplied, summed and given in 32 bits."""
-    if some.device.type == "cuda" and some.dtype != torch.float32:
-        return torch.bmm(some, others, out_dtype=torch.float32)
-    return torch.bmm(some.float(), others.float())
 
 
 AttentionInterface.register(_NAME, _attend_to_row)

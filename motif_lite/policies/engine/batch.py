@@ -12,7 +12,7 @@ from motif_lite.nouns import NotWanted, OnTokens, Sampling, TokenProgress
 from motif_lite.planning.limits import READ_COLUMNS, READ_TOKENS
 from motif_lite.policies.batch_sizes import rounded_up
 from motif_lite.policies.engine import sampler
-from motif_lite.policies.engine.decoder import Decoder, agree
+from motif_lite.policies.engine.decoder import Decoder
 from motif_lite.policies.engine.graphs import Graphs, rounded_columns
 from motif_lite.policies.engine.kv_cache import RowCache
 from motif_lite.policies.engine.prefix_sharing import Placement, Prefixes, in_order
@@ -24,9 +24,6 @@ STEPS_BETWEEN_QUESTIONS = {"cpu": 1, "cuda": 8}
 
 _ADMIT_SHARE = 8
 """Sequences are admitted when this part of the rows is free: to read a single prompt costs as much as a step."""
-
-_CHECKED_ROWS = 8
-"""Rows whose first token is computed by the model's own layers, too."""
 
 _NO_TOKEN = 2**31 - 1
 
@@ -71,7 +68,7 @@ class Batch:
         self._waiting = deque(in_order(requests))
         limit, self._capacity = sampling.max_tokens, capacity(requests, sampling)
         config = model.config.get_text_config(decoder=True)
-        self._cache = RowCache(config.num_hidden_layers, config.num_key_value_heads, num_rows, self._capacity)
+        self._cache = RowCache(config.num_hidden_layers, num_rows, self._capacity)
         self._prefixes = Prefixes(num_rows, max(len(request.ids) for request in requests))
         self._owners: dict[int, Request] = {}
         self._height = 0
@@ -81,7 +78,7 @@ class Batch:
         self._lengths, self._counts = np.zeros(num_rows, np.int64), np.zeros(num_rows, np.int64)
 
         device = model.device
-        self._first_slots = torch.arange(num_rows, device=device) * self._cache.row_slots
+        self._first_slots = torch.arange(num_rows, device=device) * self._capacity
         self._columns = torch.arange(self._capacity, device=device)
         self._token = torch.zeros(num_rows, dtype=torch.long, device=device)
         self._length = torch.zeros_like(self._token)
@@ -150,8 +147,7 @@ class Batch:
         rows = torch.tensor([placement.row for placement in placements], device=device)
         offsets = torch.arange(longest, device=device)
         positions = shared[:, None] + offsets
-        slots = rows[:, None] * self._cache.row_slots + positions
-        slots = torch.where(offsets < sizes[:, None], slots, self._cache.nowhere)
+        slots = torch.where(offsets < sizes[:, None], rows[:, None] * self._capacity + positions, self._cache.nowhere)
         columns = max(len(placement.request.ids) for placement in placements) - 1
         self._cache.attend(rows, columns, slots.flatten())
         if self._decoder is not None and not self._is_stock:
@@ -238,21 +234,6 @@ class Batch:
             use_cache=True,
         ).logits[:, -1]
         return logits
-
-    def decoder_agrees(self) -> bool:
-        """Whether the decoder's logits are the model's; the decoder is put away where they are not.
-
-        A stock model computes those of some rows over the same cache; any other reads one prompt as in training.
-        """
-        rows = slice(min(self._height, _CHECKED_ROWS) if self._is_stock else 1)
-        logits = self._logits(rows, self._columns_seen(), self._decoder)
-        if self._is_stock:
-            own = self._logits(rows, self._columns_seen(), None)
-        else:
-            own = self._model(input_ids=torch.tensor([self._owners[0].ids], device=logits.device)).logits[:, -1]
-        if not agree(logits, own):
-            self._decoder = None
-        return self._decoder is not None
 
     def tell(self, on_token: OnToken) -> None:
         """Pass on the tokens of this step, less those that sequences write after their end; end what nobody wants."""

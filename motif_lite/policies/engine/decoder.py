@@ -6,7 +6,7 @@ for adapters in every product, and Unsloth writes weights of 4 bits out at every
 before the first token. The weights, the cache and the adapter are the model's own.
 
 Only layers of the kind that Llama began are known: norm, attention with rotary positions, norm, gated products. The
-engine compares the first token's logits with the model's own before it relies on them.
+engine compares what each makes of a prompt with what the model's own makes of it before it relies on them (`checking`).
 """
 
 from typing import Any
@@ -18,16 +18,12 @@ from transformers.models.mistral.modeling_mistral import MistralDecoderLayer
 from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
-from motif_lite.policies.engine.attention import attend_by_groups
 from motif_lite.policies.engine.kv_cache import RowCache
 from motif_lite.policies.engine.products import Product, Room, product, products
 
 _KNOWN = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer, Qwen3DecoderLayer)
 
-MOST_OFF = {torch.float32: 1e-4, torch.bfloat16: 3e-2, torch.float16: 3e-3}
-"""Largest distance of the logits from the model's own that is rounding, as a share of their norm."""
-
-_Rotation = tuple[torch.Tensor, torch.Tensor]
+Rotation = tuple[torch.Tensor, torch.Tensor]
 """Cosines and sines of positions, each ``(..., 1, size)``."""
 
 
@@ -53,13 +49,6 @@ def _is_known(part: Any) -> bool:
     return own is None or getattr(own, "__module__", "").startswith("unsloth.")
 
 
-def agree(logits: torch.Tensor, own: torch.Tensor) -> bool:
-    """Whether logits ``(R, V)`` are the model's own but for rounding."""
-    own = own.float()
-    distance = torch.linalg.vector_norm(logits.float() - own)
-    return bool(distance <= MOST_OFF[logits.dtype] * torch.linalg.vector_norm(own))
-
-
 class Decoder:
     """A model's step from one token per row to the logits of the next, and its reading of prompts.
 
@@ -74,7 +63,7 @@ class Decoder:
     def __init__(self, model: Any, capacity: int, room: Room | None = None) -> None:
         decoder = model.get_decoder()
         self._embed = model.get_input_embeddings()
-        self._layers = [_Layer(layer, model.dtype, room) for layer in decoder.layers]
+        self.layers = [Layer(layer, model.dtype, room) for layer in decoder.layers]
         self._norm = _normalisation(decoder.norm, model.dtype)
         self._head = product(model.get_output_embeddings())
         cosines, sines = _rotations(decoder.rotary_emb, self._embed.weight.new_empty(0, dtype=model.dtype), capacity)
@@ -90,8 +79,7 @@ class Decoder:
         Args:
             mask: ``(R, 1, 1, columns)``, added to scores.
         """
-        states = self._output(tokens[:, None], positions[:, None], mask, cache)
-        return self._head(self._norm(states))
+        return self.head(self._output(tokens[:, None], positions[:, None], mask, cache))
 
     def read(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: RowCache) -> None:
         """Write tokens ``(R, T)`` at positions ``(R, T)`` into the cache.
@@ -101,17 +89,25 @@ class Decoder:
         """
         self._output(ids, positions, mask, cache)
 
+    def head(self, states: torch.Tensor) -> torch.Tensor:
+        """The last layer's states ``(R, width)`` to logits ``(R, V)``."""
+        return self._head(self._norm(states))
+
+    def rotation(self, positions: torch.Tensor) -> Rotation:
+        """Of positions ``(R,)``."""
+        return self._cosines[positions, None], self._sines[positions, None]
+
     def _output(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: RowCache) -> torch.Tensor:
         """The last layer's states of all tokens ``(R * T, width)``."""
-        places = positions.flatten()
-        rotation = self._cosines[places, None], self._sines[places, None]
+        rotation = self.rotation(positions.flatten())
         states: torch.Tensor = self._embed(ids).flatten(0, 1)
-        for layer, kept in zip(self._layers, cache.layers, strict=True):
-            states = layer.output(states, rotation, mask, kept)
+        for layer, kept in zip(self.layers, cache.layers, strict=True):
+            states = states + layer.attended(states, rotation, mask, kept)
+            states = states + layer.passed(states)
         return states
 
 
-class _Layer:
+class Layer:
     """One layer with all that is to be settled settled."""
 
     def __init__(self, layer: Any, dtype: torch.dtype, room: Room | None) -> None:
@@ -130,30 +126,30 @@ class _Layer:
         )
         self._size, self._scale = attention.head_dim, attention.scaling
 
-    def output(self, states: torch.Tensor, rotation: _Rotation, mask: torch.Tensor, kept: Any) -> torch.Tensor:
-        """``(R * T, width)`` to the same, with a mask ``(R, 1, T, columns)``."""
-        query, key, value = (
-            part.view(len(states), -1, self._size) for part in self._query_key_value(self._before(states))
-        )
+    def attended(self, states: torch.Tensor, rotation: Rotation, mask: torch.Tensor, kept: Any) -> torch.Tensor:
+        """What attention adds to states ``(R * T, width)``, with a mask ``(R, 1, T, columns)``."""
+        parts = self._query_key_value(self._before(states))
+        query, key, value = (part.view(len(states), -1, self._size) for part in parts)
         if self._query_norm is not None and self._key_norm is not None:
             query, key = self._query_norm(query), self._key_norm(key)
         turned, num_queries = _rotated(torch.cat((query, key), 1), rotation), query.shape[1]
         keys, values = kept.add(turned[:, num_queries:], value)
-        seen = self._attended(turned[:, :num_queries], keys, values, mask)
-        [attended] = self._out(seen)
-        states = states + attended
-        gate, up = self._gate_up(self._between(states))
-        [passed] = self._down(self._activation(gate) * up)
-        return states + passed
+        [added] = self._out(self._seen(turned[:, :num_queries], keys, values, mask))
+        return added
 
-    def _attended(
-        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor
-    ) -> torch.Tensor:
+    def passed(self, states: torch.Tensor) -> torch.Tensor:
+        """What the gated products add to states ``(R * T, width)``."""
+        gate, up = self._gate_up(self._between(states))
+        [added] = self._down(self._activation(gate) * up)
+        return added
+
+    def _seen(self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Queries ``(R * T, heads, size)`` over keys ``(R, key heads, columns, size)``: ``(R * T, heads * size)``."""
         (rows, key_heads, columns, size), length = keys.shape, mask.shape[2]
-        if length == 1:
+        if length == 1:  # the queries of a key head as so many queries of one head: no key is repeated
             grouped = query.view(rows, key_heads, -1, size)
-            return attend_by_groups(grouped, keys, values, mask, self._scale).reshape(rows, -1)
+            seen = scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=self._scale)
+            return seen.reshape(rows, -1)
         heads = query.shape[1]
         keys, values = (
             each[:, :, None].expand(-1, -1, heads // key_heads, -1, -1).reshape(rows, heads, columns, size)
@@ -174,7 +170,7 @@ def _rotations(rotary: Any, like: torch.Tensor, capacity: int) -> tuple[torch.Te
     return cosines[0], sines[0]
 
 
-def _rotated(heads: torch.Tensor, rotation: _Rotation) -> torch.Tensor:
+def _rotated(heads: torch.Tensor, rotation: Rotation) -> torch.Tensor:
     """Heads ``(R, H, size)`` turned by their positions."""
     cosines, sines = rotation
     return torch.addcmul(heads * cosines, heads.roll(heads.shape[-1] // 2, -1), sines)

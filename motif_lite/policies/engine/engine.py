@@ -9,8 +9,8 @@ What it does that `model.generate` does not:
 - A step is one forward pass and a dozen small operations on whole batches. All shapes are known beforehand; the only
   thing read back from the device is who has ended.
 - Models of the kind that Llama began are taken through their layers by a `decoder` of our own, with less work for the
-  host; on a GPU its steps are recorded and replayed (`graphs`). At every call its first logits are compared with the
-  model's; where they differ, the model's layers are used, or, where those are Unsloth's, its `generate`.
+  host; on a GPU its steps are recorded and replayed (`graphs`). At every call its layers are compared with the model's
+  (`checking`); where they differ, the model's own are used, or, where those are Unsloth's, its `generate`.
 - Every sequence has a random stream of its own (`sampler`): what it writes does not depend on width or company,
   rounding aside.
 
@@ -20,13 +20,14 @@ reading prompts never computes logits.
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from peft import PeftModel
 
 from motif_lite.nouns import OnTokens, Sampling
+from motif_lite.policies.engine import checking
 from motif_lite.policies.engine.attention import row_attention, sees_all, takes_row_attention
 from motif_lite.policies.engine.batch import Batch, capacity
 from motif_lite.policies.engine.decoder import Decoder, can_decode
@@ -49,7 +50,7 @@ def _base(model: Any) -> Any:
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
-class OtherLogitsError(Exception):
+class OtherDecoderError(Exception):
     """Our decoder is no use for a model whose layers cannot take its place: why; nothing has been written."""
 
 
@@ -60,7 +61,7 @@ class Engine:
         model: One that `supports` accepts; in inference mode whenever `sequences` runs.
 
     Attributes:
-        decodes: Whether steps are taken by our own decoder; False once its logits were not the model's.
+        decodes: Whether steps are taken by our own decoder; False once it was not the model's.
         room: Makes the room in which a call's 4-bit weights are dequantised; None leaves them to the model's modules.
     """
 
@@ -87,11 +88,17 @@ class Engine:
             on_token: Given each token as it is drawn, which on a GPU makes the host wait for it.
 
         Raises:
-            OtherLogitsError: The model is Unsloth's, and our decoder fails or gives other logits.
+            OtherDecoderError: The model is Unsloth's, and our decoder fails or computes something else.
         """
-        batch, num_ended = self._begun(requests, sampling, endings, min(width, len(requests)), report), 0
+        num_rows, num_ended = min(width, len(requests)), 0
+        decoder = self._decoder(requests, sampling)
+        records = decoder is not None and self._model.device.type == "cuda"
+        batch = Batch(
+            self._model, requests, sampling, endings, num_rows, report,
+            decoder=decoder, graphs=Graphs() if records else None, is_stock=self._is_stock,
+        )  # fmt: skip
         while num_ended < len(requests):
-            with self._taking_our_cache(), torch.inference_mode():
+            with row_attention(self._model) if self._is_stock else nullcontext(), torch.inference_mode():
                 batch.admit()
                 batch.step()
                 if on_token is not None:
@@ -101,36 +108,26 @@ class Engine:
             yield from ended
             batch.report()
 
-    def _begun(
-        self, requests: Sequence[Request], sampling: Sampling, endings: Endings, num_rows: int, report: OnTokens
-    ) -> Batch:
-        """The first prompts read, the decoder checked."""
-        decoder = None
+    def _decoder(self, requests: Sequence[Request], sampling: Sampling) -> Decoder | None:
+        """Of the model and its adapter as they are now, if it does what the model does."""
+        if not self.decodes:
+            return None
         try:
-            with self._taking_our_cache(), torch.inference_mode():
-                if self.decodes:
-                    room = self.room() if self.room else None
-                    decoder = Decoder(self._model, capacity(requests, sampling), room)
-                records = decoder is not None and self._model.device.type == "cuda"
-                batch = Batch(
-                    self._model, requests, sampling, endings, num_rows, report,
-                    decoder=decoder, graphs=Graphs() if records else None, is_stock=self._is_stock,
-                )  # fmt: skip
-                batch.admit()
-                if decoder is not None:
-                    self.decodes = batch.decoder_agrees()
+            with torch.inference_mode():
+                room = self.room() if self.room else None
+                decoder = Decoder(self._model, max(2, capacity(requests, sampling)), room)
+                fault = checking.fault(self._model, decoder, requests[0].ids)
         except RuntimeError as error:
             if self._is_stock or isinstance(error, torch.OutOfMemoryError):
                 raise
-            raise OtherLogitsError(f"this program's own decoder failed ({str(error).splitlines()[0][:200]})") from error
-        if decoder is not None and not self.decodes:
-            if not self._is_stock:
-                raise OtherLogitsError("this program's own decoder gives other logits than the model")
-            _log.warning(
-                "this program's own decoder gives other logits than the model: replies are generated by the model's "
-                "layers, more slowly; please report it with the model's name"
-            )
-        return batch
-
-    def _taking_our_cache(self) -> AbstractContextManager[None]:
-        return row_attention(self._model) if self._is_stock else nullcontext()
+            fault = f"an error: {str(error).splitlines()[0][:200]}"
+        if fault is None:
+            return decoder
+        self.decodes = False
+        if not self._is_stock:
+            raise OtherDecoderError(f"this program's own decoder is not the model's ({fault})")
+        _log.warning(
+            "this program's own decoder is not the model's (%s): replies are generated by the model's layers, more "
+            "slowly; please report it with the model's name", fault,
+        )  # fmt: skip
+        return None

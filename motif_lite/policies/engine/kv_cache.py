@@ -16,18 +16,14 @@ class RowCache(Cache):
 
     Args:
         num_layers: Of the model.
-        num_heads: Of keys, in each layer.
         num_rows: Sequences held at a time.
         capacity: Most tokens of each.
     """
 
-    def __init__(self, num_layers: int, num_heads: int, num_rows: int, capacity: int) -> None:
-        super().__init__(layers=[_Layer(num_heads, num_rows, capacity) for _ in range(num_layers)])
-        self.row_slots = num_heads * capacity
-        """Slots of a row: of the first head's tokens, then of the next one's."""
-        self.nowhere = num_rows * self.row_slots
+    def __init__(self, num_layers: int, num_rows: int, capacity: int) -> None:
+        super().__init__(layers=[_Layer(num_rows, capacity) for _ in range(num_layers)])
+        self.nowhere = num_rows * capacity
         """The slot for what is to be forgotten: padding."""
-        self._capacity = capacity
 
     def attend(self, rows: torch.Tensor | slice, columns: int, slots: torch.Tensor) -> None:
         """Say what the next forward pass is about.
@@ -35,26 +31,24 @@ class RowCache(Cache):
         Args:
             rows: Which of the rows its batch stands for, in order.
             columns: How many tokens of each it sees, the new ones included.
-            slots: Where the first heads of its new tokens go ``(B * T,)``: row * `row_slots` + position, or `nowhere`.
+            slots: Where its new tokens go ``(B * T,)``: row * capacity + position.
         """
-        heads = torch.arange(0, self.row_slots, self._capacity, device=slots.device)
-        of_all_heads = (slots[:, None] + heads).clamp_(max=self.nowhere).flatten()
         for layer in self.layers:
-            layer.rows, layer.columns, layer.slots = rows, columns, of_all_heads
+            layer.rows, layer.columns, layer.slots = rows, columns, slots
 
     def copy(self, sources: torch.Tensor, targets: torch.Tensor, columns: int) -> None:
         """Copy the first ``columns`` tokens of some rows ``(R,)`` to others ``(R,)``."""
         for layer in self.layers:
             for block in (layer.keys, layer.values):
-                block[targets, :, :columns] = block[sources, :, :columns]
+                block[targets, :columns] = block[sources, :columns]
 
 
 class _Layer(CacheLayerMixin):
-    """One layer's keys and values, each ``(rows, heads, capacity, head_size)``."""
+    """One layer's keys and values, each ``(rows, capacity, heads, head_size)``."""
 
-    def __init__(self, num_heads: int, num_rows: int, capacity: int) -> None:
+    def __init__(self, num_rows: int, capacity: int) -> None:
         super().__init__()
-        self.num_heads, self.num_rows, self.capacity = num_heads, num_rows, capacity
+        self.num_rows, self.capacity = num_rows, capacity
         self.rows: torch.Tensor | slice = slice(0)
         self.columns = 0
         self.slots = torch.empty(0)
@@ -70,9 +64,9 @@ class _Layer(CacheLayerMixin):
 
         Zeros, for what is masked is multiplied by nothing, and nothing times NaN is NaN.
         """
-        size = states.shape[-1]
-        slots = states.new_zeros(self.num_rows * self.num_heads * self.capacity + 1, size)
-        return slots, slots[:-1].view(self.num_rows, self.num_heads, self.capacity, size)
+        _, heads, _, size = states.shape
+        slots = states.new_zeros(self.num_rows * self.capacity + 1, heads, size)
+        return slots, slots[:-1].view(self.num_rows, self.capacity, heads, size)
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -85,13 +79,13 @@ class _Layer(CacheLayerMixin):
     def add(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The same with new tokens ``(B * T, heads, head_size)``."""
         if not self.is_initialized:
-            self.lazy_initialization(keys, values)
-        self.all_keys.index_copy_(0, self.slots, keys.flatten(0, 1))
-        self.all_values.index_copy_(0, self.slots, values.flatten(0, 1))
+            self.lazy_initialization(keys[:, :, None], values[:, :, None])
+        self.all_keys.index_copy_(0, self.slots, keys)
+        self.all_values.index_copy_(0, self.slots, values)
         return self._seen(self.keys), self._seen(self.values)
 
     def _seen(self, block: torch.Tensor) -> torch.Tensor:
-        return block[self.rows, :, : self.columns]
+        return block[self.rows, : self.columns].transpose(1, 2)
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         """(Columns of a mask, offset); the engine makes its own masks."""
