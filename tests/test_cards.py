@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,10 @@ def recipe(*changes: str) -> Recipe:
     return checking.check(GSM8K, ["training.micro_batch_size=1", *changes])
 
 
-def plan_of(given: Recipe, card: str) -> Plan:
-    return planner.make(given, shapes.of(given.model.name), hardware.machine_of(given, cards.named(card)))
+def plan_of(given: Recipe, card: str, *, decodes: bool = True) -> Plan:
+    """Args: decodes: The engine can take the model over; otherwise Unsloth's `generate` writes."""
+    shape = replace(shapes.of(given.model.name), decodes=decodes)
+    return planner.make(given, shape, hardware.machine_of(given, cards.named(card)))
 
 
 # ------------------------------------------------------------------------------------------ the table
@@ -89,15 +92,28 @@ def test_math_attention_is_charged_where_unsloth_falls_to_it(
 ) -> None:
     """Another version of Unsloth than the pinned one, against attention that moves every key and value once."""
     given = recipe(*changes)
-    once = plan_of(given, card)
+    monkeypatch.setattr(speeds, "_LAUNCHING", 0.1e-3)  # a host that does not make the GPU wait
+    once = plan_of(given, card, decodes=False)
     monkeypatch.setattr(timing, "groups_queries", lambda: False)
-    found = plan_of(given, card)
+    found = plan_of(given, card, decodes=False)
     assert {phase for phase in found.seconds if found.seconds[phase] > once.seconds[phase]} == slow
 
 
-def test_launching_kernels_bounds_a_token_step_from_below() -> None:
-    """0.68 ms for each of 36 layers, for 1,024 tokens of openings; reading prompts comes on top."""
-    assert plan_of(recipe(), "H200").seconds["openings"] == pytest.approx(1024 * 36 * 0.68e-3, rel=0.05)
+def test_launching_kernels_bounds_a_token_step_of_unsloths_from_below() -> None:
+    """1.9 ms for each of 36 layers, for 1,024 tokens of openings; reading prompts and drawing come on top."""
+    found = plan_of(recipe(), "H200", decodes=False)
+    assert found.seconds["openings"] == pytest.approx(1024 * 36 * 1.9e-3, rel=0.05)
+
+
+def test_a_recorded_token_step_takes_what_was_measured() -> None:
+    """On an H100, 32 wide, 700 columns at most: 6.3 ms, and 11.7 where 4-bit weights are dequantised anew.
+
+    That was greedy; at temperature 1 drawing takes 0.2 ms more.
+    """
+    given = recipe("rollout.num_openings=32", "rollout.openings={max_tokens=96}", "rollout.max_prompt_tokens=552")
+    for weights, milliseconds in {"16bit": 6.5, "4bit": 11.9}.items():
+        found = plan_of(changed(given, {"rollout.weights": weights}), "H100")
+        assert 1e3 * found.seconds["openings"] / 96 == pytest.approx(milliseconds, rel=0.1)
 
 
 # ------------------------------------------------------------------------------------------ the whole run
@@ -124,26 +140,22 @@ def test_typical_replies_take_less_time_and_never_exceed_the_limits() -> None:
     times = [projection.planned(found, [], Lengths.typical(given, tokens)).total for tokens in (100, 250, 1000, 10**6)]
     assert times == sorted(times)
     assert times[0] < times[1] < 0.5 * times[3]
-    assert times[3] <= projection.planned(found, [], Lengths.worst(given)).total
+    # A short first prompt leaves more of a later one to be read than the longest would.
+    assert times[3] <= 1.03 * projection.planned(found, [], Lengths.worst(given)).total
 
 
 def test_the_engine_fills_rows_and_generate_waits_for_the_longest_reply() -> None:
     """64 replies of 100 tokens, the longest 200, 32 at a time: two calls of 200 steps, or 300 steps of the engine."""
-    changes = (
-        "rollout.max_width=32",
-        "training.problems_per_step=2",
-        "rollout.num_rounds=2",
-        "model.load_in_4bit=false",
-    )
+    given = recipe("rollout.max_width=32", "training.problems_per_step=2", "rollout.num_rounds=2")
     seconds = {
-        backend: projection.planned(
-            plan_of(recipe(*changes, f'model.backend="{backend}"'), "H200"), [], Lengths.typical(recipe(*changes), 100)
+        decodes: projection.planned(
+            plan_of(given, "H200", decodes=decodes), [], Lengths.typical(given, 100)
         ).step["futures"]
-        for backend in ("unsloth", "transformers")
-    }
-    launching = 36 * 0.68e-3
-    assert seconds["unsloth"] == pytest.approx(400 * launching, rel=0.1)
-    assert seconds["transformers"] == pytest.approx(300 * launching, rel=0.1)
+        for decodes in (False, True)
+    }  # fmt: skip
+    drawing = 1.0e-3
+    assert seconds[False] == pytest.approx(400 * (36 * 1.9e-3 + drawing), rel=0.1)
+    assert seconds[True] == pytest.approx(300 * (36 * 0.105e-3 + 1.8e-3 + drawing), rel=0.1)
 
 
 def test_unsloths_check_of_packed_rows_holds_the_logits_of_a_whole_one() -> None:
@@ -161,7 +173,7 @@ def test_the_screen_names_card_attention_total_and_what_it_leaves_out(
     (tmp_path / "mine.py").write_text("def problems(role, seed):\n    return [{'question': 'q', 'answer': '1'}]\n")
     own = tmp_path / "own.toml"
     own.write_text(f'extends = "{GSM8K}"\n[evaluation.benchmarks.own]\nsource = "mine.py:problems"\n')
-    monkeypatch.setattr(timing, "groups_queries", lambda: False)
+    monkeypatch.setattr(timing, "attends_by_math", lambda *_: True)
     plan_command.show(own, [], None, "RTX 3090", 250)
     shown = " ".join(capsys.readouterr().out.split())
     assert "on RTX 3090" in shown
@@ -174,7 +186,7 @@ def test_the_screen_names_card_attention_total_and_what_it_leaves_out(
 @pytest.mark.parametrize(
     ("name", "most_hours"),
     [
-        ("motif_gsm8k", 16), ("motif_evening", 3), ("motif_evening_12gb", 6), ("motif_t4", 4),
+        ("motif_gsm8k", 12), ("motif_evening", 2), ("motif_evening_12gb", 5), ("motif_t4", 3),
         ("motif_chain_evening", 3), ("audit_motif", 11),
     ],
 )  # fmt: skip

@@ -25,10 +25,10 @@ ROOT = Path(__file__).parents[1]
 TINY = ["--gpu-device", "cpu", "--gpu-size", "tiny", "--gpu-tokens", "8", "8"]
 SETTINGS = Settings("cpu", "tiny", "transformers", 24.0, None, None, 8, 8)
 TITLES = [
-    "it runs", "time", "resume", "logit chunks", "peak memory", "batching pays", "padding is right",
-    "the adapter is live",
+    "it runs", "time", "resume", "logit chunks", "peak memory", "batching pays", "ways of generating",
+    "padding is right", "the adapter is live",
 ]  # fmt: skip
-"""In the order in which they are measured: the last four with the policy in their own process."""
+"""In the order in which they are measured: the last five with the policy in their own process."""
 
 Whole = tuple[subprocess.CompletedProcess[str], Path]
 
@@ -72,13 +72,14 @@ def test_the_rows_hold_figures_that_were_measured(whole: Whole) -> None:
     found = {title: entry.get("figures") for title, entry in measured(whole[1]).items()}
     assert len(found["it runs"]["metrics"]) == 3
     for line in found["it runs"]["metrics"]:  # a few of the random replies end by themselves
-        assert 32 < line["tokens"]["openings"] <= 8 * 8
-        assert 256 < line["tokens"]["futures"] <= 8 * 4 * 2 * 8
+        assert 64 < line["tokens"]["openings"] <= 16 * 8
+        assert 512 < line["tokens"]["futures"] <= 16 * 4 * 2 * 8
     memory, padding, resume = found["peak memory"], found["padding is right"], found["resume"]
     assert set(memory["measured_bytes"]) == {"load", "openings", "futures", "update"}
     assert set(memory["planned_bytes"]) == set(memory["measured_bytes"])
     assert 0 < memory["longest_prompt_tokens"] <= memory["planned_prompt_tokens"]
-    assert found["batching pays"]["replies_by_round"] == [32, 32]
+    assert found["batching pays"]["replies_by_round"] == [64, 64]
+    assert found["ways of generating"]["ratio"] > 1
     assert padding["share_of_identical_tokens"] == 1.0
     assert padding["prompt_tokens"] == sorted(set(padding["prompt_tokens"]))
     assert found["the adapter is live"]["model_was_in_train_mode"] is True
@@ -101,7 +102,7 @@ def test_rows_that_are_done_are_not_measured_again_unless_asked(whole: Whole, nu
     shutil.copytree(whole[1], out)
     before = measured(out)
     done = nursery.run(*words(out), program="pytest")
-    assert (done.returncode, "8 skipped" in done.stdout, "--gpu-again repeats it" in done.stdout) == (0, True, True)
+    assert (done.returncode, "9 skipped" in done.stdout, "--gpu-again repeats it" in done.stdout) == (0, True, True)
     assert measured(out) == before
     again = nursery.run(*words(out, "-k", "time", "--gpu-again"), program="pytest")
     assert again.returncode == 0, again.stdout

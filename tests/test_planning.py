@@ -66,7 +66,7 @@ def test_the_plan_is_a_table_by_phase_without_torch_or_a_card() -> None:
     assert "assumed" in done.stdout
 
 
-@pytest.mark.parametrize("vram", ["2", "3", "4", "5", "6", "10", "16"])
+@pytest.mark.parametrize("vram", ["2", "3", "4", "5", "6", "8", "10"])
 def test_the_flags_that_it_prints_make_it_fit(vram: str) -> None:
     arguments = ["--recipe", "recipes/motif_gsm8k.toml", "--plan", "--vram", vram]
     refused = invoked(*arguments)
@@ -164,7 +164,7 @@ def test_a_larger_card_is_never_used_less() -> None:
 
 
 def test_numbers_in_the_recipe_are_left_alone() -> None:
-    given = recipe("motif_gsm8k", "rollout.max_width=7", "training.micro_batch_size=2")
+    given = recipe("motif_gsm8k", "rollout.max_width=7", 'rollout.weights="16bit"', "training.micro_batch_size=2")
     assert plan(given, 80.0).recipe == given == plan(given, 3.0).recipe
 
 
@@ -205,7 +205,9 @@ def test_what_only_costs_time_is_changed_before_what_changes_the_method() -> Non
         (['training.optimizer="paged_adamw_8bit"'], "openings", True),
         (['training.optimizer="adamw_torch"'], "openings", False),
         (["training.gradient_checkpointing=false"], "update", False),
-        (["model.load_in_4bit=false"], "openings", False),
+        (["model.load_in_4bit=false"], "update", False),
+        (["model.load_in_4bit=false"], "openings", True),
+        (['rollout.weights="4bit"'], "openings", True),
         (["rollout.futures.max_tokens=256", "rollout.openings.max_tokens=256"], "futures", True),
         (["rollout.openings.max_tokens=128"], "update", True),
         (["training.problems_per_step=4"], "openings", False),
@@ -216,6 +218,16 @@ def test_every_key_that_costs_memory_moves_its_phase(changes: list[str], phase: 
     before = plan(recipe("motif_gsm8k", *given), 24.0).estimate.total(phase)
     after = plan(recipe("motif_gsm8k", *given, *changes), 24.0).estimate.total(phase)
     assert after < before if smaller else after > before
+
+
+@pytest.mark.parametrize(("gib", "weights", "width"), [(24.0, "16bit", 64), (13.0, "4bit", 32), (7.5, "4bit", 16)])
+def test_weights_are_dequantised_once_where_that_leaves_room_for_wide_batches(
+    gib: float, weights: str, width: int
+) -> None:
+    rollout = plan(recipe("motif_gsm8k", 'rollout.max_width="auto"'), gib).recipe.rollout
+    assert (rollout.weights, rollout.max_width) == (weights, width)
+    for other in ('model.backend="transformers"', "model.load_in_4bit=false"):
+        assert plan(recipe("motif_gsm8k", other), gib).recipe.rollout.weights == "auto", "it has no weights to hold"
 
 
 def test_every_sample_of_a_problem_is_a_row_of_the_evaluation() -> None:

@@ -21,6 +21,7 @@ from motif_lite.planning.limits import (
 )
 from motif_lite.planning.machine import GIB, MIB, Machine
 from motif_lite.planning.rows import (
+    dequantises,
     futures_per_step,
     later_prompt,
     longest_trained,
@@ -221,7 +222,7 @@ class _Counting:
         held = {"KV cache": (rows * columns + 1) * self._kv_per_token()}
         if self._folded_bytes():
             held["folded adapter"] = self._folded_bytes()
-        if self.is_unsloth and self.recipe.model.load_in_4bit:
+        if dequantises(self.recipe, self.shape):
             held |= self._written_out()
         # Of one layer: what a pass looks back on is gathered, then repeated for every head; rows are copied to others.
         tokens, seen = (min(unlike * read, max(limit, read)) for limit in (READ_TOKENS, READ_COLUMNS))

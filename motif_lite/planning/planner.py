@@ -14,7 +14,7 @@ from motif_lite.credits.table import credit_of
 from motif_lite.planning import memory, shapes
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.memory import Estimate
-from motif_lite.planning.rows import Lengths, bounds_openings, futures_per_step, replies_in_round
+from motif_lite.planning.rows import Lengths, bounds_openings, dequantises, futures_per_step, replies_in_round
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.speeds import Speed, assumed
 from motif_lite.planning.timing import step_seconds
@@ -129,19 +129,20 @@ def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
                 return larger
         return trial
 
-    def widest(weights: str) -> Recipe:
+    def widest(changes: Changes) -> Recipe:
         nonlocal trial
-        trial = changed(trial, {"rollout.weights": weights})
+        trial = changed(trial, changes)
         if width != "auto":
             return trial
         openings = {"openings"} if bounds_openings(recipe, shape) else set()
         return with_largest("rollout.max_width", _widths(recipe), {"futures", "evaluation"} | openings)
 
-    narrow = trial = widest(recipe.rollout.weights if recipe.rollout.weights != "auto" else "4bit")
-    if recipe.rollout.weights == "auto":
-        trial = widest("16bit")
-        if not fits(trial, {"openings", "futures", "evaluation"}) or _narrows(trial, narrow):
-            trial = narrow
+    if recipe.rollout.weights == "auto" and dequantises(recipe, shape):
+        narrow, wide = (widest({"rollout.weights": weights}) for weights in ("4bit", "16bit"))
+        is_wide = fits(wide, {"openings", "futures", "evaluation"}) and not _narrows(wide, narrow)
+        trial = wide if is_wide else narrow
+    else:
+        trial = widest({})
     if micro_batch == "auto":
         trial = with_largest("training.micro_batch_size", _micro_batches(recipe), {"update"})
     return trial

@@ -85,6 +85,12 @@ def bounds_openings(recipe: Recipe, shape: ModelShape) -> bool:
     return not written_by_unsloth(recipe, shape) or credit_of(recipe).samples_itself
 
 
+def dequantises(recipe: Recipe, shape: ModelShape) -> bool:
+    """Whether our engine writes replies of a 4-bit model of Unsloth's, whose weights it dequantises for that."""
+    is_ours = recipe.model.backend == "unsloth" and not recipe.model.fast_inference and shape.decodes
+    return is_ours and recipe.model.load_in_4bit
+
+
 def written_by_unsloth(recipe: Recipe, shape: ModelShape) -> bool:
     """Whether replies come from Unsloth's `generate`: neither from our engine nor from vLLM."""
     return recipe.model.backend == "unsloth" and not recipe.model.fast_inference and not shape.decodes

@@ -7,7 +7,14 @@ from motif_lite.credits.table import credit_of
 from motif_lite.nouns import Sampling
 from motif_lite.planning.limits import LARGEST_FOLDED_BYTES, groups_queries
 from motif_lite.planning.machine import DeviceType
-from motif_lite.planning.rows import Lengths, openings_at_once, replies_in_round, update_tokens, written_by_unsloth
+from motif_lite.planning.rows import (
+    Lengths,
+    dequantises,
+    openings_at_once,
+    replies_in_round,
+    update_tokens,
+    written_by_unsloth,
+)
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.speeds import Speed
 from motif_lite.recipe.schema import Recipe, decided
@@ -23,7 +30,10 @@ _DRAWING = {"greedy": 60, "plain": 180, "nucleus": 670}
 0.10, 0.30 and 1.14 ms for 32 rows of 151,936, measured on an H100."""
 
 _ADAPTER_IN_16_BITS = 4 + 2 + 2
-"""The same for an adapter's weight, which is kept in 32 bits."""
+"""Bytes that Unsloth's `generate` moves for an adapter's weight, which is kept in 32 bits: cast at every step."""
+
+_ADAPTER_OF_ENGINE = 3
+"""The engine casts it once per call; half as many zeros come with it, where layers are multiplied together."""
 
 
 def math_attention_bytes(shape: ModelShape) -> int:
@@ -190,12 +200,12 @@ class _Work:
     @property
     def _weight_bytes(self) -> float:
         """Bytes of weights that a token step moves."""
-        on_gpu, in_16_bits = self.device == "cuda", self.recipe.rollout.weights == "16bit"
-        dequantises = self.recipe.model.load_in_4bit and not (
-            in_16_bits and self.recipe.model.backend == "unsloth" and self.shape.decodes
-        )
-        linear = self.shape.num_linear_weights * (_DEQUANTISED if dequantises else self._value_bytes)
-        adapter = (self._linear - self.shape.num_linear_weights) * (_ADAPTER_IN_16_BITS if on_gpu else 4)
+        recipe, on_gpu = self.recipe, self.device == "cuda"
+        once = dequantises(recipe, self.shape) and recipe.rollout.weights == "16bit"
+        at_every_step = recipe.model.load_in_4bit and not once
+        linear = self.shape.num_linear_weights * (_DEQUANTISED if at_every_step else self._value_bytes)
+        of_adapter = _ADAPTER_IN_16_BITS if written_by_unsloth(recipe, self.shape) else _ADAPTER_OF_ENGINE
+        adapter = (self._linear - self.shape.num_linear_weights) * (of_adapter if on_gpu else 4)
         return linear + adapter + self.head * self._value_bytes
 
     @property

@@ -201,6 +201,81 @@ def _seconds(policy: "LocalPolicy", rendered: list[str], sampling: Sampling, see
     return time.monotonic() - started
 
 
+_WIDTH = 32
+_STEPS = 96
+"""Token steps that are timed, beyond the first."""
+
+
+def ways_of_generating(bench: Bench) -> Finding:
+    """Padded prompts, 32 at a time, by our engine and by the model's own `generate`; greedy: all do the same.
+
+    The engine with 4-bit weights dequantised once per call and, where the recipe's backend can, at every step.
+    """
+    policy = bench.loaded.policy
+    engine, width = policy.engine, min(_WIDTH, policy.max_width)
+    if engine is None:
+        return Finding("the engine cannot take this model over", False, {})
+    text = prompts.system_prompt(3)
+    asked = [text[: len(text) * (width + row) // (2 * width)] for row in range(width)]
+    rendered = [policy.render(prompts.conversation("", user)) for user in asked]
+    ways = {"engine": (engine, engine.room), "the model's generate": (None, None)}
+    if engine.room is not None:
+        from motif_lite.policies.engine.products import Room
+
+        ways["engine, dequantising at every step"] = (engine, lambda: Room(keeps=False))
+    figures: Figures = {"prompt_tokens": [policy.count_tokens(prompt) for prompt in (rendered[0], rendered[-1])]}
+    room = engine.room
+    try:
+        for name, (how, its_room) in ways.items():
+            policy.engine, engine.room = how, its_room
+            figures[name] = _token_steps(policy, rendered, min(_STEPS, bench.settings.futures))
+    finally:
+        policy.engine, engine.room = engine, room
+    ratio = figures["the model's generate"]["ms_per_step"] / figures["engine"]["ms_per_step"]
+    parts = [
+        f"{name} {figures[name]['ms_per_step']:.3g} ms ({figures[name]['tokens_per_second']:.0f})" for name in ways
+    ]
+    summary = f"{width} wide, a token step (tokens/s): {', '.join(parts)}; engine {ratio:.1f} times as fast"
+    return Finding(summary, ratio > 1 and engine.decodes, figures | {"ratio": ratio})
+
+
+def _token_steps(policy: "LocalPolicy", rendered: list[str], num_steps: int) -> Figures:
+    """Milliseconds of a step: what more tokens cost beyond the first two, medians of three."""
+    from motif_lite.planning import metering
+
+    def seconds(num_tokens: int) -> float:
+        started = time.monotonic()
+        with policy_writes_on(policy):
+            policy.generate(rendered, Sampling(max_tokens=num_tokens, temperature=0.0), seeds=[0] * len(rendered))
+        return time.monotonic() - started
+
+    seconds(2)
+    meter = metering.PhaseMeter(policy.device_type)
+    meter.start("writing")
+    times = [(seconds(2), seconds(2 + num_steps)) for _ in range(3)]
+    _, peaks = meter.take()
+    step = median(long - short for short, long in times) / num_steps
+    return {
+        "ms_per_step": 1e3 * step,
+        "tokens_per_second": len(rendered) / step,
+        "seconds": times,
+        "peak_bytes": peaks.get("writing"),
+    }
+
+
+@contextmanager
+def policy_writes_on(policy: "LocalPolicy") -> Iterator[None]:
+    """No reply ends before its limit."""
+    stop_ids = list(policy.stop_ids)
+    policy.stop_ids[:] = [policy.model.get_input_embeddings().num_embeddings + 1]
+    policy._known_endings.clear()
+    try:
+        yield
+    finally:
+        policy.stop_ids[:] = stop_ids
+        policy._known_endings.clear()
+
+
 NUM_PADDED = 8
 """Prompts of the padding row, the longest of which has no padding."""
 _TOLERATED = 0.2

@@ -30,6 +30,10 @@ def test_batching_pays(bench: Bench, three_steps: RunDirectory, loaded: Loaded, 
     measured(rows.batching(bench))
 
 
+def test_ways_of_generating(bench: Bench, loaded: Loaded, measured: Measured) -> None:
+    measured(rows.ways_of_generating(bench))
+
+
 def test_padding_is_right(bench: Bench, loaded: Loaded, measured: Measured) -> None:
     measured(rows.padding(bench))
 
