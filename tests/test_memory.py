@@ -11,6 +11,7 @@ from benchmarks import memory as benchmark
 from motif_lite.jobs import checking
 from motif_lite.planning import memory, planner, shapes
 from motif_lite.planning.machine import GIB, MIB, Machine
+from motif_lite.planning.sizes import Items
 
 ROOT = Path(__file__).parents[1]
 
@@ -86,10 +87,15 @@ def test_in_one_of_the_cases_what_a_step_works_with_is_nearly_as_much_as_all_tha
     assert update["activations"] + update["logits"] > 0.4 * sum(update.values())
 
 
-def phases(name: str, *changes: str) -> dict[str, memory.Items]:
-    """What a recipe needs on a card of 24 GiB."""
+def phases(name: str, *changes: str, decodes: bool = True) -> dict[str, Items]:
+    """What a recipe needs on a card of 24 GiB.
+
+    Args:
+        decodes: Our engine can take the model over where it is Unsloth's.
+    """
     recipe = checking.check(ROOT / "recipes" / f"{name}.toml", ["training.micro_batch_size=1", *changes])
-    return memory.estimate(recipe, shapes.of(recipe.model.name), Machine("cuda", 24.0, "a card")).phases
+    shape = replace(shapes.of(recipe.model.name), decodes=decodes)
+    return memory.estimate(recipe, shape, Machine("cuda", 24.0, "a card")).phases
 
 
 BY_THE_ENGINE = ('model.backend="transformers"', "model.load_in_4bit=false", 'model.dtype="bfloat16"')
@@ -100,9 +106,21 @@ def test_the_engine_holds_all_keys_and_values_of_as_many_rows_as_may_be() -> Non
     for width, rows in ((2, 2), (64, 8)):
         found = phases("grpo_gsm8k", *BY_THE_ENGINE, f"rollout.max_width={width}")
         assert found["openings"]["KV cache"] == (rows * row + 1) * token
-    assert phases("grpo_gsm8k", "rollout.max_width=2") == phases("grpo_gsm8k", "rollout.max_width=8") | {
-        "evaluation": phases("grpo_gsm8k", "rollout.max_width=2")["evaluation"]
-    }, "Unsloth writes all openings of a step at once"
+    narrow, wide = (phases("grpo_gsm8k", f"rollout.max_width={width}", decodes=False) for width in (2, 8))
+    assert narrow == wide | {"evaluation": narrow["evaluation"]}, "Unsloth writes all openings of a step at once"
+
+
+def test_4_bit_weights_that_the_engine_dequantises_are_counted_with_their_adapter() -> None:
+    shape, rank = shapes.KNOWN["qwen2.5-3b-instruct"], 64
+    for weights, number in {"16bit": shape.num_linear_weights, "4bit": 2 * 2048 * 11008}.items():
+        found = phases("motif_gsm8k", f'rollout.weights="{weights}"')
+        assert found["futures"]["weights in 16 bits"] == found["openings"]["weights in 16 bits"] == 2 * number
+        blocks = 3 * (2048 + 2 * 256) + 2 * (2 * 11008)  # as wide as all that are multiplied together
+        apart = 2048 + 2 * 256 + 2 * 11008
+        adapter = shape.num_lora_weights(rank, "all-linear") + 36 * rank * (blocks - apart)
+        assert found["futures"]["adapter in 16 bits"] == 2 * adapter
+        assert "weights in 16 bits" not in found["update"]
+    assert "weights in 16 bits" not in phases("motif_gsm8k", *BY_THE_ENGINE)["futures"]
 
 
 def test_what_prompts_have_in_common_is_read_once_by_the_engine() -> None:
@@ -151,7 +169,7 @@ def test_the_3b_model_takes_about_two_gib_in_4_bit_and_36_kib_of_cache_per_token
     """The figures that the field knows this model by."""
     assert phases("motif_gsm8k")["openings"]["weights"] == pytest.approx(2 * GIB, rel=0.1)
     cache = phases("grpo_gsm8k", "rollout.max_prompt_tokens=24")["openings"]["KV cache"]
-    assert cache == 8 * (24 + 1024) * 36 * 1024
+    assert cache == (8 * (24 - 1 + 1024) + 1) * 36 * 1024
 
 
 def test_a_model_whose_rows_cannot_be_packed_is_planned_with_all_their_logits() -> None:
