@@ -1,6 +1,7 @@
 """The one judge: every gold answer passes its own box, and nothing that is not the answer does."""
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from motif_lite.grading import judge as judging
 from motif_lite.grading.answers import boxes, equivalent, grade, is_beyond_judging, is_correct, is_lost, last_boxed
+from motif_lite.recipe.schema import SourceSection
+from motif_lite.tasks import sources
 from tests import processor_time
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -35,6 +38,42 @@ def in_thread(work: Callable[[], bool]) -> bool:
 
 
 # ---------------------------------------------------------------------------------------------- real gold answers
+
+FROM_THE_QUESTION = {
+    # equal values, which public graders accept: a fraction for a decimal, a surd that is not in lowest terms
+    (r"11\sqrt2", r"\sqrt{242}"), ("0.15", r"\frac{3}{20}"), (r"\frac{\sqrt{3}}{3}", r"\frac{3}{\sqrt{27}}"),
+    (r"\frac{1}{2}", "0.5"), ("4.5", r"\frac{9}{2}"), (".35625", r"\frac{57}{160}"), ("2", "2.00"), ("6", "6.00"),
+    # the gold answer is an expression: any that is equivalent to it counts
+    ("2k+2", "(-k + 4) + (-2 + 3k)"), ("(a+5)(b+2)", "ab+5b+2a+10"), ("15x - 80", "19x + 1 - 4x - 81."),
+    ("6r^2-4r-24", "4(3r^3+5r-6)-6(2r^3-r^2+4r)"), ("5r^5", r"\frac{(10r^3)(4r^6)}{8r^4}"),
+    # an ordinal, and equations by their right sides, as answers to "what is a + b + c + d?" are written
+    ("12", r"12^{\mathrm{th}}"), ("0", "a + b + c + d = 0."), ("1", r"\omega^3 = 1."),
+}  # fmt: skip
+"""What passes on MATH-500 and the test set of GSM8K although it was copied from the question and is not the gold answer
+as it is written: (gold answer, copied text)."""
+
+
+def test_a_text_of_the_question_passes_only_where_it_is_the_answer() -> None:
+    """Every formula and number of a question, boxed: a policy could learn to copy what it need not work out."""
+    passing = set()
+    for name in ("math500/test.jsonl", "gsm8k/test.jsonl"):
+        if not (DATA / name).exists():
+            pytest.skip(f"{DATA / name} is not here")
+        problems = sources.load(SourceSection(source=str(DATA / name)), role="test", seed=1)
+        pairs = [(each.gold, text) for each in problems for text in sorted(set(QUOTED.findall(each.question)))]
+        pairs = [(gold, text.strip("$")) for gold, text in pairs]
+        grade([(gold, f"\\boxed{{{text}}}") for gold, text in pairs])
+        passing |= {pair for pair in pairs if is_correct(pair[0], f"\\boxed{{{pair[1]}}}")}
+    assert {(gold, text) for gold, text in passing if as_written(gold) != as_written(text)} == FROM_THE_QUESTION
+    assert len(passing) > 40, "most of what passes is the gold answer"
+
+
+QUOTED = re.compile(r"\$[^$]+\$|-?\d[\d,]*\.?\d*")
+
+
+def as_written(text: str) -> str:
+    """Without what does not change an answer's look: spaces, an end of sentence, commas of thousands."""
+    return re.sub(r"[\s,$.]+$|\s|,(?=\d{3})", "", text.replace("\\dfrac", "\\frac").replace("\\!", ""))
 
 
 @pytest.mark.parametrize(("name", "number"), zip(GOLD_FILES, (7473, 1319, 500, 30), strict=True))

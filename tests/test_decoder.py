@@ -4,7 +4,6 @@ import copy
 import logging
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from peft import LoraConfig, get_peft_model
 from motif_lite.nouns import Sampling
 from motif_lite.policies.engine import batch, checking, engine, graphs
 from motif_lite.policies.engine.decoder import Decoder, can_decode
-from motif_lite.policies.engine.graphs import Graphs
+from motif_lite.policies.engine.graphs import Graphs, Key
 from motif_lite.policies.engine.products import Room, products
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.merged_lora import adapter_folded
@@ -87,7 +86,27 @@ def adapter_left_out(decoder: Any, model: Any) -> None:
 
 
 def another_rotary_base(decoder: Any, model: Any) -> None:
-    decoder._cosines, decoder._sines = decoder._cosines.roll(1, 0), decoder._sines.roll(1, 0)
+    half = decoder._cosines.shape[-1] // 2
+    turns = torch.outer(torch.arange(len(decoder._cosines)), 3.0 ** -torch.arange(half))
+    decoder._cosines, decoder._sines = turns.cos().repeat(1, 2), torch.cat((-turns.sin(), turns.sin()), 1)
+
+
+def wrong_as_soon_as_a_token_is_a_step(decoder: Any, model: Any) -> None:
+    for layer in decoder.layers:
+        seen = layer._seen
+        layer._seen = lambda query, keys, values, mask, seen=seen: (
+            seen(query, keys, values, mask) * (2.0 if mask.shape[2] == 1 else 1.0)
+        )
+
+
+def an_embedding_that_is_scaled(decoder: Any, model: Any) -> None:
+    embed = decoder._embed
+    decoder._embed = lambda ids: 2 * embed(ids)
+
+
+def layers_put_together_wrongly(decoder: Any, model: Any) -> None:
+    output = decoder._output
+    decoder._output = lambda *given: 0.5 * output(*given) + decoder.embedded(given[0])
 
 
 def heads_in_another_order(decoder: Any, model: Any) -> None:
@@ -114,8 +133,12 @@ def adapter_of_yesterday(decoder: Any, model: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault", [adapter_left_out, another_rotary_base, heads_in_another_order, scale_forgotten, adapter_of_yesterday]
-)
+    "fault",
+    [
+        adapter_left_out, another_rotary_base, heads_in_another_order, scale_forgotten, adapter_of_yesterday,
+        wrong_as_soon_as_a_token_is_a_step, an_embedding_that_is_scaled, layers_put_together_wrongly,
+    ],
+)  # fmt: skip
 def test_a_decoder_that_is_wrong_is_found_before_its_first_token_and_said_once(
     policy: LocalPolicy,
     fault: Callable[[Any, Any], None],
@@ -156,9 +179,7 @@ def test_noise_does_not_pass_for_rounding() -> None:
         assert checking._is_off(own.to(precision) * torch.nan, own.to(precision))
 
 
-@pytest.fixture(params=[True, False], ids=["dequantised once", "dequantised at every step"])
-def room(request: pytest.FixtureRequest) -> Callable[[], Room]:
-    return partial(Room, keeps=request.param)
+KEEPS = pytest.mark.parametrize("keeps", [True, False], ids=["dequantised once", "dequantised at every step"])
 
 
 @pytest.fixture
@@ -168,14 +189,18 @@ def in_4_bits(qwen_folder: Path, tiny_recipe: MakeRecipe) -> LocalPolicy:
     return policy
 
 
+@KEEPS
 @pytest.mark.parametrize("adapter", [True, False])
 def test_weights_of_4_bits_are_multiplied_as_bitsandbytes_does(
-    in_4_bits: LocalPolicy, room: Callable[[], Room], adapter: bool
+    in_4_bits: LocalPolicy, keeps: bool, adapter: bool
 ) -> None:
     layer = in_4_bits.model.get_base_model().get_decoder().layers[0]
     states = torch.randn(5, layer.hidden_size, generator=torch.Generator().manual_seed(1))
     attention, mlp = layer.self_attn, layer.mlp
-    together, made = [(attention.q_proj, attention.k_proj, attention.v_proj), (mlp.gate_proj, mlp.up_proj)], room()
+    together, made = (
+        [(attention.q_proj, attention.k_proj, attention.v_proj), (mlp.gate_proj, mlp.up_proj)],
+        Room(keeps=keeps),
+    )
     with torch.no_grad(), nullcontext() if adapter else in_4_bits.model.disable_adapter():
         ours = [products(modules, made) for modules in together]
         for modules, multiplied in zip(together, ours, strict=True):
@@ -183,13 +208,12 @@ def test_weights_of_4_bits_are_multiplied_as_bitsandbytes_does(
                 torch.testing.assert_close(found, module(states), atol=1e-5, rtol=1e-5)
 
 
-def test_an_engine_that_dequantises_writes_what_the_models_modules_write(
-    in_4_bits: LocalPolicy, room: Callable[[], Room]
-) -> None:
+@KEEPS
+def test_an_engine_that_dequantises_writes_what_the_models_modules_write(in_4_bits: LocalPolicy, keeps: bool) -> None:
     prompts = rendered(in_4_bits, 6)
     expected = write(in_4_bits, prompts, GREEDY)
     assert in_4_bits.engine is not None
-    in_4_bits.engine.room = room
+    in_4_bits.engine.keeps_weights = keeps
     found = write(in_4_bits, prompts, GREEDY)
     assert ids(found) == ids(expected)
     for one, other in zip(found, expected, strict=True):
@@ -200,14 +224,14 @@ def test_an_engine_that_dequantises_writes_what_the_models_modules_write(
 class NotRecorded(Graphs):
     """What a GPU records is computed anew: the shapes, their rounding and the memory are as there."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.keys: list[tuple[int, int]] = []
+    def __init__(self, num_rows: int) -> None:
+        super().__init__(num_rows)
+        self.keys: list[Key] = []
 
-    def logits(self, key: tuple[int, int], compute: Callable[[], torch.Tensor], num_rows: int) -> torch.Tensor:
+    def logits(self, key: Key, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
         self.keys.append(key)
         found = compute()
-        assert (len(found), key[0] <= num_rows) == (key[0], True)
+        assert (len(found), key[0] <= self._num_rows) == (key[0], True)
         return found
 
 
@@ -219,7 +243,7 @@ def test_steps_of_rounded_shapes_write_the_same(
     expected = write(policy, rendered(policy, 9), GREEDY)
     policy.max_width = 4
     assert policy.engine is not None
-    recorded = NotRecorded()
+    recorded = NotRecorded(4)
     real = batch.Batch
 
     def with_graphs(*arguments: Any, **named: Any) -> batch.Batch:
@@ -245,7 +269,7 @@ def test_steps_that_cannot_be_recorded_are_taken_one_by_one_and_that_is_said(
 
     real = batch.Batch
     expected = ids(write(policy, rendered(policy, 6), GREEDY))
-    monkeypatch.setattr(engine, "Batch", lambda *given, **named: real(*given, **named | {"graphs": Failing()}))
+    monkeypatch.setattr(engine, "Batch", lambda *given, **named: real(*given, **named | {"graphs": Failing(6)}))
     with caplog.at_level(logging.WARNING):
         assert ids(write(policy, rendered(policy, 6), GREEDY)) == expected
     assert "cannot be recorded (operation not permitted" in caplog.text
@@ -262,4 +286,80 @@ def test_a_decoder_that_disagrees_with_a_model_that_is_not_stock_writes_nothing(
         policy.generate(
             rendered(policy, 2), GREEDY, seeds=[0, 1], on_progress=lambda progress: heard.append(progress.written)
         )
-    assert set(heard) <= {0}
+    assert heard == []
+
+
+class FakeCuda:
+    """CUDA graphs of a GPU that is not there: what is recorded runs once, and again at each replay."""
+
+    def __init__(self, *, replays: bool = True, fails_at: int = -1) -> None:
+        self.replays, self.fails_at = replays, fails_at
+        self.pools: list[object] = []
+
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        outer = self
+
+        class Graph:
+            run: Callable[[], None]
+
+            def pool(self) -> str:
+                return "the pool"
+
+            def replay(self) -> None:
+                if outer.replays:
+                    self.run()
+
+        monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda: None)
+        monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+        monkeypatch.setattr(torch.cuda, "graph", lambda graph, pool: self.recording(pool))
+        record = Graphs._record
+
+        def recorded(graphs: Graphs, compute: Callable[[], torch.Tensor]) -> Any:
+            graph = record(graphs, compute)
+
+            def run() -> None:
+                logits = compute()
+                graphs._logits[: len(logits)].copy_(logits)
+
+            graph.run = run
+            return graph
+
+        monkeypatch.setattr(Graphs, "_record", recorded)
+
+    def recording(self, pool: object) -> Any:
+        self.pools.append(pool)
+        if len(self.pools) - 1 == self.fails_at:
+            raise RuntimeError("operation not permitted when stream is capturing\nand more")
+        return nullcontext()
+
+
+def test_recorded_steps_are_replayed_from_one_pool_into_one_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = FakeCuda()
+    cuda.use(monkeypatch)
+    made, calls = Graphs(4), [0]
+
+    def compute(rows: int) -> torch.Tensor:
+        calls[0] += 1
+        return torch.ones(rows, 3)
+
+    first = made.logits((4, 256), lambda: compute(4))
+    assert first.shape == (4, 3)
+    assert calls == [3], "once not recorded, once recorded, once replayed"
+    made.logits((4, 256), lambda: compute(4))
+    assert calls == [4]
+    fewer = made.logits((2, 256), lambda: compute(2))
+    assert (fewer.shape, fewer.data_ptr()) == ((2, 3), first.data_ptr())
+    assert cuda.pools == [None, "the pool"]
+
+
+def test_a_replay_that_does_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeCuda(replays=False).use(monkeypatch)
+    calls = [0.0]
+
+    def compute() -> torch.Tensor:
+        calls[0] += 1
+        return torch.full((2, 3), 1 / calls[0])
+
+    with pytest.raises(RuntimeError, match="other logits"):
+        Graphs(2).logits((2, 256), compute)

@@ -4,12 +4,18 @@ from dataclasses import dataclass
 
 from motif_lite.nouns import Sampling
 from motif_lite.planning.limits import DRAWN_TOGETHER, LARGEST_FOLDED_BYTES, READ_COLUMNS, READ_TOKENS
+from motif_lite.planning.machine import MIB
 from motif_lite.planning.rows import dequantises, futures_per_step, later_prompt, openings_at_once, written_by_unsloth
 from motif_lite.planning.sizes import Items, Sizes
 from motif_lite.recipe.schema import SourceSection, decided
 
 _MULTIPLIED_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers whose products with 4-bit weights the engine makes one of (`policies.engine.products`)."""
+
+
+_GRAPHS = 400 * MIB
+"""Of CUDA graphs and their workspaces: on an H100 0.4 GiB more were reserved than is counted without them, with weights
+dequantised once and at every step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,8 @@ class Generating(Sizes):
             held["folded adapter"] = self._folded_bytes()
         if dequantises(self.recipe, self.shape):
             held |= self._written_out()
+        if self.machine.device == "cuda" and self.shape.decodes:
+            held["recorded steps"] = _GRAPHS
         # Of one layer: what a pass looks back on is gathered, then repeated for every head; rows are copied to others.
         tokens, seen = (min(unlike * read, max(limit, read)) for limit in (READ_TOKENS, READ_COLUMNS))
         gathered = seen * 2 * (shape.kv_dim + shape.attention_dim) * self.hidden_bytes
@@ -124,11 +132,13 @@ class Generating(Sizes):
         """Logits as the model computes them, and what `sampler.draw` makes of those that it works on together.
 
         In 32 bits: logits less the largest; to sample, probabilities or sums. A nucleus sorts them: on a CPU sorted,
-        reversed, summed, and sums less themselves; on a GPU with 64-bit indices, twice. `generate` copies logits.
+        reversed, summed, and sums less themselves; on a GPU with 64-bit indices, twice. Unsloth's `generate` copies
+        logits.
         """
         on_gpu, size = self.machine.device == "cuda", self.shape.vocab_size
-        work = 4 * (self.hidden_bytes < 4 and not self.is_unsloth) + (4 if sampling.temperature == 0 else 2 * 4)
+        copies = written_by_unsloth(self.recipe, self.shape)
+        work = 4 * (self.hidden_bytes < 4 and not copies) + (4 if sampling.temperature == 0 else 2 * 4)
         if sampling.temperature and sampling.top_p < 1:
             work += 2 * (4 + 8) if on_gpu else 4 * 4
         together = rows if on_gpu else min(rows, max(1, DRAWN_TOGETHER // size))
-        return size * (rows * (self.hidden_bytes + 4 * self.is_unsloth) + together * work)
+        return size * (rows * (self.hidden_bytes + 4 * copies) + together * work)

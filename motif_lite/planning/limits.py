@@ -68,7 +68,7 @@ def packs(config: ConfigJson) -> bool:
 def decodes(config: ConfigJson) -> bool:
     """Whether the engine writes an Unsloth model's replies, by its config.json alone.
 
-    `policies.engine.decoder.can_decode` decides, and a comparison of logits.
+    `policies.engine.decoder.can_decode` decides, and a comparison with the model's own layers.
     """
     return config.get("model_type") in DECODED and packs(config)
 

@@ -20,7 +20,7 @@ from motif_lite.planning.sizes import Items, Sizes
 from motif_lite.recipe.schema import Recipe, SourceSection, decided
 
 CUDA_LIBRARIES = 700 * MIB
-"""CUDA context, cuBLAS workspace, compiled kernels. Assumed: no GPU has been at hand."""
+"""CUDA context, cuBLAS workspace, compiled kernels. Assumed, not measured."""
 
 _IMPORTED = {"CPU": 550 * MIB, "CUDA": 880 * MIB}
 """Python with torch, transformers, PEFT, TRL and datasets imported, by torch's build, as resident memory on Linux:

@@ -57,9 +57,10 @@ class Speed:
     is_measured: bool = False
 
     def __str__(self) -> str:
+        launching = f", {1e3 * self.launch_seconds:.3g} ms where it is not recorded" if self.launch_seconds else ""
         return (
             f"{self.bytes_per_second / 1e9:.3g} GB/s of weights, {self.flops_per_second / 1e12:.3g} TFLOPS reached, "
-            f"{1e3 * self.layer_seconds:.3g} ms per layer and token step"
+            f"{1e3 * self.layer_seconds:.3g} ms per layer and token step{launching}"
         )
 
 

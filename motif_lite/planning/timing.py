@@ -189,7 +189,7 @@ class _Work:
         arithmetic = rows * 2 * (self._linear + self.head) / speed.flops_per_second
         if self.device == "cpu":
             return reading + arithmetic + shape.num_layers * speed.layer_seconds
-        if written_by_unsloth(self.recipe, shape):
+        if not shape.decodes and not self.recipe.model.fast_inference:
             return max(reading, arithmetic, shape.num_layers * speed.launch_seconds)
         return max(reading, arithmetic) + shape.num_layers * speed.layer_seconds
 

@@ -1,4 +1,4 @@
-"""Generation by the model's own `generate`, for models whose attention the engine cannot take over: Unsloth's.
+"""Generation by the model's own `generate`, for models that the engine cannot take over.
 
 One left-padded batch at a time, each as slow as its longest reply. What is drawn is the engine's: tokens come from
 `sampler.draw` with every sequence's own stream, so width changes nothing here either.

@@ -5,7 +5,6 @@ gradient checkpointing drops its KV cache and still writes something. `generatio
 to inference and back, also when generation fails.
 """
 
-import gc
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -25,6 +24,7 @@ from motif_lite.policies.engine import engine
 from motif_lite.policies.engine.engine import Engine
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
 from motif_lite.policies.facts import PolicyFacts, Token, tokens_of
+from motif_lite.policies.out_of_memory import free_memory_of, is_out_of_memory
 from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.policies.text_streams import OnToken, TextStreams
 from motif_lite.policies.turn_ends import TurnEnds
@@ -62,6 +62,8 @@ class LocalPolicy:
         self.template = ChatTemplate(tokenizer, name, num_rows, arguments, day)
         self.model = model
         self.engine = Engine(model) if engine.supports(model) else None
+        self.writes_openings = self.engine is not None
+        """Whether TRL gets its openings from us; it does for a whole run, whatever becomes of the engine."""
         self.tokenizer = tokenizer
         self.context_tokens = context_tokens
         self.max_width = max_width
@@ -111,8 +113,9 @@ class LocalPolicy:
     ) -> list[Reply]:
         """One reply per rendered prompt, in order, at most ``max_width`` at a time.
 
-        Out of memory, the width is halved for good and the missing replies are generated again: every sequence has a
-        random stream of its own, so nothing changes. Progress then counts the missing ones alone.
+        Out of memory, room is made for good and the missing replies are generated again: 4-bit weights are no longer
+        dequantised all at once, or else the width is halved. Every sequence has a random stream of its own, so nothing
+        changes. Progress then counts the missing ones alone.
 
         Raises:
             ModelError: There is not enough memory for one sequence.
@@ -147,15 +150,15 @@ class LocalPolicy:
                 except RuntimeError as error:
                     if not is_out_of_memory(error):
                         raise
-                    self._halve_width(len(missing), error)
+                    self._make_room(len(missing), error)
         return [written[request.index] for request in requests]
 
     def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]] | None:
-        """Openings for TRL, from the engine like all other replies, where it knows the model.
+        """Openings for TRL, from us like all other replies, where the engine knew the model as it was loaded.
 
         The sequences' seeds are drawn from PyTorch's own stream, which checkpoints keep.
         """
-        if self.engine is None:
+        if not self.writes_openings:
             return None
         seeds = torch.randint(2**31, (len(prompts),)).tolist()
         requests = [Request(row, *drawn) for row, drawn in enumerate(zip(prompts, seeds, strict=True))]
@@ -271,8 +274,16 @@ class LocalPolicy:
         text: str = self.tokenizer.decode(self.turn_ends.readable(ids), skip_special_tokens=not self.turn_ends.thinks)
         return text
 
-    def _halve_width(self, wanted: int, error: RuntimeError) -> None:
+    def _make_room(self, wanted: int, error: RuntimeError) -> None:
         """After running out of memory with all that were wanted, or as many as may be at once."""
+        if self.engine is not None and self.engine.keeps_weights:
+            self.engine.keeps_weights = False
+            _log.warning(
+                "out of memory with 4-bit weights dequantised: from here on they are dequantised at every step, which "
+                'takes longer; set rollout.weights = "4bit" to start there'
+            )
+            free_memory_of(error)
+            return
         width = min(self.max_width, wanted)
         if width == 1:
             raise ModelError(
@@ -304,16 +315,3 @@ def generation_mode(model: torch.nn.Module) -> Iterator[None]:
             module.training = training
         for module, checkpointed in checkpointing:
             setattr(module, "gradient_checkpointing", checkpointed)  # noqa: B010
-
-
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an allocation failed: on a GPU it has a class of its own, on a CPU only words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def free_memory_of(error: RuntimeError) -> None:
-    """Free the tensors of the failed call: the frames of its traceback hold them."""
-    error.__traceback__ = None
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

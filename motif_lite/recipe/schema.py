@@ -107,8 +107,8 @@ agree has no signal and gets one future per opening."""
 memory it is halved. `auto` is the largest value that fits the memory plan."""
     weights: Literal["auto", "16bit", "4bit"] = "auto"
     """How a 4-bit model of Unsloth's is held while replies are generated: `16bit` dequantises it once per call, for \
-two bytes per weight; `4bit` dequantises layer by layer at every token, which takes longer. The numbers are the same. \
-`auto` is 16bit where that fits the memory plan."""
+two bytes per weight; `4bit` dequantises layer by layer at every token, which takes longer. Results are equal up to \
+rounding. `auto` is 16bit where the memory plan then has room for 32 replies at a time, or for all there are."""
     openings: Sampling = Sampling(max_tokens=1024)
     """Sampling of first rounds in training."""
     futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)

@@ -218,19 +218,16 @@ def ways_of_generating(bench: Bench) -> Finding:
     text = prompts.system_prompt(3)
     asked = [text[: len(text) * (width + row) // (2 * width)] for row in range(width)]
     rendered = [policy.render(prompts.conversation("", user)) for user in asked]
-    ways = {"engine": (engine, engine.room), "the model's generate": (None, None)}
-    if engine.room is not None:
-        from motif_lite.policies.engine.products import Room
-
-        ways["engine, dequantising at every step"] = (engine, lambda: Room(keeps=False))
+    ways: dict[str, Any] = {"engine": (engine, engine.keeps_weights), "the model's generate": (None, None)}
+    if engine.keeps_weights:
+        ways["engine, dequantising at every step"] = (engine, False)
     figures: Figures = {"prompt_tokens": [policy.count_tokens(prompt) for prompt in (rendered[0], rendered[-1])]}
-    room = engine.room
+    keeps = engine.keeps_weights
     try:
-        for name, (how, its_room) in ways.items():
-            policy.engine, engine.room = how, its_room
+        for name, (policy.engine, engine.keeps_weights) in ways.items():
             figures[name] = _token_steps(policy, rendered, min(_STEPS, bench.settings.futures))
     finally:
-        policy.engine, engine.room = engine, room
+        policy.engine, engine.keeps_weights = engine, keeps
     ratio = figures["the model's generate"]["ms_per_step"] / figures["engine"]["ms_per_step"]
     parts = [
         f"{name} {figures[name]['ms_per_step']:.3g} ms ({figures[name]['tokens_per_second']:.0f})" for name in ways

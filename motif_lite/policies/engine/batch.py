@@ -17,6 +17,7 @@ from motif_lite.policies.engine.graphs import Graphs, rounded_columns
 from motif_lite.policies.engine.kv_cache import RowCache
 from motif_lite.policies.engine.prefix_sharing import Placement, Prefixes, in_order
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
+from motif_lite.policies.out_of_memory import is_out_of_memory
 from motif_lite.policies.text_streams import OnToken
 
 STEPS_BETWEEN_QUESTIONS = {"cpu": 1, "cuda": 8}
@@ -58,8 +59,8 @@ class Batch:
         report: OnTokens,
         *,
         decoder: Decoder | None,
-        graphs: Graphs | None = None,
-        is_stock: bool = True,
+        graphs: Graphs | None,
+        is_stock: bool,
     ) -> None:
         self._model, self._sampling, self._endings = model, sampling, endings
         self._decoder, self._graphs, self._is_stock = decoder, graphs, is_stock
@@ -206,12 +207,12 @@ class Batch:
             return self._logits(rows, self._columns_seen(), self._decoder)
         columns = min(rounded_columns(self._columns_seen()), self._capacity)
         try:
-            key = (self._height, columns)
-            return self._graphs.logits(key, lambda: self._logits(rows, columns, self._decoder), len(self._is_wanted))
+            return self._graphs.logits((self._height, columns), lambda: self._logits(rows, columns, self._decoder))
         except RuntimeError as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if is_out_of_memory(error):
                 raise
-            _log.warning("token steps cannot be recorded (%s): they take several times as long", error)
+            reason = str(error).partition("\n")[0]
+            _log.warning("token steps cannot be recorded (%s): they take several times as long", reason)
             self._graphs = None
             return self._logits(rows, columns, self._decoder)
 

@@ -34,19 +34,19 @@ def can_decode(model: Any) -> bool:
         return False
     parts = [part for layer in layers for part in (layer, layer.self_attn, layer.mlp)]
     norms = [norm for layer in layers for norm in (layer.input_layernorm, layer.post_attention_layernorm)]
-    in_one_precision = {norm.weight.dtype for norm in norms} == {model.dtype} or _is_unsloths(layers[0].self_attn)
-    return all(map(_is_known, parts)) and in_one_precision
+    # Unsloth's norms give what they are given, whatever their weights are in.
+    in_one_precision = {norm.weight.dtype for norm in norms} == {model.dtype}
+    return all(map(_is_known, parts)) and (in_one_precision or _is_unsloths(type(layers[0].self_attn).forward))
 
 
-def _is_unsloths(part: Any) -> bool:
-    """Whether Unsloth has changed a part's class; its norms give what they are given, whatever their weights are in."""
-    return str(type(part).forward.__module__).startswith("unsloth.")
+def _is_unsloths(forward: Any) -> bool:
+    return str(getattr(forward, "__module__", "")).startswith("unsloth.")
 
 
 def _is_known(part: Any) -> bool:
     """Whether a part computes what its class does; Unsloth's fused products are another way to the same."""
     own = vars(part).get("forward")
-    return own is None or getattr(own, "__module__", "").startswith("unsloth.")
+    return own is None or _is_unsloths(own)
 
 
 class Decoder:
@@ -89,6 +89,11 @@ class Decoder:
         """
         self._output(ids, positions, mask, cache)
 
+    def embedded(self, ids: torch.Tensor) -> torch.Tensor:
+        """The first layer's states of tokens ``(R, T)``: ``(R * T, width)``."""
+        states: torch.Tensor = self._embed(ids).flatten(0, 1)
+        return states
+
     def head(self, states: torch.Tensor) -> torch.Tensor:
         """The last layer's states ``(R, width)`` to logits ``(R, V)``."""
         return self._head(self._norm(states))
@@ -100,7 +105,7 @@ class Decoder:
     def _output(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor, cache: RowCache) -> torch.Tensor:
         """The last layer's states of all tokens ``(R * T, width)``."""
         rotation = self.rotation(positions.flatten())
-        states: torch.Tensor = self._embed(ids).flatten(0, 1)
+        states = self.embedded(ids)
         for layer, kept in zip(self.layers, cache.layers, strict=True):
             states = states + layer.attended(states, rotation, mask, kept)
             states = states + layer.passed(states)

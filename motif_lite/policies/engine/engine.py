@@ -19,7 +19,7 @@ reading prompts never computes logits.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -34,6 +34,7 @@ from motif_lite.policies.engine.decoder import Decoder, can_decode
 from motif_lite.policies.engine.graphs import Graphs
 from motif_lite.policies.engine.products import Room
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
+from motif_lite.policies.out_of_memory import is_out_of_memory
 from motif_lite.policies.text_streams import OnToken
 
 _log = logging.getLogger(__name__)
@@ -62,14 +63,15 @@ class Engine:
 
     Attributes:
         decodes: Whether steps are taken by our own decoder; False once it was not the model's.
-        room: Makes the room in which a call's 4-bit weights are dequantised; None leaves them to the model's modules.
+        keeps_weights: 4-bit weights are dequantised once per call, and not at every step; None leaves them to the
+            model's modules.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = _base(model)
         self._is_stock = takes_row_attention(self._model)
         self.decodes = can_decode(self._model)
-        self.room: Callable[[], Room] | None = None
+        self.keeps_weights: bool | None = None
 
     def sequences(
         self,
@@ -95,7 +97,7 @@ class Engine:
         records = decoder is not None and self._model.device.type == "cuda"
         batch = Batch(
             self._model, requests, sampling, endings, num_rows, report,
-            decoder=decoder, graphs=Graphs() if records else None, is_stock=self._is_stock,
+            decoder=decoder, graphs=Graphs(num_rows) if records else None, is_stock=self._is_stock,
         )  # fmt: skip
         while num_ended < len(requests):
             with row_attention(self._model) if self._is_stock else nullcontext(), torch.inference_mode():
@@ -112,17 +114,19 @@ class Engine:
         """Of the model and its adapter as they are now, if it does what the model does."""
         if not self.decodes:
             return None
+        decoder = fault = None
         try:
             with torch.inference_mode():
-                room = self.room() if self.room else None
+                room = None if self.keeps_weights is None else Room(keeps=self.keeps_weights)
                 decoder = Decoder(self._model, max(2, capacity(requests, sampling)), room)
                 fault = checking.fault(self._model, decoder, requests[0].ids)
-        except RuntimeError as error:
-            if self._is_stock or isinstance(error, torch.OutOfMemoryError):
+        except Exception as error:  # another version's attributes or shapes, or whatever a kernel raises
+            if is_out_of_memory(error):
                 raise
-            fault = f"an error: {str(error).splitlines()[0][:200]}"
+            fault = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
         if fault is None:
             return decoder
+        decoder = room = None  # and all that was dequantised for it
         self.decodes = False
         if not self._is_stock:
             raise OtherDecoderError(f"this program's own decoder is not the model's ({fault})")

@@ -82,9 +82,10 @@ def has_4_bits(base: Any) -> bool:
 def products(modules: Sequence[Any], room: Room | None) -> Products:
     """Linear layers of the same states ``(R, inputs)``: what each makes of them."""
     bases = [_base(module) for module in modules]
-    adapters = [_adapter(module) for module in modules]
-    if room and all(map(has_4_bits, bases)) and all(adapter is not None for adapter in adapters):
-        return _together(bases, [adapter for adapter in adapters if adapter is not None], room)
+    if room and all(map(has_4_bits, bases)):
+        adapters = [adapter for module in modules if (adapter := _adapter(module)) is not None]
+        if len(adapters) == len(modules):
+            return _together(bases, adapters, room)
     separate = [product(module) for module in modules]
     return lambda states: [each(states) for each in separate]
 
@@ -101,7 +102,7 @@ def _adapter(module: Any) -> _Adapter | None:
         empty = torch.empty(0, dtype=form.dtype, device=weight.device)
         return _Adapter(empty.view(0, form.shape[1]), empty.view(form.shape[0], 0))
     (name, *others) = module.active_adapters
-    if others or module.use_dora[name] or module.lora_bias[name]:
+    if others or name in module.lora_variant or module.lora_bias[name]:
         return None
     first, second = module.lora_A[name].weight, module.lora_B[name].weight * module.scaling[name]
     return _Adapter(first.to(form.dtype), second.to(form.dtype))
