@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.positions import require_positions
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.directory import RunDirectory
+from tests.conftest import write_random_qwen
 from tests.fakes import RecordingObserver, write
 from tests.random_models import write_random
 from tests.test_policies import GREEDY, disturb_adapter, load, rendered
@@ -175,6 +177,17 @@ def test_an_adapter_of_other_settings_is_refused(
     with pytest.raises(ModelError, match="does not fit this model") as caught:
         load(trained[0], tiny_recipe(*changes))
     assert remedy in str(caught.value)
+
+
+def test_an_adapter_of_another_base_is_refused_with_the_name_of_its_base(
+    trained: tuple[Path, LocalPolicy], tiny_recipe: MakeRecipe, tmp_path: Path
+) -> None:
+    wider = replace(shapes.TINY, hidden_size=2 * shapes.TINY.hidden_size)
+    other = load(write_random_qwen(tmp_path / "wider", wider), tiny_recipe(*SMALL))
+    with pytest.raises(ModelError, match="does not fit this model") as caught:
+        other.load_adapter(trained[0])
+    assert f"it was trained on {trained[1].model.name_or_path}, and this is " in str(caught.value)
+    assert "set model.name to its base" in str(caught.value)
 
 
 def settings_with(folder: Path, **changes: Any) -> None:

@@ -21,6 +21,7 @@ class Problems:
     """All problems that a recipe names.
 
     Attributes:
+        train: Empty where nothing is trained.
         held_out: Measured along the way.
     """
 
@@ -49,7 +50,7 @@ def read(recipe: Recipe, observer: Observer, *, trains: bool) -> Problems:
     measured = {held_out_problems.VALIDATION: held_out} | {
         f"evaluation.benchmarks.{name}": b for name, b in benchmarks.items()
     }
-    train = load(recipe.data.as_source(), "train", measured if trains else {})
+    train = load(recipe.data.as_source(), "train", measured) if trains else []
     return Problems(train, held_out, benchmarks)
 
 

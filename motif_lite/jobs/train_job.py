@@ -118,7 +118,7 @@ class RunJob:
             return RunDirectory.create(self.root, recipe, self.recipe_text, trains=not self.evaluate_only)
         own_code_record.keep(self.root, recipe)
         inputs.require_same_model(self.root, recipe.model.name, model)
-        if inputs.kept(self.root) is None:  # a run of an earlier version
+        if inputs.kept(self.root) is None and not self.evaluate_only:  # a run of an earlier version
             inputs.keep(self.root, found)
         return RunDirectory.open(self.root)
 

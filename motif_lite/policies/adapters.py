@@ -130,6 +130,16 @@ def require_same_settings(folder: Path, ours: Any, weights: Path) -> None:
         )
 
 
+def of_another_base(folder: Path, model_name: str) -> str:
+    """What to say of an adapter that was trained on another model than the one it is to be put on; else nothing."""
+    base = (
+        adapter_folder.config_of(folder).get("base_model_name_or_path") if adapter_folder.is_adapter(folder) else None
+    )
+    if not base or base == model_name:
+        return ""
+    return f"; it was trained on {base}, and this is {model_name}: set model.name to its base"
+
+
 def _linear_layers(model: Any) -> dict[str, Any]:
     """The linear layers of the decoder by name, quantised or not, but for the output head."""
     decoder, head = model.get_decoder(), model.get_output_embeddings()

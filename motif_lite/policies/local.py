@@ -18,7 +18,7 @@ from transformers import GenerationConfig
 from motif_lite.errors import ModelError
 from motif_lite.nouns import Conversation, NotWanted, OnText, OnTokens, Reply, Sampling
 from motif_lite.policies import hf_generate
-from motif_lite.policies.adapters import Coverage, require_same_settings
+from motif_lite.policies.adapters import Coverage, of_another_base, require_same_settings
 from motif_lite.policies.chat_template import ChatTemplate
 from motif_lite.policies.engine import engine
 from motif_lite.policies.engine.engine import Engine
@@ -200,7 +200,8 @@ class LocalPolicy:
             result = set_peft_model_state_dict(self.model, weights)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1].strip()
-            raise ModelError(f"{path}: does not fit this model and its [lora] settings ({reason})") from None
+            whose = of_another_base(folder, self.model.name_or_path)
+            raise ModelError(f"{path}: does not fit this model and its [lora] settings ({reason}){whose}") from None
         missing = [name for name in result.missing_keys if "lora_" in name]
         if missing or result.unexpected_keys:
             raise ModelError(
