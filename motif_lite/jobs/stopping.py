@@ -28,6 +28,10 @@ AGAIN_SECONDS = 2.0
 FIRST_SECONDS, SECOND_SECONDS = 18.0, 2.0
 """From the first signal outside a training step, and from the second anywhere, to the end of the process."""
 
+UNWINDING_SECONDS = 10.0
+"""From the second signal in a training step to the saving of finished ones: on a busy machine leaving the step takes a
+while."""
+
 SAVING_SECONDS = 60.0
 """What saving finished steps may take after that; a slow or busy disk must not cost them."""
 
@@ -94,6 +98,8 @@ class Stop:
     def on_request(self, number: int, frame: FrameType | None) -> None:
         """The handler of SIGINT and SIGTERM."""
         self._requests += 1
+        if self._step is not None and self._requests > 1 and not self._saved_by:
+            self._saved_by, self._saved_for = time.monotonic() + UNWINDING_SECONDS, self._requests
         if self._step is None or self._requests > 1:
             self._interrupt()
 
