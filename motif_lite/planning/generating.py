@@ -12,7 +12,6 @@ from motif_lite.recipe.schema import SourceSection, decided
 _MULTIPLIED_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers whose products with 4-bit weights the engine makes one of (`policies.engine.products`)."""
 
-
 _GRAPHS = 400 * MIB
 """Of CUDA graphs and their workspaces: on an H100 0.4 GiB more were reserved than is counted without them, with weights
 dequantised once and at every step."""
