@@ -18,6 +18,8 @@ from environment.state import SetupError
 LOG = "install.log"
 
 _PIP = ("--disable-pip-version-check", "--no-input", "--progress-bar", "off")
+# Compiling every module takes pip several times as long as unpacking it; Python compiles those that are used, once.
+_COMPILING = () if os.environ.get("PYTHONDONTWRITEBYTECODE") else ("--no-compile",)
 _UNKNOWN_TO_UV = {
     "cert", "client-cert", "constraint", "extra-index-url", "find-links", "index-url", "no-binary", "no-index",
     "only-binary", "pre", "prefer-binary", "proxy", "require-hashes", "trusted-host",
@@ -161,7 +163,7 @@ class Installer:
 
         if changes_packages:
             mark.touch()
-        command = [str(state.python(self._folder)), "-m", "pip", "install", *_PIP, *arguments]
+        command = [str(state.python(self._folder)), "-m", "pip", "install", *_PIP, *_COMPILING, *arguments]
         seen = _Seen()
         try:
             failed = self._run(command, doing, seen)

@@ -132,6 +132,17 @@ def test_resuming_with_more_steps_goes_on(finished: Finished, nursery: Nursery) 
     assert json.loads(after.splitlines()[-1])["step"] == 3
 
 
+def test_what_a_kill_left_of_the_last_save_is_removed(finished: Finished, nursery: Nursery) -> None:
+    out, _ = finished
+    (out / "report.html").unlink()
+    (out / "unfinished").mkdir()
+    (out / "unfinished" / "README.md").touch()
+    process = nursery.run(*words(out, "--resume", "--set", "training.max_steps=3"))
+    assert process.returncode == 0, process.stderr
+    assert (out / "report.html").exists()
+    assert not (out / "unfinished").exists()
+
+
 def test_evaluate_only_measures_a_run_again_with_more_samples(finished: Finished, nursery: Nursery) -> None:
     out, _ = finished
     process = nursery.run("--evaluate-only", "--out", str(out), "--set", "evaluation.num_samples=3")

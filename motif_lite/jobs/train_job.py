@@ -231,6 +231,7 @@ def _train_and_evaluate(
     if recipe.evaluation.before:
         evaluate(context, problems.benchmarks, "before")  # the fresh adapter changes nothing yet
     if run.is_trained(recipe.training):
+        run.clear_unfinished()  # the process may have ended between the adapter and this
         policy.load_adapter(run.adapter)
     else:
         forget("after", run)  # a finished run that goes on has figures of its shorter self
