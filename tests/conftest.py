@@ -30,6 +30,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ.setdefault("MOTIF_LITE_CACHE", str(ROOT / ".cache"))
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One file that needs the tiny model goes first, the others last: while it is built, tests without it run."""
+    needing = {item.path for item in items if "tiny_folder" in getattr(item, "fixturenames", ())}
+    first = next((item.path for item in items if item.path in needing), None)
+    items.sort(key=lambda item: item.path in needing and item.path != first)
+    items.sort(key=lambda item: item.path != first)
+
+
 def write_random_qwen(folder: Path, shape: ModelShape) -> Path:
     """A Qwen2 with random weights that hardly ever ends a reply, with the tiny model's tokenizer."""
     import torch

@@ -196,11 +196,13 @@ def test_without_a_login_wandb_logs_offline_and_says_how_to_send_it(
     for name in ("WANDB_MODE", "WANDB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    pytest.importorskip("wandb").teardown()  # it has read these variables for the whole process
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()  # it has read these variables for the whole process
     with caplog.at_level(logging.WARNING):
         logger = table.opened("wandb", LoggedRun(tmp_path, "0123abcd", {}))
     logger.log(1, {"x": 0.5})
     logger.close()
+    wandb.teardown()  # its own process has then written all
     assert logged.wandb(tmp_path) == {(1, "x"): [0.5]}
     assert any("wandb: offline" in text and "wandb sync" in text for text in caplog.messages)
 
