@@ -14,7 +14,6 @@ import torch
 from typer.testing import CliRunner, Result
 
 from motif_lite import cli
-from motif_lite.credits.table import CREDITS
 from motif_lite.errors import ModelError, RunError
 from motif_lite.exporting import check, formats, gguf, ollama, places
 from motif_lite.exporting.records import FILE, ExportRecord
@@ -23,7 +22,6 @@ from motif_lite.jobs import checking, export_job, train_job
 from motif_lite.nouns import Sampling
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe.schema import Recipe
-from motif_lite.rollout.strategies.table import STRATEGIES
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.views import exports, model_card
 from tests.chats import CHATML, CHATML_MARKS, chat_tokenizer
@@ -386,11 +384,6 @@ def test_a_full_disk_under_the_card_is_one_message(run: Path, tmp_path: Path, mo
     assert found.exit_code == 2
     assert "cannot be written (No space left on device)" in " ".join(found.output.split())
     assert "repeat with another --to" in " ".join(found.output.split())
-
-
-def test_the_card_has_a_sentence_for_every_credit_and_strategy() -> None:
-    assert model_card.CREDITS.keys() == CREDITS.keys()
-    assert model_card.STRATEGIES.keys() == STRATEGIES.keys()
 
 
 def test_names_of_this_machine_are_told_by_their_last_part() -> None:

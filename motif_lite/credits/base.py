@@ -22,6 +22,7 @@ class Credit(ABC):
 
     Attributes:
         name: As in the recipe.
+        summary: What it trains, as model cards say it.
         row: What a row of an update is called, for messages.
         trains_later_rounds: Not openings alone.
         samples_itself: The training step samples all rounds and hands them to TRL; otherwise TRL samples openings, with
@@ -32,6 +33,7 @@ class Credit(ABC):
     """
 
     name: ClassVar[str]
+    summary: ClassVar[str]
     row: ClassVar[str]
     trains_later_rounds: ClassVar[bool]
     samples_itself: ClassVar[bool]

@@ -12,6 +12,7 @@ class ChainCredit(RoundsCredit):
     """Each opening has one future; a round is compared with the same round of the group's other chains."""
 
     name = "chain"
+    summary = "every round of whole chains is trained"
 
     def futures_per_opening(self, recipe: Recipe) -> int:
         """One, whatever the recipe says."""

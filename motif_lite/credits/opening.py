@@ -14,6 +14,7 @@ class OpeningCredit(Credit):
     """Openings against the other openings of their problem."""
 
     name = "opening"
+    summary = "only first rounds are trained, each with the mean reward of its continuations (the paper's credit)"
     row = "opening"
     trains_later_rounds = False
     samples_itself = False

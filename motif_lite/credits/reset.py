@@ -43,6 +43,7 @@ class ResetCredit(RoundsCredit):
     """A random round of each chain against the same round of the group's other chains."""
 
     name = "reset"
+    summary = "one round of each chain, drawn at random, is trained with the mean reward of its continuations"
     trains_every_opening = False
 
     def trained_per_opening(self, recipe: Recipe) -> int:

@@ -17,6 +17,7 @@ class TreeCredit(RoundsCredit):
     """Openings against openings, futures against those of the same opening."""
 
     name = "tree"
+    summary = "first rounds and their continuations are trained"
 
     def broken_rules(self, recipe: Recipe) -> Iterator[str]:
         """It takes two futures to compare them."""

@@ -43,6 +43,7 @@ SYNONYMS = {
     "varnothing": "emptyset", "vee": "lor", "wedge": "land", "lnot": "neg", "dots": "ldots", "cdots": "ldots",
     "implies": "Rightarrow", "rightarrow": "to", "mid": "|", "vert": "|", "lvert": "|", "rvert": "|", "colon": ":",
     "textdegree": "degree", "degrees": "degree", "textcirc": "degree", "cupdot": "cup", "bullet": "cdot",
+    "bigcup": "cup", "bigcap": "cap",
     "lparen": "(", "rparen": ")", "textpi": "pi", "div": "/", "euro": "€", "pounds": "£", "textdollar": "$",
     "texteuro": "€", "textsterling": "£", "textcent": "¢", "cent": "¢", "textpercent": "%", "textquotesingle": "'",
     "varphi": "phi", "varepsilon": "epsilon", "imath": "i", "geqq": "ge", "leqq": "le", "backslash": "setminus",

@@ -20,6 +20,7 @@ _FUNCTION_OF_LETTER = re.compile(
 )
 r"""The parser takes ``\cos t \cdot 2`` for the cosine of all of it."""
 
+_COMMAND = re.compile(r"\\[A-Za-z]+")
 _ENOUGH = 4
 _POINTS = ((7, 3), (-5, 11), (13, 6), (3, 17), (-9, 4), (19, 5), (8, 23), (-2, 29))
 """Numerators and denominators of the values that letters take where two expressions are compared."""
@@ -44,7 +45,8 @@ def warm_up() -> None:
 def _equal(own: str, other: str) -> bool:
     from math_verify import verify
 
-    gold, answer = _parsed(own), _parsed(other)
+    has_both = _has_both_cases(own) or _has_both_cases(other)
+    gold, answer = _parsed(own, has_both), _parsed(other, has_both)
     if gold is None or answer is None:
         return False
     if _is_matrix(gold) and _is_matrix(answer):
@@ -57,15 +59,26 @@ def _equal(own: str, other: str) -> bool:
     return bool(verify(gold, answer, allow_set_relation_comp=True, timeout_seconds=None))
 
 
+def _has_both_cases(text: str) -> bool:
+    """Whether ``R`` and ``r`` stand in it, which are then two variables; otherwise either may be meant."""
+    letters = set(_COMMAND.sub("", text))
+    return any(letter.isupper() and letter.lower() in letters for letter in letters)
+
+
 @lru_cache(maxsize=200)
-def _parsed(text: str) -> Any:
+def _parsed(text: str, keeps_case: bool) -> Any:
     """What math-verify's parser reads in a text, with decimals as exact fractions; None where it reads nothing."""
     from latex2sympy2_extended import NormalizationConfig, latex2sympy, normalize_latex
+    from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 
     text = _FUNCTION_OF_LETTER.sub(r"\1(\2)", text)
     how = NormalizationConfig(basic_latex=True, units=False, nits=True, boxed="none")
+    cases = ConversionConfig(lowercase_symbols=not keeps_case)
+    is_real = not _IMAGINARY.search(text)
     try:
-        found = latex2sympy(normalize_latex(text, how), is_real=not _IMAGINARY.search(text), normalization_config=None)
+        found = latex2sympy(
+            normalize_latex(text, how), is_real=is_real, normalization_config=None, conversion_config=cases
+        )
         return _done(_exact(found, text))
     except MemoryError:  # the fork's limit: no verdict, which its caller has to know
         raise

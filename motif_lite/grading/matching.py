@@ -113,6 +113,8 @@ def _single(own: str, other: str, leaf: Leaf) -> Ruling:
         return leaf(own, other)  # an equation: no side of it is a value
     if any(_MULTIPLE.fullmatch(side) for side in theirs.sides[:-1]) and len(mine.sides) == 1:
         return Ruling(False, f"a multiple of a variable, not its value: {theirs.sides[0]}={theirs.value}")
+    if len(mine.sides) == 1 and _is_constant(theirs.value) and any(map(values.is_linear, theirs.sides[:-1])):
+        return Ruling(False, f"an equation is left to solve: {theirs.sides[0]}={theirs.value}")
     if mine.name and len(theirs.sides) > 1 and not theirs.name and not _is_chain(theirs):
         return leaf(own, other)
     return _values(mine, theirs, leaf)
@@ -245,8 +247,12 @@ def _tuple(mine: Shape, theirs: Shape, own: Sequence[Part], other: Sequence[Part
         if mine.brackets != theirs.brackets:
             return Ruling(False, f"the brackets differ: {theirs.brackets}, not {mine.brackets}")
         return _in_sequence(own, other, leaf)
-    if mine.brackets != "()":
+    if mine.brackets != "()" or any("\\infty" in part for part in mine.parts):
         return Ruling(False, "a list, not an interval")
+    if {"or", "\\lor"} & set(theirs.joined):
+        return Ruling(False, "alternatives, not a tuple")
+    if any(len(part.sides) > 1 and not part.name and not _is_chain(part) for part in other):
+        return Ruling(False, "equations, not the values of a tuple")
     of = [part.name for part in other]
     if any(of):
         if not all(of) or len(set(of)) < len(of):

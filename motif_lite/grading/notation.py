@@ -35,6 +35,8 @@ _SPACES = re.compile(
 )
 _GAP = re.compile(r"\s{2,}")
 _WIDE = re.compile(r"\\q?quad(?![A-Za-z])")
+_ROW_GAP = re.compile(r"(\\\\)\s*\[\s*-?[0-9.]+\s*(?:pt|em|ex|mm|cm|in)\s*\]")
+_HEADING = re.compile(r"\\text\{\s*([A-Za-z][A-Za-z ]*?)\s*:\s*\}(?=.*[0-9])")
 _DOUBLED = re.compile(r"\\\\(?=[A-Za-z])")
 _OVER = re.compile(r"\{([^{}]*?)\\over(?![A-Za-z])([^{}]*)\}")
 _RAISED_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
@@ -105,6 +107,8 @@ def _in_ascii(text: str) -> str:
 
 
 def _in_plain_latex(text: str) -> str:
+    if "\\\\" in text:
+        text = _ROW_GAP.sub(r"\1 ", text)
     if "\\\\" in text and "\\begin" not in text:
         text = _DOUBLED.sub(r"\\", text)
     text = _COMMAND.sub(_synonym, _COLOR.sub("", _SIZES.sub("", text.replace(r"\$", "$"))))
@@ -112,6 +116,8 @@ def _in_plain_latex(text: str) -> str:
     if "," in text:
         text = _GLUED.sub("", text)
     text = _SPACES.sub(" ", text.replace("\\!", ""))
+    if ":" in text:
+        text = _HEADING.sub(r"\\text{\1}=", text)
     if "quad" in text:
         text = _WIDE.sub(r" \\quad ", text)
     return _DEGREES.sub(r"^\\circ ", text) if "\\circ" in text or "\\degree" in text else text

@@ -36,6 +36,7 @@ _BASE_WORDS = (
 _IN_BASE = re.compile(
     r"\(?([-+]?)((?=[0-9]|[A-F]{2})[0-9A-F.]+)\)?_\{?(?:\\text\{\s*)?([0-9]+|[a-z]+)(?:\s*\})?\}?", re.IGNORECASE
 )
+_BETWEEN_ENTRIES = re.compile(r"\\(?:begin|end)\{[a-z]*\}(?:\{[a-z|]*\})?|\\\\|\\c[ua]p(?![A-Za-z])|[&,]|\\[{}]|[\[\]]")
 _LABEL = re.compile(r"(?:an?|the|option|choice|answer)\s+(?=\w)", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' -]*")
 _SHORT_WORDS = frozenset({"yes", "no", "odd", "two", "six", "ten", "one", "all", "red", "max", "min"})
@@ -133,6 +134,8 @@ def _by_value(own: str, other: str) -> Ruling:
 def _finished(own: str, other: str, rule: str) -> Ruling:
     """The verdict on an answer that is equal: wrong where the gold one is a value and it is not."""
     mine, theirs = values.read(own), values.read(other)
+    if mine is None and (left := _undone_entry(own, other)):
+        return Ruling(False, f"an operation is left to do: {left}", undone=True)
     if mine is None or not values.is_finished(mine):
         return Ruling(True, rule)
     if theirs is None:
@@ -142,6 +145,23 @@ def _finished(own: str, other: str, rule: str) -> Ruling:
     if theirs.needs - mine.needs and values.places(own) is None:  # a gold decimal of many places rounds such a value
         return Ruling(False, f"an operation is left to do: {other}", undone=True)
     return Ruling(True, rule)
+
+
+def _undone_entry(own: str, other: str) -> str:
+    """What is left to do in an entry of a matrix or at an end of an interval; empty where the gold answer's is, too."""
+    mine, theirs = ([values.read(entry) for entry in _entries(text)] for text in (own, other))
+    if not all(values.is_finished(each) for each in mine if each):
+        return ""
+    return next((each.left_to_do for each in theirs if each and each.left_to_do), "")
+
+
+def _entries(text: str) -> list[str]:
+    """Those of a matrix, and the ends of intervals, without the brackets that only one of them has."""
+    entries = [entry.strip() for entry in _BETWEEN_ENTRIES.split(text)]
+    for place, entry in enumerate(entries):
+        excess = entry.count("(") - entry.count(")")
+        entries[place] = entry[excess:] if excess > 0 else entry[: len(entry) + excess]
+    return entries
 
 
 def _by_primes(own: str, other: str) -> Ruling | None:

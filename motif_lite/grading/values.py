@@ -57,6 +57,22 @@ def is_finished(value: Value) -> bool:
     return not value.left_to_do and "letter" not in value.needs
 
 
+def is_linear(text: str) -> bool:
+    """Whether a single letter stands there once with numbers around it: ``-x``, ``2x+1``, ``x/3``; not a bare one."""
+    value = read(text)
+    return value is not None and value.tree.kind != "letter" and _num_letters(value.tree) == 1
+
+
+def _num_letters(node: Node) -> int | None:
+    """In a tree of rational numbers and letters; None where there is anything else."""
+    if node.kind in ("number", "mixed", "letter"):
+        return int(node.kind == "letter")
+    if node.kind not in ("sum", "product", "fraction", "negative"):
+        return None
+    numbers = [_num_letters(arg) for arg in node.args]
+    return None if None in numbers else sum(filter(None, numbers))
+
+
 def equal(own: Fraction, other: Fraction, own_text: str, other_text: str) -> bool:
     """Whether two numbers are the same, exactly or because one side rounds the other to six places or more."""
     if own == other:

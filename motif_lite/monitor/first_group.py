@@ -8,6 +8,7 @@ from typing import Literal
 
 from motif_lite.monitor.remedies import longer_replies
 from motif_lite.planning.planner import Plan
+from motif_lite.recipe.rules import OF_WHOLE_REPLIES
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.records import StepMetrics
 
@@ -18,8 +19,6 @@ _MORE_THAN_PLANNED = 1.15
 
 _SLOWER_THAN_PLANNED, _WORTH_WAITING = 3.0, 10.0
 """Times a planned step that nothing but other work explains, and seconds of a step for which that matters."""
-
-_ON_FORM = ("tag_count", "soft_format", "strict_format", "gated_accuracy")
 
 
 def remarks(
@@ -70,7 +69,7 @@ def _form(recipe: Recipe, metrics: StepMetrics, has_box: bool) -> Iterator[str]:
             f"in {metrics.progress_cut} prompts the progress was cut to fit the context: "
             f"--set model.max_seq_length={2 * recipe.model.max_seq_length}"
         )
-    if metrics.broken_form == 1 and any(recipe.rewards.get(name) for name in _ON_FORM):
+    if metrics.broken_form == 1 and any(recipe.rewards.get(name) for name in OF_WHOLE_REPLIES):
         yield (
             "no opening has the form <reasoning> ... <answer> ...; show the model an example in "
             "rollout.system_prompt, or let the form rewards teach it"

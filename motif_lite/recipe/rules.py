@@ -134,7 +134,7 @@ def _chunks_carry_less_than_they_are(recipe: Recipe) -> Iterator[str]:
 
 
 def _chunks_have_no_form(recipe: Recipe) -> Iterator[str]:
-    judged = [name for name in recipe.rewards if name in _OF_WHOLE_REPLIES]
+    judged = [name for name in recipe.rewards if name in OF_WHOLE_REPLIES]
     if recipe.rollout.strategy == "delethink" and judged:
         yield (
             f'rewards {", ".join(judged)} judge the form of a whole reply, and with rollout.strategy = "delethink" a '
@@ -222,7 +222,7 @@ def _losses_have_their_level(recipe: Recipe) -> Iterator[str]:
         )
 
 
-_OF_WHOLE_REPLIES = ("tag_count", "soft_format", "strict_format", "gated_accuracy")
+OF_WHOLE_REPLIES = ("tag_count", "soft_format", "strict_format", "gated_accuracy")
 """Rewards that look for both sections in a reply."""
 
 RULES: list[Rule] = [

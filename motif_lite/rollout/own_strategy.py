@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from motif_lite import own_code
 from motif_lite.errors import CodeError, MotifError
@@ -26,6 +26,10 @@ class OwnStrategy:
     Raises:
         CodeError: It cannot be imported or made, or lacks what a `Strategy` has.
     """
+
+    summary: ClassVar[str] = (
+        "What the model sees in each round is decided by the strategy that the recipe names, a file of its own."
+    )
 
     def __init__(self, recipe: Recipe, name: str) -> None:
         self._name, self._path = name, recipe.code[own_code.file_of(name)]

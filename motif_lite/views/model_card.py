@@ -11,39 +11,17 @@ from typing import Any
 import tomli_w
 from huggingface_hub import ModelCardData
 
+from motif_lite.credits.table import credit_of
 from motif_lite.exporting.records import ExportRecord
 from motif_lite.figures import in_percent
 from motif_lite.planning import hub_name
 from motif_lite.recipe.schema import Recipe
+from motif_lite.rollout.own_strategy import OwnStrategy
+from motif_lite.rollout.strategies.table import STRATEGIES
 from motif_lite.runs import accounting
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import Evaluation, Measurement
 from motif_lite.views.formats import confidence_in_words, duration, gain
-
-CREDITS = {
-    "opening": "only first rounds are trained, each with the mean reward of its continuations (the paper's credit)",
-    "chain": "every round of whole chains is trained",
-    "tree": "first rounds and their continuations are trained",
-    "reset": "one round of each chain, drawn at random, is trained with the mean reward of its continuations",
-}
-"""What each credit trains."""
-
-STRATEGIES = {
-    "multi_round": "In each later round the model sees the question and the progress of the round before.",
-    "single_round": "The model sees the question and answers in one round.",
-    "delethink": (
-        "A later round continues the reply: the model sees the question, and the beginning and the end of its text so "
-        "far."
-    ),
-    "refine": "In each later round the model sees the question and its solution of the round before.",
-    "parallel": (
-        "The model writes drafts, each from the question alone; the last round but one sees the question and all "
-        "drafts, the last one the question and the notes of that round."
-    ),
-}
-"""What each strategy shows to the model."""
-
-_OWN_STRATEGY = "What the model sees in each round is decided by the strategy that the recipe names, a file of its own."
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +70,7 @@ def _metadata(about: Published) -> ModelCardData:
 
 
 def _lines(about: Published) -> Iterator[str]:
-    recipe, training, rollout = about.recipe, about.recipe.training, about.recipe.rollout
+    recipe, rollout = about.recipe, about.recipe.rollout
     base, kind = public_name(recipe.model.name), "LoRA adapter" if about.export.format == "adapter" else "merged model"
     rounds = "in one round" if rollout.strategy == "single_round" else f"in {rollout.num_rounds} rounds"
     yield f"# {about.name}\n"
@@ -104,7 +82,7 @@ def _lines(about: Published) -> Iterator[str]:
     yield f"| base model | `{base}` |"
     yield f"| licence of the base model | {about.licence or 'unknown: see its own page'} |"
     yield f"| training data | `{public_name(recipe.data.train)}` |"
-    yield f"| method | GRPO; {CREDITS.get(training.credit, training.credit)} |"
+    yield f"| method | GRPO; {credit_of(recipe).summary} |"
     yield f"| groups | {rollout.num_openings} first rounds per problem, {rollout.num_futures} continuations each |"
     yield f"| adapter | rank {recipe.lora.rank}, alpha {recipe.lora.alpha} |"
     yield from _costs(about.run)
@@ -151,7 +129,9 @@ def _use(about: Published) -> Iterator[str]:
     how = f"--adapter {about.name}" if is_adapter else f"--set 'model.name=\"{about.name}\"'"
     yield f"    python run.py solve --recipe recipe.toml {how}"
     yield f"    python run.py serve --recipe recipe.toml {how}\n"
-    yield f"{STRATEGIES.get(about.recipe.rollout.strategy, _OWN_STRATEGY)} To load it:\n"
+    name = about.recipe.rollout.strategy
+    strategy = STRATEGIES[name](about.recipe.rollout) if name in STRATEGIES else OwnStrategy
+    yield f"{strategy.summary} To load it:\n"
     yield "```python"
     yield "from transformers import AutoModelForCausalLM, AutoTokenizer\n"
     if is_adapter:

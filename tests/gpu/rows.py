@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
@@ -360,6 +360,7 @@ def _margin(alone: Any, batch_ids: "torch.Tensor", first: int) -> float:
 class _LookingStrategy:
     """The real strategy, which also looks at the adapter whenever TRL asks for a step's rewards."""
 
+    summary: ClassVar[str] = "As the recipe's."
     inner: Strategy
     num_tokens: int
     looks: Figures = field(default_factory=dict)

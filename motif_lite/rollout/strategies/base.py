@@ -1,7 +1,7 @@
 """What a way of thinking is, to those that use one."""
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from motif_lite.nouns import Conversation, Problem, Sampling, Turn
 from motif_lite.policies.protocol import Policy
@@ -9,7 +9,13 @@ from motif_lite.rollout.rollouts import OnRound, Rollouts
 
 
 class Strategy(Protocol):
-    """A way of thinking."""
+    """A way of thinking.
+
+    Attributes:
+        summary: What the model sees in each round, in a sentence, as model cards say it.
+    """
+
+    summary: ClassVar[str]
 
     @property
     def num_rounds(self) -> int:

@@ -6,6 +6,7 @@ ends the trajectory.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from motif_lite.nouns import Message, Sampling, Trajectory
 from motif_lite.policies.protocol import Policy
@@ -24,6 +25,10 @@ class Delethink(RoundByRound):
         tail_tokens: Kept of the end of the last chunk.
     """
 
+    summary: ClassVar[str] = (
+        "A later round continues the reply: the model sees the question, and the beginning and the end of its text so "
+        "far."
+    )
     system_prompt: str
     num_rounds: int
     head_tokens: int

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 from motif_lite.nouns import Opening, Problem, Sampling, Trajectory, Turn
 from motif_lite.policies.protocol import Policy
@@ -22,6 +23,7 @@ class MultiRound(RoundByRound):
         early_finish: A final answer ends its trajectory, whatever rounds are left.
     """
 
+    summary: ClassVar[str] = "In each later round the model sees the question and the progress of the round before."
     system_prompt: str
     num_rounds: int
     group_size: int | None = None

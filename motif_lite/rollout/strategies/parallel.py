@@ -7,6 +7,7 @@ other drafts.
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from motif_lite.nouns import Sampling, Trajectory
 from motif_lite.policies.protocol import Policy
@@ -36,6 +37,10 @@ class Parallel(RoundByRound):
         draft_tokens: Shown of each draft, from its end.
     """
 
+    summary: ClassVar[str] = (
+        "The model writes drafts, each from the question alone; the last round but one sees the question and all "
+        "drafts, the last one the question and the notes of that round."
+    )
     system_prompt: str
     num_rounds: int
     draft_tokens: int

@@ -1,6 +1,7 @@
 """Every round writes the whole solution again: it is shown that of the round before, checks it and improves it."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from motif_lite.nouns import Sampling, Trajectory
 from motif_lite.policies.protocol import Policy
@@ -23,6 +24,7 @@ End every solution with the final answer, enclosed in \\boxed{{}}. Only that of 
 class Refine(RoundByRound):
     """Passes on what stands in the answer section, which is a solution in every round."""
 
+    summary: ClassVar[str] = "In each later round the model sees the question and its solution of the round before."
     system_prompt: str
     num_rounds: int
 

@@ -6,6 +6,7 @@ All trajectories of a step advance together, one wide generate call per round, n
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import groupby
+from typing import ClassVar
 
 from motif_lite.nouns import Conversation, Opening, Problem, Sampling, Trajectory, Turn
 from motif_lite.policies.protocol import Policy
@@ -20,10 +21,12 @@ class RoundByRound(ABC):
     """A way of thinking whose next prompt is made of the rounds before.
 
     Attributes:
+        summary: What the model sees in each round, in a sentence, as model cards say it.
         system_prompt: Of every round.
         num_rounds: Of a whole trajectory.
     """
 
+    summary: ClassVar[str]
     system_prompt: str
     num_rounds: int
 

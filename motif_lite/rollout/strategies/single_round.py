@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from motif_lite.nouns import Conversation, Opening, Problem, Sampling, Trajectory, Turn
 from motif_lite.policies.protocol import Policy
@@ -15,6 +16,7 @@ from motif_lite.rollout.strategies.base import Strategy
 class SingleRound:
     """The opening is the whole reply, as in vanilla GRPO; it has no futures but itself."""
 
+    summary: ClassVar[str] = "The model sees the question and answers in one round."
     system_prompt: str
     num_rounds: int = 1
 
