@@ -34,8 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One file that needs the tiny model goes first, the others last: while it is built, tests without it run."""
     needing = {item.path for item in items if "tiny_folder" in getattr(item, "fixturenames", ())}
     first = next((item.path for item in items if item.path in needing), None)
-    items.sort(key=lambda item: item.path in needing and item.path != first)
-    items.sort(key=lambda item: item.path != first)
+    items.sort(key=lambda item: (item.path != first, item.path in needing))
 
 
 def write_random_qwen(folder: Path, shape: ModelShape) -> Path:
