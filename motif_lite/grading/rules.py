@@ -150,7 +150,8 @@ def _finished(own: str, other: str, rule: str) -> Ruling:
 def _undone_entry(own: str, other: str) -> str:
     """What is left to do in an entry of a matrix or at an end of an interval; empty where the gold answer's is, too."""
     mine, theirs = ([values.read(entry) for entry in _entries(text)] for text in (own, other))
-    if not all(values.is_finished(each) for each in mine if each):
+    finished = [values.is_finished(each) for each in mine if each]
+    if not finished or not all(finished):  # an expression
         return ""
     return next((each.left_to_do for each in theirs if each and each.left_to_do), "")
 
