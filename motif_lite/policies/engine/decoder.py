@@ -19,7 +19,7 @@ from transformers.models.qwen2.modeling_qwen2 import Qwen2DecoderLayer
 from transformers.models.qwen3.modeling_qwen3 import Qwen3DecoderLayer
 
 from motif_lite.policies.engine.kv_cache import RowCache
-from motif_lite.policies.engine.products import Product, Room, product, products
+from motif_lite.policies.engine.products import Product, Room, joined, product, products
 
 _KNOWN = (LlamaDecoderLayer, MistralDecoderLayer, Qwen2DecoderLayer, Qwen3DecoderLayer)
 
@@ -121,7 +121,7 @@ class Layer:
             _normalisation(layer.input_layernorm, dtype),
             _normalisation(layer.post_attention_layernorm, dtype),
         )
-        self._query_key_value = products((attention.q_proj, attention.k_proj, attention.v_proj), room)
+        self._query_key_value = joined((attention.q_proj, attention.k_proj, attention.v_proj), room)
         self._gate_up = products((mlp.gate_proj, mlp.up_proj), room)
         self._out, self._down = (products((module,), room) for module in (attention.o_proj, mlp.down_proj))
         self._activation: Product = mlp.act_fn.forward
@@ -130,16 +130,20 @@ class Layer:
             for norm in (getattr(attention, "q_norm", None), getattr(attention, "k_norm", None))
         )
         self._size, self._scale = attention.head_dim, attention.scaling
+        self._num_queries, self._num_keys = (
+            layer.out_features // self._size for layer in (attention.q_proj, attention.k_proj)
+        )
 
     def attended(self, states: torch.Tensor, rotation: Rotation, mask: torch.Tensor, kept: Any) -> torch.Tensor:
         """What attention adds to states ``(R * T, width)``, with a mask ``(R, 1, T, columns)``."""
-        parts = self._query_key_value(self._before(states))
-        query, key, value = (part.view(len(states), -1, self._size) for part in parts)
+        heads = self._query_key_value(self._before(states)).view(len(states), -1, self._size)
+        query, key, _ = torch.split(heads, [self._num_queries, self._num_keys, self._num_keys], 1)
         if self._query_norm is not None and self._key_norm is not None:
-            query, key = self._query_norm(query), self._key_norm(key)
-        turned, num_queries = _rotated(torch.cat((query, key), 1), rotation), query.shape[1]
-        keys, values = kept.add(turned[:, num_queries:], value)
-        [added] = self._out(self._seen(turned[:, :num_queries], keys, values, mask))
+            query.copy_(self._query_norm(query))
+            key.copy_(self._key_norm(key))
+        _rotate(heads[:, : self._num_queries + self._num_keys], rotation)
+        keys, values = kept.add(heads[:, self._num_queries :])
+        [added] = self._out(self._seen(query, keys, values, mask))
         return added
 
     def passed(self, states: torch.Tensor) -> torch.Tensor:
@@ -175,10 +179,10 @@ def _rotations(rotary: Any, like: torch.Tensor, capacity: int) -> tuple[torch.Te
     return cosines[0], sines[0]
 
 
-def _rotated(heads: torch.Tensor, rotation: Rotation) -> torch.Tensor:
-    """Heads ``(R, H, size)`` turned by their positions."""
+def _rotate(heads: torch.Tensor, rotation: Rotation) -> None:
+    """Turn heads ``(R, H, size)`` by their positions."""
     cosines, sines = rotation
-    return torch.addcmul(heads * cosines, heads.roll(heads.shape[-1] // 2, -1), sines)
+    torch.addcmul(heads * cosines, heads.roll(heads.shape[-1] // 2, -1), sines, out=heads)
 
 
 def _normalisation(norm: Any, dtype: torch.dtype) -> Product:

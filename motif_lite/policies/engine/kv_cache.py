@@ -55,33 +55,31 @@ class _Layer(CacheLayerMixin):
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate, now that the model has shown its shapes and precision ``(B, heads, T, head_size)``."""
-        self.all_keys, self.keys = self._allocate(key_states)
-        self.all_values, self.values = self._allocate(value_states)
-        self.is_initialized = True
+        _, heads, _, size = key_states.shape
+        self._allocate(key_states, heads, size)
 
-    def _allocate(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _allocate(self, like: torch.Tensor, heads: int, size: int) -> None:
         """All slots, `RowCache.nowhere` last, and the same without it by row.
 
         Zeros, for what is masked is multiplied by nothing, and nothing times NaN is NaN.
         """
-        _, heads, _, size = states.shape
-        slots = states.new_zeros(self.num_rows * self.capacity + 1, heads, size)
-        return slots, slots[:-1].view(self.num_rows, self.capacity, heads, size)
+        self.slotted = like.new_zeros(2, self.num_rows * self.capacity + 1, heads, size)
+        self.keys, self.values = self.slotted[:, :-1].view(2, self.num_rows, self.capacity, heads, size)
+        self.is_initialized = True
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Write new tokens ``(B, heads, T, size)``; return what their rows hold ``(B, heads, columns, size)``."""
-        if not self.is_initialized:
-            self.lazy_initialization(key_states, value_states)
-        return self.add(key_states.transpose(1, 2).flatten(0, 1), value_states.transpose(1, 2).flatten(0, 1))
+        both = torch.cat((key_states, value_states), 1)
+        return self.add(both.transpose(1, 2).flatten(0, 1))
 
-    def add(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The same with new tokens ``(B * T, heads, head_size)``."""
+    def add(self, both: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same with new tokens ``(B * T, 2 * heads, head_size)``: the heads of keys, then those of values."""
+        keys_values = both.view(len(both), 2, -1, both.shape[-1]).transpose(0, 1)
         if not self.is_initialized:
-            self.lazy_initialization(keys[:, :, None], values[:, :, None])
-        self.all_keys.index_copy_(0, self.slots, keys)
-        self.all_values.index_copy_(0, self.slots, values)
+            self._allocate(both, *keys_values.shape[2:])
+        self.slotted.index_copy_(1, self.slots, keys_values)
         return self._seen(self.keys), self._seen(self.values)
 
     def _seen(self, block: torch.Tensor) -> torch.Tensor:

@@ -39,11 +39,11 @@ class Room:
         self._keeps = keeps
         self._shared: torch.Tensor | None = None
 
-    def weight(self, bases: Sequence[Any]) -> Callable[[], torch.Tensor]:
-        """The weights of 4-bit layers, one below the other ``(outputs, inputs)``, as they are wanted."""
+    def weight(self, bases: Sequence[Any], below: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """The weights of 4-bit layers, one below the other, and rows ``(R, inputs)`` below them, as they are wanted."""
         states = [base.weight.quant_state for base in bases]
         (_, width), dtype, device = states[0].shape, states[0].dtype, bases[0].weight.device
-        size = sum(state.shape.numel() for state in states)
+        size = sum(state.shape.numel() for state in states) + below.numel()
         if self._keeps:
             room = torch.empty(size, dtype=dtype, device=device)
         else:
@@ -51,14 +51,14 @@ class Room:
                 self._shared = torch.empty(size, dtype=dtype, device=device)
             room = self._shared
         weight = room[:size].view(-1, width)
-        write = partial(_write_out, bases, weight)
+        write = partial(_write_out, bases, below, weight)
         if self._keeps:
             write()
             return lambda: weight
         return write
 
 
-def _write_out(bases: Sequence[Any], out: torch.Tensor) -> torch.Tensor:
+def _write_out(bases: Sequence[Any], below: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
     from bitsandbytes.functional import dequantize_4bit  # only a model of 4 bits needs it
 
     start = 0
@@ -70,6 +70,7 @@ def _write_out(bases: Sequence[Any], out: torch.Tensor) -> torch.Tensor:
         else:
             dequantize_4bit(base.weight, state, out=its)
         start += state.shape[0]
+    out[start:] = below
     return out
 
 
@@ -81,13 +82,21 @@ def has_4_bits(base: Any) -> bool:
 
 def products(modules: Sequence[Any], room: Room | None) -> Products:
     """Linear layers of the same states ``(R, inputs)``: what each makes of them."""
-    bases = [_base(module) for module in modules]
-    if room and all(map(has_4_bits, bases)):
-        adapters = [adapter for module in modules if (adapter := _adapter(module)) is not None]
-        if len(adapters) == len(modules):
-            return _together(bases, adapters, room)
+    together = _together(modules, room)
+    if together is not None:
+        sizes = [_base(module).weight.quant_state.shape[0] for module in modules]
+        return lambda states: torch.split(together(states), sizes, -1)
     separate = [product(module) for module in modules]
     return lambda states: [each(states) for each in separate]
+
+
+def joined(modules: Sequence[Any], room: Room | None) -> Product:
+    """The same as one tensor ``(R, all outputs)``, side by side, that nothing else looks at."""
+    together = _together(modules, room)
+    if together is not None:
+        return together
+    separate = [product(module) for module in modules]
+    return lambda states: torch.cat([each(states) for each in separate], -1)
 
 
 def _base(module: Any) -> Any:
@@ -108,24 +117,30 @@ def _adapter(module: Any) -> _Adapter | None:
     return _Adapter(first.to(form.dtype), second.to(form.dtype))
 
 
-def _together(bases: Sequence[Any], adapters: Sequence[_Adapter], room: Room) -> Products:
-    """One product of all, and two thin ones: the second one's weight has a block for each layer."""
-    weight, bias = room.weight(bases), _bias(bases)
-    sizes = [base.weight.quant_state.shape[0] for base in bases]
+def _together(modules: Sequence[Any], room: Room | None) -> Product | None:
+    """Layers of 4 bits as one product, side by side; None where they are of another kind.
+
+    An adapter's first half is rows of the same weight; of its second, each layer has a block.
+    """
+    bases = [_base(module) for module in modules]
+    if room is None or not all(map(has_4_bits, bases)):
+        return None
+    adapters = [adapter for module in modules if (adapter := _adapter(module)) is not None]
+    if len(adapters) < len(modules):
+        return None
     first = torch.cat([adapter.first for adapter in adapters])
     second: torch.Tensor = torch.block_diag(*(adapter.second for adapter in adapters)).t()  # type: ignore[no-untyped-call]
+    weight, bias, size = room.weight(bases, first), _bias(bases, len(first)), second.shape[1]
 
-    def multiplied(states: torch.Tensor) -> Sequence[torch.Tensor]:
+    def multiplied(states: torch.Tensor) -> torch.Tensor:
         whole = linear(states, weight(), bias)
-        if len(first):
-            whole.addmm_(linear(states, first), second)
-        return torch.split(whole, sizes, -1)
+        return whole[:, :size].addmm_(whole[:, size:], second) if len(first) else whole
 
     return multiplied
 
 
-def _bias(bases: Sequence[Any]) -> torch.Tensor | None:
-    """Of several layers, one after the other; zeros where one has none."""
+def _bias(bases: Sequence[Any], num_below: int) -> torch.Tensor | None:
+    """Of several layers, one after the other, and of so many rows below; zeros where one has none."""
     if all(base.bias is None for base in bases):
         return None
     states = [base.weight.quant_state for base in bases]
@@ -134,7 +149,7 @@ def _bias(bases: Sequence[Any]) -> torch.Tensor | None:
     for base, its in zip(bases, found, strict=True):
         if base.bias is not None:
             its.copy_(base.bias)
-    return torch.cat(found)
+    return torch.cat((*found, found[0].new_zeros(num_below)))
 
 
 def product(module: Any) -> Product:

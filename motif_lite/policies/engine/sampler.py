@@ -15,6 +15,7 @@ from transformers import StopStringCriteria
 
 from motif_lite.nouns import Sampling
 from motif_lite.planning.limits import DRAWN_TOGETHER
+from motif_lite.policies.engine import nucleus
 
 _LARGEST_UNIFORM = 1 - 2**-20
 """Times a sum of 32-bit probabilities it still rounds to less than that sum."""
@@ -111,7 +112,8 @@ def _truncated(weights: torch.Tensor, sampling: Sampling) -> torch.Tensor:
         weights = _at_least(weights.topk(min(sampling.top_k, weights.shape[-1]), -1).values[:, -1:], weights)
     probabilities = weights / weights.sum(-1, keepdim=True)
     if sampling.top_p < 1:
-        probabilities = _at_least(_least_of_nucleus(probabilities, sampling.top_p), probabilities)
+        least = nucleus.by_halving(_by_sorting, probabilities.device) if probabilities.is_cuda else _by_sorting
+        probabilities = _at_least(least(probabilities, sampling.top_p), probabilities)
     if sampling.min_p > 0:
         probabilities = _at_least(sampling.min_p * probabilities.amax(-1, keepdim=True), probabilities)
     return probabilities
@@ -121,7 +123,7 @@ def _at_least(least: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
     return probabilities.masked_fill(probabilities < least, 0)
 
 
-def _least_of_nucleus(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
+def _by_sorting(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     """The least probability ``(B, 1)`` in the smallest set of tokens that holds ``top_p``."""
     if probabilities.device.type == "cpu":  # NumPy sorts with vector instructions: 34 times as fast, 8192 tokens wide
         ascending = torch.from_numpy(np.sort(probabilities.numpy(), axis=-1))
