@@ -56,6 +56,7 @@ def test_every_row_is_measured_in_order_printed_and_as_it_should_be(whole: Whole
         done.stdout
     )
     assert done.returncode == 0, done.stdout
+    assert (out / "logs" / "steps.traces").exists()
     assert measurements.markdown(measured(out)) in done.stdout
     assert measured(out)["logit chunks"]["summary"] == "only Unsloth on a GPU computes logits in chunks"
 

@@ -235,7 +235,7 @@ class Bench:
         """Run Python to its end; what it prints is kept, and its last words are told if it fails."""
         log = self.out / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        environment = dict(os.environ)
+        environment = os.environ | {command_line.TRACES: str(log.with_suffix(".traces"))}
         if name in self._with_states:  # costs time, which other runs measure
             environment[command_line.STATES] = str(self._states(name))
         full = [sys.executable, *command]

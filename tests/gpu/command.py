@@ -1,15 +1,19 @@
 """run.py that can also write digests: ``python -m tests.gpu.command --recipe R --set ...``.
 
 The file that the environment variable ``MOTIF_STATES`` names gets a line per update: a digest of the adapter and of the
-optimiser's state before it, and one after it.
+optimiser's state before it, and one after it. The one that ``MOTIF_TRACES`` names gets where every thread stands, every
+20 seconds: a run on a lent machine that seems to hang cannot be asked.
 """
 
+import faulthandler
 import hashlib
 import os
 from pathlib import Path
 from typing import Any
 
-STATES = "MOTIF_STATES"
+STATES, TRACES = "MOTIF_STATES", "MOTIF_TRACES"
+
+_TRACE_SECONDS = 20
 
 
 def digest(optimizer: Any) -> str:
@@ -42,6 +46,9 @@ def main() -> None:
     """The command line of run.py."""
     from motif_lite import cli
 
+    if TRACES in os.environ:  # the file stays open: it is written to by a thread that knows its number only
+        traces = Path(os.environ[TRACES]).open("a", encoding="utf-8")  # noqa: SIM115
+        faulthandler.dump_traceback_later(_TRACE_SECONDS, repeat=True, file=traces)
     if STATES in os.environ:
         _write_states(Path(os.environ[STATES]))
     cli.app()
