@@ -18,9 +18,11 @@ import tomli_w
 
 from motif_lite.errors import StudyError
 from motif_lite.jobs import checking, session
+from motif_lite.planning.driver import Gpu
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.study import plan as study_plan
 from motif_lite.study import runs as study_runs
+from motif_lite.study import workers
 from motif_lite.study.plan import Run, StudyPlan
 from motif_lite.tasks import tiny_model
 from tests.faults.nursery import Nursery
@@ -429,3 +431,56 @@ def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(nursery: Nursery, tmp_pat
         130,
         "to continue, repeat the command; finished runs are kept\ninterrupted\n",
     )
+
+
+# ------------------------------------------------------------------------------------------------- several workers
+
+
+def test_cores_are_shared_and_what_the_user_has_set_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert workers.shares(1, ()) == [{}]
+    assert workers.shares(3, ()) == [{"OMP_NUM_THREADS": "2"}] * 3
+    assert workers.shares(9, ()) == [{"OMP_NUM_THREADS": "1"}] * 9
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert workers.shares(2, ()) == [{}, {}]
+
+
+def test_every_worker_has_a_gpu_of_its_own() -> None:
+    gpus = [Gpu("RTX 3090", 23.6, uuid=f"GPU-{number}") for number in range(2)]
+    assert workers.shares(2, gpus) == [{"CUDA_VISIBLE_DEVICES": "GPU-0"}, {"CUDA_VISIBLE_DEVICES": "GPU-1"}]
+    assert workers.shares(1, gpus) == [{}], "a run chooses the best by itself"
+    with pytest.raises(StudyError, match="--workers 3: every run needs a GPU of its own, and there is 2 GPUs"):
+        workers.shares(3, gpus)
+
+
+def test_two_workers_make_the_same_table_though_a_run_of_one_is_killed(
+    finished: tuple[StudyPlan, str], nursery: Nursery, tmp_path: Path
+) -> None:
+    made, _ = finished
+    out = tmp_path / "out"
+    process = nursery.start("study", str(made.path), "--out", str(out), "--workers", "2", log=tmp_path / "log")
+    begun = out / "workers" / "2.log"
+    process.until(lambda: begun.exists() and begun.read_text().count("\n") > 0)
+    variant, _, seed = begun.read_text().splitlines()[0].partition(": ")[2].partition(", seed ")
+    run = study_plan.load(made.path, out).final_run(variant, int(seed), None)
+    process.until((run.root / "resolved.json").exists)
+    os.kill(pid_of(run), signal.SIGKILL)
+    assert process.wait() == 0, process.printed()
+    assert f"another worker: {begun}" in process.printed()
+    assert "was killed by signal 9" in begun.read_text()
+    assert {kept: (out / kept).read_bytes() for kept in KEPT} == {kept: (made.out / kept).read_bytes() for kept in KEPT}
+
+
+def test_ctrl_c_reaches_all_workers(nursery: Nursery, tmp_path: Path, tiny_folder: Path) -> None:
+    path = written(tmp_path, set=[f'model.name="{tiny_folder}"', *SMALL, "training.max_steps=1000"])
+    process = nursery.start("study", str(path), "--workers", "2", log=tmp_path / "log")
+    roots = [tmp_path / "test" / "runs" / "plain" / "seed-1", tmp_path / "test" / "runs" / "wide" / "seed-1"]
+    process.until(lambda: all((root / "metrics.jsonl").exists() for root in roots))
+    process.send(signal.SIGINT)
+    assert process.wait() == 130
+    worker = (tmp_path / "test" / "workers" / "2.log").read_text()
+    assert "to continue, repeat the command; finished runs are kept" in worker
+    assert "Traceback" not in worker + process.printed()
+    for root in roots:
+        assert RunDirectory(root).newest_checkpoint() is not None

@@ -24,9 +24,13 @@ StudyOut = Annotated[
 StudyCheck = Annotated[
     bool, typer.Option("--check", help="Validate the study with all its recipes, print its runs, and stop.")
 ]
+StudyWorkers = Annotated[
+    int,
+    typer.Option("--workers", metavar="N", min=1, help="Runs at a time, on a GPU or a share of the cores each."),
+]
 
 
-def study(file: StudyFile, out: StudyOut = None, check: StudyCheck = False) -> None:
+def study(file: StudyFile, out: StudyOut = None, workers: StudyWorkers = 1, check: StudyCheck = False) -> None:
     """Validate a study and run it to the end."""
     from motif_lite.study.live import print_plan
     from motif_lite.study.plan import load
@@ -36,19 +40,24 @@ def study(file: StudyFile, out: StudyOut = None, check: StudyCheck = False) -> N
         if check:
             print_plan(Console(highlight=False), plan)
         else:
-            perform_study(plan)
+            perform_study(plan, workers)
 
 
-def perform_study(plan: "StudyPlan") -> None:
+def perform_study(plan: "StudyPlan", num_workers: int) -> None:
     """Run a study on the terminal; it continues when the terminal is closed."""
     from motif_lite.study import report as study_report
     from motif_lite.study import runs as study_runs
+    from motif_lite.study import workers
     from motif_lite.study.live import StudyConsole, print_closing
 
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     terminal = Console(file=sys.stdout, highlight=False)
     try:
-        with StudyConsole(terminal, plan.study.title, str(plan.out)) as live:
+        with (
+            workers.beside(plan, num_workers, study_runs.THIS_PROGRAM) as logs,
+            StudyConsole(terminal, plan.study.title, str(plan.out)) as live,
+        ):
+            live.shared_with(logs)
             study_runs.perform(plan, study_runs.THIS_PROGRAM, live, lambda: study_report.write(plan))
     except KeyboardInterrupt:
         formats.print_text(

@@ -3,6 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -58,6 +59,11 @@ class StudyConsole:
         """Take the live view away."""
         if self._live:
             self._live.stop()
+
+    def shared_with(self, logs: Sequence[Path]) -> None:
+        """Other processes work at it, too, and print there."""
+        for log in logs:
+            print_text(self._console, f"another worker: {log}")
 
     def started(self, name: str, num_done: int, num_runs: int) -> None:
         """A run begins, after so many of all."""

@@ -253,7 +253,7 @@ def _talk(command: list[str], watcher: Watcher) -> tuple[int, str]:
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
-            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": _python_path()},
+            env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path()},
         )  # fmt: skip
         assert process.stdout is not None
         while True:
@@ -273,7 +273,7 @@ def _talk(command: list[str], watcher: Watcher) -> tuple[int, str]:
         return code, _complaint(errors.read())
 
 
-def _python_path() -> str:
+def python_path() -> str:
     """Where this package is found, wherever the command was called from, before what the user has set."""
     own = str(Path(motif_lite.__file__).parents[1])
     return os.pathsep.join(filter(None, (own, os.environ.get("PYTHONPATH"))))
