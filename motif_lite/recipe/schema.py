@@ -47,6 +47,9 @@ class _ColumnsSection(Section):
 is in the last `\\boxed{}`."""
     num_problems: PositiveInt | None = None
     """Number of problems, drawn with the recipe's seed; by default all (`chain_sum`: 2000)."""
+    twins: bool = False
+    """Take each problem's twin, with other numbers and names and a computed answer, in place of it: for `gsm8k` and \
+files whose answers hold their sums as GSM8K's do, `<<2*3=6>>`. Problems without a safe twin are left out."""
 
 
 class SourceSection(_ColumnsSection):

@@ -14,6 +14,7 @@ from motif_lite.errors import DataError
 from motif_lite.grading.answers import MAX_ANSWER_CHARACTERS, is_correct
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import SourceSection
+from motif_lite.tasks import twins
 from motif_lite.tasks.golds import final_answer, plain_number
 
 Row = Mapping[str, Any]
@@ -34,11 +35,8 @@ def problem_of(row: Row, name: str, source: SourceSection, number: int) -> Probl
     Raises:
         DataError: The row is malformed.
     """
-    where = f"{source.source}: row {number}"
-    if not isinstance(row, Mapping):
-        raise DataError(f"{where} is not an object with columns; write one per problem")
-    question = _text(row, source.question_column, _QUESTION_COLUMNS, "question_column", where)
-    answer = _text(row, source.answer_column, _ANSWER_COLUMNS, "answer_column", where)
+    where = _where(source, number)
+    question, answer = _texts(row, source, where)
     if len(question) > _LONGEST_QUESTION:
         raise DataError(f"{where}: the question has {len(question):,} characters; shorten or remove the row")
     gold = final_answer(answer)
@@ -52,6 +50,40 @@ def problem_of(row: Row, name: str, source: SourceSection, number: int) -> Probl
     return Problem(name, question, gold)
 
 
+def twins_of(row: Row, source: SourceSection, number: int, seed: int) -> list[Row]:
+    """The row of a problem's twin (`twins`), if it has one.
+
+    Raises:
+        DataError: The row is malformed.
+    """
+    found = twins.twin(*_texts(row, source, _where(source, number)), str(seed))
+    if found is None:
+        return []
+    columns = (
+        _column(row, source.question_column, _QUESTION_COLUMNS),
+        _column(row, source.answer_column, _ANSWER_COLUMNS),
+    )
+    return [dict(row) | dict(zip(columns, found, strict=True))]
+
+
+def _where(source: SourceSection, number: int) -> str:
+    return f"{source.source}: row {number}"
+
+
+def _texts(row: Row, source: SourceSection, where: str) -> tuple[str, str]:
+    """Question and answer as they stand."""
+    if not isinstance(row, Mapping):
+        raise DataError(f"{where} is not an object with columns; write one per problem")
+    return (
+        _text(row, source.question_column, _QUESTION_COLUMNS, "question_column", where),
+        _text(row, source.answer_column, _ANSWER_COLUMNS, "answer_column", where),
+    )
+
+
+def _column(row: Row, wanted: str | None, usual: tuple[str, ...]) -> str:
+    return wanted or next((name for name in usual if name in row), usual[0])
+
+
 def _is_plain(gold: str) -> bool:
     """Whether a final answer is a word or a number; its box has no braces to count, and a million rows go faster."""
     return gold.isalnum()
@@ -59,7 +91,7 @@ def _is_plain(gold: str) -> bool:
 
 def _text(row: Row, wanted: str | None, usual: tuple[str, ...], key: str, where: str) -> str:
     """A column's content as text; numbers are accepted, as some files hold integer answers."""
-    column = wanted or next((name for name in usual if name in row), usual[0])
+    column = _column(row, wanted, usual)
     if column not in row:
         names = [str(name)[:60] for name in islice(row, _COLUMNS_SHOWN + 1)]
         there = ", ".join(names[:_COLUMNS_SHOWN]) + (", ..." if len(names) > _COLUMNS_SHOWN else "")

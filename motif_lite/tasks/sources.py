@@ -22,7 +22,7 @@ from motif_lite.recipe.schema import SourceSection
 from motif_lite.recipe.spelling import nearest
 from motif_lite.tasks import chain_sum, files, golds
 from motif_lite.tasks import held_out as held_out_problems
-from motif_lite.tasks.rows import Row, problem_of
+from motif_lite.tasks.rows import Row, problem_of, twins_of
 
 logger = logging.getLogger(__name__)
 
@@ -43,12 +43,14 @@ class Dataset:
     Attributes:
         splits: The roles that it may play, with the name of the split for each.
         hub: Its name on the hub with the configuration, or None if it is generated.
+        has_sums: Its solutions hold them, so that there are twins.
         read_progress: Reads progress notes, where it can be told whether they are true.
         sizes: Problems for each role, where that is known without a download.
     """
 
     splits: Mapping[Role, str]
     hub: tuple[str, str] | None = None
+    has_sums: bool = False
     read_progress: ReadProgress | None = None
     sizes: Mapping[Role, int] | None = None
 
@@ -121,13 +123,18 @@ def with_rows(
     else:
         name = source.source if source.source in DATASETS else Path(source.source).stem
         rows, num_rows = _rows(source.source, role)
-    found = []
+    found, number, name = [], 0, f"{name}-twin" if source.twins else name
     for number, row in enumerate(rows, start=1):
-        found.append((problem_of(row, f"{name}/{number}", source, number), row))
+        for one in twins_of(row, source, number, seed) if source.twins else [row]:
+            found.append((problem_of(one, f"{name}/{number}", source, number), one))
         if on_progress is not None and number % _ROWS_BETWEEN_REPORTS == 0:
             on_progress(number, max(number, num_rows))
+    if number and not found:
+        raise DataError(f"{source.source}: no problem has a twin; answers must hold their sums, as in <<2*3=6>>6")
     if not found:
         raise DataError(f"{source.source}: holds no problems; give a row per problem")
+    if len(found) < number:
+        logger.warning("%s: %d of %d problems have a twin, the others are left out", source.source, len(found), number)
     return found
 
 
@@ -147,6 +154,8 @@ def check(source: SourceSection, *, role: Role, code: Mapping[str, str] = Mappin
             f"{source.source}: is generated and has no columns; leave out question_column and answer_column"
         )
     if known is not None:
+        if source.twins and not known.has_sums:
+            raise DataError(f"{source.source}: its problems have no twins; leave out twins, or take gsm8k")
         if role not in known.splits:
             raise DataError(
                 f"{source.source}: is for the final evaluation only; for training and validation use gsm8k, "
@@ -295,6 +304,7 @@ DATASETS: dict[str, Dataset] = {
     "gsm8k": Dataset(
         {"train": "train", "validation": "train", "test": "test"},
         hub=("openai/gsm8k", "main"),
+        has_sums=True,
         sizes={"train": 7473, "validation": 7473, "test": 1319},
     ),
     "math500": Dataset({"test": "test"}, hub=("HuggingFaceH4/MATH-500", "default"), sizes={"test": 500}),

@@ -1,0 +1,110 @@
+"""Twins of GSM8K's problems: what is changed, what follows from it, and which problems have none."""
+
+import json
+import re
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+import sympy
+
+from motif_lite.errors import DataError
+from motif_lite.recipe.schema import SourceSection
+from motif_lite.tasks import sources
+from motif_lite.tasks.twins import twin
+
+GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k" / "test.jsonl"
+
+DUCKS = (
+    "Alice's ducks lay 16 eggs a day. She eats three and sells the others for $4 each. What does Alice earn in a week?"
+)
+SOLVED = "She sells 16-3 = <<16-3=13>>13.\nThat is 13*4=$<<13*4=52>>52, so 52*7=$<<52*7=364>>364.\n#### 364"
+
+
+def numbers(text: str) -> list[Fraction]:
+    return [Fraction(found.replace(",", "")) for found in re.findall(r"\d[\d,]*(?:\.\d+)?", text)]
+
+
+def test_numbers_and_names_are_others_and_the_answer_follows_from_them() -> None:
+    found = twin(DUCKS, SOLVED, "1")
+    assert found is not None
+    question, answer = found
+    eggs, price = (int(number) for number in numbers(question))
+    assert (eggs, price) != (16, 4)
+    assert question.count("Alice") == 0
+    name = question.partition("'")[0]
+    assert question == DUCKS.replace("16", str(eggs)).replace("$4", f"${price}").replace("Alice", name)
+    assert answer.endswith(f"#### {(eggs - 3) * price * 7}")
+    assert twin(DUCKS, SOLVED, "1") == found
+    assert len({twin(DUCKS, SOLVED, str(seed)) for seed in range(8)}) > 4
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "why"),
+    [
+        ("He has 3 bags of 10 at 30 cents.", "<<3*10=30>>30, <<30*30=900>>900\n#### 900", "30 twice over"),
+        ("He has 5 pens and 5 pencils.", "<<5+5=10>>10\n#### 10", "5 twice in the question"),
+        ("He reads 18 pages, half of them twice.", "<<18/2=9>>9, <<18+9=28>>28\n#### 28", "a sum that is wrong"),
+        ("He earns 20 a day and saves 15%.", "<<20*.15=3>>3\n#### 3", ".15 stands nowhere"),
+        ("He walks 4 miles.", "4*3=12, so <<12*5=60>>60\n#### 60", "12 and 5 stand nowhere"),
+        ("He walks 4 miles, twice.", "<<4*2=8>>8\n#### 9", "the answer is another one"),
+        ("He walks 4 miles, twice.", "#### 8", "no sums"),
+        ("He has 4 of 2.", "<<__import__('os')=8>>8\n#### 8", "no sum"),
+        ("He has 4 of 5.", "<<4**5=1024>>1024\n#### 1024", "another operation"),
+        ("He has 40 of 0.", "<<40/0=8>>8\n#### 8", "a division by zero"),
+        ("He has 4.", f"<<{'(' * 150}4=4>>4\n#### 4", "no end"),
+        ("It is 5:30 on May 7th, 1/2 of 3-day event.", "<<5+7=12>>12\n#### 12", "none of these can be changed"),
+    ],
+)
+def test_a_problem_whose_numbers_cannot_all_be_traced_has_no_twin(question: str, answer: str, why: str) -> None:
+    assert all(twin(question, answer, str(seed)) is None for seed in range(5)), why
+
+
+def test_a_number_stays_of_its_size_and_as_round_and_whole_results_stay_whole() -> None:
+    for seed in range(30):
+        found = twin(
+            "A farm of 12,000 acres has 3 owners. What does each have?", "<<12000/3=4000>>\n#### 4000", str(seed)
+        )
+        assert found is not None
+        acres, owners = numbers(found[0])
+        assert acres % 1000 == 0 and 6000 <= acres <= 20000 and f"{int(acres):,}" in found[0]
+        assert 2 <= owners <= 6 and acres % owners == 0
+
+
+@pytest.mark.skipif(not GSM8K.exists(), reason="needs GSM8K, which is not part of this project")
+def test_of_gsm8ks_test_problems_four_in_ten_have_one_and_another_program_agrees_with_every_sum() -> None:
+    rows = [json.loads(line) for line in GSM8K.read_text(encoding="utf-8").splitlines()]
+    found = [(row, made) for row in rows if (made := twin(row["question"], row["answer"], "0")) is not None]
+    assert len(found) > 0.4 * len(rows)
+    for row, (question, answer) in found:
+        assert question != row["question"]
+        known = set(numbers(question)) | {Fraction(2), Fraction(100)}
+        constants = {number for left, _ in re.findall(r"<<(.+?)=(.+?)>>", row["answer"]) for number in numbers(left)}
+        sums = re.findall(r"<<(.+?)=(.+?)>>", answer)
+        for left, right in sums:
+            assert sympy.Rational(right) == sympy.sympify(left, rational=True) > 0
+            assert set(numbers(left)) <= known | constants
+            known.add(Fraction(right))
+        assert answer.endswith(f"#### {sums[-1][1]}")
+
+
+def test_a_source_gives_twins_in_place_of_its_problems(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = tmp_path / "some.jsonl"
+    rows = [{"problem": DUCKS, "gold": SOLVED}, {"problem": "Why?", "gold": "#### 8"}]
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    source = SourceSection(source=str(file), twins=True)
+    [problem] = sources.load(source, role="test", seed=3)
+    made = twin(DUCKS, SOLVED, "3")
+    assert made is not None
+    assert (problem.id, problem.question) == ("some-twin/1", made[0])
+    assert made[1].endswith(f"#### {problem.gold}")
+    assert "1 of 2 problems have a twin, the others are left out" in caplog.text
+    file.write_text(json.dumps(rows[1]))
+    with pytest.raises(DataError, match="no problem has a twin; answers must hold their sums"):
+        sources.load(source, role="test", seed=3)
+
+
+@pytest.mark.parametrize("name", ["math500", "chain_sum"])
+def test_a_data_set_without_sums_is_refused_before_it_is_downloaded(name: str) -> None:
+    with pytest.raises(DataError, match="its problems have no twins"):
+        sources.check(SourceSection(source=name, twins=True), role="test")
