@@ -16,9 +16,9 @@ from motif_lite.tasks.twins import twin
 GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k" / "test.jsonl"
 
 DUCKS = (
-    "Alice's ducks lay 16 eggs a day. She eats three and sells the others for $4 each. What does Alice earn in a week?"
+    "Alice's ducks lay 16 eggs a day. She eats three and sells the others for $6 each. What does Alice earn in a week?"
 )
-SOLVED = "She sells 16-3 = <<16-3=13>>13.\nThat is 13*4=$<<13*4=52>>52, so 52*7=$<<52*7=364>>364.\n#### 364"
+SOLVED = "She sells 16-3 = <<16-3=13>>13.\nThat is 13*6=$<<13*6=78>>78, so 78*7=$<<78*7=546>>546.\n#### 546"
 
 
 def numbers(text: str) -> list[Fraction]:
@@ -30,10 +30,10 @@ def test_numbers_and_names_are_others_and_the_answer_follows_from_them() -> None
     assert found is not None
     question, answer = found
     eggs, price = (int(number) for number in numbers(question))
-    assert (eggs, price) != (16, 4)
+    assert (eggs, price) != (16, 6)
     assert question.count("Alice") == 0
     name = question.partition("'")[0]
-    assert question == DUCKS.replace("16", str(eggs)).replace("$4", f"${price}").replace("Alice", name)
+    assert question == DUCKS.replace("16", str(eggs)).replace("$6", f"${price}").replace("Alice", name)
     assert answer.endswith(f"#### {(eggs - 3) * price * 7}")
     assert twin(DUCKS, SOLVED, "1") == found
     assert len({twin(DUCKS, SOLVED, str(seed)) for seed in range(8)}) > 4
@@ -44,6 +44,15 @@ def test_numbers_and_names_are_others_and_the_answer_follows_from_them() -> None
     [
         ("He has 3 bags of 10 at 30 cents.", "<<3*10=30>>30, <<30*30=900>>900\n#### 900", "30 twice over"),
         ("He has 5 pens and 5 pencils.", "<<5+5=10>>10\n#### 10", "5 twice in the question"),
+        ("A fence 15 by 10 feet has 2 slats a foot.", "<<2*15=30>>, <<2*10=20>>, <<30+20=50>>\n#### 60", "not the sum"),
+        ("He has 200, gives 40, 80, 30.", "<<200-40=160>>160, 160-80=80, <<80-30=50>>50\n#### 50", "a sum left out"),
+        ("He has 200, gives 40, 80, 30.", "<<200-40=160>>160, <<80-30=50>>50\n#### 50", "a sum that leads nowhere"),
+        ("He has 9 bags of 9.", "<<9*9=81>>81\n#### 81", "9 may be either"),
+        ("He has 3 bags of 4.", "<<3*4=12>>12\n#### 12", "small numbers may be another's"),
+        ("He works 6 hours, 5 days a week.", "<<6*5=30>>30\n#### 30", "times"),
+        ("Of 50 boys and 20 girls, take the lowest.", "<<50-20=30>>30\n#### 30", "it compares"),
+        ("He has 30 pens at $15 and 25 cents.", "<<30*15=450>>450\n#### 450", "25 is in no sum"),
+        ("He saw grades 40 - 70, and 40 of them.", "<<40*70=2800>>2800\n#### 2800", "a range"),
         ("He reads 18 pages, half of them twice.", "<<18/2=9>>9, <<18+9=28>>28\n#### 28", "a sum that is wrong"),
         ("He earns 20 a day and saves 15%.", "<<20*.15=3>>3\n#### 3", ".15 stands nowhere"),
         ("He walks 4 miles.", "4*3=12, so <<12*5=60>>60\n#### 60", "12 and 5 stand nowhere"),
@@ -51,6 +60,7 @@ def test_numbers_and_names_are_others_and_the_answer_follows_from_them() -> None
         ("He walks 4 miles, twice.", "#### 8", "no sums"),
         ("He has 4 of 2.", "<<__import__('os')=8>>8\n#### 8", "no sum"),
         ("He has 4 of 5.", "<<4**5=1024>>1024\n#### 1024", "another operation"),
+        ("He has 40 of 9.", "<<40*9=1e999999999>>360\n#### 1e999999999", "longer than memory"),
         ("He has 40 of 0.", "<<40/0=8>>8\n#### 8", "a division by zero"),
         ("He has 4.", f"<<{'(' * 150}4=4>>4\n#### 4", "no end"),
         ("It is 5:30 on May 7th, 1/2 of 3-day event.", "<<5+7=12>>12\n#### 12", "none of these can be changed"),
@@ -72,10 +82,10 @@ def test_a_number_stays_of_its_size_and_as_round_and_whole_results_stay_whole() 
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="needs GSM8K, which is not part of this project")
-def test_of_gsm8ks_test_problems_four_in_ten_have_one_and_another_program_agrees_with_every_sum() -> None:
+def test_of_gsm8ks_test_problems_one_in_seven_has_one_and_another_program_agrees_with_every_sum() -> None:
     rows = [json.loads(line) for line in GSM8K.read_text(encoding="utf-8").splitlines()]
     found = [(row, made) for row in rows if (made := twin(row["question"], row["answer"], "0")) is not None]
-    assert len(found) > 0.4 * len(rows)
+    assert len(found) > 150
     for row, (question, answer) in found:
         assert question != row["question"]
         known = set(numbers(question)) | {Fraction(2), Fraction(100)}
@@ -88,17 +98,28 @@ def test_of_gsm8ks_test_problems_four_in_ten_have_one_and_another_program_agrees
         assert answer.endswith(f"#### {sums[-1][1]}")
 
 
+def test_the_order_of_all_numbers_stays() -> None:
+    question, answer = "He has 20 pens, 3 of them red, and gives 18 away.", "<<20-18=2>>2, <<2+3=5>>5\n#### 5"
+    for seed in range(30):
+        found = twin(question, answer, str(seed))
+        assert found is not None
+        pens, red, given = numbers(found[0])
+        assert pens > given > red == 3
+
+
 def test_a_source_gives_twins_in_place_of_its_problems(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "some.jsonl"
     rows = [{"problem": DUCKS, "gold": SOLVED}, {"problem": "Why?", "gold": "#### 8"}]
     file.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    source = SourceSection(source=str(file), twins=True)
+    source = SourceSection(source=str(file), twins="instead")
     [problem] = sources.load(source, role="test", seed=3)
     made = twin(DUCKS, SOLVED, "3")
     assert made is not None
     assert (problem.id, problem.question) == ("some-twin/1", made[0])
     assert made[1].endswith(f"#### {problem.gold}")
     assert "1 of 2 problems have a twin, the others are left out" in caplog.text
+    [original] = sources.load(source.model_copy(update={"twins": "originals"}), role="test", seed=3)
+    assert (original.id, original.question, original.gold) == ("some/1", DUCKS, "546")
     file.write_text(json.dumps(rows[1]))
     with pytest.raises(DataError, match="no problem has a twin; answers must hold their sums"):
         sources.load(source, role="test", seed=3)
@@ -107,4 +128,4 @@ def test_a_source_gives_twins_in_place_of_its_problems(tmp_path: Path, caplog: p
 @pytest.mark.parametrize("name", ["math500", "chain_sum"])
 def test_a_data_set_without_sums_is_refused_before_it_is_downloaded(name: str) -> None:
     with pytest.raises(DataError, match="its problems have no twins"):
-        sources.check(SourceSection(source=name, twins=True), role="test")
+        sources.check(SourceSection(source=name, twins="instead"), role="test")

@@ -47,9 +47,10 @@ class _ColumnsSection(Section):
 is in the last `\\boxed{}`."""
     num_problems: PositiveInt | None = None
     """Number of problems, drawn with the recipe's seed; by default all (`chain_sum`: 2000)."""
-    twins: bool = False
-    """Take each problem's twin, with other numbers and names and a computed answer, in place of it: for `gsm8k` and \
-files whose answers hold their sums as GSM8K's do, `<<2*3=6>>`. Problems without a safe twin are left out."""
+    twins: Literal["none", "instead", "originals"] = "none"
+    """`instead`: take each problem's twin, with other numbers and names and a computed answer, in place of it, and \
+leave out those without one; for `gsm8k` and files whose answers hold their sums as GSM8K's do, `<<2*3=6>>`. \
+`originals`: only the problems that have a twin, as they are, to compare with."""
 
 
 class SourceSection(_ColumnsSection):

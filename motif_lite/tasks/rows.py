@@ -51,14 +51,14 @@ def problem_of(row: Row, name: str, source: SourceSection, number: int) -> Probl
 
 
 def twins_of(row: Row, source: SourceSection, number: int, seed: int) -> list[Row]:
-    """The row of a problem's twin (`twins`), if it has one.
+    """The row of a problem's twin, or the problem's own, as its source asks for; none where it has no twin.
 
     Raises:
         DataError: The row is malformed.
     """
     found = twins.twin(*_texts(row, source, _where(source, number)), str(seed))
-    if found is None:
-        return []
+    if found is None or source.twins == "originals":
+        return [] if found is None else [row]
     columns = (
         _column(row, source.question_column, _QUESTION_COLUMNS),
         _column(row, source.answer_column, _ANSWER_COLUMNS),

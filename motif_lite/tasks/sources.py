@@ -123,9 +123,9 @@ def with_rows(
     else:
         name = source.source if source.source in DATASETS else Path(source.source).stem
         rows, num_rows = _rows(source.source, role)
-    found, number, name = [], 0, f"{name}-twin" if source.twins else name
+    found, number, name = [], 0, f"{name}-twin" if source.twins == "instead" else name
     for number, row in enumerate(rows, start=1):
-        for one in twins_of(row, source, number, seed) if source.twins else [row]:
+        for one in twins_of(row, source, number, seed) if source.twins != "none" else [row]:
             found.append((problem_of(one, f"{name}/{number}", source, number), one))
         if on_progress is not None and number % _ROWS_BETWEEN_REPORTS == 0:
             on_progress(number, max(number, num_rows))
@@ -154,7 +154,7 @@ def check(source: SourceSection, *, role: Role, code: Mapping[str, str] = Mappin
             f"{source.source}: is generated and has no columns; leave out question_column and answer_column"
         )
     if known is not None:
-        if source.twins and not known.has_sums:
+        if source.twins != "none" and not known.has_sums:
             raise DataError(f"{source.source}: its problems have no twins; leave out twins, or take gsm8k")
         if role not in known.splits:
             raise DataError(
