@@ -67,11 +67,13 @@ class Problem:
         id: Stable within its data set, e.g. ``gsm8k/17``.
         question: As the policy sees it.
         gold: The final answer alone, without a box.
+        twin_of: The question that this one was made from (`tasks.twins`); empty where it is nobody's twin.
     """
 
     id: str
     question: str
     gold: str
+    twin_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the program's process has before anything else: streams that last, docstrings, and UTF-8."""
+"""What the program's process has before anything else: streams that last, docstrings, and UTF-8; and its processors."""
 
 import codecs
 import io
@@ -21,6 +21,11 @@ def prepare() -> None:
     _in_utf8()
     _read_any_bytes()
     sys.stdout, sys.stderr = cast(TextIO, _Lasting(sys.stdout)), cast(TextIO, _Lasting(sys.stderr))
+
+
+def usable_cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Lasting:

@@ -136,8 +136,8 @@ def test_the_step_is_measured_by_phase_next_to_the_plan(screen: str) -> None:
         row = re.search(rf"^ +{phase} +([\d.].*)", found, re.MULTILINE)
         assert row
         seconds, planned, peak, planned_peak, *_ = row[1].split()
-        assert float(seconds) > 0
-        assert float(planned) > 0
+        assert re.fullmatch(r"\d+\.\d\d", seconds)  # a step of the tiny model may take less than 5 ms
+        assert re.fullmatch(r"\d+\.\d\d", planned)
         assert float(peak) == pytest.approx(float(planned_peak), rel=0.6)
 
 

@@ -18,6 +18,7 @@ import tomli_w
 
 from motif_lite.errors import StudyError
 from motif_lite.jobs import checking, session
+from motif_lite.planning import driver
 from motif_lite.planning.driver import Gpu
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.study import plan as study_plan
@@ -437,21 +438,60 @@ def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(nursery: Nursery, tmp_pat
 
 
 def test_cores_are_shared_and_what_the_user_has_set_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    monkeypatch.setattr(workers, "usable_cores", lambda: 8)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert workers.shares(1, ()) == [{}]
     assert workers.shares(3, ()) == [{"OMP_NUM_THREADS": "2"}] * 3
     assert workers.shares(9, ()) == [{"OMP_NUM_THREADS": "1"}] * 9
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert workers.shares(2, ()) == [{}, {}]
 
 
-def test_every_worker_has_a_gpu_of_its_own() -> None:
-    gpus = [Gpu("RTX 3090", 23.6, uuid=f"GPU-{number}") for number in range(2)]
-    assert workers.shares(2, gpus) == [{"CUDA_VISIBLE_DEVICES": "GPU-0"}, {"CUDA_VISIBLE_DEVICES": "GPU-1"}]
-    assert workers.shares(1, gpus) == [{}], "a run chooses the best by itself"
-    with pytest.raises(StudyError, match="--workers 3: every run needs a GPU of its own, and there is 2 GPUs"):
-        workers.shares(3, gpus)
+def test_every_worker_has_a_gpu_of_its_own_the_best_ones_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    old, new = (
+        Gpu("RTX 2080 Ti", 10.7, uuid="GPU-0", capability=(7, 5)),
+        Gpu("RTX 3090", 23.6, "GPU-1", capability=(8, 6)),
+    )
+    monkeypatch.setattr(driver, "ask", lambda: driver.Driver((old, new)))
+    made = plan(tmp_path, set=['model.device="auto"'])
+    assert workers._gpus(made) == [new, old]
+    assert workers.shares(2, [new, old]) == [{"CUDA_VISIBLE_DEVICES": "GPU-1"}, {"CUDA_VISIBLE_DEVICES": "GPU-0"}]
+    with pytest.raises(StudyError, match="--workers 3: every run needs a GPU of its own; lower it to the 2"):
+        workers.shares(3, [new, old])
+    assert workers._gpus(plan(tmp_path, set=['model.device="cpu"'])) == []
+    with pytest.raises(StudyError, match="'cuda:1' is one GPU for all workers; set it to 'auto'"):
+        workers._gpus(plan(tmp_path, set=['model.device="cuda:1"']))
+
+
+def test_a_driver_that_does_not_answer_is_not_taken_for_a_machine_without_gpus(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(driver, "ask", lambda: driver.Driver(fault="nvidia-smi does not answer"))
+    made = plan(tmp_path, set=['model.device="auto"'])
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert workers._gpus(made) == []
+    monkeypatch.setattr(shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    with pytest.raises(StudyError, match="nvidia-smi does not answer; repair it, or use --workers 1"):
+        workers._gpus(made)
+
+
+def test_a_ctrl_c_is_passed_on_once_and_the_environment_is_as_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    told = tmp_path / "told"
+    counting = (
+        "import signal, sys, time, pathlib; told = []; signal.signal(signal.SIGINT, lambda *_: told.append(1)); "
+        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch(); end = time.monotonic() + 60\n"
+        "while not told and time.monotonic() < end: time.sleep(0.01)\n"
+        f"time.sleep(1); pathlib.Path({str(told)!r}).write_text(str(len(told)))"
+    )
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    with pytest.raises(KeyboardInterrupt), workers.beside(plan(tmp_path), 2, [sys.executable, "-c", counting]):
+        assert "OMP_NUM_THREADS" in os.environ
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
+    assert told.read_text() == "1"
+    assert "OMP_NUM_THREADS" not in os.environ
 
 
 def test_two_workers_make_the_same_table_though_a_run_of_one_is_killed(

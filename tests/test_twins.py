@@ -10,7 +10,7 @@ import sympy
 
 from motif_lite.errors import DataError
 from motif_lite.recipe.schema import SourceSection
-from motif_lite.tasks import sources
+from motif_lite.tasks import sources, twins
 from motif_lite.tasks.twins import twin
 
 GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k" / "test.jsonl"
@@ -47,6 +47,8 @@ def test_numbers_and_names_are_others_and_the_answer_follows_from_them() -> None
         ("A fence 15 by 10 feet has 2 slats a foot.", "<<2*15=30>>, <<2*10=20>>, <<30+20=50>>\n#### 60", "not the sum"),
         ("He has 200, gives 40, 80, 30.", "<<200-40=160>>160, 160-80=80, <<80-30=50>>50\n#### 50", "a sum left out"),
         ("He has 200, gives 40, 80, 30.", "<<200-40=160>>160, <<80-30=50>>50\n#### 50", "a sum that leads nowhere"),
+        ("Of 25 roses, 40 tulips, 35 daisies, what share?", "<<25+40+35=100>>, <<40/100*100=40>>40\n#### 40", "100"),
+        ("He has " + "9" * 5000, "<<9*9=81>>81\n#### 81", "too long"),
         ("He has 9 bags of 9.", "<<9*9=81>>81\n#### 81", "9 may be either"),
         ("He has 3 bags of 4.", "<<3*4=12>>12\n#### 12", "small numbers may be another's"),
         ("He works 6 hours, 5 days a week.", "<<6*5=30>>30\n#### 30", "times"),
@@ -82,7 +84,7 @@ def test_a_number_stays_of_its_size_and_as_round_and_whole_results_stay_whole() 
 
 
 @pytest.mark.skipif(not GSM8K.exists(), reason="needs GSM8K, which is not part of this project")
-def test_of_gsm8ks_test_problems_one_in_seven_has_one_and_another_program_agrees_with_every_sum() -> None:
+def test_of_gsm8ks_test_problems_one_in_eight_has_one_and_another_program_agrees_with_every_sum() -> None:
     rows = [json.loads(line) for line in GSM8K.read_text(encoding="utf-8").splitlines()]
     found = [(row, made) for row in rows if (made := twin(row["question"], row["answer"], "0")) is not None]
     assert len(found) > 150
@@ -96,6 +98,28 @@ def test_of_gsm8ks_test_problems_one_in_seven_has_one_and_another_program_agrees
             assert set(numbers(left)) <= known | constants
             known.add(Fraction(right))
         assert answer.endswith(f"#### {sums[-1][1]}")
+
+
+def test_where_names_run_out_some_stay() -> None:
+    question = f"{', '.join(sorted(twins._NAMES[0]))} have 20 pens and 7 more."
+    found = twin(question, "<<20+7=27>>27\n#### 27", "1")
+    assert found is not None
+    assert "pens" in found[0]
+
+
+def test_an_answer_of_nothing_but_spaces_takes_no_time() -> None:
+    assert twin("He has 20 pens and 7 more.", "=" + " " * 10**6, "1") is None
+
+
+def test_what_is_measured_is_not_trained_as_a_twin_nor_its_original(tmp_path: Path) -> None:
+    file = tmp_path / "some.jsonl"
+    other = {"question": "He has 20 pens and 7 more.", "answer": "<<20+7=27>>27\n#### 27"}
+    file.write_text("".join(f"{json.dumps(row)}\n" for row in ({"question": DUCKS, "answer": SOLVED}, other)))
+    plain, twinned = SourceSection(source=str(file)), SourceSection(source=str(file), twins="instead")
+    for measured, trained in ((plain, twinned), (twinned, plain)):
+        held_out = {"evaluation.validation": sources.load(measured, role="test", seed=1)[:1]}
+        [left] = sources.load(trained, role="train", seed=2, held_out=held_out)
+        assert left.id.endswith("/2")
 
 
 def test_the_order_of_all_numbers_stays() -> None:

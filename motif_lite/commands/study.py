@@ -54,14 +54,17 @@ def perform_study(plan: "StudyPlan", num_workers: int) -> None:
     terminal = Console(file=sys.stdout, highlight=False)
     try:
         with (
-            workers.beside(plan, num_workers, study_runs.THIS_PROGRAM) as logs,
+            workers.beside(plan, num_workers, study_runs.THIS_PROGRAM) as others,
             StudyConsole(terminal, plan.study.title, str(plan.out)) as live,
         ):
-            live.shared_with(logs)
+            live.shared_with(others)
             study_runs.perform(plan, study_runs.THIS_PROGRAM, live, lambda: study_report.write(plan))
     except KeyboardInterrupt:
         formats.print_text(
             Console(stderr=True, highlight=False), "to continue, repeat the command; finished runs are kept"
         )
         raise
+    for worker in others:
+        if code := worker.process.returncode:
+            formats.print_text(terminal, f"a worker ended with exit code {code} before the study did: {worker.log}")
     print_closing(terminal, plan, study_report.write(plan))

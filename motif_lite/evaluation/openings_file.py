@@ -25,7 +25,7 @@ def read(path: Path, recipe: Recipe) -> list[HandWritten]:
     if str(path) in sources.DATASETS or own_code.is_own(str(path)):
         raise DataError(f"{path}: is a data set without openings; give a file, such as recipes/tiny_openings.jsonl")
     # A copy, which is not validated: the path may hold what no TOML can.
-    source = recipe.data.as_source().model_copy(update={"source": str(path)})
+    source = recipe.data.as_source().model_copy(update={"source": str(path), "twins": None})
     return [
         written
         for number, (problem, row) in enumerate(sources.with_rows(source, role="train", seed=recipe.seed), start=1)

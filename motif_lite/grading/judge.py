@@ -23,6 +23,7 @@ from pathlib import Path
 
 from motif_lite.grading import server
 from motif_lite.grading.rulings import Ruling
+from motif_lite.process import usable_cores
 
 WALL_SECONDS = 10.0
 """Longest wait for one comparison, ten times its processor time; twice as long each time that it is asked again."""
@@ -243,5 +244,4 @@ class Judge:
 
 def num_forks() -> int:
     """Comparisons at a time: one for each processor that this process may use."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(MOST_FORKS, usable)
+    return min(MOST_FORKS, usable_cores())

@@ -131,8 +131,8 @@ class Generating(Sizes):
         """Logits as the model computes them, and what `sampler.draw` makes of those that it works on together.
 
         In 32 bits: logits less the largest; to sample, probabilities or sums. A nucleus sorts them: on a CPU sorted,
-        reversed, summed, and sums less themselves; on a GPU with 64-bit indices, twice. Unsloth's `generate` copies
-        logits.
+        reversed, summed, and sums less themselves; on a GPU, where its kernel cannot be used, with 64-bit indices,
+        twice. Unsloth's `generate` copies logits.
         """
         on_gpu, size = self.machine.device == "cuda", self.shape.vocab_size
         copies = written_by_unsloth(self.recipe, self.shape)

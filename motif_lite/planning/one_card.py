@@ -23,7 +23,7 @@ def choose(recipe: Recipe, gpus: Sequence[Gpu]) -> Gpu | None:
     if not gpus or device == "cpu":
         return None
     if ":" not in device:
-        return max(gpus, key=_worth)
+        return max(gpus, key=worth)
     number = int(device.partition(":")[2])
     if number >= len(gpus):
         seen = ", ".join(f"cuda:{index} {gpu.name}" for index, gpu in enumerate(gpus))
@@ -31,7 +31,8 @@ def choose(recipe: Recipe, gpus: Sequence[Gpu]) -> Gpu | None:
     return gpus[number]
 
 
-def _worth(gpu: Gpu) -> tuple[bool, int, float]:
+def worth(gpu: Gpu) -> tuple[bool, int, float]:
+    """By which GPUs are compared: the largest is the best."""
     return gpu.has_bfloat16, round(gpu.memory_gib), gpu.card.gigabytes_per_second if gpu.card else 0.0
 
 

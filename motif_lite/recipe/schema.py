@@ -47,7 +47,7 @@ class _ColumnsSection(Section):
 is in the last `\\boxed{}`."""
     num_problems: PositiveInt | None = None
     """Number of problems, drawn with the recipe's seed; by default all (`chain_sum`: 2000)."""
-    twins: Literal["none", "instead", "originals"] = "none"
+    twins: Literal["instead", "originals"] | None = None
     """`instead`: take each problem's twin, with other numbers and names and a computed answer, in place of it, and \
 leave out those without one; for `gsm8k` and files whose answers hold their sums as GSM8K's do, `<<2*3=6>>`. \
 `originals`: only the problems that have a twin, as they are, to compare with."""

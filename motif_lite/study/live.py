@@ -3,7 +3,6 @@
 import time
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +18,7 @@ from motif_lite.study import report as study_report
 from motif_lite.study.catching_up import Json
 from motif_lite.study.plan import StudyPlan
 from motif_lite.study.sentences import sentences
+from motif_lite.study.workers import Worker
 from motif_lite.views.formats import duration, print_text, printable
 
 _SILENCE_SECONDS = 30
@@ -46,6 +46,7 @@ class StudyConsole:
         self._began = self._spoke = time.monotonic()
         self._finished: deque[tuple[str, str, float]] = deque(maxlen=50)
         self._seconds: list[float] = []
+        self._workers: Sequence[Worker] = ()
 
     def __enter__(self) -> Self:
         """Start the live view."""
@@ -59,11 +60,14 @@ class StudyConsole:
         """Take the live view away."""
         if self._live:
             self._live.stop()
+        if kind and self._workers:
+            print_text(self._console, "waiting for the other workers; interrupt again to quit immediately")
 
-    def shared_with(self, logs: Sequence[Path]) -> None:
-        """Other processes work at it, too, and print there."""
-        for log in logs:
-            print_text(self._console, f"another worker: {log}")
+    def shared_with(self, workers: Sequence[Worker]) -> None:
+        """Other processes work at it, too."""
+        self._workers = workers
+        for worker in workers:
+            print_text(self._console, f"another worker: {worker.log}")
 
     def started(self, name: str, num_done: int, num_runs: int) -> None:
         """A run begins, after so many of all."""

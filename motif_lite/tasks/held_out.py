@@ -13,7 +13,9 @@ _log = logging.getLogger(__name__)
 
 
 def left_out(problems: list[Problem], held_out: Sequence[Problem], key: str, source: str) -> list[Problem]:
-    """Leave out the questions that are measured, in whatever file they stand; say so where that was not asked for.
+    """Leave out the questions that are measured, in whatever file they stand, their twins and what they are twins of.
+
+    It is said where it was not asked for.
 
     Args:
         key: Of the recipe; names what is measured.
@@ -22,8 +24,8 @@ def left_out(problems: list[Problem], held_out: Sequence[Problem], key: str, sou
     Raises:
         DataError: Nothing is left to train on.
     """
-    questions = set(map(_asked, held_out))
-    kept = [problem for problem in problems if _asked(problem) not in questions]
+    questions = _asked(held_out)
+    kept = [problem for problem in problems if not _asked([problem]) & questions]
     if not kept:
         raise DataError(
             f"{source}: all of its problems are in {key}, and what is trained cannot be measured; lower num_problems "
@@ -43,7 +45,7 @@ def require_apart(held_out: Sequence[Problem], test: Sequence[Problem], *, bench
     Raises:
         DataError: Some are.
     """
-    shared = set(map(_asked, held_out)) & set(map(_asked, test))
+    shared = _asked(held_out) & _asked(test)
     if shared:
         raise DataError(
             f"{VALIDATION}: {len(shared)} of its problems are in the benchmark {benchmark}, too; take them "
@@ -51,6 +53,6 @@ def require_apart(held_out: Sequence[Problem], test: Sequence[Problem], *, bench
         )
 
 
-def _asked(problem: Problem) -> str:
-    """A question, however its words are spaced."""
-    return " ".join(problem.question.split())
+def _asked(problems: Sequence[Problem]) -> set[str]:
+    """All questions, however their words are spaced, and those that they were made from."""
+    return {" ".join(text.split()) for problem in problems for text in (problem.question, problem.twin_of) if text}

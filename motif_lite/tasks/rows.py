@@ -6,6 +6,7 @@ solutions), and otherwise the whole answer column.
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from decimal import Decimal
 from itertools import islice
 from typing import Any
@@ -50,20 +51,26 @@ def problem_of(row: Row, name: str, source: SourceSection, number: int) -> Probl
     return Problem(name, question, gold)
 
 
-def twins_of(row: Row, source: SourceSection, number: int, seed: int) -> list[Row]:
-    """The row of a problem's twin, or the problem's own, as its source asks for; none where it has no twin.
+def problems_of(row: Row, name: str, source: SourceSection, number: int, seed: int) -> list[tuple[Problem, Row]]:
+    """The problem in a row, with the row; its twin with the twin's row, or none, where the source asks for that.
 
     Raises:
         DataError: The row is malformed.
     """
-    found = twins.twin(*_texts(row, source, _where(source, number)), str(seed))
-    if found is None or source.twins == "originals":
-        return [] if found is None else [row]
+    if source.twins is None:
+        return [(problem_of(row, f"{name}/{number}", source, number), row)]
+    question, answer = _texts(row, source, _where(source, number))
+    found = twins.twin(question, answer, str(seed))
+    if found is None:
+        return []
+    if source.twins == "originals":
+        return [(problem_of(row, f"{name}/{number}", source, number), row)]
     columns = (
         _column(row, source.question_column, _QUESTION_COLUMNS),
         _column(row, source.answer_column, _ANSWER_COLUMNS),
     )
-    return [dict(row) | dict(zip(columns, found, strict=True))]
+    row = dict(row) | dict(zip(columns, found, strict=True))
+    return [(replace(problem_of(row, f"{name}-twin/{number}", source, number), twin_of=question), row)]
 
 
 def _where(source: SourceSection, number: int) -> str:

@@ -22,7 +22,7 @@ from motif_lite.recipe.schema import SourceSection
 from motif_lite.recipe.spelling import nearest
 from motif_lite.tasks import chain_sum, files, golds
 from motif_lite.tasks import held_out as held_out_problems
-from motif_lite.tasks.rows import Row, problem_of, twins_of
+from motif_lite.tasks.rows import Row, problems_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,8 @@ class Dataset:
 
 def expected_problems(source: SourceSection, role: Role) -> int | None:
     """How many problems a source will have, without a download; None where its rows have to be read first."""
+    if source.twins:
+        return None
     if source.source in chain_sum.TASKS:
         return source.num_problems or _CHAIN_SUM_PROBLEMS
     if source.source in DATASETS:
@@ -123,10 +125,9 @@ def with_rows(
     else:
         name = source.source if source.source in DATASETS else Path(source.source).stem
         rows, num_rows = _rows(source.source, role)
-    found, number, name = [], 0, f"{name}-twin" if source.twins == "instead" else name
+    found, number = list[tuple[Problem, Row]](), 0
     for number, row in enumerate(rows, start=1):
-        for one in twins_of(row, source, number, seed) if source.twins != "none" else [row]:
-            found.append((problem_of(one, f"{name}/{number}", source, number), one))
+        found += problems_of(row, name, source, number, seed)
         if on_progress is not None and number % _ROWS_BETWEEN_REPORTS == 0:
             on_progress(number, max(number, num_rows))
     if number and not found:
@@ -154,7 +155,7 @@ def check(source: SourceSection, *, role: Role, code: Mapping[str, str] = Mappin
             f"{source.source}: is generated and has no columns; leave out question_column and answer_column"
         )
     if known is not None:
-        if source.twins != "none" and not known.has_sums:
+        if source.twins and not known.has_sums:
             raise DataError(f"{source.source}: its problems have no twins; leave out twins, or take gsm8k")
         if role not in known.splits:
             raise DataError(

@@ -5,6 +5,7 @@ import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from fractions import Fraction
 
 _OPERATIONS: dict[type[ast.operator], Callable[[Fraction, Fraction], Fraction]] = {
@@ -129,5 +130,5 @@ def text_of(tree: Tree, drawn: Mapping[Fraction, Fraction], found: list[Fraction
 
 
 def numeral(value: Fraction) -> str:
-    """A number with two decimals at most."""
-    return str(value) if value.denominator == 1 else f"{float(value):.2f}".rstrip("0")
+    """A number that has an end, with all of its decimals."""
+    return str(value) if value.denominator == 1 else f"{Decimal(value.numerator) / Decimal(value.denominator):f}"

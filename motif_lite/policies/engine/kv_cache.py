@@ -12,7 +12,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 
 class RowCache(Cache):
-    """Rows of at most ``capacity`` tokens, one block of memory per layer for keys and one for values.
+    """Rows of at most ``capacity`` tokens, one block of memory per layer for its keys and values.
 
     Args:
         num_layers: Of the model.

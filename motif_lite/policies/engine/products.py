@@ -13,10 +13,13 @@ from typing import Any
 import torch
 from peft.tuners.lora import Linear as LoraLinear
 from peft.tuners.lora import LoraLayer
-from torch.nn.functional import linear
+from torch.nn.functional import linear, pad
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 Products = Callable[[torch.Tensor], Sequence[torch.Tensor]]
+
+_ALIGNED = 8
+"""Rows of an adapter below the weights come in such multiples: attention takes queries only so far apart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,11 +133,14 @@ def _together(modules: Sequence[Any], room: Room | None) -> Product | None:
         return None
     first = torch.cat([adapter.first for adapter in adapters])
     second: torch.Tensor = torch.block_diag(*(adapter.second for adapter in adapters)).t()  # type: ignore[no-untyped-call]
-    weight, bias, size = room.weight(bases, first), _bias(bases, len(first)), second.shape[1]
+    missing = -len(first) % _ALIGNED
+    first, second = pad(first, (0, 0, 0, missing)), pad(second, (0, 0, 0, missing))
+    num_below, size = second.shape
+    weight, bias = room.weight(bases, first), _bias(bases, num_below)
 
     def multiplied(states: torch.Tensor) -> torch.Tensor:
         whole = linear(states, weight(), bias)
-        return whole[:, :size].addmm_(whole[:, size:], second) if len(first) else whole
+        return whole[:, :size].addmm_(whole[:, size:], second) if num_below else whole
 
     return multiplied
 
