@@ -15,7 +15,7 @@ from motif_lite.nouns import Sampling
 from motif_lite.policies.engine import batch, checking, engine, graphs
 from motif_lite.policies.engine.decoder import Decoder, can_decode
 from motif_lite.policies.engine.graphs import Graphs, Key
-from motif_lite.policies.engine.products import Room, products
+from motif_lite.policies.engine.products import Room, joined, products
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.merged_lora import adapter_folded
 from motif_lite.recipe.schema import Recipe
@@ -206,6 +206,20 @@ def test_weights_of_4_bits_are_multiplied_as_bitsandbytes_does(
         for modules, multiplied in zip(together, ours, strict=True):
             for module, found in zip(modules, multiplied(states), strict=True):
                 torch.testing.assert_close(found, module(states), atol=1e-5, rtol=1e-5)
+
+
+def test_queries_stand_as_far_apart_as_attention_on_a_gpu_takes_them(
+    qwen_folder: Path, tiny_recipe: MakeRecipe
+) -> None:
+    policy = load(qwen_folder, tiny_recipe("model.load_in_4bit=true", "lora.rank=3"))
+    disturb_adapter(policy)
+    attention = policy.model.get_base_model().get_decoder().layers[0].self_attn
+    modules = [attention.q_proj, attention.k_proj, attention.v_proj]
+    with torch.no_grad():
+        whole = joined(modules, Room(keeps=True))(torch.ones(2, attention.q_proj.in_features))
+        expected = torch.cat([module(torch.ones(2, attention.q_proj.in_features)) for module in modules], -1)
+    assert whole.stride(0) % 8 == 0
+    torch.testing.assert_close(whole, expected, atol=1e-5, rtol=1e-5)
 
 
 @KEEPS
