@@ -11,7 +11,7 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
-def anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def anew() -> None:
     nucleus.by_halving.cache_clear()
 
 

@@ -56,8 +56,7 @@ _IN_WORDS: Mapping[str, tuple[str, ...]] = {
     "months": ("12", "4", "30"), "monthly": ("12",), "year": ("12", "52", "365"), "years": ("12", "52", "365"),
     "annual": ("12",), "foot": ("12",), "feet": ("12", "3"), "inches": ("12",), "yard": ("3",), "yards": ("3",),
     "weekend": ("2",), "weekday": ("5",), "weekdays": ("5",), "cents": ("100",), "cent": ("100",), "percent": ("100",),
-    "percentage": ("100",), "yearly": ("12", "52", "365"),
-    "annually": ("12",),
+    "percentage": ("100",), "yearly": ("12", "52", "365"), "annually": ("12",),
     "decade": ("10",), "once": ("1",), "single": ("1",), "another": ("1",),
 }  # fmt: skip
 """Numbers that a question gives in words, or that are meant by a unit."""
@@ -119,10 +118,11 @@ def twin(question: str, answer: str, seed: str) -> tuple[str, str] | None:
     trees, results = sums
     chance = random.Random(f"twin/{seed}/{question}")
     used = sorted({leaf.value for tree in trees for leaf in leaves_of(tree) if leaf.question})
+    numbers = sorted({fraction(match) for match in _NUMERAL.findall(question)})
     for _ in range(_DRAWS if used else 0):
         drawn = {value: _another(value, chance) for value in used}
-        found = _computed(trees, results, drawn)
-        if found is not None and found[-1] != results[-1] and _keeps_order(question, drawn):
+        found = _computed(trees, drawn)
+        if found is not None and found[-1] != results[-1] and _keeps_order(numbers, drawn):
             break
     else:
         return None
@@ -188,21 +188,21 @@ def _traced(tree: Tree, changeable: set[Fraction], given: set[Fraction], results
     return Leaf(tree.value, step=steps[0]) if len(steps) == 1 else None
 
 
-def _keeps_order(question: str, drawn: Mapping[Fraction, Fraction]) -> bool:
-    """Whether all numbers of a question stand in the order of size in which they stood."""
-    before = sorted({fraction(match) for match in _NUMERAL.findall(question)})
-    after = [drawn.get(value, value) for value in before]
+def _keeps_order(numbers: list[Fraction], drawn: Mapping[Fraction, Fraction]) -> bool:
+    """Whether all numbers of a question, given from small to large, still are."""
+    after = [drawn.get(value, value) for value in numbers]
     return all(one < other for one, other in pairwise(after))
 
 
-def _computed(trees: list[Tree], results: list[Fraction], drawn: Mapping[Fraction, Fraction]) -> list[Fraction] | None:
+def _computed(trees: list[Tree], drawn: Mapping[Fraction, Fraction]) -> list[Fraction] | None:
+    """The results of all sums; None where one is another kind of number than it was."""
     found: list[Fraction] = []
     try:
         for tree in trees:
             found.append(value_of(tree, drawn, found))
     except (ValueError, ZeroDivisionError):
         return None
-    return found if found[-1] > 0 and len(found) == len(results) else None
+    return found
 
 
 def _another(value: Fraction, chance: random.Random) -> Fraction:
