@@ -16,6 +16,7 @@ import pytest
 from motif_lite.grading import judge as judging
 from motif_lite.grading import server
 from motif_lite.grading.judge import LOST, Judge
+from tests.processes import is_running
 
 ROOT = Path(__file__).parents[1]
 TOWER = "9^{9^{9^9}}"
@@ -59,13 +60,6 @@ def wait_for(condition: Callable[[], object], seconds: float = 20.0) -> None:
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.01)
-
-
-def is_running(process: int) -> bool:
-    """Neither gone nor waiting for its parent to notice."""
-    with suppress(OSError):
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
 
 
 @contextmanager
