@@ -274,6 +274,18 @@ def test_steps_of_rounded_shapes_write_the_same(
     assert 2 < len(set(recorded.keys)) < len(recorded.keys) / 3
 
 
+def test_prompts_that_share_most_of_a_long_one_are_read_within_the_rotations(
+    policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short rest is padded to the longest that is read with it; what pads it must not ask for positions beyond."""
+    prompts = ["abcd" * 20, "abcd" * 18 + "efgh", "abcd" * 5 + "efgh" * 15]
+    few = GREEDY.model_copy(update={"max_tokens": 4})
+    expected = [write(policy, [prompt], few)[0] for prompt in prompts]
+    assert policy.engine is not None
+    monkeypatch.setattr(policy.engine, "_is_stock", False)
+    assert ids(write(policy, prompts, few)) == ids(expected)
+
+
 def test_steps_that_cannot_be_recorded_are_taken_one_by_one_and_that_is_said(
     policy: LocalPolicy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -147,7 +147,7 @@ class Batch:
         shared = torch.tensor([placement.shared for placement in placements], device=device)
         rows = torch.tensor([placement.row for placement in placements], device=device)
         offsets = torch.arange(longest, device=device)
-        positions = shared[:, None] + offsets
+        positions = (shared[:, None] + offsets).clamp_(max=self._capacity - 1)  # padding's may lie beyond all others
         slots = torch.where(offsets < sizes[:, None], rows[:, None] * self._capacity + positions, self._cache.nowhere)
         columns = max(len(placement.request.ids) for placement in placements) - 1
         self._cache.attend(rows, columns, slots.flatten())
