@@ -23,8 +23,17 @@ _WITHOUT_GPU = ("UNSLOTH_FORCE_CPU", "UNSLOTH_ALLOW_CPU")
 """Unsloth's own switches, its CPU backend (from 2026.10.8) and its tests; ours run with both, see tests/unsloth."""
 
 
+_NOT_COMPILED = {"UNSLOTH_COMPILE_DISABLE": "1", "UNSLOTH_GRPO_PREFIX_GROUPER": "0"}
+"""Unsloth's loss as PyTorch takes it, operation by operation, and no FlexAttention over prompts that rows share.
+
+Both are compiled at the first update, and the loss again when lengths change: on an H200 the first of 16 openings had
+not been compiled after two minutes, where an update without them takes 3 s (docs/measurements.md). Who sets these
+variables otherwise has it so.
+"""
+
+
 def _prepare_unsloth() -> None:
-    """Check what Unsloth needs, before its import fails in its own words; give its compiler a cache of its own."""
+    """Check what Unsloth needs, before its import fails in its own words, and settle how it compiles."""
     try:
         import torch
 
@@ -42,6 +51,8 @@ def _prepare_unsloth() -> None:
     # Without this it writes unsloth_compiled_cache/ into whatever folder the user stands in.
     compiled = cache_folder() / f"unsloth-{unsloth}-torch-{torch.__version__}"
     os.environ.setdefault("UNSLOTH_COMPILE_LOCATION", str(compiled))
+    for name, value in _NOT_COMPILED.items():
+        os.environ.setdefault(name, value)
 
 
 _prepare_unsloth()

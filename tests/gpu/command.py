@@ -5,9 +5,12 @@ optimiser's state before it, and one after it. The one that ``MOTIF_TRACES`` nam
 20 seconds: a run on a lent machine that seems to hang cannot be asked.
 """
 
-import faulthandler
 import hashlib
 import os
+import sys
+import threading
+import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,27 @@ def digest(optimizer: Any) -> str:
     return found.hexdigest()
 
 
+def _write_traces(path: Path) -> None:
+    """Where every thread stands, time and again.
+
+    Not by faulthandler, which looks at frames while they change, and crashed one of three runs as they imported. No
+    frame is held meanwhile: it would keep what a call had on the card, 5 GiB of weights, long after its end.
+    """
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    stacks = {number: traceback.format_stack(frame) for number, frame in sys._current_frames().items()}
+    with path.open("a", encoding="utf-8") as file:
+        for number, stack in stacks.items():
+            file.write(
+                f"\n{time.monotonic():.0f} s, {names.get(number, number)}, most recent call last:\n{''.join(stack)}"
+            )
+
+
+def _keep_writing_traces(path: Path) -> None:
+    while True:
+        _write_traces(path)
+        time.sleep(_TRACE_SECONDS)
+
+
 def _write_states(path: Path) -> None:
     from torch.optim import optimizer as hooks
 
@@ -46,9 +70,9 @@ def main() -> None:
     """The command line of run.py."""
     from motif_lite import cli
 
-    if TRACES in os.environ:  # the file stays open: it is written to by a thread that knows its number only
-        traces = Path(os.environ[TRACES]).open("a", encoding="utf-8")  # noqa: SIM115
-        faulthandler.dump_traceback_later(_TRACE_SECONDS, repeat=True, file=traces)
+    if TRACES in os.environ:
+        traces = Path(os.environ[TRACES])
+        threading.Thread(target=_keep_writing_traces, args=(traces,), name="traces", daemon=True).start()
     if STATES in os.environ:
         _write_states(Path(os.environ[STATES]))
     cli.app()

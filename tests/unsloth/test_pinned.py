@@ -2,7 +2,10 @@
 
 import inspect
 import logging
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,6 +30,19 @@ def test_this_is_the_version_that_the_requirements_pin() -> None:
     pins = dict(re.findall(r"^(\w+)==(\S+)", (ROOT / "requirements.txt").read_text(), re.MULTILINE))
     assert unsloth.__version__ == pins["unsloth"]
     assert unsloth_zoo.__version__ == pins["unsloth_zoo"]
+
+
+def test_nothing_is_compiled_before_the_first_update_unless_the_user_asks(tmp_path: Path) -> None:
+    from unsloth.utils import prefix_grouper
+    from unsloth_zoo.temporary_patches import common
+
+    assert (common.UNSLOTH_COMPILE_DISABLE, prefix_grouper.prefix_grouper_enabled()) == (True, False)
+    asked = {"UNSLOTH_COMPILE_DISABLE": "0", "UNSLOTH_GRPO_PREFIX_GROUPER": "1"}
+    code = "import os; from motif_lite.policies import unsloth_policy; print(*(os.environ[name] for name in %r))"
+    done = subprocess.run(
+        [sys.executable, "-c", code % list(asked)], cwd=ROOT, env=os.environ | asked, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1:] == ["0 1"], done.stderr
 
 
 def test_the_trainer_the_model_and_the_loss_were_unsloths(finished: Finished) -> None:
