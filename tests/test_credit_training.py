@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from motif_lite.evaluation.best_mark import best_mark
+from motif_lite.nouns import Reply
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import sealing
 from motif_lite.runs.parts import Parts
@@ -91,9 +92,10 @@ def test_openings_that_end_at_a_stop_text_are_trained_and_counted_as_long_as_the
     written: list[list[int]] = []
     write = TransformersPolicy.write_rows
 
-    def watched(self: TransformersPolicy, *arguments: Any) -> list[list[int]] | None:
-        written.extend(write(self, *arguments) or [])
-        return [list(row) for row in written]
+    def watched(self: TransformersPolicy, *arguments: Any) -> list[Reply] | None:
+        replies = write(self, *arguments) or []
+        written.extend(list(reply.token_ids) for reply in replies)
+        return replies
 
     monkeypatch.setattr(TransformersPolicy, "write_rows", watched)
     training = one_step(tiny_recipe, tiny_folder, tmp_path, 'rollout.openings.stop=["</answer>"]')

@@ -153,7 +153,7 @@ class LocalPolicy:
                     self._make_room(len(missing), error)
         return [written[request.index] for request in requests]
 
-    def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]] | None:
+    def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Reply] | None:
         """Openings for TRL, from us like all other replies, where the engine knew the model as it was loaded.
 
         The sequences' seeds are drawn from PyTorch's own stream, which checkpoints keep.
@@ -162,7 +162,7 @@ class LocalPolicy:
             return None
         seeds = torch.randint(2**31, (len(prompts),)).tolist()
         requests = [Request(row, *drawn) for row, drawn in enumerate(zip(prompts, seeds, strict=True))]
-        return [written.ids for written in self._write(requests, sampling, self.on_openings)]
+        return [self._reply(written) for written in self._write(requests, sampling, self.on_openings)]
 
     def read_reply(self, ids: list[int], stop: Sequence[str] = ()) -> Reply:
         """New tokens as a reply; what follows the first stop token is left out.

@@ -81,8 +81,8 @@ class TrainablePolicy(Policy, Protocol):
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, as `generate` reads it."""
 
-    def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[list[int]] | None:
-        """Token ids of one reply per prompt, for TRL to train; None where TRL has to ask the model's own `generate`.
+    def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Reply] | None:
+        """A reply to each prompt of token ids, for TRL to train; None where TRL asks the model's own `generate`.
 
         Each reply is as long as what was written: TRL ends rows at an end of turn only, not at a stop text.
         """

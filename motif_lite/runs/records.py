@@ -89,6 +89,7 @@ class StepMetrics(Versioned):
     grad_norm: float | None = None
     learning_rate: float | None = None
     entropy: float | None = None
+    sampling_mismatch: float | None = None
     clip_ratio: float | None = None
     update_skipped: bool = False
     share_done: float | None = None

@@ -29,6 +29,7 @@ from motif_lite.rollout.rollouts import Rollouts, derive_seed
 from motif_lite.rollout.thinking import write_openings
 from motif_lite.rollout.totals import have_signal
 from motif_lite.training.context import TrainingContext
+from motif_lite.training.mismatch import Drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,8 @@ class TrainingStep:
         """By name, one per opening."""
         self.num_retries = 0
         """Comparisons of this step's answers that had to be made again."""
+        self.drawn: Drawn | None = None
+        """One opening of the step, another one each time, as it was drawn; None where TRL draws them."""
         self.trained: list[TrainedRound] = []
         """Where more than the openings is trained: all that is."""
         self.branches: Sequence[int] | None = None
@@ -181,6 +184,8 @@ class RoundsStep(TrainingStep):
             step,
             branches,
         )  # fmt: skip
+        opening = self.rollouts.openings[step % len(problems)].turn
+        self.drawn = Drawn(self.policy.encode(opening.prompt), opening.reply)
         rewarded = partial(_rewards, self.recipe, step=step + 1)
         self.trained = trained_rounds(self._scheme, self.rollouts.openings, rollout.num_openings, rewarded, branches)
         self.rewards = self._by_name([each.rewards for each in self.trained if each.future is None])

@@ -21,6 +21,9 @@ that were made again, because something else than their limits had ended them. T
 chain or tree: trajectory by trajectory), and that are trained all the same, on what other rewards give. With
 ``scale_rewards = "group"`` such a group has the strength of one that is split over its answers.
 
+``sampling_mismatch`` is the mean distance between the log-probabilities of one opening's tokens as it was drawn and as
+the trainer computes them, at temperature 1 (`mismatch`).
+
 ``reward_noise`` holds two variances of ``future_accuracy``, means over groups: ``between_openings``, that of a group's
 openings, and ``sampling``, the part of it that the sampling of their futures explains; see the function of that name.
 """
@@ -130,6 +133,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         grad_norm=done.trainer_logs.get("grad_norm"),
         learning_rate=done.trainer_logs.get("learning_rate"),
         entropy=done.trainer_logs.get("entropy"),
+        sampling_mismatch=done.trainer_logs.get("sampling_mismatch"),
         clip_ratio=done.trainer_logs.get("clip_ratio/region_mean", done.trainer_logs.get("cispo_clip_ratio")),
         update_skipped=done.update_skipped,
         share_done=done.share_done,

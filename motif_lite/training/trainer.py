@@ -28,6 +28,7 @@ from motif_lite.runs.directory import RunDirectory
 from motif_lite.training.context import TrainingContext
 from motif_lite.training.determinism import deterministic
 from motif_lite.training.loss_figures import LossFigures
+from motif_lite.training.mismatch import Drawn, Mismatch
 from motif_lite.training.old_logprobs import OldLogprobs
 from motif_lite.training.order import EpochSampler
 from motif_lite.training.packing import Inputs, PackedUpdate
@@ -59,6 +60,9 @@ class Trainer(GRPOTrainer):
     current_gradient_accumulation_steps: float
     """Set by transformers; row-averaged losses are divided by it."""
 
+    temperature: float
+    """Set by TRL, which divides logits by it."""
+
     def __init__(
         self,
         context: TrainingContext,
@@ -87,6 +91,7 @@ class Trainer(GRPOTrainer):
         """Old log-probabilities are taken from the first update; Unsloth's loss does not give them away."""
         self._logprobs = torch.empty(0)
         """Of the latest forward pass ``(B, T)``."""
+        self._mismatch = Mismatch(self._logprobs_of, self.accelerator.device, context.observer)
         self._again = False
         """A micro-batch is being repeated; its rollouts exist already."""
         self._figures: LossFigures | None = None
@@ -120,7 +125,12 @@ class Trainer(GRPOTrainer):
     def _generate_single_turn(self, prompt_ids: Any, *arguments: Any, **named: Any) -> tuple[Any, Any]:
         """Openings, from the policy where it writes them itself: TRL would take a batch's padding for replies."""
         rows = self._policy.write_rows(prompt_ids, self._openings)
-        return (rows, None) if rows is not None else super()._generate_single_turn(prompt_ids, *arguments, **named)
+        if rows is None:
+            theirs: tuple[Any, Any] = super()._generate_single_turn(prompt_ids, *arguments, **named)
+            return theirs
+        row = self.steps_done % len(rows)
+        self._rollout_step.drawn = Drawn(prompt_ids[row], rows[row])
+        return [list(reply.token_ids) for reply in rows], None
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         """Rows of a step, with the advantages that our step gives them."""
@@ -138,7 +148,22 @@ class Trainer(GRPOTrainer):
             mask = scored["completion_mask"]
             mask[mask.new_tensor(left_out, dtype=torch.bool)] = 0
             scored["num_items_in_batch"] = mask.sum()
+        found = self._mismatch.of(self._rollout_step.drawn, self.steps_done + 1)
+        if found is not None:
+            self._metrics["train"]["sampling_mismatch"].append(found)
         return scored
+
+    def _logprobs_of(self, ids: torch.Tensor, num_tokens: int) -> torch.Tensor:
+        """Of the last tokens of rows ``(B, T)``, at temperature 1."""
+        temperature, self.temperature = self.temperature, 1.0
+        try:
+            with self._packed.model.ready() if self._packed else nullcontext():
+                found: torch.Tensor = self._get_per_token_logps_and_entropies(
+                    self.model, ids, torch.ones_like(ids), num_tokens
+                )[0]
+                return found
+        finally:
+            self.temperature = temperature
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         """TRL's, with an order that a resumed run finds again."""

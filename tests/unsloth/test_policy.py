@@ -79,6 +79,8 @@ def test_a_whole_run_goes_through_unsloth(finished: Finished) -> None:
     assert finished.count("compute_loss") == 2, "two openings, one at a time"
     assert finished.count("save_pretrained") >= 2, "the checkpoint and the adapter"
     [line] = finished.run.metrics()
+    assert line.sampling_mismatch is not None, "the engine drew, and Unsloth's trainer read it once more"
+    assert line.sampling_mismatch < 1e-3
     assert line.tokens["openings"] > 0 < line.tokens["futures"]
     assert (line.grad_norm or 0.0) > 0
     assert {each.when for each in finished.run.evaluation().measurements} == {"before", "after"}
