@@ -102,12 +102,20 @@ def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None, c
     return planner.make(recipe, shapes.of(recipe.model.name), machine, speed=speed)
 
 
+_SELECTION = "selection of problems"
+
+
 def expected_problems(recipe: Recipe) -> dict[str, int | None]:
-    """How many problems each benchmark has, by its name, and those of validation by ""; None: not before a download."""
+    """How many problems each benchmark has, by its name, those of validation by "", and those to be selected from.
+
+    None stands for what a download would tell.
+    """
     section = recipe.evaluation
     found = {name: sources.expected_problems(source, "test") for name, source in section.benchmarks.items()}
     if section.validation is not None:
         found[""] = sources.expected_problems(section.validation, "validation")
+    if recipe.data.select is not None:
+        found[_SELECTION] = sources.expected_problems(recipe.data.as_source(), "train")
     return found
 
 
@@ -117,7 +125,7 @@ def evaluated(recipe: Recipe, num_problems: Mapping[str, int | None]) -> Iterato
     Args:
         num_problems: As `expected_problems` gives them.
     """
-    section = recipe.evaluation
+    section, select = recipe.evaluation, recipe.data.select
     samples, whens = section.greedy + section.num_samples, ["before"] * section.before + ["after"] * section.after
     for strategy in section.strategies:
         num_rounds = strategy_of(recipe, strategy).num_rounds
@@ -128,3 +136,6 @@ def evaluated(recipe: Recipe, num_problems: Mapping[str, int | None]) -> Iterato
     if section.validation is not None and (number := num_problems[""]) is not None:
         num_rounds = strategy_of(recipe, recipe.rollout.strategy).num_rounds
         yield Evaluated("validation", number, num_rounds, section.validation.num_marks + 1)
+    if select is not None and (number := num_problems[_SELECTION]) is not None:
+        num_rounds = strategy_of(recipe, recipe.rollout.strategy).num_rounds
+        yield Evaluated(_SELECTION, select.num_samples * number, num_rounds, 1)

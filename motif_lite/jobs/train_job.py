@@ -221,6 +221,7 @@ def _train_and_evaluate(
 ) -> None:
     """All stages of a run that are not done yet."""
     from motif_lite.evaluation.benchmarks import evaluate, forget
+    from motif_lite.evaluation.selecting import selected
     from motif_lite.evaluation.validation import Validation
     from motif_lite.training import grpo
     from motif_lite.training.context import TrainingContext
@@ -237,7 +238,7 @@ def _train_and_evaluate(
         forget("after", run)  # a finished run that goes on has figures of its shorter self
         training = TrainingContext(
             recipe, policy, run, context.observer,
-            strategy=strategy_of(recipe, recipe.rollout.strategy), problems=problems.train,
+            strategy=strategy_of(recipe, recipe.rollout.strategy), problems=selected(context, problems.train),
             planned=plan.estimate if plan else None,
             read_progress=sources.progress_reader(recipe.data.train),
         )  # fmt: skip

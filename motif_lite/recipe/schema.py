@@ -68,15 +68,39 @@ class ValidationSection(SourceSection):
     """Evaluations during the run, at equal shares of its budget, plus one before the first step."""
 
 
+class SelectSection(Section):
+    """Which training problems are kept, by how often the policy solves them before training."""
+
+    num_samples: Annotated[int, Field(ge=1, le=1024)] = 4
+    """Trajectories per problem, with the strategy and token limits of `rollout` and the temperature of `evaluation`."""
+    min_pass_rate: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """Problems that are solved less often are left out; by default those that are never solved."""
+    max_pass_rate: Annotated[float, Field(ge=0, le=1)] = 0.99
+    """Problems that are solved more often are left out; by default those that are always solved."""
+
+    @model_validator(mode="after")
+    def _has_room(self) -> Self:
+        if self.min_pass_rate > self.max_pass_rate:
+            raise ValueError(
+                f"min_pass_rate = {self.min_pass_rate:g} is above max_pass_rate = {self.max_pass_rate:g}: no problem "
+                f"would be left"
+            )
+        return self
+
+
 class DataSection(_ColumnsSection):
     """The training problems."""
 
     train: Annotated[str, Field(min_length=1)]
     """As `source` of a benchmark: a known name or a file."""
+    select: SelectSection | None = None
+    """Measure the pass rate of every training problem before the first step, and train on those within bounds; by \
+default all are trained. It is measured once for a model, its problems, the settings of `rollout` and the seed. Its \
+tokens and seconds count for `until_tokens` and `until_seconds`."""
 
     def as_source(self) -> SourceSection:
         """The same description in the form that benchmarks have."""
-        return SourceSection(**{"source": self.train, **self.model_dump(exclude={"train"})})
+        return SourceSection(**{"source": self.train, **self.model_dump(exclude={"train", "select"})})
 
 
 class RolloutSection(Section):

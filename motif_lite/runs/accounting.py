@@ -18,13 +18,15 @@ Costs = dict[str, Cost]
 
 
 def of(run: RunDirectory) -> Costs:
-    """Cost by phase: those of a training step, ``validation``, ``evaluation``, and the total of all."""
-    return account(run.metrics(), run.marks(), run.evaluation())
+    """Cost by phase: ``selection``, those of a training step, ``validation``, ``evaluation``, and the total of all."""
+    return account(run.metrics(), run.marks(), run.evaluation(), run.selecting)
 
 
-def account(metrics: Iterable[StepMetrics], marks: Iterable[Mark], evaluation: Evaluation) -> Costs:
+def account(
+    metrics: Iterable[StepMetrics], marks: Iterable[Mark], evaluation: Evaluation, selecting: Cost | None = None
+) -> Costs:
     """As `of`, from the contents of the files."""
-    costs = of_training(metrics)
+    costs = ({"selection": selecting} if selecting else {}) | of_training(metrics)
     for mark in marks:
         _add(costs, "validation", _measured(mark, mark.evaluation_seconds))
     for measurement in evaluation.measurements:

@@ -1,7 +1,7 @@
 """How far a run has come: by steps, and where the recipe says so by generated tokens or by seconds.
 
 A budget is spent once its first limit is reached. All figures are those of metrics.jsonl, so a resumed run knows what
-was spent before it; evaluation costs nothing here.
+was spent before it. Evaluation costs nothing here; the selection of problems does.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from motif_lite.recipe.training import TrainingSection
+from motif_lite.runs.costs import Cost
 from motif_lite.runs.records import StepMetrics
 
 
@@ -30,9 +31,13 @@ class Spent:
         return Spent(self.steps + 1, self.tokens + sum(tokens.values()), self.seconds + sum(seconds.values()))
 
 
-def spent(metrics: Iterable[StepMetrics]) -> Spent:
-    """What the lines of metrics.jsonl add up to."""
-    total = Spent()
+def spent(metrics: Iterable[StepMetrics], selecting: Cost | None = None) -> Spent:
+    """What the lines of metrics.jsonl add up to.
+
+    Args:
+        selecting: What the selection of problems took before.
+    """
+    total = Spent(0, selecting.generated_tokens, selecting.seconds) if selecting else Spent()
     for line in metrics:
         total = total.and_step(line.tokens, line.seconds)
     return total

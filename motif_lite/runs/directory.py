@@ -30,7 +30,7 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.tables import Tables
 from motif_lite.recipe.toml import apply_override
 from motif_lite.recipe.training import TrainingSection
-from motif_lite.runs import budget, lock, own_code_record, run_log, sealing
+from motif_lite.runs import budget, lock, own_code_record, run_log, sealing, selection
 from motif_lite.runs.budget import Spent
 from motif_lite.runs.costs import Accounting, Cost
 from motif_lite.runs.files import (
@@ -245,7 +245,14 @@ class RunDirectory:
 
     def spent(self, up_to: int | None = None) -> Spent:
         """What training has taken, up to and with a step."""
-        return budget.spent(line for line in self.metrics() if up_to is None or line.step <= up_to)
+        lines = (line for line in self.metrics() if up_to is None or line.step <= up_to)
+        return budget.spent(lines, self.selecting)
+
+    @property
+    def selecting(self) -> Cost | None:
+        """What the selection of problems took; None where there was none."""
+        rates = selection.kept(self.root)
+        return rates.cost if rates else None
 
     def is_trained(self, training: TrainingSection) -> bool:
         """Whether training got to the end of its budget and left its adapter."""

@@ -1,0 +1,98 @@
+"""Training problems that the policy solves sometimes: only a group that differs in its rewards teaches anything.
+
+Their pass rates are measured once, before the first step, by the recipe's own strategy, and kept: `runs.selection`.
+"""
+
+from collections.abc import Sequence
+
+from motif_lite.context import RunContext
+from motif_lite.errors import DataError
+from motif_lite.evaluation.measuring import measure_parts, outcomes_of, settings_of, summary
+from motif_lite.nouns import Problem
+from motif_lite.recipe.schema import SelectSection, decided
+from motif_lite.runs import inputs, selection
+from motif_lite.runs.budget import share_done
+from motif_lite.runs.costs import Cost
+from motif_lite.runs.parts import Parts
+from motif_lite.runs.records import PartsHeader, Subject
+from motif_lite.runs.selection import PassRates
+
+_PARTS = "selection.jsonl"
+
+
+def selected(context: RunContext, problems: list[Problem]) -> list[Problem]:
+    """The problems whose pass rate lies within the recipe's bounds; all of them where it gives none.
+
+    Raises:
+        DataError: Fewer are left than a step takes, or no budget to train on them.
+    """
+    section = context.recipe.data.select
+    if section is None:
+        return problems
+    rates, source = _pass_rates(context, problems, section)
+    least, most = section.min_pass_rate, section.max_pass_rate
+    found = [problem for problem in problems if least <= rates.of(problem) <= most]
+    too_hard = sum(rates.of(problem) < least for problem in problems)
+    told = (
+        f"data.select: {len(found):,} of {len(problems):,} problems have a pass rate between {least:g} and {most:g}; "
+        f"{too_hard:,} are solved less often, {len(problems) - len(found) - too_hard:,} more often ({source})"
+    )
+    wanted = context.recipe.training.problems_per_step
+    if len(found) < wanted:
+        raise DataError(
+            f"{told}: too few for training.problems_per_step = {wanted}; widen the bounds, take more problems or "
+            f"other ones, or leave data.select out"
+        )
+    spent = context.run.spent()
+    if not spent.steps and share_done(context.recipe.training, spent) == 1:
+        raise DataError(
+            f"{told}: that took {spent.tokens:,} tokens and {spent.seconds:.0f} s, all that training.until_tokens or "
+            f"training.until_seconds allows; raise it, or lower data.num_problems"
+        )
+    context.observer.note(told)
+    return found
+
+
+def _pass_rates(context: RunContext, problems: Sequence[Problem], section: SelectSection) -> tuple[PassRates, str]:
+    """By problem, and in words where they come from."""
+    root = context.run.root
+    rates = selection.kept(root)
+    if rates is not None:
+        return rates, f"as {root / selection.FILE} has it"
+    stands_on = inputs.kept(root)
+    path = selection.cached_path(context.recipe, stands_on.model if stands_on else {}, problems)
+    if path is not None and (rates := selection.cached(path)) is not None:
+        source = f"measured by an earlier run: {path}"
+    else:
+        rates = _measured(context, problems, section)
+        source = f"{section.num_samples} samples each: {rates.cost.generated_tokens:,} tokens"
+        if path is not None:
+            selection.cache(path, rates)
+    selection.keep(root, rates)
+    return rates, source
+
+
+def _measured(context: RunContext, problems: Sequence[Problem], section: SelectSection) -> PassRates:
+    recipe, run = context.recipe, context.run
+    subject = Subject("data.train", recipe.rollout.strategy, "sampled")
+    settings = settings_of(recipe, subject, recipe.data.as_source()).model_copy(
+        update={"num_samples": section.num_samples, "problems": inputs.of_problems(problems)}
+    )
+    parts = Parts(
+        run.root / "evaluations" / _PARTS, PartsHeader(settings=settings, width=decided(recipe.rollout.max_width))
+    )
+    for part in measure_parts(context, [*problems] * section.num_samples, subject, len(parts.graded)):
+        parts.add(part)
+    found = summary(parts.graded, recipe.evaluation.confidence)
+    rates = PassRates(
+        num_samples=section.num_samples,
+        num_correct={problem: sum(outcomes) for problem, outcomes in outcomes_of(parts.graded).items()},
+        cost=Cost(
+            prompts=found.prompts,
+            generated_tokens=found.generated_tokens,
+            seconds=parts.seconds,
+            peak_memory_bytes=parts.peak_memory_bytes,
+        ),
+    )
+    parts.remove()
+    return rates

@@ -1,0 +1,101 @@
+"""How often each training problem was solved before training: selection.json of a run, and the same in the cache.
+
+A run keeps its own, so that it goes on with the problems that it was begun with. The cache serves further runs that
+would measure the same: it is found by all that the figures depend on.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from motif_lite.errors import RunError
+from motif_lite.nouns import Problem
+from motif_lite.paths import cache_folder
+from motif_lite.recipe.schema import Recipe
+from motif_lite.runs import inputs
+from motif_lite.runs.costs import Cost
+from motif_lite.runs.files import write_record
+from motif_lite.runs.records import Versioned
+from motif_lite.runs.versions import parsed
+
+FILE = "selection.json"
+
+
+class PassRates(Versioned):
+    """All of selection.json.
+
+    Attributes:
+        num_samples: Trajectories of each problem.
+        num_correct: By problem, how many of them were right.
+        cost: What measuring took.
+    """
+
+    num_samples: int
+    num_correct: dict[str, int]
+    cost: Cost
+
+    def of(self, problem: Problem) -> float:
+        """The share of a problem's trajectories that were right."""
+        return self.num_correct[problem.id] / self.num_samples
+
+
+def kept(root: Path) -> PassRates | None:
+    """Those of a run; None where it has measured none yet.
+
+    Raises:
+        RunError: The file is damaged.
+    """
+    return _read(root / FILE, "start a new run in another --out")
+
+
+def keep(root: Path, rates: PassRates) -> None:
+    """Write a run's."""
+    write_record(root / FILE, rates)
+
+
+def cached_path(recipe: Recipe, model: Mapping[str, str], problems: Sequence[Problem]) -> Path | None:
+    """Where the cache has them; None where they hang on code of the user's own or on a model without a sum.
+
+    Args:
+        model: The sums of its files.
+    """
+    if recipe.code or not model:
+        return None
+    assert recipe.data.select is not None
+    of_no_matter = {"max_width", "weights", "num_openings", "num_futures", "allocation"}
+    depends_on = {
+        "model": inputs.in_one(model),
+        "loaded": recipe.model.model_dump(mode="json", include={"dtype", "load_in_4bit", "max_seq_length"}),
+        "template": recipe.model.model_dump(mode="json", include={"chat_template_kwargs", "template_date"}),
+        "problems": inputs.of_problems(problems),
+        "rollout": recipe.rollout.model_dump(mode="json", exclude=of_no_matter),
+        "sampling": [recipe.evaluation.temperature, recipe.evaluation.top_p, recipe.data.select.num_samples],
+        "seed": recipe.seed,
+    }
+    digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
+    return cache_folder() / "pass_rates" / f"{digest[:32]}.json"
+
+
+def cached(path: Path) -> PassRates | None:
+    """What the cache has there; a damaged file is as good as none."""
+    try:
+        return _read(path, "remove it")
+    except RunError:
+        return None
+
+
+def cache(path: Path, rates: PassRates) -> None:
+    """Put them into the cache."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_record(path, rates)
+
+
+def _read(path: Path, remedy: str) -> PassRates | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); {remedy}") from None
+    return parsed(PassRates, content, f"{path}:", remedy)

@@ -1,0 +1,155 @@
+"""data.select: training problems that the policy solves sometimes, measured once and kept."""
+
+import json
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from motif_lite.errors import DataError, RecipeError
+from motif_lite.evaluation import measuring, selecting
+from motif_lite.jobs import checking, train_job
+from motif_lite.planning.projection import Evaluated
+from motif_lite.runs import accounting, selection
+from motif_lite.runs.directory import RunDirectory
+from tests.fakes import RecordingObserver
+
+ROOT = Path(__file__).parents[1]
+TINY = ROOT / "recipes" / "tiny_cpu.toml"
+
+PROBLEMS = [{"question": "a1=", "answer": "1"}] * 4 + [{"question": "a0b4c5d3e1f7g2h9i3=", "answer": "4"}] * 12
+"""For the tiny model: some that it nearly always solves, others that it seldom does."""
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path) -> Path:
+    """A cache of the test's own."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("MOTIF_LITE_CACHE", str(folder))
+    return folder
+
+
+def changes(tmp_path: Path, model: Path, *further: str, problems: Sequence[dict[str, str]] = PROBLEMS) -> list[str]:
+    path = tmp_path / "train.jsonl"
+    path.write_text("".join(json.dumps({"id": str(n), **row}) + "\n" for n, row in enumerate(problems)))
+    return [
+        f'model.name="{model}"', f'data.train="{path}"', "training.max_steps=3", "training.problems_per_step=1",
+        "training.micro_batch_size=2", "rollout.num_openings=2", "rollout.num_futures=1", "rollout.max_width=8",
+        "evaluation.benchmarks={}",
+        "evaluation.before=false", "evaluation.after=false", "data.select={num_samples=4}", *further,
+    ]  # fmt: skip
+
+
+def perform(out: Path, given: Sequence[str]) -> tuple[RunDirectory, list[str]]:
+    observer = RecordingObserver()
+    train_job.job(TINY, given, out).perform(observer)
+    return RunDirectory(out), [note for note in observer.notes if note.startswith("data.select")]
+
+
+def generated(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows by the number of trajectories of every part that is measured."""
+    measure, seen = measuring.measure_parts, list[int]()
+
+    def watched(*arguments: object) -> Iterator[object]:
+        for part in measure(*arguments):  # type: ignore[arg-type]
+            seen.append(len(part.graded))
+            yield part
+
+    monkeypatch.setattr(selecting, "measure_parts", watched)
+    return seen
+
+
+def test_what_is_solved_sometimes_is_trained_and_what_that_took_is_counted(
+    tmp_path: Path, tiny_folder: Path, cache: Path
+) -> None:
+    run, [told] = perform(tmp_path / "run", changes(tmp_path, tiny_folder))
+    rates = selection.kept(run.root)
+    assert rates is not None
+    kept = {problem for problem, correct in rates.num_correct.items() if 0 < correct < 4}
+    assert 0 < len(kept) < len(PROBLEMS), "the tiny model is not what this test takes it for"
+    assert {line.problem for line in run.rollouts()} <= kept
+    assert told.startswith(f"data.select: {len(kept)} of 16 problems have a pass rate between 0.01 and 0.99; ")
+    assert rates.cost.prompts >= 64
+    assert accounting.of(run)["selection"] == rates.cost
+    assert run.spent().tokens == rates.cost.generated_tokens + sum(sum(line.tokens.values()) for line in run.metrics())
+    assert not (run.root / "evaluations" / "selection.jsonl.parts").exists()
+
+
+def test_a_second_run_finds_the_rates_in_the_cache_and_trains_the_same(
+    tmp_path: Path, tiny_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = generated(monkeypatch)
+    one, _ = perform(tmp_path / "one", changes(tmp_path, tiny_folder))
+    assert sum(seen) == 64
+    other, [told] = perform(tmp_path / "other", changes(tmp_path, tiny_folder))
+    assert sum(seen) == 64
+    assert f"measured by an earlier run: {cache / 'pass_rates'}" in told
+    assert (one.root / selection.FILE).read_bytes() == (other.root / selection.FILE).read_bytes()
+    assert one.rollouts() == other.rollouts()
+    perform(tmp_path / "hotter", changes(tmp_path, tiny_folder, "evaluation.temperature=1.5"))
+    assert sum(seen) == 128, "another temperature gives other rates"
+    [damaged] = {
+        file
+        for file in (cache / "pass_rates").iterdir()
+        if file.read_bytes() == (one.root / selection.FILE).read_bytes()
+    }
+    damaged.write_text("{")
+    perform(tmp_path / "again", changes(tmp_path, tiny_folder))
+    assert sum(seen) == 192
+    remade, before = selection.cached(damaged), selection.kept(one.root)
+    assert remade is not None
+    assert before is not None
+    assert remade.num_correct == before.num_correct
+
+
+def test_a_measurement_that_was_interrupted_goes_on_with_what_is_missing(
+    tmp_path: Path, tiny_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = perform(tmp_path / "whole", changes(tmp_path, tiny_folder))
+    shutil.rmtree(cache)
+    measure = measuring.measure_parts
+
+    def interrupted(*arguments: object) -> Iterator[object]:
+        parts = measure(*arguments)  # type: ignore[arg-type]
+        yield next(parts)
+        yield next(parts)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(selecting, "measure_parts", interrupted)
+    out = tmp_path / "cut"
+    with pytest.raises(KeyboardInterrupt):
+        perform(out, changes(tmp_path, tiny_folder))
+    assert not (out / selection.FILE).exists()
+    monkeypatch.undo()
+    monkeypatch.setenv("MOTIF_LITE_CACHE", str(cache))
+    seen = generated(monkeypatch)
+    train_job.job(None, [], out, resume=True).perform(RecordingObserver())
+    assert sum(seen) == 64 - 32
+    run = RunDirectory(out)
+    assert run.rollouts() == whole.rollouts()
+    both = [selection.kept(each.root) for each in (run, whole)]
+    assert both[0] is not None
+    assert both[1] is not None
+    assert both[0].num_correct == both[1].num_correct
+    assert both[0].cost.generated_tokens == both[1].cost.generated_tokens
+
+
+def test_bounds_that_leave_too_few_end_in_a_message(tmp_path: Path, tiny_folder: Path, cache: Path) -> None:
+    given = changes(tmp_path, tiny_folder, "data.select={num_samples=1, min_pass_rate=0.4, max_pass_rate=0.6}")
+    with pytest.raises(
+        DataError, match=r"data\.select: 0 of 16 problems .* too few for training\.problems_per_step = 1"
+    ):
+        perform(tmp_path / "run", given)
+    with pytest.raises(DataError, match=r"all that training\.until_tokens or training\.until_seconds allows"):
+        perform(tmp_path / "spent", changes(tmp_path, tiny_folder, "training.until_tokens=10"))
+    with pytest.raises(RecipeError, match=r"min_pass_rate = 0\.9 is above max_pass_rate = 0\.1"):
+        checking.check(TINY, ["data.select={min_pass_rate=0.9, max_pass_rate=0.1}"])
+
+
+def test_the_plan_counts_it() -> None:
+    recipe = checking.check(TINY, ["data.select={num_samples=3}", "data.num_problems=50"])
+    found = list(checking.evaluated(recipe, checking.expected_problems(recipe)))
+    assert Evaluated("selection of problems", 150, recipe.rollout.num_rounds, 1) in found
+    without = checking.check(TINY, [])
+    assert "selection of problems" not in checking.expected_problems(without)
