@@ -13,6 +13,7 @@ from motif_lite.jobs import checking, train_job
 from motif_lite.planning.projection import Evaluated
 from motif_lite.runs import accounting, selection
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.views import plots
 from tests.fakes import RecordingObserver
 
 ROOT = Path(__file__).parents[1]
@@ -73,6 +74,7 @@ def test_what_is_solved_sometimes_is_trained_and_what_that_took_is_counted(
     assert rates.cost.prompts >= 64
     assert accounting.of(run)["selection"] == rates.cost
     assert run.spent().tokens == rates.cost.generated_tokens + sum(sum(line.tokens.values()) for line in run.metrics())
+    assert plots.tokens(run.metrics(), run.selecting)[-1] == run.spent().tokens
     assert not (run.root / "evaluations" / "selection.jsonl.parts").exists()
 
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
 
@@ -15,6 +14,7 @@ from motif_lite.errors import RunError
 from motif_lite.evaluation.across_runs import PairedTest, SharedProblem
 from motif_lite.figures import in_percent
 from motif_lite.runs.budget import spent
+from motif_lite.runs.costs import Cost
 from motif_lite.runs.files import write_whole
 from motif_lite.runs.records import GradedReply, Mark, StepMetrics
 from motif_lite.views import plots
@@ -34,16 +34,18 @@ class ComparedRun:
 
     Attributes:
         name: The folder's, or its path where two have the same.
+        selecting: What choosing its problems took.
     """
 
     name: str
     metrics: Sequence[StepMetrics]
     marks: Sequence[Mark]
+    selecting: Cost | None = None
 
     @property
     def cells(self) -> list[str]:
         """What the table of runs says of it, as `HEADINGS` have it."""
-        total, last = spent(self.metrics), [line.accuracy for line in self.metrics[-_LAST_STEPS:]]
+        total, last = spent(self.metrics, self.selecting), [line.accuracy for line in self.metrics[-_LAST_STEPS:]]
         held_out = in_percent(self.marks[-1].accuracy, self.marks[-1].interval) if self.marks else "-"
         trained = percent(fmean(last)) if last else "-"
         return [
@@ -158,7 +160,7 @@ def charts_of(runs: Sequence[ComparedRun]) -> list[Chart]:
         [Chart("Held-out accuracy by generated tokens", "tokens", "accuracy", held_out, colours)] if held_out else []
     )
     if any(run.metrics for run in runs):
-        trained = [_line(run, _tokens(run.metrics), lambda line: line.accuracy) for run in runs]
+        trained = [_line(run, plots.tokens(run.metrics, run.selecting), lambda line: line.accuracy) for run in runs]
         charts.append(Chart("Training accuracy by generated tokens", "tokens", "accuracy", trained, colours))
         for title, unit, figure in figures:
             lines = [_line(run, [line.step for line in run.metrics], figure) for run in runs]
@@ -169,10 +171,6 @@ def charts_of(runs: Sequence[ComparedRun]) -> list[Chart]:
 def _line(run: ComparedRun, places: Sequence[float], figure: Callable[[StepMetrics], float | None]) -> Line:
     """A figure of a run, as the mean over some steps: single ones of several runs hide each other."""
     return Line(run.name, list(zip(places, plots.smoothed([figure(line) for line in run.metrics]), strict=True)))
-
-
-def _tokens(metrics: Sequence[StepMetrics]) -> list[int]:
-    return list(accumulate(sum(line.tokens.values()) for line in metrics))
 
 
 def _row(test: PairedTest, name: str) -> TestRow:

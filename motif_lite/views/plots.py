@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from statistics import fmean
 
+from motif_lite.runs.budget import spent
+from motif_lite.runs.costs import Cost
 from motif_lite.runs.records import Mark, StepMetrics
 from motif_lite.views.charts import Chart, Line
 
@@ -17,21 +19,31 @@ Column = Mapping[str, Sequence[float | None]]
 """Of one figure: a value per step, by name of its parts."""
 
 
-def of_run(metrics: Sequence[StepMetrics], marks: Sequence[Mark]) -> list[Chart]:
-    """All charts of a run, the most important first."""
-    charts = [by_tokens(metrics, marks)] if metrics else []
+def of_run(metrics: Sequence[StepMetrics], marks: Sequence[Mark], selecting: Cost | None = None) -> list[Chart]:
+    """All charts of a run, the most important first.
+
+    Args:
+        selecting: What choosing its problems took.
+    """
+    charts = [by_tokens(metrics, marks, selecting)] if metrics else []
     if len(marks) > 1:
         charts.append(_held_out(marks))
     return [*charts, *_by_step(metrics)] if metrics else charts
 
 
-def by_tokens(metrics: Sequence[StepMetrics], marks: Sequence[Mark]) -> Chart:
+def tokens(metrics: Sequence[StepMetrics], selecting: Cost | None = None) -> list[int]:
+    """Generated up to and with each step, the selection of problems included."""
+    sums = accumulate((sum(line.tokens.values()) for line in metrics), initial=spent((), selecting).tokens)
+    return list(sums)[1:]
+
+
+def by_tokens(metrics: Sequence[StepMetrics], marks: Sequence[Mark], selecting: Cost | None = None) -> Chart:
     """Accuracy in training against generated tokens, with held-out marks on top."""
-    tokens = list(accumulate(sum(line.tokens.values()) for line in metrics))
+    places = tokens(metrics, selecting)
     accuracies, width = [line.accuracy for line in metrics], _width(len(metrics))
-    lines = [Line("training", list(zip(tokens, accuracies, strict=True)), is_faint=width > 1)]
+    lines = [Line("training", list(zip(places, accuracies, strict=True)), is_faint=width > 1)]
     if width > 1:
-        lines.append(Line(f"mean of {width} steps", list(zip(tokens, smoothed(accuracies), strict=True))))
+        lines.append(Line(f"mean of {width} steps", list(zip(places, smoothed(accuracies), strict=True))))
     if marks:
         lines.append(marks_line("held out", [mark.tokens for mark in marks], marks))
     colours = {"training": 0, f"mean of {width} steps": 0, "held out": 1}
