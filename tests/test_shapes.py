@@ -142,3 +142,11 @@ def test_a_model_that_the_hub_has_not_is_an_error_with_a_remedy() -> None:
 def test_a_name_that_no_model_can_have_is_an_error_and_not_a_crash(name: str) -> None:
     with pytest.raises(ModelError):
         shapes.of(name)
+
+
+def test_a_model_that_counts_padding_is_refused_before_anything_is_planned() -> None:
+    """Its sizes have other names, which is not what is wrong with it."""
+    with pytest.raises(
+        shapes.UntrainableError, match=r"config\.json: a gpt2 model counts padding as positions .* take"
+    ):
+        ModelShape.from_config({"model_type": "gpt2", "n_embd": 16, "n_layer": 2, "n_head": 2}, "config.json")

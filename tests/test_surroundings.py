@@ -92,6 +92,11 @@ def test_a_folder_that_was_removed_meanwhile_is_named(tmp_path: Path) -> None:
         run.append_rollouts([])
 
 
+def because(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -100,6 +105,10 @@ def test_a_folder_that_was_removed_meanwhile_is_named(tmp_path: Path) -> None:
         ImportError("libtorch_cpu.so: failed to map segment from shared object"),
         RuntimeError("can't start new thread"),
         OSError(12, "Cannot allocate memory"),
+        RuntimeError("could not create a primitive"),
+        because(
+            RuntimeError("Failed to import trl.trainer.grpo_trainer (look up to see its traceback)"), MemoryError()
+        ),
     ],
 )
 def test_a_lack_of_memory_is_told_in_one_line(tmp_path: Path, error: Exception) -> None:
@@ -108,7 +117,11 @@ def test_a_lack_of_memory_is_told_in_one_line(tmp_path: Path, error: Exception) 
 
 
 def test_other_errors_are_not_taken_for_these(tmp_path: Path) -> None:
-    for error in (RuntimeError("a mistake of ours"), FileNotFoundError(2, "No such file or directory", "x")):
+    for error in (
+        RuntimeError("a mistake of ours"),
+        FileNotFoundError(2, "No such file or directory", "x"),
+        because(RuntimeError("could not create a primitive descriptor for a matmul primitive"), ValueError("x")),
+    ):
         with pytest.raises(type(error)), conducted(tmp_path):
             raise error
 

@@ -164,9 +164,11 @@ def _planned(
     observer.phase("planning", "memory")
     try:
         shape = shapes.of(model_name)
+    except shapes.UntrainableError:
+        raise
     except ModelError as error:
         if "auto" in (recipe.rollout.max_width, recipe.training.micro_batch_size):
-            raise ModelError(f"{error}; without it, set rollout.max_width and training.micro_batch_size") from None
+            raise ModelError(f"{error}; without a plan, set rollout.max_width and training.micro_batch_size") from None
         observer.note(f"note: no memory plan ({error})")
         return recipe, None
     plan = planner.make(recipe, shape, machine, trains=trains)

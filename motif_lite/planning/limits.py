@@ -28,6 +28,9 @@ PROVEN = ("gemma", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwe
 """Model types whose greedy replies were compared with those of `generate`. In others, attention may be given more than
 we hand on (sinks, soft caps, other shapes of values), and what goes wrong is text, not an error."""
 
+COUNTS_PADDING = ("gpt2",)
+"""Model types whose positions are those of the row, padding included; `policies.positions` finds others as it loads."""
+
 DECODED = ("llama", "mistral", "qwen2", "qwen3")
 """Model types that the engine takes through their layers itself, Unsloth's too (`policies.engine.decoder`)."""
 
@@ -63,6 +66,14 @@ def packs(config: ConfigJson) -> bool:
     looks_at_batch = rope_type in LOOKS_AT_THE_BATCH or (kind == "phi3" and rope_type in _LONGROPE_OF_OLD)
     changes_scores = config.get("attention_dropout") or config.get("logits_scaling", 1) != 1
     return kind in PROVEN and not (_has_windows(config) or looks_at_batch or changes_scores)
+
+
+def why_padding_counts(model_type: object) -> str:
+    """Why such a model cannot be trained, and what to take."""
+    return (
+        f"a {model_type} model counts padding as positions (or mixes it in), and the trainer pads prompts on the left: "
+        f"what it learned from would be wrong; take a model with rotary positions, such as Qwen2.5, Llama 3 or SmolLM2"
+    )
 
 
 def decodes(config: ConfigJson) -> bool:

@@ -1,5 +1,6 @@
 """The machine that a run has to fit into."""
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
@@ -28,12 +29,18 @@ class Machine:
     libraries: int | None = None
 
 
-_WORDS_FOR_NO_MEMORY = (
-    "can't allocate memory", "cannot allocate memory", "failed to map segment", "can't start new thread",
-    "unable to mmap",
-)  # fmt: skip
+_WORDS_FOR_NO_MEMORY = re.compile(
+    r"can't allocate memory|cannot allocate memory|failed to map segment|can't start new thread|unable to mmap"
+    r"|bad_alloc|could not create a primitive(?! descriptor)",  # the latter is what oneDNN cannot do at all
+    re.IGNORECASE,
+)
 
 
 def lacks_memory(error: BaseException) -> bool:
-    """Whether the operating system gave no memory: each library has a class and words of its own for it."""
-    return isinstance(error, MemoryError) or any(words in str(error).lower() for words in _WORDS_FOR_NO_MEMORY)
+    """Whether the operating system gave no memory: each library has a class and words of its own for it.
+
+    Some say only that an import failed, and what it failed of is the cause.
+    """
+    causes = (each for each in (error.__cause__, error.__context__) if each is not None)
+    is_one = isinstance(error, MemoryError) or _WORDS_FOR_NO_MEMORY.search(str(error)) is not None
+    return is_one or any(map(lacks_memory, causes))

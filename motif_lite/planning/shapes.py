@@ -19,6 +19,10 @@ Targets = str | list[str]
 _HUB_SECONDS = 10
 
 
+class UntrainableError(ModelError):
+    """Such a model cannot be trained, whether its memory is planned or not."""
+
+
 @dataclass(frozen=True, slots=True)
 class ModelShape:
     """A dense decoder of the Llama family: attention with grouped queries, and a gated MLP.
@@ -92,8 +96,11 @@ class ModelShape:
         """Read the keys of a config.json.
 
         Raises:
+            UntrainableError: It is of a kind that cannot be trained here.
             ModelError: A key is missing or not a number, or the model is of a kind that is not known here.
         """
+        if config.get("model_type") in limits.COUNTS_PADDING:
+            raise UntrainableError(f"{origin}: {limits.why_padding_counts(config['model_type'])}")
         if any("expert" in key and value for key, value in config.items()):
             raise ModelError(f"{origin}: a mixture of experts; its memory cannot be planned")
 
@@ -141,6 +148,7 @@ def of(model_name: str) -> ModelShape:
     """The shape of a known model, of a local folder, or of a model on the hub, whose config.json alone is fetched.
 
     Raises:
+        UntrainableError: It is of a kind that cannot be trained here.
         ModelError: It cannot be found or read.
     """
     if model_name == "tiny":

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from motif_lite.errors import ModelError
-from motif_lite.planning.limits import PROVEN
+from motif_lite.planning.limits import PROVEN, why_padding_counts
 
 _TOKENS, _PADDING = 6, 5
 
@@ -34,11 +34,7 @@ def require_positions(model: Any, model_name: str) -> None:
     finally:
         model.train(was_training)
     if not off < _MOST_OFF:
-        raise ModelError(
-            f"{model_name}: a {model.config.model_type} model counts padding as positions (or mixes it in), and the "
-            f"trainer pads prompts on the left: what it learned from would be wrong; take a model with rotary "
-            f"positions, such as Qwen2.5, Llama 3 or SmolLM2"
-        )
+        raise ModelError(f"{model_name}: {why_padding_counts(model.config.model_type)}")
 
 
 def _off(model: Any) -> float:
