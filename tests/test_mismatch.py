@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 import torch
 
+from motif_lite.errors import TrainingError
 from motif_lite.policies.engine.sampler import Generated
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe.schema import Recipe
+from motif_lite.training.mismatch import Drawn, Mismatch
 from tests.test_policies import disturb_adapter
 from tests.test_training import Training
 
@@ -32,16 +34,14 @@ def test_an_opening_is_as_likely_to_the_trainer_as_when_it_was_drawn(
     assert "not drawn from the model" not in " ".join(training.observer.notes)
 
 
-@pytest.mark.parametrize("credit", ["opening", "chain"])
-def test_replies_of_another_model_are_told_of_once(
-    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, credit: str
-) -> None:
+def drawn_by_another(monkeypatch: pytest.MonkeyPatch, change: Callable[[LocalPolicy], None]) -> None:
+    """Change the adapter while replies are written, and put it back."""
     write = LocalPolicy._write
 
     def by_another(self: LocalPolicy, *arguments: Any) -> list[Generated]:
         weights = [weight for name, weight in self.model.named_parameters() if "lora" in name]
         own = [weight.detach().clone() for weight in weights]
-        disturb_adapter(self)
+        change(self)
         try:
             return write(self, *arguments)
         finally:
@@ -50,10 +50,66 @@ def test_replies_of_another_model_are_told_of_once(
                     weight.copy_(before)
 
     monkeypatch.setattr(LocalPolicy, "_write", by_another)
-    training = Training(
-        tiny_recipe("training.max_steps=2", *LESS, f'training.credit="{credit}"'), tiny_folder, tmp_path
-    )
+
+
+@pytest.mark.parametrize("credit", ["opening", "chain"])
+def test_replies_of_another_model_are_told_of_once(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, credit: str
+) -> None:
+    drawn_by_another(monkeypatch, disturb_adapter)
+    changes = ("training.max_steps=2", *LESS, f'training.credit="{credit}"')
+    training = Training(tiny_recipe(*changes), tiny_folder, tmp_path)
     assert training.train()
     assert all(line.sampling_mismatch and line.sampling_mismatch > 0.1 for line in training.run.metrics())
     [told] = [note for note in training.observer.notes if "not drawn from the model that is trained" in note]
     assert told.startswith("step 1: log-probabilities of an opening differ by ")
+
+
+def test_an_adapter_that_is_left_out_is_told_of_once_it_has_moved(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn_by_another(monkeypatch, lambda policy: disturb_adapter(policy, scale=0.0))
+    changes = ("training.max_steps=12", *LESS, "training.learning_rate=2e-3", 'training.lr_schedule="constant"')
+    training = Training(tiny_recipe(*changes), tiny_folder, tmp_path)
+    assert training.train()
+    first, *_, last = [line.sampling_mismatch or 0.0 for line in training.run.metrics()]
+    assert first < 1e-4 < last
+    assert "not drawn from the model that is trained" in " ".join(training.observer.notes)
+
+
+def test_no_memory_to_compare_costs_a_figure_and_no_step(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = ("training.max_steps=3", *LESS)
+    roomy, cramped = (Training(tiny_recipe(*changes), tiny_folder, tmp_path / name) for name in ("roomy", "cramped"))
+    assert roomy.train()
+    compare = Mismatch._difference
+
+    def starved(self: Mismatch, drawn: Drawn) -> float:
+        if cramped.run.metrics() and len(cramped.run.metrics()) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return compare(self, drawn)
+
+    monkeypatch.setattr(Mismatch, "_difference", starved)
+    assert cramped.train()
+    assert [line.sampling_mismatch is None for line in cramped.run.metrics()] == [False, True, False]
+    assert cramped.run.rollouts() == roomy.run.rollouts()
+    assert all(torch.equal(weight, cramped.adapter()[name]) for name, weight in roomy.adapter().items())
+    assert "step 2: no memory to compare an opening's" in " ".join(cramped.observer.notes)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_no_memory_before_an_update_trains_nothing_on_the_rollouts_of_the_step_before(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    training = Training(tiny_recipe("training.max_steps=3", *LESS), tiny_folder, tmp_path)
+
+    def starved(self: Mismatch, drawn: Drawn, number: int) -> float:
+        if number == step:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return 0.0
+
+    monkeypatch.setattr(Mismatch, "of", starved)
+    with pytest.raises(TrainingError, match=r"out of memory between rollouts and update.*smaller rollout\.max_width"):
+        training.train()
+    assert len(training.run.metrics()) == step - 1

@@ -1,18 +1,27 @@
 """data.select: training problems that the policy solves sometimes, measured once and kept."""
 
 import json
+import math
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from motif_lite.errors import DataError, RecipeError
+from motif_lite import cli
+from motif_lite.errors import DataError, RecipeError, RunError
 from motif_lite.evaluation import measuring, selecting
 from motif_lite.jobs import checking, train_job
-from motif_lite.planning.projection import Evaluated
+from motif_lite.planning import projection
+from motif_lite.planning.projection import Evaluated, Projection
+from motif_lite.planning.rows import Lengths
 from motif_lite.runs import accounting, selection
+from motif_lite.runs.costs import Cost
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.selection import PassRates
 from motif_lite.views import plots
 from tests.fakes import RecordingObserver
 
@@ -137,6 +146,77 @@ def test_a_measurement_that_was_interrupted_goes_on_with_what_is_missing(
     assert both[0].cost.generated_tokens == both[1].cost.generated_tokens
 
 
+def test_a_cache_that_cannot_be_written_costs_nothing(tmp_path: Path, tiny_folder: Path, cache: Path) -> None:
+    cache.mkdir()
+    (cache / "pass_rates").write_text("a file where the folder should be")
+    observer = RecordingObserver()
+    train_job.job(TINY, changes(tmp_path, tiny_folder), tmp_path / "run").perform(observer)
+    assert any("pass rates cannot be kept for other runs" in note for note in observer.notes)
+    assert selection.kept(tmp_path / "run") is not None
+    assert RunDirectory(tmp_path / "run").spent().steps == 3
+
+
+def test_runs_may_write_the_same_rates_at_once(tmp_path: Path) -> None:
+    """As those of a study with several workers do."""
+    rates = PassRates(num_samples=4, num_correct={str(n): n % 5 for n in range(7473)}, cost=Cost())
+    path = tmp_path / "pass_rates" / "same.json"
+    code = (
+        "import sys; from pathlib import Path; from motif_lite.runs import selection; path = Path(sys.argv[1])\n"
+        "for _ in range(20): selection.cache(path, selection._read(Path(sys.argv[2]), ''))"
+    )
+    selection.cache(tmp_path / "source.json", rates)
+    command = [sys.executable, "-c", code, str(path), str(tmp_path / "source.json")]
+    writers = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    assert selection.cached(path) == rates
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_a_damaged_selection_is_named_with_its_remedy(tmp_path: Path, tiny_folder: Path, cache: Path) -> None:
+    run, _ = perform(tmp_path / "run", changes(tmp_path, tiny_folder))
+    file = run.root / selection.FILE
+    content = json.loads(file.read_text())
+    content["num_correct"].popitem()
+    file.write_text(json.dumps(content))
+    with pytest.raises(RunError, match=r"selection\.json: 1 problems have no pass rate.* remove it"):
+        train_job.job(None, ["training.max_steps=4"], run.root, resume=True).perform(RecordingObserver())
+    file.unlink()
+    observer = RecordingObserver()
+    train_job.job(None, ["training.max_steps=4"], run.root, resume=True).perform(observer)
+    assert any("measured by an earlier run" in note for note in observer.notes)
+    assert run.spent().steps == 4
+    file.write_text(json.dumps(content | {"num_samples": 0}))
+    with pytest.raises(RunError, match=r"selection\.json: is damaged .num_samples.*remove it"):
+        selection.kept(run.root)
+
+
+def test_the_schedule_and_the_marks_begin_where_the_selection_ended(
+    tmp_path: Path, tiny_folder: Path, cache: Path
+) -> None:
+    further = (
+        "training.until_tokens=30000", "training.max_steps=1000", "training.warmup_fraction=0.5",
+        'training.lr_schedule="cosine"', 'evaluation.validation={source="chain_sum", num_problems=4, num_marks=4}',
+    )  # fmt: skip
+    run, _ = perform(tmp_path / "run", changes(tmp_path, tiny_folder, *further))
+    first, *later = run.metrics()
+    assert first.learning_rate == 0.0
+    assert later[0].learning_rate
+    assert later[0].learning_rate < max(line.learning_rate or 0 for line in later)
+    assert run.selecting is not None
+    assert run.marks()[0].tokens == run.selecting.generated_tokens
+    assert len(run.marks()) == 5
+    assert 30000 <= run.spent().tokens < 30000 + 2000
+
+
+def test_a_dry_run_shows_what_selecting_takes(tmp_path: Path, tiny_folder: Path, cache: Path) -> None:
+    command = ["--recipe", str(TINY), "--dry-run"]
+    for change in changes(tmp_path, tiny_folder):
+        command += ["--set", change]
+    done = CliRunner().invoke(cli.app, command)
+    assert done.exit_code == 0, done.output
+    assert "selection of problems" in done.output
+
+
 def test_bounds_that_leave_too_few_end_in_a_message(tmp_path: Path, tiny_folder: Path, cache: Path) -> None:
     given = changes(tmp_path, tiny_folder, "data.select={num_samples=1, min_pass_rate=0.4, max_pass_rate=0.6}")
     with pytest.raises(
@@ -149,9 +229,18 @@ def test_bounds_that_leave_too_few_end_in_a_message(tmp_path: Path, tiny_folder:
         checking.check(TINY, ["data.select={min_pass_rate=0.9, max_pass_rate=0.1}"])
 
 
-def test_the_plan_counts_it() -> None:
+def test_the_plan_counts_it_and_takes_it_off_the_budget() -> None:
+    def planned(*changes: str) -> Projection:
+        plan = checking.memory_plan(TINY, ["training.until_tokens=100000", "training.max_steps=1000", *changes], 8.0)
+        found = checking.evaluated(plan.recipe, checking.expected_problems(plan.recipe))
+        return projection.planned(plan, list(found), Lengths.worst(plan.recipe))
+
     recipe = checking.check(TINY, ["data.select={num_samples=3}", "data.num_problems=50"])
     found = list(checking.evaluated(recipe, checking.expected_problems(recipe)))
-    assert Evaluated("selection of problems", 150, recipe.rollout.num_rounds, 1) in found
-    without = checking.check(TINY, [])
-    assert "selection of problems" not in checking.expected_problems(without)
+    assert Evaluated("selection of problems", 150, recipe.rollout.num_rounds, 1, takes_budget=True) in found
+    with_it, without = planned("data.select={num_samples=3}", "data.num_problems=50"), planned()
+    assert "selection of problems" in with_it.evaluation
+    assert "selection of problems" not in without.evaluation
+    tokens = 150 * (recipe.rollout.openings.max_tokens + 2 * recipe.rollout.futures.max_tokens)
+    assert with_it.num_steps == math.ceil((1 - tokens / 100000) * without.num_steps)
+    assert planned("data.select={num_samples=8}", "data.num_problems=500").num_steps == 0

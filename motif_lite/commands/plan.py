@@ -42,10 +42,10 @@ def show(recipe: Path | None, changes: list[str], vram: float | None, gpu: str |
 
 
 def _time(plan: Plan, typical: int | None) -> PlannedTime:
-    numbers = checking.expected_problems(plan.recipe)
-    evaluated = list(checking.evaluated(plan.recipe, numbers))
+    number = checking.expected_problems(plan.recipe)
+    evaluated = list(checking.evaluated(plan.recipe, number))
     worst = projection.planned(plan, evaluated, Lengths.worst(plan.recipe))
-    not_counted = tuple(name or "validation" for name, number in numbers.items() if number is None)
+    not_counted = tuple(checking.not_counted(plan.recipe, number))
     if typical is None:
         return PlannedTime(worst, not_counted=not_counted)
     usual = projection.planned(plan, evaluated, Lengths.typical(plan.recipe, typical))

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from motif_lite.context import RunContext
 from motif_lite.errors import DataError
-from motif_lite.evaluation.measuring import measure_parts, outcomes_of, settings_of, summary
+from motif_lite.evaluation.measuring import measure_parts, outcomes_of, settings_of
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import SelectSection, decided
+from motif_lite.rollout.strategies import strategy_of
 from motif_lite.runs import inputs, selection
 from motif_lite.runs.budget import share_done
 from motif_lite.runs.costs import Cost
@@ -40,14 +41,15 @@ def selected(context: RunContext, problems: list[Problem]) -> list[Problem]:
     wanted = context.recipe.training.problems_per_step
     if len(found) < wanted:
         raise DataError(
-            f"{told}: too few for training.problems_per_step = {wanted}; widen the bounds, take more problems or "
-            f"other ones, or leave data.select out"
+            f"{told}: too few for training.problems_per_step = {wanted}; start a new run with wider bounds, more or "
+            f"other problems, or without data.select"
         )
     spent = context.run.spent()
     if not spent.steps and share_done(context.recipe.training, spent) == 1:
         raise DataError(
             f"{told}: that took {spent.tokens:,} tokens and {spent.seconds:.0f} s, all that training.until_tokens or "
-            f"training.until_seconds allows; raise it, or lower data.num_problems"
+            f"training.until_seconds allows; continue with a larger limit, --resume --set, or start a new run with "
+            f"fewer problems"
         )
     context.observer.note(told)
     return found
@@ -55,24 +57,28 @@ def selected(context: RunContext, problems: list[Problem]) -> list[Problem]:
 
 def _pass_rates(context: RunContext, problems: Sequence[Problem], section: SelectSection) -> tuple[PassRates, str]:
     """By problem, and in words where they come from."""
-    root = context.run.root
+    recipe, root = context.recipe, context.run.root
     rates = selection.kept(root)
     if rates is not None:
+        selection.require_all(rates, problems, root)
         return rates, f"as {root / selection.FILE} has it"
     stands_on = inputs.kept(root)
-    path = selection.cached_path(context.recipe, stands_on.model if stands_on else {}, problems)
+    prompt = context.policy.render(strategy_of(recipe, recipe.rollout.strategy).first_messages(problems[0]))
+    path = selection.cached_path(recipe, stands_on.model if stands_on else {}, problems, prompt)
     if path is not None and (rates := selection.cached(path)) is not None:
-        source = f"measured by an earlier run: {path}"
-    else:
-        rates = _measured(context, problems, section)
-        source = f"{section.num_samples} samples each: {rates.cost.generated_tokens:,} tokens"
-        if path is not None:
+        selection.keep(root, rates)
+        return rates, f"measured by an earlier run: {path}"
+    rates = _measured(context, problems, section)
+    if path is not None:
+        try:
             selection.cache(path, rates)
-    selection.keep(root, rates)
-    return rates, source
+        except OSError as error:
+            context.observer.note(f"note: {path}: pass rates cannot be kept for other runs ({error.strerror})")
+    return rates, f"{section.num_samples} samples each: {rates.cost.generated_tokens:,} tokens"
 
 
 def _measured(context: RunContext, problems: Sequence[Problem], section: SelectSection) -> PassRates:
+    """Measured, and kept in the run's folder."""
     recipe, run = context.recipe, context.run
     subject = Subject("data.train", recipe.rollout.strategy, "sampled")
     settings = settings_of(recipe, subject, recipe.data.as_source()).model_copy(
@@ -81,18 +87,21 @@ def _measured(context: RunContext, problems: Sequence[Problem], section: SelectS
     parts = Parts(
         run.root / "evaluations" / _PARTS, PartsHeader(settings=settings, width=decided(recipe.rollout.max_width))
     )
+    if parts.num_dropped:
+        context.observer.note("note: data.select: it was begun with other settings; all of it is measured again")
     for part in measure_parts(context, [*problems] * section.num_samples, subject, len(parts.graded)):
         parts.add(part)
-    found = summary(parts.graded, recipe.evaluation.confidence)
+    graded = parts.graded
     rates = PassRates(
         num_samples=section.num_samples,
-        num_correct={problem: sum(outcomes) for problem, outcomes in outcomes_of(parts.graded).items()},
+        num_correct={problem: sum(outcomes) for problem, outcomes in outcomes_of(graded).items()},
         cost=Cost(
-            prompts=found.prompts,
-            generated_tokens=found.generated_tokens,
+            prompts=sum(len(each.replies) for each in graded),
+            generated_tokens=sum(each.tokens for each in graded),
             seconds=parts.seconds,
             peak_memory_bytes=parts.peak_memory_bytes,
         ),
     )
+    selection.keep(run.root, rates)
     parts.remove()
     return rates

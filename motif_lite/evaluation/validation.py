@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from motif_lite.context import RunContext
 from motif_lite.evaluation.best_mark import is_best
@@ -42,7 +43,7 @@ class Validation:
         section, marks = self._recipe.evaluation.validation, self._run.marks()
         if section is None or not marks:
             return section is not None
-        last = Spent(marks[-1].step, marks[-1].tokens, marks[-1].seconds)
+        last = replace(spent, steps=marks[-1].step, tokens=marks[-1].tokens, seconds=marks[-1].seconds)
         before, now = (
             math.floor(section.num_marks * share_done(self._recipe.training, each) + 1e-9) for each in (last, spent)
         )

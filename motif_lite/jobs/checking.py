@@ -1,6 +1,7 @@
 """Checks of a recipe that need no torch, GPU or download."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from motif_lite.credits.table import CREDITS
@@ -102,40 +103,53 @@ def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None, c
     return planner.make(recipe, shapes.of(recipe.model.name), machine, speed=speed)
 
 
-_SELECTION = "selection of problems"
+@dataclass(frozen=True, slots=True)
+class NumProblems:
+    """How many problems a recipe names; None stands for what a download would tell.
 
-
-def expected_problems(recipe: Recipe) -> dict[str, int | None]:
-    """How many problems each benchmark has, by its name, those of validation by "", and those to be selected from.
-
-    None stands for what a download would tell.
+    Attributes:
+        benchmarks: By name.
+        validation: None as well where the recipe asks for none.
+        train: Those that are selected from.
     """
-    section = recipe.evaluation
-    found = {name: sources.expected_problems(source, "test") for name, source in section.benchmarks.items()}
-    if section.validation is not None:
-        found[""] = sources.expected_problems(section.validation, "validation")
-    if recipe.data.select is not None:
-        found[_SELECTION] = sources.expected_problems(recipe.data.as_source(), "train")
-    return found
+
+    benchmarks: Mapping[str, int | None]
+    validation: int | None
+    train: int | None
 
 
-def evaluated(recipe: Recipe, num_problems: Mapping[str, int | None]) -> Iterator[Evaluated]:
-    """All that a run measures, with how often; what has no known number of problems is left out.
+def expected_problems(recipe: Recipe) -> NumProblems:
+    """As far as they are known before anything is read."""
+    section, validation = recipe.evaluation, recipe.evaluation.validation
+    return NumProblems(
+        {name: sources.expected_problems(source, "test") for name, source in section.benchmarks.items()},
+        None if validation is None else sources.expected_problems(validation, "validation"),
+        sources.expected_problems(recipe.data.as_source(), "train"),
+    )
 
-    Args:
-        num_problems: As `expected_problems` gives them.
-    """
+
+def evaluated(recipe: Recipe, number: NumProblems) -> Iterator[Evaluated]:
+    """All that a run measures, with how often; what has no known number of problems is left out."""
     section, select = recipe.evaluation, recipe.data.select
     samples, whens = section.greedy + section.num_samples, ["before"] * section.before + ["after"] * section.after
     for strategy in section.strategies:
         num_rounds = strategy_of(recipe, strategy).num_rounds
         for name in section.benchmarks if whens else ():
-            if (number := num_problems[name]) is not None:
+            if (num_problems := number.benchmarks[name]) is not None:
                 label = f"{name}, {strategy}, {' and '.join(whens)}"
-                yield Evaluated(label, samples * number, num_rounds, len(whens))
-    if section.validation is not None and (number := num_problems[""]) is not None:
-        num_rounds = strategy_of(recipe, recipe.rollout.strategy).num_rounds
-        yield Evaluated("validation", number, num_rounds, section.validation.num_marks + 1)
-    if select is not None and (number := num_problems[_SELECTION]) is not None:
-        num_rounds = strategy_of(recipe, recipe.rollout.strategy).num_rounds
-        yield Evaluated(_SELECTION, select.num_samples * number, num_rounds, 1)
+                yield Evaluated(label, samples * num_problems, num_rounds, len(whens))
+    num_rounds = strategy_of(recipe, recipe.rollout.strategy).num_rounds
+    if section.validation is not None and number.validation is not None:
+        yield Evaluated("validation", number.validation, num_rounds, section.validation.num_marks + 1)
+    if select is not None and number.train is not None:
+        num_trajectories = select.num_samples * number.train
+        yield Evaluated("selection of problems", num_trajectories, num_rounds, 1, takes_budget=True)
+
+
+def not_counted(recipe: Recipe, number: NumProblems) -> Iterator[str]:
+    """What is measured and has no known number of problems."""
+    yield from (name for name, num_problems in number.benchmarks.items() if num_problems is None)
+    if recipe.evaluation.validation is not None and number.validation is None:
+        yield "validation"
+    if recipe.data.select is not None and number.train is None:
+        yield "training problems, for their selection"

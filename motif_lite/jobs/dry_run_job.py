@@ -127,8 +127,10 @@ def _show_step(
     screen.group(group, tried)
     screen.step(group, tried, its_plan)
     num_tokens = sum(tried.cost.tokens.values())
-    num_problems = {name: len(problems) for name, problems in given.benchmarks.items()} | {"": len(given.held_out)}
-    evaluated = list(checking.evaluated(recipe, num_problems))
+    number = checking.NumProblems(
+        {name: len(problems) for name, problems in given.benchmarks.items()}, len(given.held_out), len(given.train)
+    )
+    evaluated = list(checking.evaluated(recipe, number))
     screen.run(recipe, project(recipe, group, tried.cost.seconds, num_tokens, evaluated, plan))
     has_box = any(boxes(future.final.text) for opening in openings for future in opening.futures)
     found = first_group.remarks(recipe, tried.metrics, tried.cost, has_box=has_box, plan=its_plan)

@@ -76,8 +76,10 @@ def more_signal(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool)
     phases = ("openings", "futures") if credit_of(recipe).same_sampling else ("openings",)
     temperature = min(5.0, recipe.rollout.openings.temperature + 0.2)
     hotter = " ".join(f"--set rollout.{phase}.temperature={temperature:.2g}" for phase in phases)
-    sometimes = "on problems that are solved sometimes, --set data.select={}, " if recipe.data.select is None else ""
-    return f"a new run {sometimes}with more varied openings, {hotter}, or {more}"
+    varied = f"a new run with more varied openings, {hotter}, or {more}"
+    if recipe.data.select is not None:
+        return varied
+    return f"{varied}, or one on problems that are solved sometimes, --set data.select={{}}"
 
 
 def less_noise(recipe: Recipe) -> str:

@@ -97,7 +97,8 @@ def _evaluated(recipe: Recipe, *, trains: bool) -> list[SourceSection]:
     section = recipe.evaluation
     validation = [section.validation] if section.validation and trains else []
     at_the_ends = section.benchmarks.values() if section.before or section.after or not trains else ()
-    return [*validation, *at_the_ends]
+    selected = [recipe.data.as_source()] if recipe.data.select and trains else []
+    return [*validation, *at_the_ends, *selected]
 
 
 @dataclass(frozen=True, slots=True)

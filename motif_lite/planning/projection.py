@@ -25,12 +25,14 @@ class Evaluated:
         num_trajectories: Problems times samples, at each of `times`.
         num_rounds: Of each trajectory.
         times: How often it is measured in the whole run.
+        takes_budget: Its tokens and seconds are some of those that the recipe allows.
     """
 
     label: str
     num_trajectories: int
     num_rounds: int
     times: int
+    takes_budget: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +65,21 @@ def planned(plan: Plan, evaluated: Sequence[Evaluated], lengths: Lengths) -> Pro
     """
     recipe, shape, device, speed = plan.recipe, plan.shape, plan.machine.device, plan.speed
     step = step_seconds(recipe, shape, device, speed, lengths)
-    num_steps = _num_steps(recipe, sum(step.values()), sum(planner.num_tokens(recipe, lengths).values()))
 
     def seconds(each: Evaluated) -> float:
         return sum(thinking_seconds(recipe, shape, device, speed, each.num_trajectories, each.num_rounds, lengths))
 
-    return Projection(
-        step=step,
-        num_steps=num_steps,
-        training=min(num_steps * sum(step.values()), recipe.training.until_seconds or math.inf),
-        evaluation={each.label: each.times * seconds(each) for each in evaluated},
+    evaluation = {each.label: each.times * seconds(each) for each in evaluated}
+    taken = [each for each in evaluated if each.takes_budget]
+    left = _Left(
+        recipe,
+        tokens=sum(
+            each.num_trajectories * (lengths.opening + (each.num_rounds - 1) * lengths.future) for each in taken
+        ),
+        seconds=sum(evaluation[each.label] for each in taken),
     )
+    num_steps = left.num_steps(sum(step.values()), sum(planner.num_tokens(recipe, lengths).values()))
+    return Projection(step=step, num_steps=num_steps, training=left.training(num_steps, step), evaluation=evaluation)
 
 
 def project(
@@ -96,22 +102,43 @@ def project(
     pace = {phase: seconds.get(phase, 0.0) / cost for phase, cost in costs.items() if cost}
     step = {phase: pace.get(phase, 0.0) * cost for phase, cost in _step_costs(recipe, plan).items()}
     step["grading"] = seconds.get("grading", 0.0) * problems
-    num_steps = _num_steps(recipe, sum(step.values()), num_tokens * problems)
-    return Projection(
-        step=step,
-        num_steps=num_steps,
-        training=min(num_steps * sum(step.values()), recipe.training.until_seconds or math.inf),
-        evaluation={each.label: each.times * _thinking(recipe, each, pace, plan) for each in evaluated},
+    evaluation = {each.label: each.times * _thinking(recipe, each, pace, plan) for each in evaluated}
+    taken = [each for each in evaluated if each.takes_budget]
+    trajectories = group.rollout.num_openings * credit_of(group).futures_per_opening(group)
+    left = _Left(
+        recipe,
+        tokens=sum(each.num_trajectories for each in taken) * num_tokens // trajectories,
+        seconds=sum(evaluation[each.label] for each in taken),
     )
+    num_steps = left.num_steps(sum(step.values()), num_tokens * problems)
+    return Projection(step=step, num_steps=num_steps, training=left.training(num_steps, step), evaluation=evaluation)
 
 
-def _num_steps(recipe: Recipe, step_seconds: float, step_tokens: int) -> int:
-    training, limits = recipe.training, [recipe.training.max_steps]
-    if training.until_tokens is not None:
-        limits.append(math.ceil(training.until_tokens / max(1, step_tokens)))
-    if training.until_seconds is not None and step_seconds:
-        limits.append(math.ceil(training.until_seconds / step_seconds))
-    return min(limits)
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What a recipe's limits leave for its steps.
+
+    Attributes:
+        tokens: That something else takes of them, as are the seconds.
+    """
+
+    recipe: Recipe
+    tokens: int
+    seconds: float
+
+    def num_steps(self, step_seconds: float, step_tokens: int) -> int:
+        """As many as will spend what is left."""
+        training, limits = self.recipe.training, [self.recipe.training.max_steps]
+        if training.until_tokens is not None:
+            limits.append(math.ceil(max(0, training.until_tokens - self.tokens) / max(1, step_tokens)))
+        if training.until_seconds is not None and step_seconds:
+            limits.append(math.ceil(max(0.0, training.until_seconds - self.seconds) / step_seconds))
+        return min(limits)
+
+    def training(self, num_steps: int, step: Mapping[str, float]) -> float:
+        """Seconds of so many steps."""
+        limit = self.recipe.training.until_seconds
+        return min(num_steps * sum(step.values()), math.inf if limit is None else max(0.0, limit - self.seconds))
 
 
 def _step_costs(recipe: Recipe, plan: Plan | None) -> dict[str, float]:

@@ -26,8 +26,8 @@ _WITHOUT_GPU = ("UNSLOTH_FORCE_CPU", "UNSLOTH_ALLOW_CPU")
 _NOT_COMPILED = {"UNSLOTH_COMPILE_DISABLE": "1", "UNSLOTH_GRPO_PREFIX_GROUPER": "0"}
 """Unsloth's loss as PyTorch takes it, operation by operation, and no FlexAttention over prompts that rows share.
 
-Both are compiled at the first update, and the loss again when lengths change: on an H200 the first of 16 openings had
-not been compiled after two minutes, where an update without them takes 3 s (docs/measurements.md). Who sets these
+Both are compiled at the first update, and the loss again when lengths change: on an H200 the first update of 16
+openings had not ended after two minutes, where one without them takes 3 s (docs/measurements.md). Who sets these
 variables otherwise has it so.
 """
 

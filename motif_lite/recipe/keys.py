@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from motif_lite.recipe.schema import Recipe, SourceSection, ValidationSection
+from motif_lite.recipe.schema import Recipe, SelectSection, SourceSection, ValidationSection
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -25,6 +25,10 @@ def _with(section: Model, path: list[str], value: Any) -> Model:
     return section.model_copy(update={first: inner})
 
 
+_TABLES: dict[str, type[BaseModel]] = {"validation": ValidationSection, "select": SelectSection}
+"""Those that a recipe may leave out."""
+
+
 def key_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[tuple[str, type[BaseModel], str]]:
     """Every key of the recipe as (dotted path, section it belongs to, field name), in order."""
     tables: list[tuple[type[BaseModel], str]] = []
@@ -36,8 +40,8 @@ def key_paths(section: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[t
             yield path, section, name
             if name == "benchmarks":
                 tables.append((SourceSection, f"{path}.NAME."))
-            if name == "validation":
-                tables.append((ValidationSection, f"{path}."))
+            if name in _TABLES:
+                tables.append((_TABLES[name], f"{path}."))
     for table, path in tables:
         yield from key_paths(table, path)
 

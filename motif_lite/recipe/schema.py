@@ -94,9 +94,10 @@ class DataSection(_ColumnsSection):
     train: Annotated[str, Field(min_length=1)]
     """As `source` of a benchmark: a known name or a file."""
     select: SelectSection | None = None
-    """Measure the pass rate of every training problem before the first step, and train on those within bounds; by \
-default all are trained. It is measured once for a model, its problems, the settings of `rollout` and the seed. Its \
-tokens and seconds count for `until_tokens` and `until_seconds`."""
+    """A table `[data.select]` with the keys below: measure the pass rate of every training problem before the first \
+step, and train on those within bounds; by default all are trained. Further runs with the same model, problems, \
+prompt, limits, sampling and seed read the rates from the cache, unless the recipe names code of your own. The tokens \
+and seconds of the selection are taken off `until_tokens` and `until_seconds`."""
 
     def as_source(self) -> SourceSection:
         """The same description in the form that benchmarks have."""

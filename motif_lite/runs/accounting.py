@@ -1,7 +1,7 @@
 """What a run has cost, by phase and in all: prompts, tokens generated and trained, seconds, peak memory.
 
-Made of what the run has written (metrics.jsonl, validation.jsonl, evaluation.json), so it covers resumed runs, too.
-Steps that were lost with an interrupted process, and done again, are counted once.
+Made of what the run has written (metrics.jsonl, validation.jsonl, evaluation.json, selection.json), so it covers
+resumed runs, too. Steps that were lost with an interrupted process, and done again, are counted once.
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ def account(
     metrics: Iterable[StepMetrics], marks: Iterable[Mark], evaluation: Evaluation, selecting: Cost | None = None
 ) -> Costs:
     """As `of`, from the contents of the files."""
-    costs = ({"selection": selecting} if selecting else {}) | of_training(metrics)
+    costs = of_training(metrics, selecting)
     for mark in marks:
         _add(costs, "validation", _measured(mark, mark.evaluation_seconds))
     for measurement in evaluation.measurements:
@@ -34,9 +34,9 @@ def account(
     return costs | ({TOTAL: total(costs)} if costs else {})
 
 
-def of_training(metrics: Iterable[StepMetrics]) -> Costs:
-    """Cost of the training steps by phase."""
-    costs: Costs = {}
+def of_training(metrics: Iterable[StepMetrics], selecting: Cost | None = None) -> Costs:
+    """Cost of the training steps by phase, and of the selection of their problems before."""
+    costs: Costs = {"selection": selecting} if selecting else {}
     for step in metrics:
         for phase, cost in _of_step(step):
             _add(costs, phase, cost)

@@ -1,7 +1,8 @@
 """How far a run has come: by steps, and where the recipe says so by generated tokens or by seconds.
 
-A budget is spent once its first limit is reached. All figures are those of metrics.jsonl, so a resumed run knows what
-was spent before it. Evaluation costs nothing here; the selection of problems does.
+A budget is spent once its first limit is reached. All figures are those of metrics.jsonl and, where problems were
+selected, selection.json, so a resumed run knows what was spent before it. Evaluation costs nothing here. The selection
+does: its tokens and seconds are taken off the limits, and shares are those of what is left for training.
 """
 
 import math
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from motif_lite.recipe.training import TrainingSection
-from motif_lite.runs.costs import Cost
+from motif_lite.runs.costs import NOTHING, Cost
 from motif_lite.runs.records import StepMetrics
 
 
@@ -18,17 +19,21 @@ class Spent:
     """What training has taken so far.
 
     Attributes:
-        tokens: Generated, openings and futures.
-        seconds: Of all phases of its steps.
+        tokens: Generated, openings and futures, and to select problems.
+        seconds: Of all phases of its steps, and of the selection.
+        selecting: What the selection took of both.
     """
 
     steps: int = 0
     tokens: int = 0
     seconds: float = 0.0
+    selecting: Cost = NOTHING
 
     def and_step(self, tokens: Mapping[str, int], seconds: Mapping[str, float]) -> "Spent":
         """With one more step, whose figures are given by phase."""
-        return Spent(self.steps + 1, self.tokens + sum(tokens.values()), self.seconds + sum(seconds.values()))
+        return Spent(
+            self.steps + 1, self.tokens + sum(tokens.values()), self.seconds + sum(seconds.values()), self.selecting
+        )
 
 
 def spent(metrics: Iterable[StepMetrics], selecting: Cost | None = None) -> Spent:
@@ -37,20 +42,24 @@ def spent(metrics: Iterable[StepMetrics], selecting: Cost | None = None) -> Spen
     Args:
         selecting: What the selection of problems took before.
     """
-    total = Spent(0, selecting.generated_tokens, selecting.seconds) if selecting else Spent()
+    total = Spent(0, selecting.generated_tokens, selecting.seconds, selecting) if selecting else Spent()
     for line in metrics:
         total = total.and_step(line.tokens, line.seconds)
     return total
 
 
 def share_done(training: TrainingSection, so_far: Spent) -> float:
-    """From 0 to 1: the share of the limit that is nearest."""
-    shares = [so_far.steps / training.max_steps]
+    """From 0 to 1: the share of the limit that is nearest; 1 as well where the selection leaves nothing."""
+    shares, before = [so_far.steps / training.max_steps], so_far.selecting
     if training.until_tokens is not None:
-        shares.append(so_far.tokens / training.until_tokens)
+        shares.append(_share(so_far.tokens, before.generated_tokens, training.until_tokens))
     if training.until_seconds is not None:
-        shares.append(so_far.seconds / training.until_seconds)
+        shares.append(_share(so_far.seconds, before.seconds, training.until_seconds))
     return min(1.0, max(shares))
+
+
+def _share(so_far: float, before: float, limit: float) -> float:
+    return (so_far - before) / (limit - before) if limit > before else 1.0
 
 
 def learning_rate_factor(training: TrainingSection, share: float) -> float:

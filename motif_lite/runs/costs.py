@@ -27,6 +27,9 @@ class Cost(Record):
         )
 
 
+NOTHING = Cost()
+
+
 class Accounting(Versioned):
     """Costs by phase, in the order of a run; ``total`` is all of them."""
 

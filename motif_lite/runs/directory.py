@@ -9,6 +9,7 @@ validation.jsonl   a line per measurement along   accounting.json  tokens, secon
                    the way                        unfinished/      what is being written, and not yet trusted
 lock               held while a process works       own_code/, .json  the user's own files, and their hashes
 software.jsonl     versions that made it          inputs.json     sums of problems and model files
+selection.json     how often each training problem was solved before training
 
 A run may end at any instruction and at any byte. So files are either appended to, a line that was cut off being
 dropped by the next reader, or written under another name and renamed. Only the process that holds the lock writes.

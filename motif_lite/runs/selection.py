@@ -6,13 +6,16 @@ would measure the same: it is found by all that the figures depend on.
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from motif_lite import __version__
 from motif_lite.errors import RunError
 from motif_lite.nouns import Problem
 from motif_lite.paths import cache_folder
 from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.section import PositiveInt
 from motif_lite.runs import inputs
 from motif_lite.runs.costs import Cost
 from motif_lite.runs.files import write_record
@@ -31,7 +34,7 @@ class PassRates(Versioned):
         cost: What measuring took.
     """
 
-    num_samples: int
+    num_samples: PositiveInt
     num_correct: dict[str, int]
     cost: Cost
 
@@ -40,13 +43,29 @@ class PassRates(Versioned):
         return self.num_correct[problem.id] / self.num_samples
 
 
+_REMEDY = "remove it: pass rates are then read from the cache, or measured again"
+
+
 def kept(root: Path) -> PassRates | None:
     """Those of a run; None where it has measured none yet.
 
     Raises:
         RunError: The file is damaged.
     """
-    return _read(root / FILE, "start a new run in another --out")
+    return _read(root / FILE, _REMEDY)
+
+
+def require_all(rates: PassRates, problems: Sequence[Problem], root: Path) -> None:
+    """Refuse a run's rates in which a problem is missing.
+
+    Raises:
+        RunError: One is.
+    """
+    missing = [problem.id for problem in problems if problem.id not in rates.num_correct]
+    if missing:
+        raise RunError(
+            f"{root / FILE}: {len(missing)} problems have no pass rate, the first is {missing[0]}; {_REMEDY}"
+        )
 
 
 def keep(root: Path, rates: PassRates) -> None:
@@ -54,20 +73,24 @@ def keep(root: Path, rates: PassRates) -> None:
     write_record(root / FILE, rates)
 
 
-def cached_path(recipe: Recipe, model: Mapping[str, str], problems: Sequence[Problem]) -> Path | None:
-    """Where the cache has them; None where they hang on code of the user's own or on a model without a sum.
+def cached_path(
+    recipe: Recipe, model: Mapping[str, str], problems: Sequence[Problem], first_prompt: str
+) -> Path | None:
+    """Where the cache has them; None where a recipe has code of the user's own, or its model no sum.
 
     Args:
         model: The sums of its files.
+        first_prompt: As it is rendered, of the first problem.
     """
     if recipe.code or not model:
         return None
     assert recipe.data.select is not None
     of_no_matter = {"max_width", "weights", "num_openings", "num_futures", "allocation"}
     depends_on = {
+        "program": __version__,
         "model": inputs.in_one(model),
-        "loaded": recipe.model.model_dump(mode="json", include={"dtype", "load_in_4bit", "max_seq_length"}),
-        "template": recipe.model.model_dump(mode="json", include={"chat_template_kwargs", "template_date"}),
+        "loaded": recipe.model.model_dump(mode="json", include={"backend", "dtype", "load_in_4bit", "max_seq_length"}),
+        "prompt": first_prompt,
         "problems": inputs.of_problems(problems),
         "rollout": recipe.rollout.model_dump(mode="json", exclude=of_no_matter),
         "sampling": [recipe.evaluation.temperature, recipe.evaluation.top_p, recipe.data.select.num_samples],
@@ -86,9 +109,15 @@ def cached(path: Path) -> PassRates | None:
 
 
 def cache(path: Path, rates: PassRates) -> None:
-    """Put them into the cache."""
+    """Put them into the cache; runs of a study may do so at once.
+
+    Raises:
+        OSError: It cannot be written.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_record(path, rates)
+    own = path.with_suffix(f".{os.getpid()}")
+    write_record(own, rates)
+    own.replace(path)
 
 
 def _read(path: Path, remedy: str) -> PassRates | None:

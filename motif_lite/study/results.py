@@ -95,14 +95,15 @@ def _variant(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
 
 def _seed(plan: StudyPlan, run: Run) -> Json:
     """One run: what it reached, and at what cost in tokens."""
-    found, metrics = study_runs.result(plan, run), RunDirectory(run.root).metrics()
+    found, directory = study_runs.result(plan, run), RunDirectory(run.root)
+    metrics = directory.metrics()
     cost, marks = accounting.of_training(metrics), study_runs.validation(run)
     return {
         **{key: getattr(found, key) for key in ("accuracy", "interval", "num_problems", "num_samples", "num_correct")},
         "answer_tokens": found.generated_tokens / found.num_samples,
         "steps": metrics[-1].step if metrics else 0,
         "prompts": {phase: each.prompts for phase, each in cost.items() if phase in _asked(metrics)},
-        "tokens": accounting.total(cost).generated_tokens,
+        "tokens": directory.spent().tokens,
         "trained_tokens": None if any(step.trained_tokens is None for step in metrics)
         else accounting.total(cost).trained_tokens,
         "marks": [[mark.tokens, mark.accuracy] for mark in marks],
@@ -125,13 +126,14 @@ def _cost(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
 
 
 def _seed_cost(plan: StudyPlan, run: Run) -> Json:
-    marks, cost = study_runs.validation(run), accounting.of_training(RunDirectory(run.root).metrics())
+    marks, directory = study_runs.validation(run), RunDirectory(run.root)
+    cost, spent = accounting.of_training(directory.metrics(), directory.selecting), directory.spent()
     seconds = {phase: each.seconds for phase, each in cost.items() if each.seconds}
-    training = marks[-1].seconds if marks else sum(seconds.values())
+    training = marks[-1].seconds if marks else spent.seconds
     return {
         "seconds": seconds,
         "training_seconds": training,
-        "tokens_per_second": accounting.total(cost).generated_tokens / training if training else None,
+        "tokens_per_second": spent.tokens / training if training else None,
         "evaluation_seconds": study_runs.result(plan, run).seconds,
         "peak_memory_bytes": {p: each.peak_memory_bytes for p, each in cost.items() if each.peak_memory_bytes},
         "marks": [[mark.seconds, mark.accuracy] for mark in marks],

@@ -72,8 +72,8 @@ def _measure(found: Json) -> str:
     return (
         f"Accuracy in percent on {number} test problems of `{source['source']}` per seed ({how}), measured once, after "
         f"training. Brackets are {100 * found['confidence']:g} % t intervals over seeds, those of accuracies on the "
-        f"logit scale. Training tokens are all that were generated in training, futures included; trained tokens are "
-        f"those that a gradient went through.{_few_seeds(found)}"
+        f"logit scale. Training tokens are all that were generated in training, futures and the selection of "
+        f"problems included; trained tokens are those that a gradient went through.{_few_seeds(found)}"
     )
 
 

@@ -1,6 +1,9 @@
 """When a finished step is saved, and how it can still be saved when a stop comes in the middle of the next one."""
 
+import errno
+import os
 import random
+import shutil
 import time
 from dataclasses import dataclass
 from typing import Any, Self
@@ -8,6 +11,11 @@ from typing import Any, Self
 import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
+
+from motif_lite.runs.directory import RunDirectory
+
+_FULL_BYTES = 2**20
+"""A disk with less room than this is full."""
 
 SHARE = 0.02
 """Of the time of a run that saving may take where nothing but time asks for it."""
@@ -95,3 +103,12 @@ class UnsavedStep(TrainerCallback):
         self._states.restore()
         state.num_input_tokens_seen = self._num_tokens
         return True
+
+
+def why_not_saved(error: Exception, run: RunDirectory) -> str:
+    """Why nothing could be written; torch's own words for a full disk are about its archive's positions."""
+    if not run.root.exists():
+        return "the folder was removed"
+    if shutil.disk_usage(run.root).free < _FULL_BYTES:
+        return os.strerror(errno.ENOSPC)
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -9,9 +9,6 @@ order.
 Imports TRL, so it is imported only after the policy has been loaded, see `training`.
 """
 
-import errno
-import os
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -32,7 +29,7 @@ from motif_lite.training.mismatch import Drawn, Mismatch
 from motif_lite.training.old_logprobs import OldLogprobs
 from motif_lite.training.order import EpochSampler
 from motif_lite.training.packing import Inputs, PackedUpdate
-from motif_lite.training.saving import UnsavedStep
+from motif_lite.training.saving import UnsavedStep, why_not_saved
 from motif_lite.training.step import RoundsStep, TrainingStep
 
 _UNSAFE = "training_args.bin"
@@ -40,9 +37,6 @@ _UNSAFE = "training_args.bin"
 
 _AVERAGED_OVER_ROWS = ("grpo", "dr_grpo", "sapo", "luspo")
 """Losses of TRL's, by name; others are averaged over tokens."""
-
-_FULL_BYTES = 2**20
-"""A disk with less room than this is full."""
 
 
 class Trainer(GRPOTrainer):
@@ -91,9 +85,11 @@ class Trainer(GRPOTrainer):
         """Old log-probabilities are taken from the first update; Unsloth's loss does not give them away."""
         self._logprobs = torch.empty(0)
         """Of the latest forward pass ``(B, T)``."""
-        self._mismatch = Mismatch(self._logprobs_of, self.accelerator.device, context.observer)
+        self._mismatch = Mismatch(self._logprobs_of, self.accelerator.device, context)
         self._again = False
         """A micro-batch is being repeated; its rollouts exist already."""
+        self._has_inputs = False
+        """The rollouts of the step under way are in the buffer."""
         self._figures: LossFigures | None = None
         """Of the latest loss of the micro-batch under way."""
 
@@ -183,8 +179,9 @@ class Trainer(GRPOTrainer):
         """One micro-batch forward and backward, in smaller pieces after running out of memory.
 
         Raises:
-            TrainingError: There is not enough memory for a single opening.
+            TrainingError: There is not enough memory for a single opening, or before the update.
         """
+        self._has_inputs = False
         try:
             with self._packed.model.ready() if self._packed else nullcontext():
                 while True:
@@ -196,6 +193,11 @@ class Trainer(GRPOTrainer):
                     except RuntimeError as error:
                         if not is_out_of_memory(error):
                             raise
+                        if not self._has_inputs:  # the buffer still holds the rollouts of the step before
+                            raise TrainingError(
+                                f"out of memory between rollouts and update; everything saved in {self._run.root} is "
+                                f"intact; continue with a smaller rollout.max_width, --resume --out {self._run.root}"
+                            ) from error
                         self._narrow(error)
                     if self._figures is not None:
                         self._figures.drop()
@@ -255,9 +257,9 @@ class Trainer(GRPOTrainer):
         return found
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        if self._again:
-            return self._buffered_inputs[self._place]
-        return super()._prepare_inputs(generation_batch)
+        inputs = self._buffered_inputs[self._place] if self._again else super()._prepare_inputs(generation_batch)
+        self._has_inputs = True
+        return inputs
 
     @property
     def _place(self) -> int:
@@ -301,18 +303,9 @@ class Trainer(GRPOTrainer):
             (unfinished / f"checkpoint-{step}" / _UNSAFE).unlink()
             self._run.keep_checkpoint(step, self._training.keep_checkpoints, self._training.save_every)
         except Exception as error:  # torch and safetensors have errors of their own; tokenizers raises this one
-            reason = _reason(error, self._run)
+            reason = why_not_saved(error, self._run)
             self._run.clear_unfinished()
             raise RunError(
                 f"{self._run.checkpoints}: step {step} cannot be saved ({reason}); the "
                 f"earlier checkpoints are intact: free some space, then continue with --resume --out {self._run.root}"
             ) from error
-
-
-def _reason(error: Exception, run: RunDirectory) -> str:
-    """Why nothing could be written; torch's own words for a full disk are about its archive's positions."""
-    if not run.root.exists():
-        return "the folder was removed"
-    if shutil.disk_usage(run.root).free < _FULL_BYTES:
-        return os.strerror(errno.ENOSPC)
-    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -95,7 +95,7 @@ def _lines(about: Published) -> Iterator[str]:
 
 def _costs(run: RunDirectory) -> Iterator[str]:
     steps = run.metrics()
-    costs = accounting.of_training(steps)
+    costs = accounting.of_training(steps, run.selecting)
     if costs:
         total = accounting.total(costs)
         yield (
