@@ -21,7 +21,6 @@ from trl.trainer.utils import split_tensor_dict
 from motif_lite.errors import RunError, TrainingError
 from motif_lite.policies.out_of_memory import free_memory_of, is_out_of_memory
 from motif_lite.recipe.schema import decided
-from motif_lite.runs.directory import RunDirectory
 from motif_lite.training.context import TrainingContext
 from motif_lite.training.determinism import deterministic
 from motif_lite.training.loss_figures import LossFigures
