@@ -42,8 +42,9 @@ def mistakes(tmp_path: Path, *changes: str, text: str = MINIMAL) -> str:
 def test_the_shipped_recipes() -> None:
     smaller = ["motif_gsm8k_12gb", "motif_gsm8k_16gb", "motif_gsm8k_8gb"]
     shipped = [
-        "audit_motif", "grpo_gsm8k", "motif_chain_evening", "motif_chain_gsm8k", "motif_evening", "motif_evening_12gb",
-        "motif_gsm8k", *smaller, "motif_t4", "tiny_cpu", "tiny_cpu_26", "tiny_cpu_chain", "tiny_cpu_grpo",
+        "audit_motif", "grpo_gsm8k", "laptop_chain_gsm8k", "laptop_gsm8k", "motif_chain_evening", "motif_chain_gsm8k",
+        "motif_evening", "motif_evening_12gb", "motif_gsm8k", *smaller, "motif_t4", "tiny_cpu", "tiny_cpu_26",
+        "tiny_cpu_chain", "tiny_cpu_grpo",
     ]  # fmt: skip
     assert [path.stem for path in SHIPPED] == shipped
 
