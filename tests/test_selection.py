@@ -28,8 +28,9 @@ from tests.fakes import RecordingObserver
 ROOT = Path(__file__).parents[1]
 TINY = ROOT / "recipes" / "tiny_cpu.toml"
 
-PROBLEMS = [{"question": "a1=", "answer": "1"}] * 4 + [{"question": "a0b4c5d3e1f7g2h9i3=", "answer": "4"}] * 12
-"""For the tiny model: some that it nearly always solves, others that it seldom does."""
+SUM = "a0b4c5d3e1f7g2h9i3="
+PROBLEMS = [{"question": SUM, "answer": "77"}] * 4 + [{"question": SUM, "answer": "4"}] * 12
+"""Some that nobody solves, and others that the tiny model does sometimes."""
 
 
 @pytest.fixture
@@ -77,7 +78,8 @@ def test_what_is_solved_sometimes_is_trained_and_what_that_took_is_counted(
     rates = selection.kept(run.root)
     assert rates is not None
     kept = {problem for problem, correct in rates.num_correct.items() if 0 < correct < 4}
-    assert 0 < len(kept) < len(PROBLEMS), "the tiny model is not what this test takes it for"
+    assert kept
+    assert [rates.num_correct[problem] for problem in list(rates.num_correct)[:4]] == [0] * 4
     assert {line.problem for line in run.rollouts()} <= kept
     assert told.startswith(f"data.select: {len(kept)} of 16 problems have a pass rate between 0.01 and 0.99; ")
     assert rates.cost.prompts >= 64
