@@ -164,7 +164,7 @@ def test_runs_may_write_the_same_rates_at_once(tmp_path: Path) -> None:
     path = tmp_path / "pass_rates" / "same.json"
     code = (
         "import sys; from pathlib import Path; from motif_lite.runs import selection; path = Path(sys.argv[1])\n"
-        "for _ in range(20): selection.cache(path, selection._read(Path(sys.argv[2]), ''))"
+        "for _ in range(20): selection.cache(path, selection.cached(Path(sys.argv[2])))"
     )
     selection.cache(tmp_path / "source.json", rates)
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "source.json")]

@@ -60,6 +60,24 @@ def write_record(path: Path, record: Versioned) -> None:
     write_whole(path, [json.dumps(record.model_dump(exclude_none=True), indent=2), "\n"])
 
 
+def read_record(path: Path, kind: type[Stored], remedy: str) -> Stored | None:
+    """The record that a file holds; None where there is no file.
+
+    Args:
+        remedy: What to do if it is damaged.
+
+    Raises:
+        RunError: It is damaged, or of a later version.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path}: cannot be read ({error}); {remedy}") from None
+    return parsed(kind, content, f"{path}:", remedy)
+
+
 def write_whole(path: Path, parts: Iterable[str]) -> None:
     """Write under another name, wait for the disk, then rename: a reader never sees half a file."""
     unfinished = path.with_name(path.name + ".unfinished")

@@ -13,9 +13,8 @@ from motif_lite.errors import RunError
 from motif_lite.nouns import OnProgress, Problem
 from motif_lite.planning import adapter_folder
 from motif_lite.runs import sealing
-from motif_lite.runs.files import write_record
+from motif_lite.runs.files import read_record, write_record
 from motif_lite.runs.records import Versioned
-from motif_lite.runs.versions import parsed
 
 FILE = "inputs.json"
 
@@ -89,14 +88,7 @@ def kept(root: Path) -> Inputs | None:
     Raises:
         RunError: The file is damaged.
     """
-    path = root / FILE
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); start a new run in another --out") from None
-    return parsed(Inputs, content, f"{path}:", "start a new run in another --out")
+    return read_record(root / FILE, Inputs, "start a new run in another --out")
 
 
 def keep(root: Path, inputs: Inputs) -> None:

@@ -18,11 +18,12 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.section import PositiveInt
 from motif_lite.runs import inputs
 from motif_lite.runs.costs import Cost
-from motif_lite.runs.files import write_record
+from motif_lite.runs.files import read_record, write_record
 from motif_lite.runs.records import Versioned
-from motif_lite.runs.versions import parsed
 
 FILE = "selection.json"
+
+_REMEDY = "remove it: pass rates are then read from the cache, or measured again"
 
 
 class PassRates(Versioned):
@@ -43,16 +44,13 @@ class PassRates(Versioned):
         return self.num_correct[problem.id] / self.num_samples
 
 
-_REMEDY = "remove it: pass rates are then read from the cache, or measured again"
-
-
 def kept(root: Path) -> PassRates | None:
     """Those of a run; None where it has measured none yet.
 
     Raises:
         RunError: The file is damaged.
     """
-    return _read(root / FILE, _REMEDY)
+    return read_record(root / FILE, PassRates, _REMEDY)
 
 
 def require_all(rates: PassRates, problems: Sequence[Problem], root: Path) -> None:
@@ -103,7 +101,7 @@ def cached_path(
 def cached(path: Path) -> PassRates | None:
     """What the cache has there; a damaged file is as good as none."""
     try:
-        return _read(path, "remove it")
+        return read_record(path, PassRates, "remove it")
     except RunError:
         return None
 
@@ -118,13 +116,3 @@ def cache(path: Path, rates: PassRates) -> None:
     own = path.with_suffix(f".{os.getpid()}")
     write_record(own, rates)
     own.replace(path)
-
-
-def _read(path: Path, remedy: str) -> PassRates | None:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path}: cannot be read ({error}); {remedy}") from None
-    return parsed(PassRates, content, f"{path}:", remedy)
