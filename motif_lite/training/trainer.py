@@ -19,6 +19,7 @@ from trl import GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from motif_lite.errors import RunError, TrainingError
+from motif_lite.planning.metering import give_back
 from motif_lite.policies.out_of_memory import free_memory_of, is_out_of_memory
 from motif_lite.recipe.schema import decided
 from motif_lite.training.context import TrainingContext
@@ -214,6 +215,8 @@ class Trainer(GRPOTrainer):
         self._figures = LossFigures(self._metrics["train"])
         try:
             for number, piece in enumerate(pieces, start=1):
+                if self._policy.device_type == "cpu":
+                    give_back()
                 if self.loss_type in _AVERAGED_OVER_ROWS:  # a piece counts for its share of them
                     parts = rows / len(piece["completion_ids"])
                     self.current_gradient_accumulation_steps = whole * parts  # Unsloth's gradient heeds no other factor
