@@ -125,13 +125,26 @@ def _at_least(least: torch.Tensor, probabilities: torch.Tensor) -> torch.Tensor:
 
 def _by_sorting(probabilities: torch.Tensor, top_p: float) -> torch.Tensor:
     """The least probability ``(B, 1)`` in the smallest set of tokens that holds ``top_p``."""
-    if probabilities.device.type == "cpu":  # NumPy sorts with vector instructions: 34 times as fast, 8192 tokens wide
-        ascending = torch.from_numpy(np.sort(probabilities.numpy(), axis=-1))
-    else:
-        ascending = probabilities.sort(-1).values
-    likely = ascending.flip(-1)
+    if probabilities.device.type == "cpu":
+        return torch.stack([_edge(_likely(row, top_p), top_p) for row in probabilities])
+    return _edge(probabilities.sort(-1).values.flip(-1), top_p)
+
+
+def _edge(likely: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The same, of probabilities ``(..., V)`` in falling order: ``(..., 1)``."""
     size = (likely.cumsum(-1) - likely < top_p).sum(-1, keepdim=True)
     return likely.gather(-1, size.clamp_(min=1) - 1)
+
+
+def _likely(row: torch.Tensor, top_p: float) -> torch.Tensor:
+    """The largest of a distribution ``(V,)``, in falling order: those that may be in its nucleus.
+
+    What is below the bound sums to less than half of what a nucleus leaves out, so the edge is above it. With a
+    vocabulary of 152 thousand that is most of it. NumPy sorts the rest with vector instructions.
+    """
+    values = row.numpy()
+    kept = values[values >= (1 - top_p) / (2 * len(values))]
+    return torch.from_numpy(np.sort(kept)[::-1].copy()) if len(kept) else row.sort(descending=True).values
 
 
 def written(tokens: torch.Tensor, logprobs: torch.Tensor, length: int) -> Generated:
