@@ -86,7 +86,7 @@ def _sources(recipe: Recipe) -> Iterator[tuple[str, sources.Role, SourceSection]
 def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None, card: str | None = None) -> planner.Plan:
     """What a recipe needs on this machine, on a card of ``vram`` GiB or on one of that name; needs no torch or weights.
 
-    Without a GPU it takes two seconds, in which the processor's speed is measured.
+    Without a GPU it takes four seconds, in which the processor's speed is measured.
 
     Raises:
         MotifError: The recipe is wrong, the model's shape cannot be had, or the card is unknown.

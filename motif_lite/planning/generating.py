@@ -122,7 +122,7 @@ class Generating(Sizes):
 
     def _folded_bytes(self) -> int:
         """Of the weights that the engine's backend folds the adapter into; 0 where it does not."""
-        if self.is_unsloth or self.recipe.model.load_in_4bit or self.weight_bytes < 4:
+        if self.is_unsloth or self.recipe.model.load_in_4bit or self.weight_bytes < 4 or self.writes_in_bf16:
             return 0
         copied = self.weight_bytes * self.shape.num_target_weights(self.recipe.lora.targets)
         return copied if copied <= LARGEST_FOLDED_BYTES else 0

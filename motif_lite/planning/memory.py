@@ -14,7 +14,7 @@ from motif_lite.planning.generating import Generating
 from motif_lite.planning.hardware import torch_build
 from motif_lite.planning.limits import LOGIT_CHUNK_BYTES
 from motif_lite.planning.machine import GIB, MIB, Machine
-from motif_lite.planning.rows import longest_trained, packed_tokens
+from motif_lite.planning.rows import longest_trained, packed_tokens, values_per_block
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.sizes import Items, Sizes
 from motif_lite.recipe.schema import Recipe, SourceSection, decided
@@ -113,6 +113,8 @@ class _Staying(Sizes):
         weights = int(shape.num_linear_weights * linear + shape.num_other_weights * other)
         if self.recipe.model.fast_inference:  # vLLM's share holds the weights and its KV cache
             weights = max(weights, int(self.recipe.model.gpu_memory_utilization * self.machine.memory_gib * GIB))
+        if self.writes_in_bf16:
+            weights += 2 * (shape.num_linear_weights + shape.vocab_size * shape.hidden_size)
         optimizer = self.recipe.training.optimizer
         is_paged = optimizer.startswith("paged") and self.machine.device == "cuda"
         return {
@@ -154,17 +156,8 @@ class _Updating(Sizes):
         return gradients | {"activations": kept, "logits": logits}
 
     def _block_per_token(self) -> int:
-        """Bytes per token that one block keeps for its backward pass.
-
-        Two norms' inputs and outputs; queries, keys, values, and what attention makes of them, twice; the MLP's gate
-        before and after its activation, its other half and their product; what goes between LoRA's factors. Rows that
-        are not packed keep keys and values repeated for every head.
-        """
-        shape = self.shape
-        adapters = self.recipe.lora.rank * len(shape.targeted(self.recipe.lora.targets))
-        attention = 3 * shape.attention_dim + 2 * (shape.kv_dim if self.packs else shape.attention_dim)
-        kept = 4 * shape.hidden_size + attention + 4 * shape.intermediate_size + adapters
-        return self.hidden_bytes * kept
+        """Bytes per token that one block keeps for its backward pass."""
+        return self.hidden_bytes * values_per_block(self.recipe, self.shape, packs=self.packs)
 
     def _logits(self, micro_batch: int) -> int:
         """The update's logits, which outweigh all else with a vocabulary of 150 thousand.

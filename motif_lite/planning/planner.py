@@ -14,6 +14,7 @@ from motif_lite.credits.table import credit_of
 from motif_lite.planning import memory, shapes
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.memory import Estimate
+from motif_lite.planning.precision import decided_autocast
 from motif_lite.planning.rows import Lengths, bounds_openings, dequantises, futures_per_step, replies_in_round
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.speeds import Speed, assumed
@@ -116,7 +117,8 @@ def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
     """The recipe with the largest numbers that fit for ``auto``, and the smallest where none fits."""
     width, micro_batch = recipe.rollout.max_width, recipe.training.micro_batch_size
     given = {"rollout.max_width": width, "training.micro_batch_size": micro_batch}
-    trial = changed(recipe, {key: 1 for key, value in given.items() if value == "auto"})
+    decided_now = {key: 1 for key, value in given.items() if value == "auto"}
+    trial = changed(recipe, decided_now | {"training.autocast": decided_autocast(recipe, machine.device)})
 
     def fits(larger: Recipe, phases: set[str]) -> bool:
         estimate = memory.estimate(larger, shape, machine)

@@ -1,31 +1,53 @@
-"""Measures one core with NumPy, in a process of its own: ``python probe.py`` prints two numbers.
+"""Measures one core with PyTorch, in a process of its own: ``python probe.py`` prints four numbers.
 
-They are the FLOP/s of a square product, and the seconds of a product of a few rows with a square of weights, as when
-replies are written. It uses one thread, because on a busy machine threads wait for each other, and products of about a
-millisecond, because some of them are then not interrupted.
+They are the FLOP/s of a square product, as an update's, and the seconds of a product of a few rows with a square of
+weights, as when replies are written: both in 32 bits, then both in bfloat16; zeros where PyTorch has no such product.
+It uses one thread, because on a busy machine threads wait for each other, and products of about a millisecond, because
+some of them are then not interrupted.
 """
 
 import time
 from collections.abc import Callable
 from itertools import cycle
+from typing import Any
 
 NARROW, WEIGHTS = 32, 1024
 """Rows, and inputs and outputs of the weights."""
 
-_SQUARE = 384
-_SECONDS = 0.7
-"""For each of the two."""
+_SQUARE = 512
+_SECONDS = 0.5
+"""For each of the four."""
 
 
 def main() -> None:
     """Measure and print."""
-    import numpy as np
+    import torch
 
-    square = np.full((_SQUARE, _SQUARE), 0.5, np.float32)
-    print(2 * _SQUARE**3 / _fastest(lambda: square @ square))
-    weights = cycle([np.full((WEIGHTS, WEIGHTS), 0.5, np.float32) for _ in range(16)])  # more than caches hold
-    rows = np.full((NARROW, WEIGHTS), 0.5, np.float32)
-    print(_fastest(lambda: rows @ next(weights).T))
+    torch.set_num_threads(1)
+    has_onednn = torch._C._has_mkldnn
+    for dtype in (torch.float32, torch.bfloat16):
+        if dtype == torch.float32 or (has_onednn and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+            print(_flops_per_second(torch, dtype), _narrow_seconds(torch, dtype, has_onednn))
+        else:
+            print(0, 0)
+
+
+def _flops_per_second(torch: Any, dtype: Any) -> float:
+    square = torch.full((_SQUARE, _SQUARE), 0.5, dtype=dtype)
+    return 2 * _SQUARE**3 / _fastest(lambda: square @ square)
+
+
+def _narrow_seconds(torch: Any, dtype: Any, has_onednn: bool) -> float:
+    """Of the product that the engine would take."""
+    rows = torch.full((NARROW, WEIGHTS), 0.5, dtype=dtype)
+    weights = [torch.full((WEIGHTS, WEIGHTS), 0.5, dtype=dtype) for _ in range(32)]  # more than caches hold
+    products = torch.ops.mkldnn
+    if dtype == torch.bfloat16:
+        weights = [products._reorder_linear_weight(weight, NARROW) for weight in weights]
+    following = cycle(weights)
+    if has_onednn:
+        return _fastest(lambda: products._linear_pointwise(rows, next(following), None, "none", [], ""))
+    return _fastest(lambda: torch.nn.functional.linear(rows, next(following)))
 
 
 def _fastest(call: Callable[[], object]) -> float:

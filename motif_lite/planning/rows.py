@@ -131,3 +131,15 @@ def _step_tokens(recipe: Recipe, num_prompts: int, lengths: Lengths) -> int:
     first = num_prompts * lengths.first_prompt + num_openings * lengths.opening
     later = credit_of(recipe).trained_per_step(recipe) - num_openings
     return first + later * sum(lengths.trained(recipe))
+
+
+def values_per_block(recipe: Recipe, shape: ModelShape, *, packs: bool) -> int:
+    """Values per token that one block keeps for its backward pass.
+
+    Two norms' inputs and outputs; queries, keys, values, and what attention makes of them, twice; the MLP's gate before
+    and after its activation, its other half and their product; what goes between LoRA's factors. Rows that are not
+    packed keep keys and values repeated for every head.
+    """
+    adapters = recipe.lora.rank * len(shape.targeted(recipe.lora.targets))
+    attention = 3 * shape.attention_dim + 2 * (shape.kv_dim if packs else shape.attention_dim)
+    return 4 * shape.hidden_size + attention + 4 * shape.intermediate_size + adapters

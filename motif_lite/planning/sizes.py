@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from motif_lite.planning import precision
 from motif_lite.planning.machine import Machine
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.recipe.schema import Recipe
@@ -26,6 +27,11 @@ class Sizes:
     def packs(self) -> bool:
         """An update computes once what rows have in common."""
         return not self.is_unsloth and self.shape.packs
+
+    @property
+    def writes_in_bf16(self) -> bool:
+        """Replies are generated with a second copy of the weights."""
+        return precision.writes_in_bf16(self.recipe, self.machine.device)
 
     @property
     def weight_bytes(self) -> int:

@@ -1,7 +1,6 @@
 """How fast a machine is: a card's speed from the table of cards, a CPU's measured.
 
-A CPU is measured with NumPy, which multiplies about as fast as PyTorch does and is imported in a tenth of a second
-(`probe`).
+A CPU is measured with PyTorch's own products, in 32 and in 16 bits (`probe`): another library's say little about them.
 """
 
 import os
@@ -14,8 +13,8 @@ from motif_lite.planning import cards, probe
 from motif_lite.planning.cards import Card
 from motif_lite.planning.machine import Machine
 
-_PROBE_SECONDS = 60
-"""The probe takes two; where it does not answer, speeds are assumed."""
+_PROBE_SECONDS = 120
+"""The probe takes four, most of them for importing PyTorch; where it does not answer, speeds are assumed."""
 
 _OF_BANDWIDTH, _OF_TFLOPS = 0.85, 0.35
 """Shares of a data sheet's figures that rollouts and updates reach. A copy on an H100 reached 87 % and a large product
@@ -47,6 +46,8 @@ class Speed:
         launch_seconds: The same where a GPU's steps are not recorded: Python, and launching kernels, meanwhile.
         card: That it was assumed for.
         is_measured: On this machine, now.
+        values_per_second: Of activations, that an update computes on a CPU between its products.
+        in_bf16: A CPU's speed where it multiplies in bfloat16.
     """
 
     bytes_per_second: float
@@ -55,16 +56,25 @@ class Speed:
     launch_seconds: float = 0.0
     card: Card | None = None
     is_measured: bool = False
+    values_per_second: float = float("inf")
+    in_bf16: "Speed | None" = None
 
     def __str__(self) -> str:
         launching = f", {1e3 * self.launch_seconds:.3g} ms where it is not recorded" if self.launch_seconds else ""
-        return (
+        here = (
             f"{self.bytes_per_second / 1e9:.3g} GB/s of weights, {self.flops_per_second / 1e12:.3g} TFLOPS reached, "
             f"{1e3 * self.layer_seconds:.3g} ms per layer and token step{launching}"
         )
+        if self.in_bf16 is None:
+            return here
+        bf16 = f"{self.in_bf16.bytes_per_second / 1e9:.3g} GB/s and {self.in_bf16.flops_per_second / 1e12:.3g} TFLOPS"
+        return f"{here}; in bfloat16 {bf16}"
 
 
-CPU = Speed(10e9, 0.4e12, 0.5e-3)
+_VALUES_PER_CORE = 0.25e9
+"""Activations that one core computes in a second: measured for 0.5 billion weights and 1,530 tokens."""
+
+CPU = Speed(10e9, 0.4e12, 0.5e-3, values_per_second=2 * _VALUES_PER_CORE)
 """Two cores of a server, where nothing is measured."""
 
 
@@ -78,7 +88,7 @@ def assumed(machine: Machine) -> Speed:
 
 
 def measured() -> Speed:
-    """This CPU's speed where nothing else works on it, `probe`'s one core times their number. Takes two seconds.
+    """This CPU's speed where nothing else works on it, `probe`'s one core times their number. Takes four seconds.
 
     As everywhere, OMP_NUM_THREADS says how many threads there are; by default PyTorch has one per core.
     """
@@ -88,12 +98,21 @@ def measured() -> Speed:
         done = subprocess.run(
             command, env=os.environ | one_thread, capture_output=True, text=True, timeout=_PROBE_SECONDS, check=True
         )
-        flops, narrow = map(float, done.stdout.split())
+        flops, narrow, flops_in_bf16, narrow_in_bf16 = map(float, done.stdout.split())
     except (OSError, subprocess.SubprocessError, ValueError):
         return CPU
+    in_bf16 = _of_cpu(flops_in_bf16, narrow_in_bf16, 2) if flops_in_bf16 else None
+    return _of_cpu(flops, narrow, 4, in_bf16)
+
+
+def _of_cpu(flops: float, narrow: float, weight_bytes: int, in_bf16: Speed | None = None) -> Speed:
+    """From what `probe` measures of one core."""
     size, cores = probe.WEIGHTS**2, _num_threads()
     reading = max(narrow - 2 * probe.NARROW * size / flops, 0.1 * narrow)
-    return Speed(cores * 4 * size / reading, cores * flops, CPU.layer_seconds, is_measured=True)
+    return Speed(
+        cores * weight_bytes * size / reading, cores * flops, CPU.layer_seconds,
+        is_measured=True, values_per_second=cores * _VALUES_PER_CORE, in_bf16=in_bf16,
+    )  # fmt: skip
 
 
 def _num_threads() -> int:

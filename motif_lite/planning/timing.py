@@ -7,12 +7,14 @@ from motif_lite.credits.table import credit_of
 from motif_lite.nouns import Sampling
 from motif_lite.planning.limits import LARGEST_FOLDED_BYTES, groups_queries
 from motif_lite.planning.machine import DeviceType
+from motif_lite.planning.precision import updates_in_bf16, writes_in_bf16
 from motif_lite.planning.rows import (
     Lengths,
     dequantises,
     openings_at_once,
     replies_in_round,
     update_tokens,
+    values_per_block,
     written_by_unsloth,
 )
 from motif_lite.planning.shapes import ModelShape
@@ -34,6 +36,10 @@ _ADAPTER_IN_16_BITS = 4 + 2 + 2
 
 _ADAPTER_OF_ENGINE = 3
 """The engine casts it once per call; half as many zeros come with it, where layers are multiplied together."""
+
+
+_PER_LOGIT = 4
+"""Values that an update computes for each logit of a reply's token: four times as fast as others (measured)."""
 
 
 def math_attention_bytes(shape: ModelShape) -> int:
@@ -144,6 +150,15 @@ class _Work:
         by_math = self._attends_by_math(width, is_padded=width > 1)
         return self._round(replies, width, unread, lengths.later_prompt, lengths.future, sampling, by_math)
 
+    @property
+    def _writing(self) -> Speed:
+        """Of the products that write replies."""
+        return self._in_bf16 if writes_in_bf16(self.recipe, self.device) else self.speed
+
+    @property
+    def _in_bf16(self) -> Speed:
+        return self.speed.in_bf16 or self.speed
+
     def _attends_by_math(self, width: int, is_padded: bool) -> bool:
         card = self.speed.card
         return (
@@ -172,7 +187,7 @@ class _Work:
         steps = calls * longest if by_unsloth else calls * new + longest - new
         if by_unsloth:
             unread = replies * prompt
-        reading = unread * 2 * self._linear / self.speed.flops_per_second
+        reading = unread * 2 * self._linear / self._writing.flops_per_second
         step = self._token_step(width, prompt + longest // 2, by_math)
         if self.device == "cuda":
             step += self._drawing(width, sampling)
@@ -183,7 +198,7 @@ class _Work:
 
         A GPU reads and computes at the same time; where its steps are not recorded, it may have to wait for the host.
         """
-        shape, speed = self.shape, self.speed
+        shape, speed = self.shape, self._writing
         column = math_attention_bytes(shape) if by_math else 2 * shape.kv_dim * self._value_bytes
         reading = (self._weight_bytes + rows * columns * shape.num_layers * column) / speed.bytes_per_second
         arithmetic = rows * 2 * (self._linear + self.head) / speed.flops_per_second
@@ -206,13 +221,15 @@ class _Work:
         linear = self.shape.num_linear_weights * (_DEQUANTISED if at_every_step else self._value_bytes)
         of_adapter = _ADAPTER_IN_16_BITS if written_by_unsloth(recipe, self.shape) else _ADAPTER_OF_ENGINE
         adapter = (self._linear - self.shape.num_linear_weights) * (of_adapter if on_gpu else 4)
-        return linear + adapter + self.head * self._value_bytes
+        narrow = linear + self.head * self._value_bytes
+        return (narrow / 2 if writes_in_bf16(recipe, self.device) else narrow) + adapter
 
     @property
     def _linear(self) -> int:
         """Weights of the blocks, with the adapter's where it is not added into them while replies are written."""
         copied = 4 * self.shape.num_target_weights(self.recipe.lora.targets)
-        is_folded = self.device == "cpu" and copied <= LARGEST_FOLDED_BYTES
+        folds = self.device == "cpu" and not writes_in_bf16(self.recipe, self.device)
+        is_folded = folds and copied <= LARGEST_FOLDED_BYTES
         return self.shape.num_linear_weights + (0 if is_folded else self.lora)
 
     def update(self) -> float:
@@ -224,5 +241,10 @@ class _Work:
         per_token = self.shape.num_linear_weights * (2 + again) + self.lora * (3 + again)
         packs = recipe.model.backend != "unsloth" and self.shape.packs
         replied = credit_of(recipe).trained_per_step(recipe) * self.lengths.trained(recipe)[1]
-        products = update_tokens(recipe, packs=packs, lengths=self.lengths) * per_token + replied * self.head * 2
-        return recipe.training.num_iterations * 2 * products / self.speed.flops_per_second
+        tokens = update_tokens(recipe, packs=packs, lengths=self.lengths)
+        speed = self._in_bf16 if updates_in_bf16(recipe, self.device) else self.speed
+        seconds = 2 * (tokens * per_token + replied * self.head * 2) / speed.flops_per_second
+        if self.device == "cpu":
+            values = tokens * self.shape.num_layers * values_per_block(recipe, self.shape, packs=packs) * (2 + again)
+            seconds += (values + _PER_LOGIT * replied * self.shape.vocab_size) / speed.values_per_second
+        return recipe.training.num_iterations * seconds

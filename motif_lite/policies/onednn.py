@@ -28,7 +28,7 @@ def fast_products(model: Any) -> Iterator[None]:
 
     Nothing inside may ask for gradients.
     """
-    layers = [module for module in model.modules() if _is_plain(module)] if torch._C._has_mkldnn else []
+    layers = [module for module in model.modules() if is_plain(module)] if torch._C._has_mkldnn else []
     try:
         for layer in layers:
             layer.forward = partial(_multiplied, layer)
@@ -38,7 +38,8 @@ def fast_products(model: Any) -> Iterator[None]:
             del layer.forward
 
 
-def _is_plain(module: Any) -> bool:
+def is_plain(module: Any) -> bool:
+    """Whether a module is a linear layer of 32 bits on a CPU that computes nothing else."""
     is_linear = type(module) is torch.nn.Linear and "forward" not in vars(module)
     return is_linear and module.weight.dtype == torch.float32 and module.weight.device.type == "cpu"
 

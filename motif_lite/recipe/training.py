@@ -86,10 +86,10 @@ comparison with other replies."""
     gradient_checkpointing: bool = True
     """Recompute activations in the backward pass: less memory, about a quarter slower. Unsloth also offloads them to \
 CPU memory."""
-    autocast: Literal["off", "bfloat16"] = "off"
+    autocast: Literal["off", "bfloat16", "auto"] = "off"
     """Type of the update's products on a CPU; weights, gradients and optimizer stay in 32 bits. `bfloat16` pays where \
-the processor has instructions for it (AVX512-BF16, AMX) and the model some 100 million weights. On a GPU \
-`model.dtype` decides."""
+the processor has instructions for it (AVX512-BF16, AMX) and the model some 100 million weights; `auto` is bfloat16 on \
+such a processor. `rollout.weights` follows it. On a GPU `model.dtype` decides."""
     logit_chunks: PositiveInt | None = None
     """Number of pieces in which an opening's logits are computed, and recomputed in the backward pass: more pieces, \
 less memory. Unsloth only; by default it keeps all logits."""

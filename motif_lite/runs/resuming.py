@@ -11,7 +11,7 @@ CHANGEABLE = (
     "training.keep_checkpoints", "evaluation.", "model.memory_gib", "model.gpu_memory_utilization",
     "model.url", "model.requests", "model.request_seconds",
     "rollout.max_width", "rollout.weights", "training.micro_batch_size", "training.gradient_checkpointing",
-    "training.logit_chunks",
+    "training.logit_chunks", "training.autocast",
 )  # fmt: skip
 """Keys that may differ when a run is resumed: how long it goes on, what is measured, where the model is served, and
 what memory allows."""
@@ -35,12 +35,14 @@ INEXACT = {
     "training.micro_batch_size": _ROUNDING,
     "training.gradient_checkpointing": _ROUNDING,
     "training.logit_chunks": _ROUNDING,
+    "training.autocast": "products are rounded differently, so results are not the same",
 }
 """Those of them with which a resumed run is not the same, and why."""
 
 
 _DECIDED = (
-    ("rollout", "max_width"), ("rollout", "weights"), ("training", "micro_batch_size"), ("model", "template_date"),
+    ("rollout", "max_width"), ("rollout", "weights"), ("training", "micro_batch_size"), ("training", "autocast"),
+    ("model", "template_date"),
 )  # fmt: skip
 """Keys that a run decides for itself where they say ``auto``."""
 

@@ -7,6 +7,7 @@ import torch
 from trl import GRPOConfig
 
 from motif_lite.credits.table import credit_of
+from motif_lite.planning.precision import updates_in_bf16
 from motif_lite.planning.rows import longest_trained
 from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.recipe.schema import Recipe, decided
@@ -139,8 +140,7 @@ def _output(training: TrainingSection) -> Options:
 
 def _on_cpu(recipe: Recipe) -> str:
     """The type of mixed precision on a CPU, around weights in 32 bits."""
-    in_32_bits = recipe.model.dtype in ("auto", "float32") and not recipe.model.load_in_4bit
-    return "bfloat16" if recipe.training.autocast == "bfloat16" and in_32_bits else "float32"
+    return "bfloat16" if updates_in_bf16(recipe, "cpu") else "float32"
 
 
 def _on_gpu(wanted: str) -> str:

@@ -5,7 +5,7 @@ Qwen2.5-3B's shape, which is as much as wrong positions change those of a traine
 part of each layer is given the states that the model's own part had, and rounding has no time to grow.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,13 +34,15 @@ class _Layer:
     passed: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
-def fault(model: Any, decoder: Decoder, ids: list[int]) -> str | None:
+def fault(model: Any, decoder: Decoder, ids: list[int], precision: torch.dtype) -> str | None:
     """The first part of a decoder that is not the model's, in words; None where all are.
 
     Args:
         model: The causal model, in inference mode.
         ids: A prompt's tokens; a single one is taken twice.
+        precision: Of the products, which may be lower than that of the states between them.
     """
+    most_off, logits_off = MOST_OFF[precision], _LOGITS_OFF[precision]
     device = model.device
     tokens = torch.tensor([(ids if len(ids) > 1 else ids * 2)[:MOST_TOKENS]], device=device)
     with _watched(model) as layers:
@@ -57,21 +59,21 @@ def fault(model: Any, decoder: Decoder, ids: list[int]) -> str | None:
             kept.rows, kept.columns, kept.slots = rows, some.stop, positions[some]
             rotation = decoder.rotation(positions[some])
             found = ours.attended(layer.states[some], rotation, mask[:, :, some, : some.stop], kept)
-            if _is_off(found, layer.attended[some]):
+            if _is_off(found, layer.attended[some], most_off):
                 return f"attention of layer {number}"
-        if _is_off(ours.passed(layer.states + layer.attended), layer.passed):
+        if _is_off(ours.passed(layer.states + layer.attended), layer.passed, most_off):
             return f"the products of layer {number}"
     last = layers[-1]
-    if _is_off(decoder.head((last.states + last.attended + last.passed)[-1:]), own):
+    if _is_off(decoder.head((last.states + last.attended + last.passed)[-1:]), own, most_off):
         return "the output layer"
     cache.attend(torch.zeros(1, dtype=torch.long, device=device), length - 1, positions[:-1])
     decoder.read(tokens[:, :-1], positions[None, :-1], mask[:, :, :-1, :-1], cache)
     cache.attend(rows, length, positions[-1:])
     logits = decoder.logits(tokens[:, -1], positions[-1:], mask[:, :, -1:], cache)
-    return "the logits" if _is_off(logits, own, _LOGITS_OFF) else None
+    return "the logits" if _is_off(logits, own, logits_off) else None
 
 
-def _is_off(ours: torch.Tensor, own: torch.Tensor, most: Mapping[torch.dtype, float] = MOST_OFF) -> bool:
+def _is_off(ours: torch.Tensor, own: torch.Tensor, most: float) -> bool:
     """Whether more than a tenth of what we computed ``(T, width)`` differs by more than rounding, as not a number does.
 
     A single row may be an unlucky one: it may differ twice as much.
@@ -79,7 +81,7 @@ def _is_off(ours: torch.Tensor, own: torch.Tensor, most: Mapping[torch.dtype, fl
     own = own.float()
     distance = torch.linalg.vector_norm(ours.float() - own, dim=-1)
     shares = distance / torch.linalg.vector_norm(own, dim=-1).clamp_(min=torch.finfo(torch.float32).tiny)
-    return not bool(shares.quantile(0.9) <= most[ours.dtype] * (1 if len(ours) > 1 else 2))
+    return not bool(shares.quantile(0.9) <= most * (1 if len(ours) > 1 else 2))
 
 
 @contextmanager

@@ -65,11 +65,13 @@ class Engine:
         decodes: Whether steps are taken by our own decoder; False once it was not the model's.
         keeps_weights: 4-bit weights are dequantised once per call, and not at every step; None leaves them to the
             model's modules.
+        precision: Of the model's products while `sequences` runs.
     """
 
     def __init__(self, model: Any) -> None:
         self._model = _base(model)
         self._is_stock = takes_row_attention(self._model)
+        self.precision: torch.dtype = self._model.dtype
         self.decodes = can_decode(self._model)
         self.keeps_weights: bool | None = None
 
@@ -119,7 +121,7 @@ class Engine:
             with torch.inference_mode():
                 room = None if self.keeps_weights is None else Room(keeps=self.keeps_weights)
                 decoder = Decoder(self._model, max(2, capacity(requests, sampling)), room)
-                fault = checking.fault(self._model, decoder, requests[0].ids)
+                fault = checking.fault(self._model, decoder, requests[0].ids, self.precision)
         except Exception as error:  # another version's attributes or shapes, or whatever a kernel raises
             if is_out_of_memory(error):
                 raise

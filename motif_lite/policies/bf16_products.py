@@ -1,0 +1,71 @@
+"""Frozen linear layers multiplied in bfloat16 while replies are generated on a CPU, around a model in 32 bits.
+
+A token step of a small batch reads every weight once, so half the bytes are half the time, and processors with
+AVX512-BF16 or AMX also multiply faster. oneDNN reorders each weight once, for the whole run; the model's own
+stay as they are, for training. States, norms, attention and the adapter, which is two thin products, stay in 32 bits.
+What a product rounds is what the trainer rounds under bfloat16 autocast.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn.functional import pad
+
+from motif_lite.errors import MissingHardwareError
+from motif_lite.policies.batch_sizes import rounded_up
+from motif_lite.policies.onednn import FEWEST_MULTIPLICATIONS, is_plain
+
+_ROWS = 32
+"""Of the products that the order of weights is to suit."""
+
+
+class Bf16Products:
+    """The reordered weights of one model, made when they are first wanted.
+
+    Raises:
+        MissingHardwareError: This processor cannot.
+    """
+
+    def __init__(self) -> None:
+        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+            raise MissingHardwareError(
+                "products in bfloat16 need a processor with AVX-512, and PyTorch finds none: set "
+                'training.autocast = "off" and rollout.weights = "auto"'
+            )
+        self._reordered: dict[torch.nn.Linear, Any] = {}
+
+    @contextmanager
+    def at_work(self, model: Any) -> Iterator[None]:
+        """Let a model's frozen layers multiply in bfloat16; they are put back, whatever happens."""
+        layers = [module for module in model.modules() if is_plain(module) and _is_large_and_frozen(module)]
+        try:
+            for layer in layers:
+                layer.forward = partial(_multiplied, self._weight(layer), layer)
+            yield
+        finally:
+            for layer in layers:
+                vars(layer).pop("forward", None)
+
+    def _weight(self, layer: torch.nn.Linear) -> Any:
+        if layer not in self._reordered:
+            weight = layer.weight.detach().to(torch.bfloat16)
+            self._reordered[layer] = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+        return self._reordered[layer]
+
+
+def _is_large_and_frozen(layer: torch.nn.Linear) -> bool:
+    return not layer.weight.requires_grad and _ROWS * layer.weight.numel() >= FEWEST_MULTIPLICATIONS
+
+
+def _multiplied(weight: Any, layer: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
+    """A layer's ``(..., inputs)`` to ``(..., outputs)``, both in 32 bits."""
+    rows = states.flatten(0, -2).to(torch.bfloat16)
+    size = rounded_up(len(rows))
+    if size > len(rows):
+        rows = pad(rows, (0, 0, 0, size - len(rows)))
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
+    outputs = product[: states.numel() // layer.in_features].view(*states.shape[:-1], layer.out_features)
+    return outputs.float() if layer.bias is None else outputs + layer.bias
