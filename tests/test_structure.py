@@ -9,9 +9,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    "motif_lite", "errors", "figures", "locks", "nouns", "paths", "process", "own_code", "grading", "recipe", "credits",
-    "planning", "doctor", "policies", "rollout", "tasks", "runs", "monitor", "observer", "context", "evaluation",
-    "solving", "serving", "exporting", "loggers", "training", "views", "jobs", "study", "commands", "cli", "__main__",
+    "motif_lite", "errors", "figures", "leases", "locks", "nouns", "paths", "process", "own_code", "grading", "recipe",
+    "credits", "planning", "doctor", "policies", "rollout", "tasks", "runs", "monitor", "observer", "context",
+    "evaluation", "solving", "serving", "exporting", "loggers", "training", "views", "jobs", "study", "commands", "cli",
+    "__main__",
 )  # fmt: skip
 """Folders and single modules, lowest first: each imports only from itself and from those before it.
 

@@ -32,7 +32,10 @@ def require_free(root: Path) -> None:
 
 def _holds_nothing(root: Path) -> bool:
     """Whether a folder is empty but for what a process leaves behind that ended before it had begun a run."""
-    return all(path.name in _LEFT_BY_A_FALSE_START or path.parent == root / "own_code" for path in root.rglob("*"))
+    return all(
+        path.name in _LEFT_BY_A_FALSE_START or path.stem == "lock" or path.parent == root / "own_code"
+        for path in root.rglob("*")
+    )
 
 
 def free_folder(base: Path) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from motif_lite import locks
+from motif_lite import leases, locks
 from motif_lite.errors import RunError
 
 NAME = "lock"
@@ -27,11 +27,20 @@ def held(root: Path) -> Iterator[None]:
             raise RunError(f"{root}: cannot be written ({error.strerror}); choose another --out") from None
         if not is_ours:
             file.seek(0)
-            holder = file.read().strip() or "unknown"
-            raise RunError(
-                f"{root}: is in use by process {holder}; wait until it ends, stop it, or choose another --out"
-            )
+            raise RunError(f"{root}: is in use by {_holder(root, file.read().strip())}, or choose another --out")
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
         yield
+
+
+def _holder(root: Path, process: str) -> str:
+    """Who it is, and what to do about it."""
+    other = locks.holder(root / NAME)
+    if other is None:
+        return f"process {process or 'unknown'}; wait until it ends, stop it"
+    left = max(1.0, leases.STALE_SECONDS - other.seconds)
+    return (
+        f"process {other.process} on the machine {other.machine}, which gave a sign of life {other.seconds:.0f} s ago; "
+        f"wait until it ends, stop it, repeat the command in {left:.0f} s if that machine is gone"
+    )
