@@ -3,8 +3,10 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -15,11 +17,14 @@ from unittest.mock import Mock
 
 import pytest
 import tomli_w
+import yaml
 
+from motif_lite import leases
 from motif_lite.errors import StudyError
 from motif_lite.jobs import checking, session
 from motif_lite.planning import driver
 from motif_lite.planning.driver import Gpu
+from motif_lite.process import usable_cores
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.study import plan as study_plan
 from motif_lite.study import runs as study_runs
@@ -434,6 +439,20 @@ def test_ctrl_c_is_exit_code_130_and_says_how_to_go_on(nursery: Nursery, tmp_pat
     )
 
 
+def without_seed_2(made: StudyPlan, out: Path) -> Path:
+    """A copy of a study's folder in which two runs are missing."""
+    shutil.copytree(made.out, out)
+    for variant in made.study.variants:
+        shutil.rmtree(out / "runs" / variant / "seed-2")
+    return out
+
+
+def last_of(path: Path) -> str:
+    """Which process on which machine held a file last."""
+    newest = max(path.parent.glob(f"{path.name}.*"), key=lambda lease: int(lease.suffix[1:]), default=None)
+    return newest.read_text() if newest else ""
+
+
 # ------------------------------------------------------------------------------------------------- several workers
 
 
@@ -512,6 +531,23 @@ def test_two_workers_make_the_same_table_though_a_run_of_one_is_killed(
     assert {kept: (out / kept).read_bytes() for kept in KEPT} == {kept: (made.out / kept).read_bytes() for kept in KEPT}
 
 
+def test_two_workers_make_the_same_table_though_one_of_them_is_killed_in_mid_run(
+    finished: tuple[StudyPlan, str], nursery: Nursery, tmp_path: Path
+) -> None:
+    made, _ = finished
+    out = without_seed_2(made, tmp_path / "out")
+    process = nursery.start("study", str(made.path), "--out", str(out), "--workers", "2", log=tmp_path / "log")
+    process.until(lambda: (out / "workers" / "2.log").exists() and "seed 2" in (out / "workers" / "2.log").read_text())
+    variant = re.findall(r": (\w+), seed 2", (out / "workers" / "2.log").read_text())[0]
+    run = study_plan.load(made.path, out).final_run(variant, 2, None)
+    process.until((run.root / "checkpoints" / "checkpoint-1" / "manifest.json").exists)
+    os.kill(int(last_of(run.root.with_name("seed-2.claim")).split()[0]), signal.SIGKILL)
+    os.kill(pid_of(run), signal.SIGKILL)
+    assert process.wait() == 0, process.printed()
+    assert f"a worker ended with exit code -9 before the study did: {out / 'workers' / '2.log'}" in process.printed()
+    assert {kept: (out / kept).read_bytes() for kept in KEPT} == {kept: (made.out / kept).read_bytes() for kept in KEPT}
+
+
 def test_ctrl_c_reaches_all_workers(nursery: Nursery, tmp_path: Path, tiny_folder: Path) -> None:
     path = written(tmp_path, set=[f'model.name="{tiny_folder}"', *SMALL, "training.max_steps=1000"])
     process = nursery.start("study", str(path), "--workers", "2", log=tmp_path / "log")
@@ -524,3 +560,90 @@ def test_ctrl_c_reaches_all_workers(nursery: Nursery, tmp_path: Path, tiny_folde
     assert "Traceback" not in worker + process.printed()
     for root in roots:
         assert RunDirectory(root).newest_checkpoint() is not None
+
+
+# ------------------------------------------------------------------------------------------------- several machines
+
+SLURM, SKY = ROOT / "examples" / "slurm_study.sbatch", ROOT / "examples" / "sky_study.yaml"
+
+
+def on_a_machine(name: str, nursery: Nursery) -> dict[str, str]:
+    """The environment there; on one with fewer cores a run's last bits might be others."""
+    cores = os.environ.get("OMP_NUM_THREADS", str(usable_cores()))
+    return os.environ | {leases.MACHINE: name, "PYTHON": str(nursery.python), "OMP_NUM_THREADS": cores}
+
+
+def array_task(number: int, made: StudyPlan, out: Path, nursery: Nursery) -> "tuple[subprocess.Popen[bytes], Path]":
+    """A task of the job array as Slurm starts it, on a node of its own, and its log."""
+    environment = on_a_machine(f"node-{number}", nursery)
+    environment |= {"SLURM_ARRAY_TASK_ID": str(number), "SLURM_SUBMIT_DIR": str(ROOT)}
+    environment["SLURM_CPUS_PER_TASK"] = environment.pop("OMP_NUM_THREADS")
+    log = out.with_name(f"{number}.log")
+    with log.open("wb") as printed:
+        return subprocess.Popen(
+            ["bash", str(SLURM), str(made.path), str(out)],
+            cwd=out.parent, env=environment, stdout=printed, stderr=subprocess.STDOUT,
+        ), log  # fmt: skip
+
+
+def until(condition: Callable[[], bool], *logs: Path) -> None:
+    deadline = time.monotonic() + 600
+    while not condition():
+        assert time.monotonic() < deadline, [log.read_text() for log in logs]
+        time.sleep(0.01)
+
+
+def test_array_tasks_on_two_machines_make_the_same_table_though_one_of_them_dies(
+    finished: tuple[StudyPlan, str], nursery: Nursery, tmp_path: Path
+) -> None:
+    made, _ = finished
+    out = without_seed_2(made, tmp_path / "out")
+    (dying, its_log), (living, log) = (array_task(number, made, out, nursery) for number in (0, 1))
+    with dying, living:
+        until(lambda: "seed 2" in its_log.read_text() or dying.poll() is not None, its_log, log)
+        variant = re.findall(r": (\w+), seed 2", its_log.read_text())[0]
+        root = out / "runs" / variant / "seed-2"
+        until((root / "checkpoints" / "checkpoint-1" / "manifest.json").exists, its_log, log)
+        left = (root / "lock", root.with_name("seed-2.claim"))
+        for path in reversed(left):
+            process, _, machine = last_of(path).strip().partition(" on ")
+            assert machine == "node-0"
+            os.kill(int(process), signal.SIGKILL)
+        until(lambda: f"waiting for 1 run of other processes: {variant}, seed 2" in log.read_text(), log)
+        assert living.poll() is None
+        assert all("on node-0" in last_of(path) for path in left), "for all that is known there, it may be alive"
+        for path in left:  # three minutes later
+            for lease in path.parent.glob(f"{path.name}.*"):
+                os.utime(lease, (0, time.time() - leases.STALE_SECONDS - 1))
+        assert living.wait(600) == 0, log.read_text()
+    assert all("on node-1" in last_of(path) for path in left)
+    metrics = [json.loads(line)["step"] for line in (root / "metrics.jsonl").read_text().splitlines()]
+    assert metrics == [1, 2, 3], "it was resumed"
+    assert {kept: (out / kept).read_bytes() for kept in KEPT} == {kept: (made.out / kept).read_bytes() for kept in KEPT}
+
+
+def test_an_array_task_says_what_it_wants(tmp_path: Path) -> None:
+    asked = subprocess.run(["bash", str(SLURM)], capture_output=True, text=True, env=os.environ, check=False)
+    assert asked.returncode != 0
+    assert "usage: sbatch examples/slurm_study.sbatch STUDY.toml FOLDER" in asked.stderr
+    options = re.findall(r"^#SBATCH --([a-z-]+)(?:=|\s|$)", SLURM.read_text(), re.MULTILINE)
+    assert {"array", "requeue", "signal", "output"} <= set(options)
+
+
+def test_a_job_of_skypilot_is_the_same_command(
+    finished: tuple[StudyPlan, str], nursery: Nursery, tmp_path: Path
+) -> None:
+    """SkyPilot's own schema took the file (0.14.1); here, its script is run."""
+    made, _ = finished
+    task = yaml.safe_load(SKY.read_text())
+    assert set(task) == {"name", "resources", "workdir", "volumes", "envs", "setup", "run"}
+    assert task["envs"]["FOLDER"].startswith(tuple(task["volumes"]))
+    assert (ROOT / task["envs"]["STUDY"]).exists()
+    environment = on_a_machine("pod", nursery) | {"STUDY": str(made.path), "FOLDER": str(made.out)}
+    before = {kept: (made.out / kept).read_bytes() for kept in KEPT}
+    done = subprocess.run(
+        ["bash", "-c", task["run"]], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(made.out / "table.md") in done.stdout
+    assert {kept: (made.out / kept).read_bytes() for kept in KEPT} == before
