@@ -7,7 +7,7 @@ from typing import Self
 
 from motif_lite.errors import ModelError, ServerError
 from motif_lite.nouns import Conversation, NotWanted, OnText, OnTokens, Reply, Sampling, TokenProgress
-from motif_lite.policies.server import formats, messages
+from motif_lite.policies.server import at_once, formats, messages
 from motif_lite.policies.server.connection import PAUSES, Body, Connection
 from motif_lite.policies.server.streaming import StreamedReply
 from motif_lite.recipe.model import ModelSection
@@ -17,9 +17,6 @@ _log = logging.getLogger(__name__)
 
 _BYTES_PER_TOKEN = 3
 """By which tokens are estimated: English has about four, digits and code fewer."""
-
-_SECONDS_BETWEEN_REPORTS = 0.2
-"""A stop is asked for in these calls, so they come whether or not a reply has."""
 
 
 class ServerPolicy:
@@ -104,30 +101,17 @@ class ServerPolicy:
         self, bodies: Sequence[Body], sampling: Sampling, report: OnTokens, on_text: OnText | None
     ) -> list[Reply]:
         replies: dict[int, Reply] = {}
-        slots = asyncio.Semaphore(self._section.requests)
 
         async def ask(index: int) -> None:
-            async with slots:
-                if on_text is None:
-                    replies[index] = await self._whole(connection, bodies[index], sampling)
-                else:
-                    replies[index] = await self._streamed(connection, bodies[index], sampling, index, on_text)
+            if on_text is None:
+                replies[index] = await self._whole(connection, bodies[index], sampling)
+            else:
+                replies[index] = await self._streamed(connection, bodies[index], sampling, index, on_text)
 
         async with Connection(self._section, self._pauses) as connection:
-            tasks = [asyncio.create_task(ask(index)) for index in range(len(bodies))]
-            try:
-                pending = set(tasks)
-                while pending:
-                    done, pending = await asyncio.wait(
-                        pending, timeout=_SECONDS_BETWEEN_REPORTS, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    for task in done:
-                        task.result()
-                    report(_progress(replies, len(bodies), sampling))
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
+            await at_once.all_done(
+                ask, len(bodies), self._section.requests, lambda: report(_progress(replies, len(bodies), sampling))
+            )
         return [replies[index] for index in range(len(bodies))]
 
     async def _whole(self, connection: Connection, body: Body, sampling: Sampling) -> Reply:
