@@ -150,9 +150,12 @@ def taken_on(recipe: Recipe, name: str | None, observer: Observer) -> tuple[Reci
 def loaded(recipe: Recipe, name: str | None, observer: Observer) -> tuple[Recipe, "Policy"]:
     """A policy with the adapter that was named, if any, and the recipe with all that was decided for it.
 
+    It writes here, whatever server wrote while it was trained.
+
     Raises:
         MotifError: Model or adapter cannot be loaded, or do not fit.
     """
+    recipe = changed(recipe, {"rollout.server": None, "rollout.server_folder": None})
     backend = session.required_backend(recipe)
     asked, folder = taken_on(recipe, name, observer)
     decided, _, policy = session.load_policy(backend, asked, observer, trains=False)

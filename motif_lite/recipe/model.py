@@ -20,9 +20,10 @@ be evaluated and asked, not trained (see server.md)."""
     """Backend `server` only: the address of an OpenAI-compatible API, e.g. `http://localhost:8000/v1`. A key for it \
 is taken from the environment variable `MOTIF_LITE_API_KEY`."""
     requests: Annotated[int, Field(ge=1, le=1024)] = 16
-    """Backend `server`: maximum number of requests at once."""
+    """Backend `server`, or with `rollout.server`: maximum number of requests at once."""
     request_seconds: Annotated[float, Field(ge=1, le=86_400), Finite] = 600
-    """Backend `server`: seconds after which a request without a reply counts as failed and is sent again."""
+    """Backend `server`, or with `rollout.server`: seconds after which a request without a reply counts as failed and \
+is sent again."""
     extra_body: dict[BodyKey, bool | int | float | str] = {}
     """Backend `server`: further keys of each request, for a server that needs them, e.g. `top_k = 0`."""
     load_in_4bit: bool = False

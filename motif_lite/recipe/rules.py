@@ -34,9 +34,18 @@ def _a_server_has_an_address(recipe: Recipe) -> Iterator[str]:
     if model.backend == "server" and model.url is None:
         yield 'model.backend = "server" needs model.url, e.g. "http://localhost:8000/v1"'
     if model.backend != "server":
-        keys = ("url", "requests", "request_seconds", "extra_body")
+        keys = ("url", "extra_body", *(() if recipe.rollout.server else ("requests", "request_seconds")))
         for key in (key for key in keys if getattr(model, key) != ModelSection.model_fields[key].default):
             yield f'model.{key} is for model.backend = "server"; with {model.backend!r} leave it out'
+
+
+def _a_rollout_server_gets_adapters(recipe: Recipe) -> Iterator[str]:
+    rollout, backend = recipe.rollout, recipe.model.backend
+    if (rollout.server is None) != (rollout.server_folder is None):
+        given, other = ("server_folder", "server") if rollout.server is None else ("server", "server_folder")
+        yield f"rollout.{given} needs rollout.{other}: the server's address, and the folder in which it finds adapters"
+    if rollout.server is not None and backend != "transformers":
+        yield f'rollout.server is for model.backend = "transformers"; with {backend!r} leave it out'
 
 
 def _a_server_begins_its_replies(recipe: Recipe) -> Iterator[str]:
@@ -228,6 +237,7 @@ OF_WHOLE_REPLIES = ("tag_count", "soft_format", "strict_format", "gated_accuracy
 RULES: list[Rule] = [
     _unsloth_keys_need_unsloth,
     _a_server_has_an_address,
+    _a_rollout_server_gets_adapters,
     _a_server_begins_its_replies,
     _openings_fit_the_context,
     _futures_fit_the_context,

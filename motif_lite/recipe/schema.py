@@ -14,6 +14,7 @@ from motif_lite.nouns import Sampling
 from motif_lite.recipe.model import ModelSection
 from motif_lite.recipe.section import Auto, Finite, PositiveInt, Section, one_of
 from motif_lite.recipe.training import TrainingSection
+from motif_lite.recipe.values import ServerUrl
 
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a decoder of the Llama family."""
@@ -131,6 +132,11 @@ agree has no signal and gets one future per opening."""
     """Strategy `delethink`: tokens that the next round sees of the end of the text so far."""
     system_prompt: str | None = None
     """Replaces the built-in system prompt; an empty text means none."""
+    server: ServerUrl | None = None
+    """Backend `transformers`: the address of a vLLM server that writes all replies, e.g. `http://gpu2:8000/v1`; it is \
+given the adapter after every step (see rollout-server.md). By default they are written here."""
+    server_folder: Annotated[str, Field(min_length=1, max_length=4096, pattern=r"^[^\x00-\x1f]*$")] | None = None
+    """With `server`: a folder that this machine and the server's see under the same path, for adapters."""
     max_width: Auto | PositiveInt = "auto"
     """Maximum number of replies generated at once. It affects time and memory, not results; after running out of \
 memory it is halved. `auto` is the largest value that fits the memory plan."""

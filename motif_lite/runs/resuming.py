@@ -10,8 +10,8 @@ CHANGEABLE = (
     "logging", "training.max_steps", "training.until_tokens", "training.until_seconds", "training.save_every",
     "training.keep_checkpoints", "evaluation.", "model.memory_gib", "model.gpu_memory_utilization",
     "model.url", "model.requests", "model.request_seconds",
-    "rollout.max_width", "rollout.weights", "training.micro_batch_size", "training.gradient_checkpointing",
-    "training.logit_chunks", "training.autocast",
+    "rollout.server", "rollout.server_folder", "rollout.max_width", "rollout.weights", "training.micro_batch_size",
+    "training.gradient_checkpointing", "training.logit_chunks", "training.autocast",
 )  # fmt: skip
 """Keys that may differ when a run is resumed: how long it goes on, what is measured, where the model is served, and
 what memory allows."""
@@ -30,6 +30,7 @@ INEXACT = {
     "training.max_steps": _OTHER_LENGTH,
     "training.until_tokens": _OTHER_LENGTH,
     "training.until_seconds": _OTHER_LENGTH,
+    "rollout.server": "another server need not draw the same replies",
     "rollout.max_width": _ROUNDING,
     "rollout.weights": _ROUNDING,
     "training.micro_batch_size": _ROUNDING,

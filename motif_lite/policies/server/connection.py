@@ -14,7 +14,7 @@ import httpx
 
 from motif_lite.errors import ServerError
 from motif_lite.policies.server import api_key, formats
-from motif_lite.policies.server.formats import Completion, Malformed, Models, Piece
+from motif_lite.policies.server.formats import Completion, Continuation, Malformed, Models, Piece
 from motif_lite.recipe.model import ModelSection
 
 _log = logging.getLogger(__name__)
@@ -81,11 +81,21 @@ class Connection:
 
     async def complete(self, body: Body) -> Completion:
         """A whole reply."""
+        return await self._posted("/chat/completions", body, lambda content: formats.parsed(Completion, content))
 
-        async def ask() -> Completion:
-            async with asyncio.timeout(self._seconds), self._response("POST", "/chat/completions", body) as response:
+    async def continued(self, body: Body) -> Continuation:
+        """What is written behind a prompt of tokens, as tokens: vLLM's form of a completion."""
+        return await self._posted("/completions", body, lambda content: formats.parsed(Continuation, content))
+
+    async def order(self, path: str, body: Body) -> None:
+        """Have something done that answers by its status alone."""
+        await self._posted(path, body, lambda content: None)
+
+    async def _posted(self, path: str, body: Body, read: Callable[[bytes], Result]) -> Result:
+        async def ask() -> Result:
+            async with asyncio.timeout(self._seconds), self._response("POST", path, body) as response:
                 content = await self._body(response)
-            return formats.parsed(Completion, content)
+            return read(content)
 
         return await self._repeated(ask)
 

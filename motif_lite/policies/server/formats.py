@@ -30,6 +30,22 @@ class Completion(_Part):
     usage: Any = None
 
 
+class _Logprobs(_Part):
+    token_logprobs: list[float]
+
+
+class _Continued(_Part):
+    token_ids: list[int]
+    logprobs: _Logprobs
+    finish_reason: str | None = None
+
+
+class Continuation(_Part):
+    """What vLLM has written behind a prompt of tokens, where a request asks for ``return_token_ids``."""
+
+    choices: list[_Continued] = Field(min_length=1, max_length=1)
+
+
 class _PieceChoice(_Part):
     delta: _Message = _Message()
     finish_reason: str | None = None

@@ -1,0 +1,238 @@
+"""Replies from a vLLM server: a server that speaks its protocol, with a real model and its adapters behind it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from motif_lite.errors import RecipeError, RunError, ServerError
+from motif_lite.jobs import adapter_choice, checking, train_job
+from motif_lite.nouns import Reply, Sampling
+from motif_lite.policies.server.rollouts import RolloutServer
+from motif_lite.policies.transformers_policy import TransformersPolicy
+from motif_lite.runs.directory import RunDirectory
+from tests.conftest import write_random_qwen
+from tests.fakes import RecordingObserver
+from tests.vllm_server import TINY, VllmServer, tiny_policy
+
+SMALL = [
+    "rollout.num_openings=2", "rollout.num_futures=1", "training.problems_per_step=2", "training.micro_batch_size=4",
+    "training.max_steps=3", "training.save_every=1", "data.num_problems=16", "evaluation.before=false",
+    'evaluation.strategies=["multi_round"]', "evaluation.greedy=false",
+    "evaluation.benchmarks.chain_sum.num_problems=4",
+]  # fmt: skip
+
+GREEDY, SAMPLED = Sampling(max_tokens=20, temperature=0), Sampling(max_tokens=20, temperature=1)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RolloutServer.__init__, "__defaults__", ((0.01, 0.01),))
+
+
+def at(server: VllmServer, folder: Path) -> list[str]:
+    return [f'rollout.server="{server.api.url}"', f'rollout.server_folder="{folder}"']
+
+
+def ask(policy: TransformersPolicy, sampling: Sampling, count: int = 4) -> list[Reply]:
+    prompts = [policy.render([{"role": "user", "content": f"{number} + 4 = ?"}]) for number in range(count)]
+    return policy.generate(prompts, sampling, seeds=range(count))
+
+
+def trained(policy: TransformersPolicy, by: float) -> None:
+    """Make the adapter another one."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in policy.model.named_parameters():
+            if "lora_B" in name:
+                weight += by * torch.randn(weight.shape, generator=generator)
+
+
+# ------------------------------------------------------------------------------------------------- replies
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED], ids=["greedy", "sampled"])
+def test_replies_are_those_of_the_model_here_before_and_after_a_step(
+    sampling: Sampling, tiny_folder: Path, tmp_path: Path
+) -> None:
+    server = VllmServer(tiny_folder)
+    with server.api:
+        here, there = tiny_policy(tiny_folder), tiny_policy(tiny_folder, *at(server, tmp_path))
+        first = ask(there, sampling)
+        assert first == ask(here, sampling)
+        for policy in (here, there):
+            trained(policy, 0.1)
+        second = ask(there, sampling)
+        assert second == ask(here, sampling) != first
+        torch.testing.assert_close(
+            [reply.logprobs for reply in second], [reply.logprobs for reply in ask(here, sampling)], rtol=0, atol=1e-4
+        )
+    assert server.orders == ["load", "load", "unload"]
+    assert len(server.adapters) == 1
+    assert [folder.name for folder in tmp_path.iterdir()] == list(server.adapters), "earlier ones are removed"
+
+
+def test_the_same_adapter_is_sent_once(tiny_folder: Path, tmp_path: Path) -> None:
+    server = VllmServer(tiny_folder)
+    with server.api:
+        policy = tiny_policy(tiny_folder, *at(server, tmp_path))
+        for _ in range(3):
+            ask(policy, SAMPLED, 1)
+    assert server.orders == ["load"]
+    assert server.num_written == 3 + 1, "three replies and a probe"
+
+
+def test_texts_that_end_a_reply_end_it_there(tiny_folder: Path, tmp_path: Path) -> None:
+    server = VllmServer(tiny_folder)
+    with server.api:
+        policy = tiny_policy(tiny_folder, *at(server, tmp_path))
+        sampling = Sampling(max_tokens=20, temperature=0, stop=["<answer>"])
+        assert ask(policy, sampling) == ask(tiny_policy(tiny_folder), sampling)
+
+
+# ------------------------------------------------------------------------------------------------- what goes wrong
+
+
+def test_an_adapter_that_was_not_taken_is_noticed(tiny_folder: Path, tmp_path: Path) -> None:
+    server = VllmServer(tiny_folder, takes_adapters=False)
+    with server.api:
+        policy = tiny_policy(tiny_folder, *at(server, tmp_path))
+        ask(policy, SAMPLED, 1)  # a fresh adapter changes nothing
+        trained(policy, 0.1)
+        with pytest.raises(ServerError, match=r"it has not taken the adapter motif_lite-\w+-\w+: .* --enable-lora"):
+            ask(policy, SAMPLED, 1)
+
+
+def test_another_model_is_noticed(tiny_folder: Path, tmp_path: Path) -> None:
+    from motif_lite.planning.shapes import TINY as shape
+
+    other = write_random_qwen(tmp_path / "other", shape)
+    server = VllmServer(other)
+    with server.api:
+        policy = tiny_policy(tiny_folder, *at(server, tmp_path / "adapters"))
+        with pytest.raises(ServerError, match=r"which is no rounding; serve the same model\.name"):
+            ask(policy, SAMPLED, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"token_ids": [1, 2]}, "2 tokens with 1 log-probabilities are no reply"),
+        ({"token_ids": [10**6]}, "does the server have the same model.name"),
+        ({"token_ids": None}, "choices.0.token_ids"),
+        ({"logprobs": None}, "choices.0.logprobs"),
+    ],
+)
+def test_what_is_no_reply_is_refused(
+    changes: dict[str, Any], said: str, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def complete(exchange: Any, body: Any) -> None:
+        choice = {"token_ids": [1], "logprobs": {"token_logprobs": [-0.5]}, "finish_reason": "stop"}
+        exchange.send({"choices": [choice | changes]})
+
+    server = VllmServer(tiny_folder)
+    monkeypatch.setattr(server, "_complete", complete)
+    with server.api, pytest.raises(ServerError) as told:
+        ask(tiny_policy(tiny_folder, *at(server, tmp_path)), SAMPLED, 1)
+    assert said in str(told.value)
+
+
+def test_a_server_without_adapters_says_so(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = VllmServer(tiny_folder)
+    monkeypatch.setattr(server, "_load", lambda exchange, body: exchange.send({"detail": "Not Found"}, 404))
+    with server.api, pytest.raises(ServerError, match=r"load_lora_adapter.* VLLM_ALLOW_RUNTIME_LORA_UPDATING"):
+        ask(tiny_policy(tiny_folder, *at(server, tmp_path)), SAMPLED, 1)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tiny_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    server = VllmServer(tiny_folder)
+    with server.api, pytest.raises(Exception, match=r"choose another rollout\.server_folder"):
+        ask(tiny_policy(tiny_folder, *at(server, tmp_path / "file")), SAMPLED, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (['rollout.server="http://a/v1"'], "rollout.server needs rollout.server_folder"),
+        (['rollout.server_folder="a"'], "rollout.server_folder needs rollout.server"),
+        (
+            ['rollout.server="http://a/v1"', 'rollout.server_folder="a"', 'model.backend="unsloth"'],
+            "rollout.server is for model.backend = \"transformers\"; with 'unsloth' leave it out",
+        ),
+        (["model.requests=4"], 'model.requests is for model.backend = "server"'),
+    ],
+)
+def test_recipes_that_do_not_say_enough(changes: list[str], said: str) -> None:
+    with pytest.raises(RecipeError) as told:
+        checking.check(TINY, changes)
+    assert said in str(told.value)
+
+
+def test_a_trained_model_is_asked_without_the_server(tiny_folder: Path, tmp_path: Path) -> None:
+    recipe = checking.check(TINY, [
+        f'model.name="{tiny_folder}"', 'rollout.server="http://127.0.0.1:9/v1"', f'rollout.server_folder="{tmp_path}"',
+    ])  # fmt: skip
+    _, policy = adapter_choice.loaded(recipe, None, RecordingObserver())
+    assert isinstance(policy, TransformersPolicy)
+    assert ask(policy, GREEDY, 1)
+
+
+# ------------------------------------------------------------------------------------------------- a whole run
+
+
+def train(out: Path, changes: Sequence[str], *, resume: bool = False) -> RunDirectory:
+    job = train_job.job(None if resume else TINY, list(changes), out, resume=resume)
+    job.perform(RecordingObserver())
+    return RunDirectory.open(out)
+
+
+def told(run: RunDirectory) -> list[Any]:
+    """All rollouts, without what depends on the clock."""
+    return [json.loads(line) for line in (run.root / "rollouts.jsonl").read_text().splitlines()]
+
+
+def assert_the_same(run: RunDirectory, other: RunDirectory) -> None:
+    assert told(run) == told(other)
+    weights, others = (load_file(each.adapter / "adapter_model.safetensors") for each in (run, other))
+    torch.testing.assert_close(weights, others, rtol=0, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> RunDirectory:
+    """The run whose replies are written here."""
+    return train(tmp_path_factory.mktemp("local") / "run", [f'model.name="{tiny_folder}"', *SMALL])
+
+
+def test_a_run_with_a_server_is_the_run_without(local: RunDirectory, tiny_folder: Path, tmp_path: Path) -> None:
+    server = VllmServer(tiny_folder)
+    with server.api:
+        run = train(tmp_path / "run", [f'model.name="{tiny_folder}"', *SMALL, *at(server, tmp_path / "adapters")])
+    assert_the_same(run, local)
+    assert run.evaluation().measurements[0].num_correct == local.evaluation().measurements[0].num_correct
+    num_adapters = server.orders.count("load")
+    assert 2 < num_adapters <= 4, "a fresh one, and one after each step that has changed it"
+    assert server.orders == ["load", *["load", "unload"] * (num_adapters - 1)]
+    assert [line.sampling_mismatch for line in run.metrics()] == pytest.approx([0, 0, 0], abs=1e-4)
+
+
+def test_a_server_that_dies_in_mid_step_costs_that_step_alone(
+    local: RunDirectory, tiny_folder: Path, tmp_path: Path
+) -> None:
+    out, changes = tmp_path / "run", [f'model.name="{tiny_folder}"', *SMALL]
+    dying = VllmServer(tiny_folder, dies_after=20)  # 13 for a step, with its probe
+    with dying.api, pytest.raises(ServerError) as caught:
+        train(out, [*changes, *at(dying, tmp_path / "adapters")])
+    assert "no reply after 3 tries" in str(caught.value)
+    assert f"python run.py --resume --out {out}" in str(caught.value)
+    assert len(RunDirectory(out).metrics()) == 1
+    server = VllmServer(tiny_folder)
+    with server.api:
+        run = train(out, [f'rollout.server="{server.api.url}"'], resume=True)
+    assert_the_same(run, local)
+    with pytest.raises(RunError, match="seed"):
+        train(out, ["seed=9"], resume=True)
