@@ -1,1 +1,1 @@
-"""A model that a server has loaded, behind an OpenAI-compatible API: it can be evaluated and asked, not trained."""
+"""A model behind an OpenAI-compatible API, to be evaluated and asked; and replies from one for a model trained here."""
