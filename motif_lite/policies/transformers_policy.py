@@ -75,7 +75,7 @@ class TransformersPolicy(LocalPolicy):
             max_width=decided(recipe.rollout.max_width),
             section=recipe.model,
         )
-        if device == "cpu" and recipe.rollout.server is None and writes_in_bf16(recipe, "cpu"):
+        if device == "cpu" and writes_in_bf16(recipe, "cpu"):
             policy._in_bf16 = Bf16Products()
             if policy.engine is not None:
                 policy.engine.precision = torch.bfloat16
