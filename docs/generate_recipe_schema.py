@@ -13,13 +13,15 @@ from motif_lite.policies.backends import BACKENDS  # noqa: E402
 from motif_lite.recipe.json_schema import json_schema  # noqa: E402
 from motif_lite.rollout.rewards import REWARDS  # noqa: E402
 from motif_lite.rollout.strategies import STRATEGIES  # noqa: E402
-from motif_lite.tasks.sources import DATASETS  # noqa: E402
+from motif_lite.tasks.sources import known_names  # noqa: E402
 
 
 def text() -> str:
     """The whole file."""
     rewards = {name: (inspect.getdoc(reward) or "").splitlines()[0] for name, reward in REWARDS.items()}
-    schema = json_schema(backends=BACKENDS, credits=CREDITS, strategies=STRATEGIES, sources=DATASETS, rewards=rewards)
+    schema = json_schema(
+        backends=BACKENDS, credits=CREDITS, strategies=STRATEGIES, sources=known_names(), rewards=rewards
+    )
     return json.dumps(schema, indent=2) + "\n"
 
 

@@ -11,8 +11,8 @@ import pytest
 from motif_lite.errors import DataError
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import SourceSection
+from motif_lite.tasks import fitting, sources
 from motif_lite.tasks import held_out as held_out_problems
-from motif_lite.tasks import sources
 from tests.fakes import problem
 
 REAL = Path(__file__).parents[2] / "shared" / "data"
@@ -208,18 +208,18 @@ def test_only_chain_sum_can_tell_whether_progress_is_true() -> None:
 def test_long_problems_are_left_out_and_counted(caplog: pytest.LogCaptureFixture) -> None:
     problems = [problem("x" * size) for size in (5, 10, 11, 50)]
     with caplog.at_level(logging.WARNING):
-        kept = sources.drop_long(problems, lambda each: len(each.question), 10, source="mine")
+        kept = fitting.drop_long(problems, lambda each: len(each.question), 10, source="mine")
     assert kept == problems[:2]
     assert "mine: 2 of 4 problems left out" in caplog.text
     with pytest.raises(DataError, match=r"mine: every prompt is longer than rollout\.max_prompt_tokens = 4"):
-        sources.drop_long(problems, lambda each: len(each.question), 4, source="mine")
+        fitting.drop_long(problems, lambda each: len(each.question), 4, source="mine")
 
 
 def test_fewer_problems_than_a_step_takes_are_refused() -> None:
     problems = sources.load(SourceSection(source="chain_sum", num_problems=1), role="train", seed=1)
-    sources.require_enough(problems, 1, source="chain_sum")
+    fitting.require_enough(problems, 1, source="chain_sum")
     with pytest.raises(DataError, match="problems_per_step = 2"):
-        sources.require_enough(problems, 2, source="chain_sum")
+        fitting.require_enough(problems, 2, source="chain_sum")
 
 
 @pytest.mark.parametrize("gold", ["NaN", "1e999", '"\\\\frac{1}{"'])

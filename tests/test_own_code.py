@@ -22,6 +22,7 @@ from motif_lite.rollout.strategies import MultiRound, strategy_of
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import require_free
 from motif_lite.tasks import sources
+from motif_lite.tasks.sources import own_functions
 from tests.fakes import RecordingObserver, ScriptedPolicy
 from tests.faults.nursery import Nursery
 
@@ -264,7 +265,7 @@ def test_a_function_gives_rows_as_a_file_has_them(tmp_path: Path) -> None:
 def test_rows_that_are_no_problems_are_named(
     tmp_path: Path, body: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_MOST_OWN_ROWS", 100)
+    monkeypatch.setattr(own_functions, "_MOST_ROWS", 100)
     with pytest.raises((DataError, CodeError)) as caught:
         rows_of(tmp_path, f"def rows(role, seed):\n    {body}\n")
     assert message in str(caught.value)

@@ -12,7 +12,7 @@ import pytest
 from motif_lite.jobs import checking
 from motif_lite.recipe.keys import key_paths
 from motif_lite.rollout.rewards import REWARDS
-from motif_lite.tasks.sources import DATASETS
+from motif_lite.tasks.sources import known_names
 
 ROOT = Path(__file__).parents[1]
 PATH = ROOT / "recipes" / "recipe.schema.json"
@@ -103,5 +103,5 @@ def test_what_a_recipe_may_say_is_allowed(text: str) -> None:
 
 def test_what_is_known_by_name_is_offered() -> None:
     assert list(at("rewards")["properties"]) == list(REWARDS)
-    assert at("data.train")["anyOf"][0] == {"enum": list(DATASETS)}
-    assert at("evaluation.benchmarks.NAME.source")["anyOf"][0] == {"enum": list(DATASETS)}
+    assert at("data.train")["anyOf"][0] == {"enum": known_names()}
+    assert at("evaluation.benchmarks.NAME.source")["anyOf"][0] == {"enum": known_names()}

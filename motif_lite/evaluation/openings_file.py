@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from motif_lite import own_code
 from motif_lite.errors import DataError
 from motif_lite.evaluation.scores import HandWritten
 from motif_lite.nouns import Problem
@@ -22,7 +21,7 @@ def read(path: Path, recipe: Recipe) -> list[HandWritten]:
     Raises:
         DataError: The file cannot be read, or a row of it is malformed.
     """
-    if str(path) in sources.DATASETS or own_code.is_own(str(path)):
+    if sources.is_named(str(path)):
         raise DataError(f"{path}: is a data set without openings; give a file, such as recipes/tiny_openings.jsonl")
     # A copy, which is not validated: the path may hold what no TOML can.
     source = recipe.data.as_source().model_copy(update={"source": str(path), "twins": None})

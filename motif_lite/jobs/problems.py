@@ -1,6 +1,5 @@
 """All problems that a recipe names, as the model can take them."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -9,6 +8,7 @@ from motif_lite.nouns import Problem
 from motif_lite.observer import Observer
 from motif_lite.recipe.schema import Recipe, SourceSection
 from motif_lite.rollout.strategies import Strategy, strategy_of
+from motif_lite.tasks import fitting as limits
 from motif_lite.tasks import held_out as held_out_problems
 from motif_lite.tasks import sources
 
@@ -35,7 +35,7 @@ def read(recipe: Recipe, observer: Observer, *, trains: bool) -> Problems:
     section, held_out = recipe.evaluation, list[Problem]()
 
     def load(
-        source: SourceSection, role: sources.Role, measured: Mapping[str, Sequence[Problem]] = MappingProxyType({})
+        source: SourceSection, role: sources.Role, measured: held_out_problems.Measured = MappingProxyType({})
     ) -> list[Problem]:
         observer.phase("reading", f"problems of {source.source}")
         return sources.load(
@@ -62,7 +62,7 @@ def fitting(context: RunContext, problems: Problems) -> Problems:
     """
     recipe, strategy = context.recipe, strategy_of(context.recipe, context.recipe.rollout.strategy)
     train = _short_enough(context, strategy, problems.train, recipe.data.train)
-    sources.require_enough(train, recipe.training.problems_per_step, source=recipe.data.train)
+    limits.require_enough(train, recipe.training.problems_per_step, source=recipe.data.train)
     benchmarks = fitting_benchmarks(context, problems.benchmarks)
     return Problems(train, _short_enough(context, strategy, problems.held_out, "evaluation.validation"), benchmarks)
 
@@ -85,4 +85,4 @@ def _short_enough(context: RunContext, strategy: Strategy, problems: list[Proble
         return policy.count_tokens(policy.render(strategy.first_messages(problem)))
 
     limit = recipe.rollout.max_prompt_tokens
-    return sources.drop_long(problems, num_tokens, limit, source=source, on_progress=observer.advance)
+    return limits.drop_long(problems, num_tokens, limit, source=source, on_progress=observer.advance)

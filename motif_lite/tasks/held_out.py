@@ -1,10 +1,13 @@
 """Problems that are measured: they are not trained on, and benchmarks and marks have none in common."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from motif_lite.errors import DataError
 from motif_lite.nouns import Problem
+
+Measured = Mapping[str, Sequence[Problem]]
+"""Problems that are measured, by the key of the recipe that names them."""
 
 VALIDATION = "evaluation.validation"
 """The key of problems that may be taken from the training data, which then lacks them."""
