@@ -9,8 +9,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 REQUIREMENTS = {
     "cpu": ("requirements-cpu.txt",),
-    "dev": ("requirements-dev.txt", "requirements-cpu.txt", "requirements-logging.txt", "requirements-serve.txt"),
-}
+    "dev": (
+        "requirements-dev.txt", "requirements-cpu.txt", "requirements-logging.txt", "requirements-serve.txt",
+        "requirements-gym.txt",
+    ),
+}  # fmt: skip
 """Files by part, the one to install first: it names the others."""
 
 _UNSLOTH_WITHOUT_GPU = "2026.10.9"

@@ -66,14 +66,16 @@ class Problem:
     Attributes:
         id: Stable within its data set, e.g. ``gsm8k/17``.
         question: As the policy sees it.
-        gold: The final answer alone, without a box.
+        gold: The final answer alone, without a box; or a rule that tells right answers (`grading.rule_golds`).
         twin_of: The question that this one was made from (`tasks.twins`); empty where it is nobody's twin.
+        level: Of a curriculum, from 0; 0 where there is none.
     """
 
     id: str
     question: str
     gold: str
     twin_of: str = ""
+    level: int = 0
 
 
 @dataclass(frozen=True, slots=True)

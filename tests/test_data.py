@@ -149,7 +149,8 @@ def test_a_malformed_file_is_named(tmp_path: Path, name: str, content: bytes, me
 
 @pytest.mark.parametrize("source", ["gone.jsonl", "gsm9k", ".", "a\0b", "a" * 5000], ids=lambda text: text[:10])
 def test_a_source_that_is_neither_a_name_nor_a_file_is_refused(source: str) -> None:
-    assert "neither a known data set (gsm8k, math500, aime24, chain_sum, chain_sum_26) nor a file" in complaint(source)
+    known = "gsm8k, math, dapo17k, deepscaler, countdown, math500, aime24, aime25, hmmt25, chain_sum, chain_sum_26, "
+    assert f"neither a known data set ({known}reasoning_gym:NAME) nor a file" in complaint(source)
 
 
 @pytest.mark.parametrize("name", ["math500", "aime24"])

@@ -87,6 +87,7 @@ OPTIONAL = {
     "starlette": ("run.py serve", "requirements-serve.txt"),
     "tensorboard": ('logging = ["tensorboard"]', "requirements-logging.txt"),
     "wandb": ('logging = ["wandb"]', "requirements-logging.txt"),
+    "reasoning_gym": ('source = "reasoning_gym:NAME"', "requirements-gym.txt"),
     "trackio": ('logging = ["trackio"]', "requirements-logging.txt"),
 }
 """Packages that only some recipes and commands need: what for, and the file that has them."""

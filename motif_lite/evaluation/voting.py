@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from motif_lite.grading.answers import grade, last_boxed, ruling_on_answer
+from motif_lite.grading.rule_golds import is_rule
 from motif_lite.nouns import OnProgress
 
 
@@ -28,7 +29,8 @@ class Vote:
 def votes(replies: Sequence[str], on_progress: OnProgress | None = None) -> list[Vote]:
     """The boxed answers of whole replies, most votes first; of equally many, the one that was given first.
 
-    A reply without a box has no vote. Answers that leave an operation to do count with the answer that they equal.
+    A reply without a box has no vote, nor has one that boxes a rule, which only a gold answer may be. Answers that
+    leave an operation to do count with the answer that they equal.
 
     Args:
         on_progress: Told how many spellings were compared, of how many.
@@ -39,7 +41,7 @@ def votes(replies: Sequence[str], on_progress: OnProgress | None = None) -> list
     spellings: dict[str, list[int]] = {}
     for place, reply in enumerate(replies):
         boxed = last_boxed(reply)
-        if boxed is not None and boxed.text.strip():
+        if boxed is not None and boxed.text.strip() and not is_rule(boxed.text.strip()):
             spellings.setdefault(boxed.text.strip(), []).append(place)
     classes: dict[str, list[int]] = {}
     for done, spelling in enumerate(sorted(spellings, key=lambda each: -len(spellings[each])), start=1):

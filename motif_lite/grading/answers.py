@@ -12,6 +12,7 @@ from functools import lru_cache
 
 from motif_lite.errors import GradingError
 from motif_lite.grading.judge import LOST, Judge, Judged, Pair
+from motif_lite.grading.rule_golds import REASONING_GYM, VERIFIERS, is_rule, rule_of
 from motif_lite.grading.rules import decide
 from motif_lite.grading.rulings import Ruling
 
@@ -21,7 +22,7 @@ MAX_ANSWER_CHARACTERS = 1000
 _NUM_KEPT = 10_000
 """Rulings that are kept: each of a step's replies is judged for its reward and for the metrics."""
 
-_judge = Judge()
+_judge, _judge_by_rule = Judge(), Judge("gym")
 
 _BOX_OR_BRACE = re.compile(r"\\boxed\s*\{|\\.|[{}]", re.DOTALL)
 
@@ -152,23 +153,56 @@ def _settled(pair: Pair) -> Ruling | Pair:
         return _settled((gold, inner.text)) if is_alone else Ruling(False, "a box among other things in a box")
     if known := _known.get(pair):
         return known
-    decided = decide(gold, answer)
+    decided = _by_rule(gold, answer) if is_rule(gold) else decide(gold, answer)
     if decided.correct is None:
         return pair
     _known.add({pair: decided})
     return decided
 
 
-def _judged(pairs: list[Pair], on_progress: Callable[[int, int], None] | None = None) -> Judged:
+def _by_rule(gold: str, answer: str) -> Ruling:
+    """The verdict where the gold answer is a rule; ``correct`` is None where its verifier runs in a process apart."""
     try:
-        judged = _judge.judge(pairs, on_progress)
+        rule = rule_of(gold)
+    except ValueError as error:
+        return Ruling(False, f"the gold answer is no rule: {error}")
+    assert rule is not None
+    decided = VERIFIERS[rule.name].decide
+    return Ruling(None, f"left to {rule.name}") if decided is None else decided(rule.facts, answer)
+
+
+def _judged(pairs: list[Pair], on_progress: Callable[[int, int], None] | None = None) -> Judged:
+    """Rulings on pairs, in their order, by the process that each needs."""
+    rulings: dict[Pair, Ruling] = {}
+    num_retries = 0
+    for judge, by_rule in ((_judge, False), (_judge_by_rule, True)):
+        mine = [pair for pair in pairs if is_rule(pair[0]) == by_rule]
+        done = len(rulings)
+        found = _judged_by(judge, mine, by_rule, on_progress and _within(on_progress, done, len(pairs)))
+        rulings |= dict(zip(mine, found.rulings, strict=True))
+        num_retries += found.num_retries
+    _known.add(rulings)
+    return Judged([rulings[pair] for pair in pairs], num_retries)
+
+
+def _judged_by(
+    judge: Judge, pairs: list[Pair], by_rule: bool, on_progress: Callable[[int, int], None] | None
+) -> Judged:
+    try:
+        return judge.judge(pairs, on_progress)
     except OSError as error:
+        library, file = ("math-verify", "requirements-cpu.txt (or requirements.txt)")
+        if by_rule:
+            library, file = REASONING_GYM, "requirements-gym.txt"
         raise GradingError(
-            f"the grader cannot be started ({error or 'no answer'}); is math-verify installed completely? "
-            f"Run pip install -r requirements-cpu.txt (or requirements.txt)"
+            f"the grader cannot be started ({error or 'no answer'}); is {library} installed completely? "
+            f"Run pip install -r {file}"
         ) from None
-    _known.add(dict(zip(pairs, judged.rulings, strict=True)))
-    return judged
+
+
+def _within(on_progress: Callable[[int, int], None], done: int, total: int) -> Callable[[int, int], None]:
+    """Progress of a part that begins when so many are done."""
+    return lambda number, _: on_progress(done + number, total)
 
 
 class _Rulings:

@@ -104,12 +104,16 @@ class _Questions:
 
 
 class Judge:
-    """Compares pairs of answers by math-verify, several at a time where there are processors for it.
+    """Compares pairs of answers, several at a time where there are processors for it.
 
     Its process is started on first use, replaced if it dies, and ends with this one. Safe to share by threads.
+
+    Args:
+        by: The module of this folder that compares, see `server`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, by: str = "comparing") -> None:
+        self._by = by
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._read = b""
@@ -183,10 +187,11 @@ class Judge:
         with other:
             # -P: it needs nothing of this folder, so none of its modules can take the place of another.
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(Path(server.__file__))],
+                [sys.executable, "-P", str(Path(server.__file__)), self._by],
                 stdin=other.fileno(),
                 stdout=other.fileno(),
                 stderr=subprocess.DEVNULL,
+                env=os.environ | {"PYTHONHASHSEED": "0"},  # `gym` makes problems anew, and they hang on it
                 start_new_session=True,  # Ctrl-C at the terminal is the caller's to handle; it leads its forks' group
             )
         atexit.register(self.close)

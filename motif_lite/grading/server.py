@@ -1,15 +1,17 @@
-"""The judge's process: compares pairs of answers by math-verify, where nothing that a model writes can do harm.
+"""The judge's process: compares pairs of answers where nothing that a model writes can do harm.
 
-math-verify has timeouts of its own, but they work in the main thread only and cannot stop a C loop that
-multiplies huge integers. So this process imports it once, and every comparison runs in a fork with limits of its own
-that the kernel keeps: processor time, whatever else the machine is doing, and memory. Several forks run at a time.
+Who compares is a module of this folder, named on the command line: `comparing`, by math-verify, or `gym`, by the
+verifiers of reasoning_gym. math-verify has timeouts of its own, but they work in the main thread only and cannot stop a
+C loop that multiplies huge integers. So this process imports such a library once, and every comparison runs in a fork
+with limits of its own that the kernel keeps: processor time, whatever else the machine is doing, and memory. Several
+forks run at a time.
 
 Run as a script by `judge.Judge`. Requests come as lines of JSON on standard input, ``[number, gold, answer]``. Each is
 answered on standard output by ``[number, outcome, ruling]``, in the order in which comparisons end; the ruling, the
 fields of a `Ruling`, is null unless the outcome is `DONE`. Needs a POSIX system (on Windows: WSL).
 
-Of this package it imports only modules of this folder that need the standard library alone, so it starts in half a
-second.
+Of this package it imports only modules of this folder that need the standard library alone, so with `comparing` it
+starts in half a second.
 """
 
 import gc
@@ -20,7 +22,9 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, NoReturn
@@ -61,7 +65,7 @@ class _Fork:
 def _serve() -> None:
     """Answer requests until standard input closes."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # an interrupted fork has no verdict, rather than an exception
-    comparing = _comparing()
+    comparing = _comparing(sys.argv[1])
     comparing.warm_up()
     gc.freeze()  # what a fork never looks at need not be copied for it
     os.write(1, b"ready\n")
@@ -78,19 +82,20 @@ def _serve() -> None:
             *requests, rest = (rest + read).split(b"\n")
             for request in requests:
                 number, gold, answer = json.loads(request)
+                with suppress(Exception):  # the comparison meets it again, and ends with an error
+                    comparing.prepare(gold)
                 source, fork = _forked(comparing.compare, number, gold, answer)
                 forks[source] = fork
 
 
-def _comparing() -> ModuleType:
+def _comparing(name: str) -> ModuleType:
     """What a fork runs, imported from the package that this file belongs to, wherever that lies."""
     root = str(Path(__file__).parents[2])
     sys.path.insert(0, root)
     try:
-        from motif_lite.grading import comparing
+        return import_module(f"motif_lite.grading.{name}")
     finally:
         sys.path.remove(root)
-    return comparing
 
 
 def _forked(compare: "Compare", number: int, gold: str, answer: str) -> tuple[int, _Fork]:

@@ -47,8 +47,9 @@ def check_names(recipe: Recipe) -> None:
         CodeError: A file of the user's own cannot be used.
     """
     for key, role, source in _sources(recipe):
+        by_level = role == "train" and recipe.data.curriculum is not None
         try:
-            sources.check(source, role=role, code=recipe.code)
+            sources.check(source, role=role, code=recipe.code, by_level=by_level)
         except DataError as error:
             raise DataError(f"{key}: {error}") from None
     for name in recipe.rewards:

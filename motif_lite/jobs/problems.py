@@ -39,8 +39,9 @@ def read(recipe: Recipe, observer: Observer, *, trains: bool) -> Problems:
     ) -> list[Problem]:
         observer.phase("reading", f"problems of {source.source}")
         return sources.load(
-            source, role=role, seed=recipe.seed, code=recipe.code, held_out=measured, on_progress=observer.advance
-        )
+            source, role=role, seed=recipe.seed, code=recipe.code, held_out=measured, on_progress=observer.advance,
+            by_level=role == "train" and recipe.data.curriculum is not None,
+        )  # fmt: skip
 
     if section.validation is not None:
         held_out = load(section.validation, "validation")
@@ -62,7 +63,10 @@ def fitting(context: RunContext, problems: Problems) -> Problems:
     """
     recipe, strategy = context.recipe, strategy_of(context.recipe, context.recipe.rollout.strategy)
     train = _short_enough(context, strategy, problems.train, recipe.data.train)
-    limits.require_enough(train, recipe.training.problems_per_step, source=recipe.data.train)
+    for level in sorted({problem.level for problem in train}):
+        name = recipe.data.train if recipe.data.curriculum is None else f"{recipe.data.train}, level {level}"
+        mine = [problem for problem in train if problem.level == level]
+        limits.require_enough(mine, recipe.training.problems_per_step, source=name)
     benchmarks = fitting_benchmarks(context, problems.benchmarks)
     return Problems(train, _short_enough(context, strategy, problems.held_out, "evaluation.validation"), benchmarks)
 

@@ -168,6 +168,14 @@ def _parallel_has_two_drafts(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _a_curriculum_is_not_selected_from(recipe: Recipe) -> Iterator[str]:
+    if recipe.data.curriculum is not None and recipe.data.select is not None:
+        yield (
+            "data.curriculum takes the problems of each level as they are, and data.select would leave some out; leave "
+            "one of the two out"
+        )
+
+
 def _openings_differ(recipe: Recipe) -> Iterator[str]:
     if recipe.rollout.openings.temperature == 0:
         yield "rollout.openings.temperature = 0 makes all openings of a group the same: there is nothing to learn from"
@@ -247,6 +255,7 @@ RULES: list[Rule] = [
     _chunks_have_no_form,
     _chunks_are_cut_off,
     _parallel_has_two_drafts,
+    _a_curriculum_is_not_selected_from,
     _openings_differ,
     _a_reward_counts,
     _rewards_apart_have_a_scale,

@@ -38,6 +38,11 @@ class LoraSection(Section):
 language model but its output head."""
 
 
+OptionName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=64)]
+
+Option = bool | int | float | str | list[bool | int | float | str]
+
+
 class _ColumnsSection(Section):
     """Keys that training data and benchmarks share."""
 
@@ -47,19 +52,22 @@ class _ColumnsSection(Section):
     """Column with the gold answer; by default `answer`. Of a longer text, the answer is what follows `####`, or what \
 is in the last `\\boxed{}`."""
     num_problems: PositiveInt | None = None
-    """Number of problems, drawn with the recipe's seed; by default all (`chain_sum`: 2000)."""
+    """Number of problems, drawn with the recipe's seed; by default all (where they are generated: 2000)."""
     twins: Literal["instead", "originals"] | None = None
     """`instead`: take each problem's twin, with other numbers and names and a computed answer, in place of it, and \
 leave out those without one; for `gsm8k` and files whose answers hold their sums as GSM8K's do, `<<2*3=6>>`. \
 `originals`: only the problems that have a twin, as they are, to compare with."""
+    options: dict[OptionName, Option] | None = None
+    """A table of options for a `reasoning_gym` task, e.g. `min_terms = 2`; by default those of the package."""
 
 
 class SourceSection(_ColumnsSection):
     """Where problems come from."""
 
     source: Annotated[str, Field(min_length=1)]
-    """`gsm8k`, `math500`, `aime24` (downloaded by name), `chain_sum`, `chain_sum_26` (generated), the path of a \
-JSONL, JSON, CSV or Parquet file, or a function of your own that gives rows, `FILE.py:NAME` (see extending.md)."""
+    """A data set of the hub (`gsm8k`, `math500`, `aime24` and more), a generated task (`chain_sum`, `chain_sum_26`, \
+`reasoning_gym:NAME`), the path of a JSONL, JSON, CSV or Parquet file, or a function of your own that gives rows, \
+`FILE.py:NAME`; see sources.md and extending.md."""
 
 
 class ValidationSection(SourceSection):
@@ -94,6 +102,10 @@ class DataSection(_ColumnsSection):
 
     train: Annotated[str, Field(min_length=1)]
     """As `source` of a benchmark: a known name or a file."""
+    curriculum: PositiveInt | None = None
+    """For `reasoning_gym` tasks: begin with the easiest level of the package's curriculum for the task, and go on to \
+the next after so many training steps, up to the hardest. `num_problems` are then shared out among the levels. By \
+default all problems have the difficulty that `options` say."""
     select: SelectSection | None = None
     """A table `[data.select]` with the keys below: measure the pass rate of every training problem before the first \
 step, and train on those within bounds; by default all are trained. Further runs with the same model, problems, \
@@ -102,7 +114,7 @@ and seconds of the selection are taken off `until_tokens` and `until_seconds`.""
 
     def as_source(self) -> SourceSection:
         """The same description in the form that benchmarks have."""
-        return SourceSection(**{"source": self.train, **self.model_dump(exclude={"train", "select"})})
+        return SourceSection(**{"source": self.train, **self.model_dump(exclude={"train", "select", "curriculum"})})
 
 
 class RolloutSection(Section):

@@ -9,7 +9,7 @@ from motif_lite import __version__
 from motif_lite.runs.files import as_line, each_record, write_whole
 from motif_lite.runs.records import Versioned
 
-_PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "unsloth_zoo", "vllm", "bitsandbytes")
+_PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "unsloth_zoo", "vllm", "bitsandbytes", "reasoning_gym")
 """Those whose version may change a figure, where they are installed."""
 
 

@@ -27,8 +27,8 @@ def left_out(problems: list[Problem], held_out: Sequence[Problem], key: str, sou
     Raises:
         DataError: Nothing is left to train on.
     """
-    questions = _asked(held_out)
-    kept = [problem for problem in problems if not _asked([problem]) & questions]
+    questions = asked(held_out)
+    kept = [problem for problem in problems if not asked([problem]) & questions]
     if not kept:
         raise DataError(
             f"{source}: all of its problems are in {key}, and what is trained cannot be measured; lower num_problems "
@@ -48,7 +48,7 @@ def require_apart(held_out: Sequence[Problem], test: Sequence[Problem], *, bench
     Raises:
         DataError: Some are.
     """
-    shared = _asked(held_out) & _asked(test)
+    shared = asked(held_out) & asked(test)
     if shared:
         raise DataError(
             f"{VALIDATION}: {len(shared)} of its problems are in the benchmark {benchmark}, too; take them "
@@ -56,6 +56,11 @@ def require_apart(held_out: Sequence[Problem], test: Sequence[Problem], *, bench
         )
 
 
-def _asked(problems: Sequence[Problem]) -> set[str]:
+def asked(problems: Sequence[Problem]) -> set[str]:
     """All questions, however their words are spaced, and those that they were made from."""
-    return {" ".join(text.split()) for problem in problems for text in (problem.question, problem.twin_of) if text}
+    return {words(text) for problem in problems for text in (problem.question, problem.twin_of) if text}
+
+
+def words(question: str) -> str:
+    """A question without what is in its spacing."""
+    return " ".join(question.split())

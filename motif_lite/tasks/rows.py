@@ -1,7 +1,7 @@
 """Turns a row of a data set into a problem.
 
 The gold answer is what follows ``####`` where there is one (GSM8K), what is in the last box where there is one (MATH's
-solutions), and otherwise the whole answer column.
+solutions), and otherwise the whole answer column, which may be a rule (`grading.rule_golds`).
 """
 
 import math
@@ -13,6 +13,7 @@ from typing import Any
 
 from motif_lite.errors import DataError
 from motif_lite.grading.answers import MAX_ANSWER_CHARACTERS, is_correct
+from motif_lite.grading.rule_golds import is_rule, rule_of
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import SourceSection
 from motif_lite.tasks import twins
@@ -40,6 +41,8 @@ def problem_of(row: Row, name: str, source: SourceSection, number: int) -> Probl
     question, answer = _texts(row, source, where)
     if len(question) > _LONGEST_QUESTION:
         raise DataError(f"{where}: the question has {len(question):,} characters; shorten or remove the row")
+    if is_rule(answer):
+        return Problem(name, question, _checked_rule(answer, where))
     gold = final_answer(answer)
     if not gold or len(gold) > MAX_ANSWER_CHARACTERS:
         what = "is empty" if not gold else f"has {len(gold)} characters"
@@ -49,6 +52,19 @@ def problem_of(row: Row, name: str, source: SourceSection, number: int) -> Probl
     if not _is_plain(gold) and not is_correct(gold, f"\\boxed{{{gold}}}"):
         raise DataError(f"{where}: the final answer {gold[:60]!r} has unbalanced braces: no reply could ever match it")
     return Problem(name, question, gold)
+
+
+def _checked_rule(gold: str, where: str) -> str:
+    """A gold answer that begins as a rule.
+
+    Raises:
+        DataError: It is none.
+    """
+    try:
+        rule_of(gold)
+    except ValueError as error:
+        raise DataError(f"{where}: the final answer is no rule: {error}") from None
+    return gold
 
 
 def problems_of(row: Row, name: str, source: SourceSection, number: int, seed: int) -> list[tuple[Problem, Row]]:

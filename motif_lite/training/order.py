@@ -3,7 +3,8 @@
 Imports TRL, so it is imported only after the policy has been loaded, see `training`.
 """
 
-from collections.abc import Iterator
+import random
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from trl.trainer.utils import RepeatSampler
@@ -29,3 +30,51 @@ class EpochSampler(RepeatSampler):
         epoch = self._epoch
         self.generator.manual_seed(derive_seed(self.seed, "epoch", epoch) if epoch else self.seed)
         yield from super().__iter__()
+
+
+class CurriculumSampler(EpochSampler):
+    """Whole groups of the level that a step has, level by level from the easiest; the last one stays.
+
+    Within a level problems are shuffled, and again when all have been trained. What a step gets follows from the seed,
+    its number and the problems alone.
+
+    Args:
+        levels: Of the rows.
+        steps_per_level: After so many steps the next level begins.
+    """
+
+    def __init__(self, *arguments: Any, levels: Sequence[int], steps_per_level: int, seed: int) -> None:
+        super().__init__(*arguments, seed=seed)
+        self._steps_per_level = steps_per_level
+        self._pools = [[row for row, other in enumerate(levels) if other == level] for level in sorted(set(levels))]
+
+    def __iter__(self) -> Iterator[Any]:
+        """Indices of rows; an epoch has as many steps as it would have without levels."""
+        steps = self.num_samples // self.batch_size
+        for step in range(self._epoch * steps, (self._epoch + 1) * steps):
+            rows = self._rows_of(step)
+            for _ in range(self.repeat_count):
+                for row in rows:
+                    yield from [row] * self.mini_repeat_count
+
+    def _rows_of(self, step: int) -> list[int]:
+        level = min(step // self._steps_per_level, len(self._pools) - 1)
+        pool = self._pools[level]
+        pass_number, place = divmod(step - level * self._steps_per_level, len(pool) // self.batch_size)
+        chance = random.Random(derive_seed(self.seed, "level", level, "pass", pass_number))
+        shuffled = chance.sample(pool, len(pool))
+        return shuffled[place * self.batch_size : (place + 1) * self.batch_size]
+
+
+def order_of(steps_per_level: int | None, levels: Sequence[int], theirs: RepeatSampler) -> EpochSampler:
+    """The order of a run.
+
+    Args:
+        steps_per_level: None where there is no curriculum.
+        levels: Of the rows.
+        theirs: As TRL would have it.
+    """
+    sizes = (theirs.data_source, theirs.mini_repeat_count, theirs.batch_size, theirs.repeat_count)
+    if steps_per_level is None:
+        return EpochSampler(*sizes, seed=theirs.seed)
+    return CurriculumSampler(*sizes, seed=theirs.seed, levels=levels, steps_per_level=steps_per_level)

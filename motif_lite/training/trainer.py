@@ -11,6 +11,7 @@ Imports TRL, so it is imported only after the policy has been loaded, see `train
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ from motif_lite.training.determinism import deterministic
 from motif_lite.training.loss_figures import LossFigures
 from motif_lite.training.mismatch import Drawn, Mismatch
 from motif_lite.training.old_logprobs import OldLogprobs
-from motif_lite.training.order import EpochSampler
+from motif_lite.training.order import EpochSampler, order_of
 from motif_lite.training.packing import Inputs, PackedUpdate
 from motif_lite.training.saving import UnsavedStep, why_not_saved
 from motif_lite.training.step import RoundsStep, TrainingStep
@@ -72,6 +73,7 @@ class Trainer(GRPOTrainer):
             options["rollout_func"] = self._roll_out
         super().__init__(**options)
         self._rollout_step = step
+        self._order = partial(order_of, context.recipe.data.curriculum, [each.level for each in context.problems])
         self._policy, self._openings = context.policy, context.recipe.rollout.openings
         self._run, self._observer = context.run, context.observer
         self._training = context.recipe.training
@@ -163,10 +165,7 @@ class Trainer(GRPOTrainer):
 
     def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
         """TRL's, with an order that a resumed run finds again."""
-        theirs = super()._get_train_sampler(dataset)
-        return EpochSampler(
-            theirs.data_source, theirs.mini_repeat_count, theirs.batch_size, theirs.repeat_count, seed=theirs.seed
-        )
+        return self._order(super()._get_train_sampler(dataset))
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """TRL's own, or one over a budget that is not one of steps."""

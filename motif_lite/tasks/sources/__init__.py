@@ -17,6 +17,7 @@ from motif_lite.tasks import held_out as held_out_problems
 from motif_lite.tasks.held_out import Measured
 from motif_lite.tasks.rows import Row, problems_of
 from motif_lite.tasks.sources.base import Request, Role, Rows
+from motif_lite.tasks.sources.gym import Gym
 from motif_lite.tasks.sources.table import FILES, kind_of, known_names
 
 __all__ = ["Role", "check", "expected_problems", "is_named", "known_names", "load", "progress_reader", "with_rows"]
@@ -38,20 +39,22 @@ def load(
     seed: int,
     held_out: Measured = MappingProxyType({}),
     code: Mapping[str, str] = MappingProxyType({}),
+    by_level: bool = False,
     on_progress: OnProgress | None = None,
 ) -> list[Problem]:
     """All problems of a source, or the number asked for, drawn with the seed and kept in order.
 
     Args:
         code: The recipe's table of the user's own files.
+        by_level: Problems of all levels of a curriculum, easiest first.
         held_out: By the key that names them, problems whose questions are left out before anything is drawn.
         on_progress: Told of rows done and in all.
 
     Raises:
         DataError: The source is unknown or unreadable, has no problems, or a row of it is malformed.
     """
-    request = Request(source, role, seed, code, held_out, on_progress)
-    check(source, role=role, code=code)
+    request = Request(source, role, seed, code, by_level, held_out, on_progress)
+    check(source, role=role, code=code, by_level=by_level)
     kind = kind_of(source.source)
     if not isinstance(kind, Rows):
         return kind.problems(request)
@@ -76,7 +79,9 @@ def with_rows(source: SourceSection, *, role: Role, seed: int) -> list[tuple[Pro
     return _with_rows(kind, Request(source, role, seed))
 
 
-def check(source: SourceSection, *, role: Role, code: Mapping[str, str] = MappingProxyType({})) -> None:
+def check(
+    source: SourceSection, *, role: Role, code: Mapping[str, str] = MappingProxyType({}), by_level: bool = False
+) -> None:
     """Whether a source could be loaded, as far as can be told without reading or downloading it.
 
     Raises:
@@ -90,7 +95,11 @@ def check(source: SourceSection, *, role: Role, code: Mapping[str, str] = Mappin
             f"{source.source}: is neither a known data set ({', '.join(known)}) nor a file"
             f"{nearest(source.source, known)}; check the path"
         )
-    kind.check(Request(source, role, code=code))
+    if not isinstance(kind, Gym):
+        for given, key in ((source.options, "options"), (by_level or None, "data.curriculum")):
+            if given is not None:
+                raise DataError(f"{source.source}: {key} is for reasoning_gym:NAME only; leave it out")
+    kind.check(Request(source, role, code=code, by_level=by_level))
 
 
 def is_named(source: str) -> bool:
@@ -105,16 +114,25 @@ def progress_reader(source: str) -> ReadProgress | None:
 
 def _with_rows(kind: Rows, request: Request) -> list[tuple[Problem, Row]]:
     table, source = kind.rows(request), request.source
-    found, number = list[tuple[Problem, Row]](), 0
+    found, malformed, number = list[tuple[Problem, Row]](), list[DataError](), 0
     for number, row in enumerate(table.rows, start=1):
-        found += problems_of(row, table.name, source, number, request.seed)
+        try:
+            found += problems_of(row, table.name, source, number, request.seed)
+        except DataError as error:
+            if table.are_the_users:
+                raise
+            malformed.append(error)
         if request.on_progress is not None and number % _ROWS_BETWEEN_REPORTS == 0:
             request.on_progress(number, max(number, table.num_rows))
+    if malformed and not found:
+        raise malformed[0]
+    if malformed:
+        _log.warning("%d of %d rows are left out, the first: %s", len(malformed), number, malformed[0])
     if number and not found:
         raise DataError(f"{source.source}: no problem has a twin; answers must hold their sums, as in <<2*3=6>>6")
     if not found:
         raise DataError(f"{source.source}: holds no problems; give a row per problem")
-    if len(found) < number:
+    if source.twins and len(found) < number:
         _log.warning("%s: %d of %d problems have a twin, the others are left out", source.source, len(found), number)
     return found
 

@@ -20,6 +20,7 @@ class Request:
     Attributes:
         seed: The recipe's.
         code: The recipe's table of the user's own files.
+        by_level: Problems of all levels of a curriculum are wanted, easiest first.
         measured: By the key that names them, problems whose questions are left out before anything is drawn.
         on_progress: Told of rows done and in all.
     """
@@ -28,6 +29,7 @@ class Request:
     role: Role
     seed: int = 0
     code: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    by_level: bool = False
     measured: Measured = field(default_factory=lambda: MappingProxyType({}))
     on_progress: OnProgress | None = None
 
@@ -44,11 +46,13 @@ class Table:
     Attributes:
         name: Begins the ids of their problems.
         num_rows: About how many they are.
+        are_the_users: A malformed one is refused, as the user can fix it; others are left out and counted.
     """
 
     name: str
     rows: Iterator[Row]
     num_rows: int
+    are_the_users: bool = True
 
 
 class Kind(Protocol):

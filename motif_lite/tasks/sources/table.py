@@ -3,12 +3,13 @@
 from motif_lite.tasks.sources.base import Generator, Rows
 from motif_lite.tasks.sources.chain_sums import ChainSums
 from motif_lite.tasks.sources.data_files import DataFiles
+from motif_lite.tasks.sources.gym import Gym
 from motif_lite.tasks.sources.hub import HubDatasets
 from motif_lite.tasks.sources.own_functions import OwnFunctions
 
 FILES = DataFiles()
 
-KINDS: tuple[Rows | Generator, ...] = (OwnFunctions(), HubDatasets(), ChainSums(), FILES)
+KINDS: tuple[Rows | Generator, ...] = (OwnFunctions(), HubDatasets(), ChainSums(), Gym(), FILES)
 """In the order in which they are asked whether they take a source; files take what is left."""
 
 
