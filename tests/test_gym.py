@@ -164,8 +164,7 @@ def test_every_task_finds_its_own_answer_right_and_another_wrong(of_all_tasks: l
     wrong = [each.id for each in with_answer if not is_correct(each.gold, boxed(answer_of(each)))]
     assert wrong == ["codeio"], "this answer has braces that are not balanced"
     assert "}[}" in answer_of(next(each for each in with_answer if each.id == "codeio"))
-    fooled = [each.id for each in of_all_tasks if is_correct(each.gold, boxed("no such answer"))]
-    assert fooled == ["game_of_life_halting"], "its verifier takes everything but True for False"
+    assert [each.id for each in of_all_tasks if is_correct(each.gold, boxed("no such answer"))] == []
 
 
 @needs_gym

@@ -34,6 +34,7 @@ _SIZES = {"word_ladder": 1000}
 NOT_OFFERED = {
     "composite": "it is made of other tasks; name one of them",
     "acre": "its problems depend on how many are made",
+    "game_of_life_halting": "its verifier takes every answer for right",
 }
 """Tasks of the package that are none here, and why."""
 

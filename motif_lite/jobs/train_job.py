@@ -220,6 +220,7 @@ def _train_and_evaluate(
     context: RunContext, policy: TrainablePolicy, problems: Problems, plan: Plan | None, stop: Stop
 ) -> None:
     """All stages of a run that are not done yet."""
+    from motif_lite.evaluation import memorisation
     from motif_lite.evaluation.benchmarks import evaluate, forget
     from motif_lite.evaluation.selecting import selected
     from motif_lite.evaluation.validation import Validation
@@ -231,6 +232,7 @@ def _train_and_evaluate(
     problems = fitting(context, problems)
     if recipe.evaluation.before:
         evaluate(context, problems.benchmarks, "before")  # the fresh adapter changes nothing yet
+        memorisation.probe(context, problems.benchmarks)
     if run.is_trained(recipe.training):
         run.clear_unfinished()  # the process may have ended between the adapter and this
         policy.load_adapter(run.adapter)
@@ -265,11 +267,13 @@ def _ahead(recipe: Recipe, run: RunDirectory, problems: Problems) -> Ahead:
 
 def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
     """Evaluate the base model and, if there is one, the run's adapter; results with equal settings are kept."""
+    from motif_lite.evaluation import memorisation
     from motif_lite.evaluation.benchmarks import evaluate
 
     run = context.run
     benchmarks = fitting_benchmarks(context, benchmarks)
     evaluate(context, benchmarks, "before")
+    memorisation.probe(context, benchmarks)
     if run.adapter.exists():
         run.require_whole_adapter()
         trainable(context.policy).load_adapter(run.adapter)

@@ -48,6 +48,19 @@ def _a_rollout_server_gets_adapters(recipe: Recipe) -> Iterator[str]:
         yield f'rollout.server is for model.backend = "transformers"; with {backend!r} leave it out'
 
 
+def _a_server_continues_no_text(recipe: Recipe) -> Iterator[str]:
+    if recipe.model.backend == "server" and recipe.evaluation.memorisation is not None:
+        yield (
+            "evaluation.memorisation has the model continue a text without a chat template, and a server is asked in "
+            "chats; leave it out, or load the model here with 'transformers' or 'unsloth'"
+        )
+
+
+def _memorisation_is_of_the_base(recipe: Recipe) -> Iterator[str]:
+    if recipe.evaluation.memorisation is not None and not recipe.evaluation.before:
+        yield "evaluation.memorisation is measured before training, and evaluation.before is off; set it to true"
+
+
 def _a_server_begins_its_replies(recipe: Recipe) -> Iterator[str]:
     key = _named_strategies(recipe).get("delethink")
     if recipe.model.backend == "server" and key is not None:
@@ -246,6 +259,8 @@ RULES: list[Rule] = [
     _unsloth_keys_need_unsloth,
     _a_server_has_an_address,
     _a_rollout_server_gets_adapters,
+    _a_server_continues_no_text,
+    _memorisation_is_of_the_base,
     _a_server_begins_its_replies,
     _openings_fit_the_context,
     _futures_fit_the_context,

@@ -186,6 +186,9 @@ class EvaluationSection(Section):
     audit: bool = False
     """Also count what was measured by the reference's substring rule and, where there are samples, by a majority vote \
 over all of them and over as many as cost the tokens of one multi-round answer; see recipes.md."""
+    memorisation: Annotated[float, Field(gt=0, lt=1), Finite] | None = None
+    """Also show the model, before training, this share of each benchmark's questions, e.g. `0.6`: how many it \
+completes word for word, and how many it answers all the same, kept in `memorisation.jsonl`; see controls.md."""
     validation: ValidationSection | None = None
     """A table `[evaluation.validation]` with the keys below: problems that are evaluated during training with \
 `rollout.strategy`, sampled if num_samples is on, otherwise greedy. Training leaves them out."""

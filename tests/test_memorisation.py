@@ -1,0 +1,130 @@
+"""The probe of memorisation: what is shown, what counts as the rest, and what a model gives away that has seen it."""
+
+from pathlib import Path
+
+import pytest
+
+from motif_lite.context import RunContext
+from motif_lite.errors import RecipeError
+from motif_lite.evaluation import memorisation
+from motif_lite.jobs import checking, train_job
+from motif_lite.nouns import Problem, Sampling
+from motif_lite.recipe.keys import changed
+from motif_lite.runs.directory import RunDirectory
+from tests.fakes import RecordingObserver, ScriptedPolicy
+
+TINY = Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml"
+RECIPE = checking.check(TINY, ["evaluation.memorisation=0.6", "rollout.max_width=8"])
+PROBLEMS = [
+    Problem("mine/1", "Ann has two apples and buys three  more apples. How many has she?", "5"),
+    Problem("mine/2", "Bob has ten coins and gives away nine of his coins. How many are left?", "1"),
+]
+
+
+@pytest.mark.parametrize(
+    ("question", "shown", "rest"),
+    [
+        ("one two three four five", "one two three", "four five"),
+        ("one two\nthree  four five six", "one two\nthree  four", "five six"),
+        ("a0b4c5d3e9=", "a0b4c5d", "3e9="),
+        ("ab", "a", "b"),
+    ],
+)
+def test_a_question_is_divided_between_words_or_in_one_long_word(question: str, shown: str, rest: str) -> None:
+    assert memorisation.divided(question, 0.6) == (shown, rest)
+
+
+@pytest.mark.parametrize(
+    ("written", "rest", "expected"),
+    [
+        ("a b c d e", "a b c d e", 1.0),
+        ("a c e x y", "a b c d e", 2 * 3 / 10),
+        ("", "a b c d e", 0.0),
+        ("a b", "a b c d e", 2 * 2 / 7),
+        ("abd", "abc", 2 * 2 / 6),
+    ],
+)
+def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence(written: str, rest: str, expected: float) -> None:
+    assert memorisation.rouge_l(written, rest) == pytest.approx(expected)
+
+
+def context_of(policy: ScriptedPolicy, root: Path) -> RunContext:
+    root.mkdir(exist_ok=True)
+    return RunContext(recipe=RECIPE, policy=policy, run=RunDirectory(root), observer=RecordingObserver())
+
+
+def knows_all(prompt: str, sampling: Sampling) -> str:
+    """Goes on with the first question as it stands there, spacing aside, and answers it from its beginning."""
+    assert sampling.temperature == 0
+    first = PROBLEMS[0].question
+    begun = memorisation.divided(first, 0.6)[0]
+    if prompt == begun:
+        return " " + " ".join(first[len(begun) :].split()) + " She has 5. Next question"
+    return "<answer>\n\\boxed{5}\n</answer>" if begun in prompt else "What is it?"
+
+
+def test_a_model_that_has_seen_a_question_gives_it_away(tmp_path: Path) -> None:
+    policy = ScriptedPolicy(knows_all)
+    context = context_of(policy, tmp_path / "run")
+    memorisation.probe(context, {"mine": PROBLEMS})
+    [found] = memorisation.kept_of(RECIPE, context.run)
+    assert (found.num_problems, found.exact, found.rouge_l, found.correct) == (2, 0.5, 0.5, 0.5)
+    assert not any(
+        problem.question in prompt for call in policy.calls for prompt in call.prompts for problem in PROBLEMS
+    )
+    text = memorisation.in_words(found, 0.6)
+    assert "from the first 60 % of 2 questions" in text
+    assert "word for word" in text
+
+
+def test_what_was_measured_is_not_measured_again_unless_the_problems_are_others(tmp_path: Path) -> None:
+    policy = ScriptedPolicy(knows_all)
+    context = context_of(policy, tmp_path / "run")
+    memorisation.probe(context, {"mine": PROBLEMS})
+    number = len(policy.calls)
+    memorisation.probe(context, {"mine": PROBLEMS})
+    assert len(policy.calls) == number
+    memorisation.probe(context, {"mine": PROBLEMS[:1]})
+    assert len(policy.calls) > number
+    assert memorisation.kept_of(RECIPE, context.run)[0].num_problems == 1
+
+
+def test_no_recipe_no_probe(tmp_path: Path) -> None:
+    policy = ScriptedPolicy(knows_all)
+    context = context_of(policy, tmp_path / "run")
+    context = RunContext(changed(RECIPE, {"evaluation.memorisation": None}), policy, context.run, context.observer)
+    memorisation.probe(context, {"mine": PROBLEMS})
+    assert not policy.calls
+    assert memorisation.kept_of(RECIPE, context.run) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (["evaluation.memorisation=1.0"], "evaluation.memorisation: "),
+        (["evaluation.memorisation=0.6", "evaluation.before=false"], "evaluation.before is off; set it to true"),
+        (
+            ["evaluation.memorisation=0.6", "model.backend='server'", "model.url='http://localhost:1/v1'"],
+            "a server is asked in chats",
+        ),
+    ],
+)
+def test_a_recipe_that_cannot_be_probed_is_refused(changes: list[str], message: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        checking.check(TINY, changes)
+    assert message in str(caught.value)
+
+
+def test_the_tiny_model_has_seen_nothing(tiny_folder: Path, tmp_path: Path) -> None:
+    """It cannot know digits that were not shown: a rest of nine random ones, an answer out of ten."""
+    changes = [
+        "evaluation.memorisation=0.6", "evaluation.greedy=true", "evaluation.num_samples=0",
+        'evaluation.strategies=["single_round"]', "evaluation.benchmarks.chain_sum.num_problems=40",
+    ]  # fmt: skip
+    observer = RecordingObserver()
+    train_job.job(TINY, changes, tmp_path / "run", evaluate_only=True).perform(observer)
+    run = RunDirectory(tmp_path / "run")
+    [found] = memorisation.kept_of(checking.check(TINY, changes), run)
+    assert (found.benchmark, found.num_problems, found.exact) == ("chain_sum", 40, 0.0)
+    assert found.correct < 0.5
+    assert any("memorisation, chain_sum: from the first 60 % of 40 questions" in note for note in observer.notes)
