@@ -24,19 +24,31 @@ StudyOut = Annotated[
 StudyCheck = Annotated[
     bool, typer.Option("--check", help="Validate the study with all its recipes, print its runs, and stop.")
 ]
+StudyRecipe = Annotated[
+    Path | None,
+    typer.Option(
+        "--recipe", metavar="FILE", help="A recipe in place of the study's base, e.g. for studies/controls.toml."
+    ),
+]
 StudyWorkers = Annotated[
     int,
     typer.Option("--workers", metavar="N", min=1, help="Runs at a time, on a GPU or a share of the cores each."),
 ]
 
 
-def study(file: StudyFile, out: StudyOut = None, workers: StudyWorkers = 1, check: StudyCheck = False) -> None:
+def study(
+    file: StudyFile,
+    recipe: StudyRecipe = None,
+    out: StudyOut = None,
+    workers: StudyWorkers = 1,
+    check: StudyCheck = False,
+) -> None:
     """Validate a study and run it to the end."""
     from motif_lite.study.live import print_plan
     from motif_lite.study.plan import load
 
     with exit_codes():
-        plan = load(file, out)
+        plan = load(file, out, recipe)
         if check:
             print_plan(Console(highlight=False), plan)
         else:

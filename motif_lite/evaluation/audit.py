@@ -4,13 +4,13 @@ Nothing is generated: the graded replies of the run's measurements are read. A v
 as many as cost the tokens of one multi-round answer, so that rounds are compared with samples at equal tokens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from statistics import fmean
 
 from motif_lite.evaluation import intervals
-from motif_lite.evaluation.voting import votes
+from motif_lite.evaluation.voting import majority_is_right
 from motif_lite.grading import reference
-from motif_lite.grading.answers import grade, is_correct
+from motif_lite.grading.rule_golds import is_rule
 from motif_lite.nouns import OnProgress
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.directory import RunDirectory
@@ -87,33 +87,21 @@ def _counts(recipe: Recipe, run: RunDirectory, subject: Subject, when: When) -> 
 
     found = [
         count("ours", _outcomes(by_problem, lambda each: each.correct), per_sample),
-        count(
-            "reference",
-            _outcomes(by_problem, lambda each: reference.is_correct(each.gold, each.replies[-1], source=source)),
-            per_sample,
-        ),
     ]
+    if not any(is_rule(each.gold) for each in graded):
+        by_text = _outcomes(by_problem, lambda each: reference.is_correct(each.gold, each.replies[-1], source=source))
+        found.append(count("reference", by_text, per_sample))
     num_samples = min(map(len, by_problem.values()))
     equal = _samples_at_equal_tokens(run, subject, when, per_sample)
     sizes = {num_samples, *([equal] if equal is not None and equal <= num_samples else [])}
     for size in sorted(sizes) if num_samples > 1 else []:
-        outcomes = {name: [_majority_is_right(samples[:size])] for name, samples in by_problem.items()}
+        outcomes = {name: [majority_is_right(samples[:size])] for name, samples in by_problem.items()}
         found.append(count(f"maj@{size}", outcomes, size * per_sample, is_equal=size == equal))
     return found
 
 
 def _outcomes(by_problem: dict[str, list[GradedReply]], judge: Judge) -> dict[str, list[bool]]:
     return {name: [judge(each) for each in samples] for name, samples in by_problem.items()}
-
-
-def _majority_is_right(samples: Sequence[GradedReply]) -> bool:
-    """Whether the answer with most votes is right; no answer is wrong."""
-    counted = votes([each.replies[-1] for each in samples])
-    if not counted:
-        return False
-    winner = samples[counted[0].samples[0]]
-    grade([(winner.gold, winner.replies[-1])])
-    return is_correct(winner.gold, winner.replies[-1])
 
 
 def _samples_at_equal_tokens(run: RunDirectory, subject: Subject, when: When, per_sample: float) -> int | None:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from motif_lite.grading.answers import grade, last_boxed, ruling_on_answer
+from motif_lite.grading.answers import grade, is_correct, last_boxed, ruling_on_answer
 from motif_lite.grading.rule_golds import is_rule
 from motif_lite.nouns import OnProgress
+from motif_lite.runs.records import GradedReply
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,16 @@ def votes(replies: Sequence[str], on_progress: OnProgress | None = None) -> list
             on_progress(done, len(spellings))
     found = [Vote(answer, tuple(sorted(places))) for answer, places in classes.items()]
     return sorted(found, key=lambda vote: (-vote.count, vote.samples[0]))
+
+
+def majority_is_right(samples: Sequence[GradedReply]) -> bool:
+    """Whether the answer with most votes is right; no answer is wrong."""
+    counted = votes([each.replies[-1] for each in samples])
+    if not counted:
+        return False
+    winner = samples[counted[0].samples[0]]
+    grade([(winner.gold, winner.replies[-1])])
+    return is_correct(winner.gold, winner.replies[-1])
 
 
 def _class_of(spelling: str, known: Sequence[str]) -> str:

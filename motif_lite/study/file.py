@@ -60,6 +60,11 @@ class Variant(_Section):
     """`false`: it keeps its recipe's value of the tuned key."""
     strategy: str | None = None
     """How it thinks when it is measured; by default its recipe's `rollout.strategy`, as it is trained."""
+    vote: bool = False
+    """`true`: its answer to a problem is a majority vote over so many of its samples as take the tokens of one answer \
+of the reference."""
+    claim: Annotated[Text, Field(max_length=300)] | None = None
+    """What may be claimed if the reference is better than this variant, as a sentence without its full stop."""
 
 
 class Study(_Section):
@@ -79,8 +84,10 @@ class Study(_Section):
     """Changes for all variants, as for `--set`."""
     reference: Name
     """The variant that all others are compared with."""
-    benchmark: Name
-    """The benchmark of the recipe that gives the final figures."""
+    benchmark: Name | Literal[""] = ""
+    """The benchmark of the recipe that gives the final figures; by default its first one."""
+    also: list[Name] | Literal["all"] = []
+    """Further benchmarks of the recipe, e.g. of twins, or `all` of them; each has a table of its own."""
     decoding: Literal["sampled", "greedy"] = "sampled"
     """How its replies are written: at the recipe's `evaluation.temperature`, or greedily."""
     confidence: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.95
@@ -102,6 +109,7 @@ class Study(_Section):
             broken.append("variants: two names differ in upper and lower case only; rename one")
         if len(set(self.seeds)) < len(self.seeds):
             broken.append("seeds: one is listed twice; remove it")
+        broken += self._misplaced()
         if self.tune and set(self.tune.seeds) & set(self.seeds):
             both = ", ".join(map(str, sorted(set(self.tune.seeds) & set(self.seeds))))
             broken.append(f"tune.seeds: {both} would be tuned on and count as a result; take other seeds for tuning")
@@ -112,6 +120,17 @@ class Study(_Section):
         if broken:
             raise ValueError("\n".join(broken))
         return self
+
+    def _misplaced(self) -> Iterator[str]:
+        """Keys of variants that make no sense there, as complaints."""
+        for name, variant in self.variants.items():
+            if variant.vote and (variant.train or name == self.reference or self.decoding != "sampled"):
+                yield (
+                    f"variants.{name}.vote: is for a variant with train = false that is not the reference, in a study "
+                    f'with decoding = "sampled"'
+                )
+            if variant.claim and name == self.reference:
+                yield f"variants.{name}.claim: claims are made against the reference, by the other variants; move it"
 
     @staticmethod
     def _not_to_be_set(where: str, changes: Sequence[str], tune: Tuning | None) -> Iterator[str]:

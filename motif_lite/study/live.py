@@ -17,7 +17,7 @@ from rich.text import Text
 from motif_lite.study import report as study_report
 from motif_lite.study.catching_up import Json
 from motif_lite.study.plan import StudyPlan
-from motif_lite.study.sentences import sentences
+from motif_lite.study.sentences import claims, sentences
 from motif_lite.study.workers import Worker
 from motif_lite.views.formats import duration, print_text, printable
 
@@ -181,5 +181,7 @@ def print_closing(console: Console, plan: StudyPlan, found: Json) -> None:
     """What the study allows to say, and where everything lies."""
     for sentence in sentences(found):
         print_text(console, f"- {sentence}")
+    for sentence in claims(found):
+        print_text(console, f"- {sentence.replace('**', '')}")
     for name in (study_report.TABLE, study_report.PLOT, "cost.md"):
         print_text(console, f"{plan.out / name}")

@@ -54,12 +54,14 @@ class StudyPlan:
 
     Attributes:
         strategies: By variant, how it thinks when it is measured.
+        recipe: In place of the study's `base`, where one was given.
     """
 
     study: Study
     path: Path
     out: Path
     strategies: Mapping[str, str]
+    recipe: Path | None = None
 
     def is_tuned(self, variant: str) -> bool:
         """Whether a variant picks a value of the tuned key."""
@@ -110,17 +112,21 @@ class StudyPlan:
         return (*measured, *_own_changes(self.study, variant), *tuned)
 
 
-def load(path: Path, out: Path | None = None) -> StudyPlan:
+def load(path: Path, out: Path | None = None, recipe: Path | None = None) -> StudyPlan:
     """Read a study and validate it with all recipes that follow from it.
 
     Args:
         path: The TOML file.
         out: Where its runs and results go; by default the folder next to it with its name.
+        recipe: In place of the study's `base`; by default its results then go into a folder of its name in that folder.
 
     Raises:
         StudyError: Something in it is wrong; all that is, is named.
     """
-    study, out = read(path), out or path.with_suffix("")
+    study, out = read(path), out or (path.with_suffix("") / recipe.stem if recipe else path.with_suffix(""))
+    if recipe is not None:
+        study = study.model_copy(update={"base": str(recipe.absolute())})
+    study = _with_benchmarks(study, path)
     if out == path:
         raise StudyError(f"{path}: name it NAME.toml, or say with --out where its results go")
     mistakes: dict[str, list[str]] = {}
@@ -130,7 +136,7 @@ def load(path: Path, out: Path | None = None) -> StudyPlan:
             strategies[variant] = _strategy(study, path, variant)
         except MotifError as error:
             mistakes.setdefault(str(error), []).append(variant)
-    plan = StudyPlan(study, path, out, strategies)
+    plan = StudyPlan(study, path, out, strategies, recipe)
     for variant in strategies:
         for mistake in _mistakes(plan, variant):
             mistakes.setdefault(mistake, []).append(variant)
@@ -138,6 +144,17 @@ def load(path: Path, out: Path | None = None) -> StudyPlan:
         lines = [f"  variants {', '.join(names)}: {_indented(mistake)}" for mistake, names in mistakes.items()]
         raise StudyError("\n".join([f"{path}: {counted(lines)} in the recipes of the study", *lines]))
     return plan
+
+
+def _with_benchmarks(study: Study, path: Path) -> Study:
+    """The study with the benchmarks of its base where it leaves them to that; unchanged where that recipe is wrong."""
+    try:
+        known = list(checking.check(path.parent / study.base, study.set).evaluation.benchmarks)
+    except MotifError:  # said once for each variant
+        return study
+    benchmark = study.benchmark or next(iter(known), "")
+    also = [name for name in known if name != benchmark] if study.also == "all" else study.also
+    return study.model_copy(update={"benchmark": benchmark, "also": also})
 
 
 def _recipe_of(study: Study, path: Path, variant: str) -> Path:
@@ -169,9 +186,10 @@ def _mistakes(plan: StudyPlan, variant: str) -> list[str]:
 def _cannot_be_measured(plan: StudyPlan, run: Run, recipe: Recipe) -> Iterator[str]:
     """Why a valid recipe does not give what the study's table needs."""
     study, evaluation, variant = plan.study, recipe.evaluation, run.variant
-    if study.benchmark not in evaluation.benchmarks:
-        known = ", ".join(evaluation.benchmarks) or "none"
-        yield f"no benchmark {study.benchmark!r}{nearest(study.benchmark, evaluation.benchmarks)}; it has: {known}"
+    for name in (study.benchmark, *study.also):
+        if name not in evaluation.benchmarks:
+            known = ", ".join(evaluation.benchmarks) or "none"
+            yield f"no benchmark {name!r}{nearest(name, evaluation.benchmarks)}; it has: {known}"
     if plan.strategies[variant] not in evaluation.strategies:
         yield f"evaluation.strategies lacks {plan.strategies[variant]!r}, which the study measures; leave it out of set"
     if study.decoding == "greedy" and not evaluation.greedy:

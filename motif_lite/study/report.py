@@ -1,10 +1,13 @@
 """The files of a study: table.md, table.json and plot.svg; separately, those that depend on the clock.
 
+For each further benchmark there is a table-NAME.md.
+
 table.md, table.json and plot.svg are the same bytes whenever they are made of the same runs: they hold no time, no
 date and no path. cost.md, cost.json and seconds.svg hold the seconds and the memory.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from motif_lite import locks
@@ -33,6 +36,9 @@ def write(plan: StudyPlan) -> Json:
         with locks.taken(plan.out / "lock", wait=True):  # another process may be at the same study, and just here, too
             found, cost = study_results.results(plan), study_results.costs(plan)
             _write(plan.out, found, cost)
+            for benchmark in plan.study.also:
+                other = replace(plan, study=plan.study.model_copy(update={"benchmark": benchmark}))
+                write_whole(plan.out / f"table-{benchmark}.md", [study_table.table(study_results.results(other))])
     except OSError as error:
         where = error.filename or plan.out
         raise StudyError(

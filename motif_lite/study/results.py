@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import fmean
 
-from motif_lite.evaluation import differences
+from motif_lite.evaluation import differences, intervals, memorisation
 from motif_lite.evaluation.intervals import Outcomes
 from motif_lite.runs import accounting, software
 from motif_lite.runs.directory import RunDirectory
@@ -17,14 +17,18 @@ from motif_lite.study import curves
 from motif_lite.study import runs as study_runs
 from motif_lite.study.catching_up import Json, catching_up, past_its_best
 from motif_lite.study.plan import Run, StudyPlan
+from motif_lite.study.votes import Votes, votes
+
+Runs = Mapping[str, Mapping[int, Run]]
+"""By variant and seed."""
 
 
 def results(plan: StudyPlan) -> Json:
     """All that does not depend on the clock; the content of table.json."""
-    study, runs = plan.study, finished_runs(plan)
-    variants = {variant: _variant(plan, variant, runs[variant]) for variant in study.variants}
+    study, runs, files = plan.study, finished_runs(plan), (plan.path, plan.recipe)
+    variants = {variant: _variant(plan, variant, runs) for variant in study.variants}
     return {
-        "study": f"{plan.path.resolve().parent.name}/{plan.path.name}",
+        "study": " --recipe ".join(f"{path.resolve().parent.name}/{path.name}" for path in filter(None, files)),
         **study.model_dump(
             include={"title", "question", "caveat", "reference", "benchmark", "decoding", "confidence", "seeds"}
         ),
@@ -55,21 +59,28 @@ def finished_runs(plan: StudyPlan) -> dict[str, dict[int, Run]]:
         variant: {seed: study_runs.known_run(plan, variant, seed) for seed in plan.study.seeds}
         for variant in plan.study.variants
     }
-    return {
+    done = {
         variant: {seed: run for seed, run in by_seed.items() if run and study_runs.is_done(plan, run)}
         for variant, by_seed in known.items()
     }
+    reference = done[plan.study.reference]  # which tells how many samples vote
+    return {
+        variant: {seed: run for seed, run in runs.items() if seed in reference or not plan.study.variants[variant].vote}
+        for variant, runs in done.items()
+    }
 
 
-def _variant(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
+def _variant(plan: StudyPlan, name: str, runs: Runs) -> Json:
     variant, tune = plan.study.variants[name], plan.study.tune
-    seeds = {str(seed): _seed(plan, run) for seed, run in runs.items()}
+    seeds = {str(seed): _seed(plan, run, runs) for seed, run in runs[name].items()}
     found: Json = {
         "label": variant.label or name,
         "recipe": plan.recipe_of(name).name,
         "set": variant.set,
         "trains": variant.train,
         "strategy": plan.strategies[name],
+        "claim": variant.claim,
+        "memorisation": list(filter(None, (_memorisation(plan, run) for run in runs[name].values()))),
         "tuned": None,
         "accuracy": asdict(
             differences.accuracy_over_seeds([seed["accuracy"] for seed in seeds.values()], plan.study.confidence)
@@ -93,8 +104,17 @@ def _variant(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
     return found
 
 
-def _seed(plan: StudyPlan, run: Run) -> Json:
+def _seed(plan: StudyPlan, run: Run, runs: Runs) -> Json:
     """One run: what it reached, and at what cost in tokens."""
+    counted = _votes(plan, run, runs)
+    voted: Json = {}
+    if counted is not None:
+        voted = {
+            "accuracy": intervals.accuracy(counted.outcomes),
+            "interval": list(intervals.interval(counted.outcomes, plan.study.confidence)),
+            "num_samples": len(counted.outcomes), "num_correct": sum(right for [right] in counted.outcomes.values()),
+            "answer_tokens": counted.tokens, "votes": counted.size, "votes_wanted": counted.wanted,
+        }  # fmt: skip
     found, directory = study_runs.result(plan, run), RunDirectory(run.root)
     metrics = directory.metrics()
     cost, marks = accounting.of_training(metrics), study_runs.validation(run)
@@ -108,7 +128,23 @@ def _seed(plan: StudyPlan, run: Run) -> Json:
         else accounting.total(cost).trained_tokens,
         "marks": [[mark.tokens, mark.accuracy] for mark in marks],
         "validation_problems": marks[-1].num_problems if marks else 0,
-    }  # fmt: skip
+    } | voted  # fmt: skip
+
+
+def _votes(plan: StudyPlan, run: Run, runs: Runs) -> Votes | None:
+    """A run's votes; None where its variant has none."""
+    if not plan.study.variants[run.variant].vote:
+        return None
+    reference = study_runs.result(plan, runs[plan.study.reference][run.seed])
+    return votes(study_runs.result(plan, run), study_runs.graded(plan, run), reference)
+
+
+def _memorisation(plan: StudyPlan, run: Run) -> Json | None:
+    """What a run's model gave away of the benchmark; None where it was not probed."""
+    recipe, benchmark = run.resolved(), plan.study.benchmark
+    found = (each for each in memorisation.kept_of(recipe, RunDirectory(run.root)) if each.benchmark == benchmark)
+    kept = next(found, None)
+    return None if kept is None else {"share": recipe.evaluation.memorisation, **kept.model_dump()}
 
 
 def _cost(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
@@ -159,7 +195,7 @@ def _validation_problems(variant: Json) -> int:
 def _comparisons(plan: StudyPlan, variants: Mapping[str, Json], runs: Mapping[str, Mapping[int, Run]]) -> Json:
     """Every other variant against the reference; all tests are one family, which Holm's correction is over."""
     study = plan.study
-    outcomes = {name: {str(seed): _outcomes(plan, run) for seed, run in runs[name].items()} for name in runs}
+    outcomes = {name: {str(seed): _outcomes(plan, run, runs) for seed, run in runs[name].items()} for name in runs}
     reference, found = variants[study.reference], {}
     for name in (name for name in study.variants if name != study.reference):
         own = variants[name]
@@ -188,8 +224,10 @@ def correct(comparisons: Json) -> None:
         test["p_value_holm"] = p_value
 
 
-def _outcomes(plan: StudyPlan, run: Run) -> Outcomes:
+def _outcomes(plan: StudyPlan, run: Run, runs: Runs) -> Outcomes:
     """By problem, whether each sample was right; the question is in the key, for other data may have the same ids."""
+    if counted := _votes(plan, run, runs):
+        return counted.outcomes
     outcomes: dict[str, list[bool]] = {}
     for each in study_runs.graded(plan, run):
         outcomes.setdefault(f"{each.problem}\n{each.question}", []).append(each.correct)

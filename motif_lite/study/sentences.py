@@ -1,5 +1,7 @@
 """What a study's comparisons allow to say, in words."""
 
+from statistics import fmean
+
 from motif_lite.figures import in_percent
 from motif_lite.study.catching_up import Json
 from motif_lite.study.cells import counted_seeds, label, p_is, points, share_with_interval
@@ -18,6 +20,58 @@ def sentences(found: Json) -> list[str]:
         if end := comparison["to_the_references_end"]:
             said.append(_sooner(own, reference, end, confidence))
     return said
+
+
+def claims(found: Json) -> list[str]:
+    """Which of the study's claims survive, and what the base model gave away of the benchmark."""
+    said = []
+    for name, comparison in found["comparisons"].items():
+        variant = found["variants"][name]
+        if variant.get("claim"):
+            test, by = comparison["over_seeds"], f"against {label(found, name)}"
+            said.append(
+                f"**{_standing(test, found['confidence'])}**: {variant['claim']} ({by}: {points(test)} points)."
+            )
+        said += _short_votes(found, name)
+    for name, variant in found["variants"].items():
+        if variant.get("memorisation"):
+            said.append(_memory(label(found, name), variant["memorisation"]))
+    return said
+
+
+def _standing(test: Json, confidence: float) -> str:
+    """Whether the reference is better; differences are the variant's less the reference's."""
+    if test["num_seeds"] == 0:
+        return "Not measured yet"
+    if test["num_seeds"] == 1:
+        return "One seed, no claim"
+    if test["interval"] is None:
+        return "No spread over seeds, no claim" if test["mean"] else "Does not survive"
+    if test["interval"][1] >= 0:
+        return "Does not survive, the opposite holds" if test["interval"][0] > 0 else "Does not survive"
+    return "Survives" if test["p_value_holm"] < 1 - confidence else "A hint, no proof"
+
+
+def _short_votes(found: Json, name: str) -> list[str]:
+    """That a vote had fewer samples than an answer of the reference costs, so tokens are not equal."""
+    seeds = [seed for seed in found["variants"][name]["seeds"].values() if "votes" in seed]
+    if all(seed["votes"] == seed["votes_wanted"] for seed in seeds):
+        return []
+    most = max(seed["votes_wanted"] for seed in seeds)
+    return [
+        f"{label(found, name)} had {min(seed['votes'] for seed in seeds)} samples to vote, and one answer of "
+        f"{label(found, found['reference'])} costs up to {most}: set evaluation.num_samples={most} there."
+    ]
+
+
+def _memory(own: str, probes: list[Json]) -> str:
+    """What a model gave away of questions of which it saw the beginning."""
+    exact, rouge, correct = (fmean(probe[key] for probe in probes) for key in ("exact", "rouge_l", "correct"))
+    return (
+        f"{own} was shown the first {100 * probes[0]['share']:g} % of each question: it wrote the rest of "
+        f"{100 * exact:.1f} % word for word (ROUGE-L {rouge:.2f}), and answered {100 * correct:.1f} % right. A model "
+        f"that has not seen them completes hardly any, and answers as often as a guess."
+    )
 
 
 def _unequal(found: Json) -> str:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from motif_lite.planning.machine import GIB
 from motif_lite.study.catching_up import GOAL_NOISE, Json
 from motif_lite.study.cells import NOTHING, grid, label, number, p, percent, points, share
-from motif_lite.study.sentences import sentences
+from motif_lite.study.sentences import claims, sentences
 
 _FEW_SEEDS = 10
 """Below, a t interval over seeds depends on their having a distribution like the normal one."""
@@ -26,6 +26,7 @@ def table(found: Json) -> str:
         _comparisons(found),
         _catching_up(found),
         _said(found),
+        _claims(found),
         _tuning(found),
         _how(found),
     ]
@@ -174,6 +175,11 @@ def _said(found: Json) -> str:
     if not found["comparisons"]:
         return ""
     return "## What the evidence allows to say\n\n" + "\n".join(f"- {sentence}" for sentence in sentences(found))
+
+
+def _claims(found: Json) -> str:
+    said = claims(found)
+    return "## Which claims survive\n\n" + "\n".join(f"- {sentence}" for sentence in said) if said else ""
 
 
 def _tuning(found: Json) -> str:

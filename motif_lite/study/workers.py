@@ -59,6 +59,7 @@ def beside(plan: StudyPlan, number: int, program: Sequence[str]) -> Iterator[lis
         return
     own, *others = shares(number, _gpus(plan))
     command = [*program, "study", str(plan.path), "--out", str(plan.out)]
+    command += ["--recipe", str(plan.recipe)] if plan.recipe else []
     workers: list[Worker] = []
     with _passing_on(workers), _set(own):
         try:

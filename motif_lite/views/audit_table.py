@@ -31,9 +31,9 @@ def _table(recipe: Recipe, counts: list[Count], benchmark: str) -> Table:
         if count.rule != "ours":
             continue
         same = [c for c in counts if (c.strategy, c.decoding, c.when) == (count.strategy, count.decoding, count.when)]
-        [by_reference] = [each for each in same if each.rule == "reference"]
+        by_reference = next((_cell(each) for each in same if each.rule == "reference"), "-")
         label = f"{count.strategy.removesuffix('_round')}, {count.decoding}"
-        table.add_row(label, count.when, _cell(count), _cell(by_reference), "-", f"{count.tokens:,.0f}")
+        table.add_row(label, count.when, _cell(count), by_reference, "-", f"{count.tokens:,.0f}")
         for vote in (each for each in same if each.rule.startswith("maj@")):
             name = f"  {vote.rule}{' =' if vote.is_equal_tokens else ''}"
             table.add_row(name, vote.when, "", "", _cell(vote), f"{vote.tokens:,.0f}")
