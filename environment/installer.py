@@ -34,6 +34,10 @@ _REMEDIES = [
         r"rying \(|IncompleteRead|ProtocolError",
         "the package index was not reached: check the network or proxy; the same command tries again",
     ),
+    (
+        r"command '[^']*(?:cc|clang)[^']*' failed|Python\.h: No such file",
+        "pycosat has to be compiled: install a C compiler and Python's headers (Debian and Ubuntu: gcc, python3-dev)",
+    ),
     (r"Permission denied|Errno 13", "something belongs to another user: make without sudo, remove what root has made"),
     (r"No matching distribution|Could not find a version", "the package index has no such version for this Python"),
 ]

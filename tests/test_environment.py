@@ -337,6 +337,7 @@ def test_an_environment_that_cannot_be_written_to_is_named(tmp_path: Path) -> No
         ("WARNING: Retrying (Retry(total=4)) ... Temporary failure in name resolution", "check the network"),
         ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]", "global.cert"),
         ("ERROR: No matching distribution found for torch==2.13.0", "no such version"),
+        ("error: command '/usr/bin/gcc' failed with exit code 1", "install a C compiler and Python's headers"),
         ("something else", "tries again"),
     ],
 )

@@ -1,6 +1,7 @@
 """Data sets of the hub by name: rows with their columns, written by hand, come out as problems with gold answers."""
 
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import SourceSection
 from motif_lite.tasks import sources
 from motif_lite.tasks.sources.hub import DATASETS
+from tests.test_training import MakeRecipe, Training
 
 ROWS: dict[str, list[dict[str, Any]]] = {
     "math": [{
@@ -156,7 +158,7 @@ def test_any_expression_that_keeps_the_rules_is_right(answer: str) -> None:
     assert is_correct('verify:countdown {"numbers":[3,8,8,7],"target":24}', f"\\boxed{{{answer}}}")
 
 
-def test_a_file_of_ones_own_may_have_rules(tmp_path: Any) -> None:
+def test_a_file_of_ones_own_may_have_rules(tmp_path: Path) -> None:
     path = tmp_path / "mine.jsonl"
     row = '{"question": "Make 98.", "answer": "verify:countdown {\\"numbers\\":[44,19,35],\\"target\\":98}"}\n'
     path.write_text(row + row.replace("verify:countdown", "verify:nobody"))
@@ -167,3 +169,21 @@ def test_a_file_of_ones_own_may_have_rules(tmp_path: Any) -> None:
     path.write_text(row)
     [problem] = load(str(path), "train")
     assert is_correct(problem.gold, "\\boxed{44+19+35}")
+
+
+def test_the_tiny_model_is_trained_and_measured_on_countdown(
+    served: dict[str, Any], tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """It solves none: what counts is that each reply has a verdict by the rule."""
+    rows = [{"target": 10 + number, "nums": [number, 7, 3]} for number in range(1, 9)]
+    served["Jiayi-Pan/Countdown-Tasks-3to4"] = rows
+    recipe = tiny_recipe(
+        'data.train="countdown"', "data.num_problems=4", "rollout.max_prompt_tokens=200", "model.max_seq_length=512",
+        "rollout.num_openings=2", "rollout.num_futures=1", "training.max_steps=1",
+    )  # fmt: skip
+    training = Training(recipe, tiny_folder, tmp_path / "run")
+    assert training.train()
+    [metrics] = training.run.metrics()
+    assert (metrics.grader_failures, metrics.grader_losses) == (0, 0)
+    assert {line.gold.partition(" ")[0] for line in training.run.rollouts()} == {"verify:countdown"}
+    assert {line.problem for line in training.run.rollouts()} <= {f"countdown/{number}" for number in range(1, 9)}

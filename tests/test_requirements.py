@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FILES = ("requirements.txt", "requirements-cpu.txt", "requirements-vllm.txt", "requirements-export.txt")
+FILES = (
+    "requirements.txt",
+    "requirements-cpu.txt",
+    "requirements-vllm.txt",
+    "requirements-export.txt",
+    "requirements-gym.txt",
+)
 
 
 def pins(file: str) -> dict[str, str]:
