@@ -1,6 +1,7 @@
 """Tasks of reasoning_gym: made by the package, judged by its verifiers in a process apart, trained on by level."""
 
 import ast
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -59,16 +60,20 @@ def test_options_decide_how_hard_problems_are() -> None:
 
 
 @needs_gym
-def test_what_is_measured_is_not_trained_on_and_no_question_comes_twice() -> None:
+def test_what_is_measured_is_not_trained_on_and_no_question_comes_twice(caplog: pytest.LogCaptureFixture) -> None:
     """There are few sums of two digits, so training and test would share some."""
     few = {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1}
     test = load("chain_sum", 40, role="test", options=few)
     train = load("chain_sum", 40, options=few, held_out={"evaluation.benchmarks.gym": test})
     assert len({each.question for each in train} | {each.question for each in test}) == 80
+    with caplog.at_level(logging.WARNING):
+        all_there_are = load("chain_sum", 400, options=few)
+    assert 100 < len(all_there_are) < 400
+    assert f"has {len(all_there_are)} problems that differ and are not measured, fewer than 400" in caplog.text
     with pytest.raises(
-        DataError, match=r"only [0-9]+ of the problems made for train are new .* lower num_problems, or"
+        DataError, match="no problem for test is left that is not measured; set options that allow more"
     ):
-        load("chain_sum", 400, options=few)
+        load("chain_sum", 4, role="test", options=few, held_out={"evaluation.validation": all_there_are})
 
 
 @needs_gym

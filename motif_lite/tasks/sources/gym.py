@@ -6,6 +6,7 @@ give the same ones.
 
 import atexit
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -40,6 +41,8 @@ _OURS = {"seed": " (the recipe's seed is taken)", "size": " (set num_problems)"}
 """Options of the package that a recipe has keys of its own for."""
 
 Options = dict[str, Any]
+
+_log = logging.getLogger(__name__)
 
 
 class Gym:
@@ -101,10 +104,10 @@ def _require(source: SourceSection) -> None:
 
 
 def _different(request: Request, level: int, options: Options, wanted: int, asked: set[str]) -> Iterator[Problem]:
-    """Problems of one level, as many as are wanted; what is drawn is added to what was asked.
+    """Problems of one level, as many as are wanted, or as there are; what is drawn is added to what was asked.
 
     Raises:
-        DataError: There are not so many that differ.
+        DataError: There are none.
     """
     of_level = f"/level-{level}" if request.by_level else ""
     seed = derive_seed(request.seed, PACKAGE, request.name, request.role, level)
@@ -121,10 +124,11 @@ def _different(request: Request, level: int, options: Options, wanted: int, aske
         if count == wanted:
             return
     where = f"{request.name}{of_level.replace('/', ', ').replace('-', ' ')}"
-    raise DataError(
-        f"{where}: only {count} of the problems made for {request.role} are new (the others repeat one, or are "
-        f"measured), and {wanted:,} are wanted; lower num_problems, or set options that allow more"
-    )
+    if not count:
+        raise DataError(
+            f"{where}: no problem for {request.role} is left that is not measured; set options that allow more"
+        )
+    _log.warning("%s: has %d problems that differ and are not measured, fewer than %d", where, count, wanted)
 
 
 def _fits_a_box(answer: str) -> bool:
