@@ -41,8 +41,8 @@ def keep_within(machine: Machine) -> None:
     """Make PyTorch stay within the memory that was planned for; call it before the model is loaded.
 
     On a GPU what goes beyond raises out-of-memory, as on a card of that size. On a CPU nothing is capped, but freed
-    tensors of 1 MiB and more go back to the system at once: glibc would keep those under 32 MB, which doubled the peak of an update of
-    0.5 billion weights (measured, docs/measurements.md).
+    tensors of 1 MiB and more go back to the system at once: glibc would keep those under 32 MB, which doubled the peak
+    of an update of 0.5 billion weights (measured, docs/measurements.md).
     """
     found = gpu()
     if machine.device == "cuda" and found is not None:
