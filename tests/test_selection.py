@@ -85,7 +85,7 @@ def test_what_is_solved_sometimes_is_trained_and_what_that_took_is_counted(
     assert rates.cost.prompts >= 64
     assert accounting.of(run)["selection"] == rates.cost
     assert run.spent().tokens == rates.cost.generated_tokens + sum(sum(line.tokens.values()) for line in run.metrics())
-    assert plots.tokens(run.metrics(), run.selecting)[-1] == run.spent().tokens
+    assert plots.tokens(run.metrics(), run.preparing)[-1] == run.spent().tokens
     assert not (run.root / "evaluations" / "selection.jsonl.parts").exists()
 
 
@@ -204,8 +204,7 @@ def test_the_schedule_and_the_marks_begin_where_the_selection_ended(
     assert first.learning_rate == 0.0
     assert later[0].learning_rate
     assert later[0].learning_rate < max(line.learning_rate or 0 for line in later)
-    assert run.selecting is not None
-    assert run.marks()[0].tokens == run.selecting.generated_tokens
+    assert run.marks()[0].tokens == run.preparing["selection"].generated_tokens
     assert len(run.marks()) == 5
     assert 30000 <= run.spent().tokens < 30000 + 2000
 

@@ -27,7 +27,7 @@ def compared(roots: Sequence[Path], observer: Observer) -> ComparedRuns:
     found = list[ComparedRun]()
     for name, directory in zip(_names(roots), directories, strict=True):
         observer.phase("reading", name)
-        found.append(ComparedRun(name, directory.metrics(), directory.marks(), directory.selecting))
+        found.append(ComparedRun(name, directory.metrics(), directory.marks(), directory.preparing))
     observer.phase("comparing", f"{len(roots)} runs")
     confidence = recipes[0].evaluation.confidence
     different = dict.fromkeys(key for recipe in recipes[1:] for key in keys.differing_keys(recipes[0], recipe))

@@ -5,28 +5,24 @@ resumed runs, too. Steps that were lost with an interrupted process, and done ag
 """
 
 from collections.abc import Iterable, Iterator
-from functools import reduce
 
-from motif_lite.runs.costs import Cost
+from motif_lite.runs.costs import NOTHING, Cost, Costs, total
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import Evaluation, Mark, Measurement, StepMetrics
 
 TOTAL = "total"
 
-Costs = dict[str, Cost]
-"""By phase."""
-
 
 def of(run: RunDirectory) -> Costs:
     """Cost by phase: ``selection``, those of a training step, ``validation``, ``evaluation``, and the total of all."""
-    return account(run.metrics(), run.marks(), run.evaluation(), run.selecting)
+    return account(run.metrics(), run.marks(), run.evaluation(), run.preparing)
 
 
 def account(
-    metrics: Iterable[StepMetrics], marks: Iterable[Mark], evaluation: Evaluation, selecting: Cost | None = None
+    metrics: Iterable[StepMetrics], marks: Iterable[Mark], evaluation: Evaluation, preparing: Costs | None = None
 ) -> Costs:
     """As `of`, from the contents of the files."""
-    costs = of_training(metrics, selecting)
+    costs = of_training(metrics, preparing)
     for mark in marks:
         _add(costs, "validation", _measured(mark, mark.evaluation_seconds))
     for measurement in evaluation.measurements:
@@ -34,18 +30,13 @@ def account(
     return costs | ({TOTAL: total(costs)} if costs else {})
 
 
-def of_training(metrics: Iterable[StepMetrics], selecting: Cost | None = None) -> Costs:
-    """Cost of the training steps by phase, and of the selection of their problems before."""
-    costs: Costs = {"selection": selecting} if selecting else {}
+def of_training(metrics: Iterable[StepMetrics], preparing: Costs | None = None) -> Costs:
+    """Cost of the training steps by phase, and of what prepared them."""
+    costs = dict(preparing or {})
     for step in metrics:
         for phase, cost in _of_step(step):
             _add(costs, phase, cost)
     return costs
-
-
-def total(costs: Costs) -> Cost:
-    """All phases together."""
-    return reduce(Cost.__add__, costs.values(), Cost())
 
 
 def _of_step(step: StepMetrics) -> Iterator[tuple[str, Cost]]:
@@ -72,4 +63,4 @@ def _measured(found: Measurement | Mark, seconds: float) -> Cost:
 
 
 def _add(costs: Costs, phase: str, cost: Cost) -> None:
-    costs[phase] = costs.get(phase, Cost()) + cost
+    costs[phase] = costs.get(phase, NOTHING) + cost

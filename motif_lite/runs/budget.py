@@ -1,8 +1,8 @@
 """How far a run has come: by steps, and where the recipe says so by generated tokens or by seconds.
 
-A budget is spent once its first limit is reached. All figures are those of metrics.jsonl and, where problems were
-selected, selection.json, so a resumed run knows what was spent before it. Evaluation costs nothing here. The selection
-does: its tokens and seconds are taken off the limits, and shares are those of what is left for training.
+A budget is spent once its first limit is reached. All figures are those that the run has written down, so a resumed
+run knows what was spent before it. Evaluation costs nothing here. What prepares training does (`preparing`): its tokens
+and seconds are taken off the limits, and shares are those of what is left for the steps.
 """
 
 import math
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from motif_lite.recipe.training import TrainingSection
-from motif_lite.runs.costs import NOTHING, Cost
+from motif_lite.runs.costs import NOTHING, Cost, Costs, total
 from motif_lite.runs.records import StepMetrics
 
 
@@ -19,38 +19,39 @@ class Spent:
     """What training has taken so far.
 
     Attributes:
-        tokens: Generated, openings and futures, and to select problems.
-        seconds: Of all phases of its steps, and of the selection.
-        selecting: What the selection took of both.
+        tokens: Generated, openings and futures, and to prepare training.
+        seconds: Of all phases of its steps, and of what prepared them.
+        preparing: What that took of both.
     """
 
     steps: int = 0
     tokens: int = 0
     seconds: float = 0.0
-    selecting: Cost = NOTHING
+    preparing: Cost = NOTHING
 
     def and_step(self, tokens: Mapping[str, int], seconds: Mapping[str, float]) -> "Spent":
         """With one more step, whose figures are given by phase."""
         return Spent(
-            self.steps + 1, self.tokens + sum(tokens.values()), self.seconds + sum(seconds.values()), self.selecting
+            self.steps + 1, self.tokens + sum(tokens.values()), self.seconds + sum(seconds.values()), self.preparing
         )
 
 
-def spent(metrics: Iterable[StepMetrics], selecting: Cost | None = None) -> Spent:
+def spent(metrics: Iterable[StepMetrics], preparing: Costs | None = None) -> Spent:
     """What the lines of metrics.jsonl add up to.
 
     Args:
-        selecting: What the selection of problems took before.
+        preparing: What was done before the first step took, by phase.
     """
-    total = Spent(0, selecting.generated_tokens, selecting.seconds, selecting) if selecting else Spent()
+    before = total(preparing or {})
+    so_far = Spent(0, before.generated_tokens, before.seconds, before)
     for line in metrics:
-        total = total.and_step(line.tokens, line.seconds)
-    return total
+        so_far = so_far.and_step(line.tokens, line.seconds)
+    return so_far
 
 
 def share_done(training: TrainingSection, so_far: Spent) -> float:
-    """From 0 to 1: the share of the limit that is nearest; 1 as well where the selection leaves nothing."""
-    shares, before = [so_far.steps / training.max_steps], so_far.selecting
+    """From 0 to 1: the share of the limit that is nearest; 1 as well where what prepares it leaves nothing."""
+    shares, before = [so_far.steps / training.max_steps], so_far.preparing
     if training.until_tokens is not None:
         shares.append(_share(so_far.tokens, before.generated_tokens, training.until_tokens))
     if training.until_seconds is not None:

@@ -1,5 +1,7 @@
 """What the phases of a run have taken: accounting.json."""
 
+from functools import reduce
+
 from motif_lite.runs.records import Record, Versioned
 
 
@@ -29,8 +31,16 @@ class Cost(Record):
 
 NOTHING = Cost()
 
+Costs = dict[str, Cost]
+"""By phase."""
+
+
+def total(costs: Costs) -> Cost:
+    """All phases together."""
+    return reduce(Cost.__add__, costs.values(), NOTHING)
+
 
 class Accounting(Versioned):
     """Costs by phase, in the order of a run; ``total`` is all of them."""
 
-    phases: dict[str, Cost]
+    phases: Costs

@@ -18,9 +18,8 @@ dropped by the next reader, or written under another name and renamed. Only the 
 import json
 import logging
 import os
-import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -31,9 +30,10 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.tables import Tables
 from motif_lite.recipe.toml import apply_override
 from motif_lite.recipe.training import TrainingSection
-from motif_lite.runs import budget, lock, own_code_record, run_log, sealing, selection
+from motif_lite.runs import budget, lock, own_code_record, preparing, run_log, sealing
 from motif_lite.runs.budget import Spent
-from motif_lite.runs.costs import Accounting, Cost
+from motif_lite.runs.checkpoints import Checkpoints
+from motif_lite.runs.costs import Accounting, Costs
 from motif_lite.runs.files import (
     append_records,
     as_line,
@@ -173,20 +173,11 @@ class RunDirectory:
                 os.truncate(path, kept)  # steps stand in order; a copy would need room that a full disk has not
 
     def keep_checkpoint(self, step: int, keep: int, every: int = 1) -> None:
-        """Seal what the trainer has written for this step, then drop those before the newest ``keep``.
-
-        Checkpoints of every ``every`` steps count among themselves: those that are written in between, by time, do
-        not push them out. Those of later steps go, too: they were damaged, or the run would not be at this step.
-        """
+        """Seal what the trainer has written for this step, and drop old ones, see `Checkpoints.keep`."""
         for name in _STEPWISE:  # a checkpoint never stands without the lines before it
             if (self.root / name).exists():
                 sealing.flush(self.root / name)
-        sealing.seal(self.unfinished / f"checkpoint-{step}", self.checkpoints / f"checkpoint-{step}", step=step)
-        numbers = [number for number in self._checkpoints() if number <= step]
-        kept = {*numbers[:keep], *[number for number in numbers if number % every == 0][:keep]}
-        for number, path in self._checkpoints().items():
-            if number not in kept:
-                sealing.discard(path, self.unfinished)
+        Checkpoints(self.checkpoints, self.unfinished).keep(step, keep, every)
 
     def newest_checkpoint(self) -> tuple[Path, int] | None:
         """The newest whole checkpoint with the step that it was written after; None if there is none yet.
@@ -194,18 +185,7 @@ class RunDirectory:
         Raises:
             RunError: There are checkpoints, and all of them are damaged.
         """
-        found = self._checkpoints()
-        for step, path in found.items():
-            damage = sealing.damage(path)
-            if damage is None:
-                return path, step
-            _log.warning("%s: is damaged (%s) and is skipped", path, damage)
-        if found:
-            raise RunError(
-                f"{self.checkpoints}: every checkpoint is damaged; restore one from a copy, or remove the folder to "
-                f"restart training from the first step"
-            )
-        return None
+        return Checkpoints(self.checkpoints, self.unfinished).newest()
 
     def save_adapter(self, step: int, save: Callable[[Path], None], *, best: bool = False) -> None:
         """Replace ``adapter/``, or ``adapter_best/``, by what ``save`` writes.
@@ -247,27 +227,17 @@ class RunDirectory:
     def spent(self, up_to: int | None = None) -> Spent:
         """What training has taken, up to and with a step."""
         lines = (line for line in self.metrics() if up_to is None or line.step <= up_to)
-        return budget.spent(lines, self.selecting)
+        return budget.spent(lines, self.preparing)
 
     @property
-    def selecting(self) -> Cost | None:
-        """What the selection of problems took; None where there was none."""
-        rates = selection.kept(self.root)
-        return rates.cost if rates else None
+    def preparing(self) -> Costs:
+        """What was done before the first step took, by phase."""
+        return preparing.costs(self.root)
 
     def is_trained(self, training: TrainingSection) -> bool:
         """Whether training got to the end of its budget and left its adapter."""
         step = sealing.step_of(self.adapter)
         return step is not None and budget.share_done(training, self.spent(step)) == 1
-
-    def _checkpoints(self) -> dict[int, Path]:
-        """Checkpoints by step, the newest first."""
-        found = {
-            int(match[1]): path
-            for path in self.checkpoints.glob("checkpoint-*")
-            if (match := re.fullmatch(r"checkpoint-(\d+)", path.name)) and path.is_dir()
-        }
-        return dict(sorted(found.items(), reverse=True))
 
     def evaluation(self) -> Evaluation:
         """evaluation.json so far; an empty one where nothing has been measured."""
@@ -285,9 +255,9 @@ class RunDirectory:
         """Replace evaluation.json."""
         write_record(self.root / "evaluation.json", evaluation)
 
-    def write_accounting(self, costs: Mapping[str, Cost]) -> None:
+    def write_accounting(self, costs: Costs) -> None:
         """Replace accounting.json."""
-        write_record(self.root / "accounting.json", Accounting(phases=dict(costs)))
+        write_record(self.root / "accounting.json", Accounting(phases=costs))
 
     def write_report(self, page: str) -> None:
         """Replace report.html."""

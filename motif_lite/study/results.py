@@ -11,6 +11,7 @@ from statistics import fmean
 from motif_lite.evaluation import differences, intervals, memorisation
 from motif_lite.evaluation.intervals import Outcomes
 from motif_lite.runs import accounting, software
+from motif_lite.runs.costs import total
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import StepMetrics
 from motif_lite.study import curves
@@ -117,7 +118,7 @@ def _seed(plan: StudyPlan, run: Run, runs: Runs) -> Json:
         }  # fmt: skip
     found, directory = study_runs.result(plan, run), RunDirectory(run.root)
     metrics = directory.metrics()
-    cost, marks = accounting.of_training(metrics), study_runs.validation(run)
+    cost, marks = accounting.of_training(metrics, directory.preparing), study_runs.validation(run)
     return {
         **{key: getattr(found, key) for key in ("accuracy", "interval", "num_problems", "num_samples", "num_correct")},
         "answer_tokens": found.generated_tokens / found.num_samples,
@@ -125,7 +126,7 @@ def _seed(plan: StudyPlan, run: Run, runs: Runs) -> Json:
         "prompts": {phase: each.prompts for phase, each in cost.items() if phase in _asked(metrics)},
         "tokens": directory.spent().tokens,
         "trained_tokens": None if any(step.trained_tokens is None for step in metrics)
-        else accounting.total(cost).trained_tokens,
+        else total(cost).trained_tokens,
         "marks": [[mark.tokens, mark.accuracy] for mark in marks],
         "validation_problems": marks[-1].num_problems if marks else 0,
     } | voted  # fmt: skip
@@ -163,7 +164,7 @@ def _cost(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
 
 def _seed_cost(plan: StudyPlan, run: Run) -> Json:
     marks, directory = study_runs.validation(run), RunDirectory(run.root)
-    cost, spent = accounting.of_training(directory.metrics(), directory.selecting), directory.spent()
+    cost, spent = accounting.of_training(directory.metrics(), directory.preparing), directory.spent()
     seconds = {phase: each.seconds for phase, each in cost.items() if each.seconds}
     training = marks[-1].seconds if marks else spent.seconds
     return {

@@ -39,7 +39,7 @@ class StepCallback(TrainerCallback):
         self.step, self.validation, self.stop, self.loggers = step, validation, stop, loggers
         self.saving = SavingClock()
         self.metrics = run.metrics()
-        self.spent = budget.spent(self.metrics, run.selecting)
+        self.spent = budget.spent(self.metrics, run.preparing)
         self.skipped = [line.update_skipped for line in self.metrics]
         """Of every step so far, whether all its updates were skipped."""
         self._num_skipped = 0

@@ -14,7 +14,7 @@ from motif_lite.errors import RunError
 from motif_lite.evaluation.across_runs import PairedTest, SharedProblem
 from motif_lite.figures import in_percent
 from motif_lite.runs.budget import spent
-from motif_lite.runs.costs import Cost
+from motif_lite.runs.costs import Costs
 from motif_lite.runs.files import write_whole
 from motif_lite.runs.records import GradedReply, Mark, StepMetrics
 from motif_lite.views import plots
@@ -34,18 +34,18 @@ class ComparedRun:
 
     Attributes:
         name: The folder's, or its path where two have the same.
-        selecting: What choosing its problems took.
+        preparing: What was done before its first step took.
     """
 
     name: str
     metrics: Sequence[StepMetrics]
     marks: Sequence[Mark]
-    selecting: Cost | None = None
+    preparing: Costs | None = None
 
     @property
     def cells(self) -> list[str]:
         """What the table of runs says of it, as `HEADINGS` have it."""
-        total, last = spent(self.metrics, self.selecting), [line.accuracy for line in self.metrics[-_LAST_STEPS:]]
+        total, last = spent(self.metrics, self.preparing), [line.accuracy for line in self.metrics[-_LAST_STEPS:]]
         held_out = in_percent(self.marks[-1].accuracy, self.marks[-1].interval) if self.marks else "-"
         trained = percent(fmean(last)) if last else "-"
         return [
@@ -160,7 +160,7 @@ def charts_of(runs: Sequence[ComparedRun]) -> list[Chart]:
         [Chart("Held-out accuracy by generated tokens", "tokens", "accuracy", held_out, colours)] if held_out else []
     )
     if any(run.metrics for run in runs):
-        trained = [_line(run, plots.tokens(run.metrics, run.selecting), lambda line: line.accuracy) for run in runs]
+        trained = [_line(run, plots.tokens(run.metrics, run.preparing), lambda line: line.accuracy) for run in runs]
         charts.append(Chart("Training accuracy by generated tokens", "tokens", "accuracy", trained, colours))
         for title, unit, figure in figures:
             lines = [_line(run, [line.step for line in run.metrics], figure) for run in runs]

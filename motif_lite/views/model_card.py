@@ -19,6 +19,7 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.own_strategy import OwnStrategy
 from motif_lite.rollout.strategies.table import STRATEGIES
 from motif_lite.runs import accounting
+from motif_lite.runs.costs import total as total_of
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import Evaluation, Measurement
 from motif_lite.views.formats import confidence_in_words, duration, gain
@@ -95,9 +96,9 @@ def _lines(about: Published) -> Iterator[str]:
 
 def _costs(run: RunDirectory) -> Iterator[str]:
     steps = run.metrics()
-    costs = accounting.of_training(steps, run.selecting)
+    costs = accounting.of_training(steps, run.preparing)
     if costs:
-        total = accounting.total(costs)
+        total = total_of(costs)
         yield (
             f"| training | {len(steps):,} steps, {total.generated_tokens:,} generated tokens, "
             f"{duration(total.seconds)} |"

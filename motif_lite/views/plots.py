@@ -5,7 +5,7 @@ from itertools import accumulate
 from statistics import fmean
 
 from motif_lite.runs.budget import spent
-from motif_lite.runs.costs import Cost
+from motif_lite.runs.costs import Costs
 from motif_lite.runs.records import Mark, StepMetrics
 from motif_lite.views.charts import Chart, Line
 
@@ -19,27 +19,27 @@ Column = Mapping[str, Sequence[float | None]]
 """Of one figure: a value per step, by name of its parts."""
 
 
-def of_run(metrics: Sequence[StepMetrics], marks: Sequence[Mark], selecting: Cost | None = None) -> list[Chart]:
+def of_run(metrics: Sequence[StepMetrics], marks: Sequence[Mark], preparing: Costs | None = None) -> list[Chart]:
     """All charts of a run, the most important first.
 
     Args:
-        selecting: What choosing its problems took.
+        preparing: What was done before its first step took.
     """
-    charts = [by_tokens(metrics, marks, selecting)] if metrics else []
+    charts = [by_tokens(metrics, marks, preparing)] if metrics else []
     if len(marks) > 1:
         charts.append(_held_out(marks))
     return [*charts, *_by_step(metrics)] if metrics else charts
 
 
-def tokens(metrics: Sequence[StepMetrics], selecting: Cost | None = None) -> list[int]:
-    """Generated up to and with each step, the selection of problems included."""
-    sums = accumulate((sum(line.tokens.values()) for line in metrics), initial=spent((), selecting).tokens)
+def tokens(metrics: Sequence[StepMetrics], preparing: Costs | None = None) -> list[int]:
+    """Generated up to and with each step, what was done before them included."""
+    sums = accumulate((sum(line.tokens.values()) for line in metrics), initial=spent((), preparing).tokens)
     return list(sums)[1:]
 
 
-def by_tokens(metrics: Sequence[StepMetrics], marks: Sequence[Mark], selecting: Cost | None = None) -> Chart:
+def by_tokens(metrics: Sequence[StepMetrics], marks: Sequence[Mark], preparing: Costs | None = None) -> Chart:
     """Accuracy in training against generated tokens, with held-out marks on top."""
-    places = tokens(metrics, selecting)
+    places = tokens(metrics, preparing)
     accuracies, width = [line.accuracy for line in metrics], _width(len(metrics))
     lines = [Line("training", list(zip(places, accuracies, strict=True)), is_faint=width > 1)]
     if width > 1:

@@ -30,7 +30,7 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
         story=story.sentences(recipe, metrics, marks, evaluation, warnings, _kept(run)),
         rows=_rows(evaluation, recipe.evaluation.confidence),
         about_gains=about_gains(evaluation),
-        plots=plots.of_run(metrics, marks, run.selecting),
+        plots=plots.of_run(metrics, marks, run.preparing),
         costs=accounting.of(run),
         planned=metrics[-1].planned_memory_bytes if metrics else {},
         samples=_samples(run, metrics),

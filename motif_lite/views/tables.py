@@ -15,7 +15,7 @@ from motif_lite.monitor import findings
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import accounting
-from motif_lite.runs.accounting import Costs
+from motif_lite.runs.costs import Costs
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import Evaluation, Measurement
 from motif_lite.views.audit_table import print_audit
