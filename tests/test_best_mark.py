@@ -94,7 +94,7 @@ def save(folder: Path) -> None:
 @pytest.fixture
 def run(tmp_path: Path) -> RunDirectory:
     run = RunDirectory.create(tmp_path / "run", RECIPE, "")
-    run.save_adapter(5, save, best=True)
+    run.save_adapter(5, save, run.best_adapter)
     return run
 
 

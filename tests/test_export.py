@@ -78,7 +78,8 @@ def with_a_best_adapter(run: Path, policy: LocalPolicy) -> None:
     with torch.no_grad():
         for name, weight in policy.model.named_parameters():
             weight.mul_(-1.0 if "lora_B" in name else 1.0)
-    RunDirectory(run).save_adapter(1, policy.save_adapter, best=True)
+    directory = RunDirectory(run)
+    directory.save_adapter(1, policy.save_adapter, directory.best_adapter)
 
 
 @pytest.mark.parametrize(("folder", "asked"), [("adapter", None), ("adapter_best", "best")])

@@ -46,7 +46,8 @@ def measure_parts(
             start=start,
             on_round=_announce(observer, what),
         )
-        graded = _all_graded(trajectories, what, observer)
+        observer.phase("evaluating", f"{what}: grading, {len(trajectories)} replies")
+        graded = all_graded(trajectories, observer)
         seconds, peaks = meter.take()
         yield MeasuredPart(seconds=seconds["evaluation"], peak_memory_bytes=peaks.get("evaluation", 0), graded=graded)
 
@@ -64,9 +65,9 @@ def _announce(observer: Observer, what: str) -> OnRound:
     return on_round
 
 
-def _all_graded(trajectories: Sequence[Trajectory], what: str, observer: Observer) -> tuple[GradedReply, ...]:
+def all_graded(trajectories: Sequence[Trajectory], observer: Observer) -> tuple[GradedReply, ...]:
+    """Their last replies compared with the gold answers; the observer is told how far that has come."""
     finals = [(trajectory.problem.gold, trajectory.final.text) for trajectory in trajectories]
-    observer.phase("evaluating", f"{what}: grading, {len(finals)} replies")
     grade(finals, observer.advance)
     if num_lost := sum(is_lost(*pair) for pair in finals):
         observer.note(

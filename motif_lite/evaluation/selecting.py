@@ -1,6 +1,7 @@
 """Training problems that the policy solves sometimes: only a group that differs in its rewards teaches anything.
 
-Their pass rates are measured once, before the first step, by the recipe's own strategy, and kept: `runs.selection`.
+Their pass rates are measured once, before the first step, by the recipe's own strategy, and kept: `runs.selection`. The
+policy is the one that training begins with, so after a warm start that of its adapter.
 """
 
 from collections.abc import Sequence
@@ -11,8 +12,7 @@ from motif_lite.evaluation.measuring import measure_parts, outcomes_of, settings
 from motif_lite.nouns import Problem
 from motif_lite.recipe.schema import SelectSection, decided
 from motif_lite.rollout.strategies import strategy_of
-from motif_lite.runs import inputs, selection
-from motif_lite.runs.budget import share_done
+from motif_lite.runs import inputs, preparing, selection, warm_start
 from motif_lite.runs.costs import Cost
 from motif_lite.runs.parts import Parts
 from motif_lite.runs.records import PartsHeader, Subject
@@ -44,14 +44,8 @@ def selected(context: RunContext, problems: list[Problem]) -> list[Problem]:
             f"{told}: too few for training.problems_per_step = {wanted}; start a new run with wider bounds, more or "
             f"other problems, or without data.select"
         )
-    spent = context.run.spent()
-    if not spent.steps and share_done(context.recipe.training, spent) == 1:
-        raise DataError(
-            f"{told}: that took {spent.tokens:,} tokens and {spent.seconds:.0f} s, all that training.until_tokens or "
-            f"training.until_seconds allows; continue with a larger limit, --resume --set, or start a new run with "
-            f"fewer problems"
-        )
     context.observer.note(told)
+    preparing.require_some_left(context.recipe.training, context.run.spent())
     return found
 
 
@@ -64,7 +58,10 @@ def _pass_rates(context: RunContext, problems: Sequence[Problem], section: Selec
         return rates, f"as {root / selection.FILE} has it"
     stands_on = inputs.kept(root)
     prompt = context.policy.render(strategy_of(recipe, recipe.rollout.strategy).first_messages(problems[0]))
-    path = selection.cached_path(recipe, stands_on.model if stands_on else {}, problems, prompt)
+    model = stands_on.model if stands_on else {}
+    if (adapter := warm_start.sum_of_adapter(root)) is not None and model:
+        model = model | {"warm_start": adapter}
+    path = selection.cached_path(recipe, model, problems, prompt)
     if path is not None and (rates := selection.cached(path)) is not None:
         selection.keep(root, rates)
         return rates, f"measured by an earlier run: {path}"
@@ -85,7 +82,12 @@ def _measured(context: RunContext, problems: Sequence[Problem], section: SelectS
         update={"num_samples": section.num_samples, "problems": inputs.of_problems(problems)}
     )
     parts = Parts(
-        run.root / "evaluations" / _PARTS, PartsHeader(settings=settings, width=decided(recipe.rollout.max_width))
+        run.root / "evaluations" / _PARTS,
+        PartsHeader(
+            settings=settings,
+            width=decided(recipe.rollout.max_width),
+            policy=warm_start.sum_of_adapter(run.root),
+        ),
     )
     if parts.num_dropped:
         context.observer.note("note: data.select: it was begun with other settings; all of it is measured again")

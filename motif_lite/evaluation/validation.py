@@ -72,7 +72,7 @@ class Validation:
             outcomes="".join("01"[each.correct] for each in parts.graded),
         )
         if is_best(mark.accuracy, self._run.marks()):  # before the mark is there: with it, its adapter is
-            self._run.save_adapter(mark.step, trainable(self._context.policy).save_adapter, best=True)
+            self._run.save_adapter(mark.step, trainable(self._context.policy).save_adapter, self._run.best_adapter)
         self._run.append_mark(mark)
         parts.remove()
         self._observer.mark(mark)

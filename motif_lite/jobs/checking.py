@@ -131,7 +131,7 @@ def expected_problems(recipe: Recipe) -> NumProblems:
 
 def evaluated(recipe: Recipe, number: NumProblems) -> Iterator[Evaluated]:
     """All that a run measures, with how often; what has no known number of problems is left out."""
-    section, select = recipe.evaluation, recipe.data.select
+    section, select, warm_start = recipe.evaluation, recipe.data.select, recipe.warm_start
     samples, whens = section.greedy + section.num_samples, ["before"] * section.before + ["after"] * section.after
     for strategy in section.strategies:
         num_rounds = strategy_of(recipe, strategy).num_rounds
@@ -142,6 +142,9 @@ def evaluated(recipe: Recipe, number: NumProblems) -> Iterator[Evaluated]:
     num_rounds = strategy_of(recipe, recipe.rollout.strategy).num_rounds
     if section.validation is not None and number.validation is not None:
         yield Evaluated("validation", number.validation, num_rounds, section.validation.num_marks + 1)
+    if warm_start is not None:
+        asked = min(warm_start.num_problems, number.train or warm_start.num_problems)
+        yield Evaluated("solutions of the warm start", warm_start.num_samples * asked, 1, 1, takes_budget=True)
     if select is not None and number.train is not None:
         num_trajectories = select.num_samples * number.train
         yield Evaluated("selection of problems", num_trajectories, num_rounds, 1, takes_budget=True)

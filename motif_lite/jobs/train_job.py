@@ -1,6 +1,7 @@
 """A whole run from recipe to report, read top to bottom: the composition root.
 
-    recipe -> problems -> memory plan -> policy -> evaluation before -> training -> evaluation after -> report
+    recipe -> problems -> memory plan -> policy -> evaluation before -> warm start and selection, where the recipe asks
+    for them -> training -> evaluation after -> report
 
 Heavy imports stand inside the functions that need them: `check` answers in well under a second, and Unsloth has to
 be imported before TRL and transformers, so the policy is always loaded first.
@@ -226,6 +227,7 @@ def _train_and_evaluate(
     from motif_lite.evaluation.validation import Validation
     from motif_lite.training import grpo
     from motif_lite.training.context import TrainingContext
+    from motif_lite.training.warm_start import warm_started
 
     recipe, run = context.recipe, context.run
     run.write_resolved(recipe)
@@ -238,6 +240,7 @@ def _train_and_evaluate(
         policy.load_adapter(run.adapter)
     else:
         forget("after", run)  # a finished run that goes on has figures of its shorter self
+        warm_started(context, problems.train)
         training = TrainingContext(
             recipe, policy, run, context.observer,
             strategy=strategy_of(recipe, recipe.rollout.strategy), problems=selected(context, problems.train),

@@ -69,10 +69,11 @@ def _form(recipe: Recipe, metrics: StepMetrics, has_box: bool) -> Iterator[str]:
             f"in {metrics.progress_cut} prompts the progress was cut to fit the context: "
             f"--set model.max_seq_length={2 * recipe.model.max_seq_length}"
         )
+    teacher = "the form rewards" if recipe.warm_start else "a warm start (--set warm_start={}) or the form rewards"
     if metrics.broken_form == 1 and any(recipe.rewards.get(name) for name in OF_WHOLE_REPLIES):
         yield (
-            "no opening has the form <reasoning> ... <answer> ...; show the model an example in "
-            "rollout.system_prompt, or let the form rewards teach it"
+            f"no opening has the form <reasoning> ... <answer> ...; show the model an example in "
+            f"rollout.system_prompt, or let {teacher} teach it"
         )
     if not has_box:
         yield (

@@ -7,7 +7,7 @@ from motif_lite.planning.limits import DRAWN_TOGETHER, LARGEST_FOLDED_BYTES, REA
 from motif_lite.planning.machine import MIB
 from motif_lite.planning.rows import dequantises, futures_per_step, later_prompt, openings_at_once, written_by_unsloth
 from motif_lite.planning.sizes import Items, Sizes
-from motif_lite.recipe.schema import SourceSection, decided
+from motif_lite.recipe.schema import SourceSection, WarmStartSection, decided
 
 _MULTIPLIED_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers whose products with 4-bit weights the engine makes one of (`policies.engine.products`)."""
@@ -45,6 +45,11 @@ class Generating(Sizes):
             later = rollout.futures.model_copy(update=drawn)
             calls.append(self._generation(rows, rows, later_prompt(self.recipe), later))
         return max(calls, key=lambda items: sum(items.values()))
+
+    def solutions(self, section: WarmStartSection) -> Items:
+        """What a warm start samples, under prompts as long as those of a run."""
+        rows = min(decided(self.recipe.rollout.max_width), section.num_problems)
+        return self._generation(rows, rows, self.recipe.rollout.max_prompt_tokens, self.recipe.sampling_of(section))
 
     def _generation(self, rows: int, unlike: int, prompt: int, sampling: Sampling) -> Items:
         """One call for replies, at its peak; without what is `resident`.

@@ -62,7 +62,7 @@ class Estimate:
     def measurable(self, device_type: str) -> dict[str, int]:
         """The bytes of a step's phases that `metering.PhaseMeter` can see: on a GPU only what PyTorch holds."""
         unseen = self.libraries if device_type == "cuda" else 0
-        return {phase: self.total(phase) - unseen for phase in self.phases if phase != "evaluation"}
+        return {phase: self.total(phase) - unseen for phase in self.phases if phase not in ("evaluation", "warm start")}
 
     @property
     def peak(self) -> int:
@@ -87,6 +87,8 @@ def estimate(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: boo
         if recipe.rollout.strategy != "single_round":
             phases["futures"] = generating.futures()
         phases["update"] = _Updating(*given).update()
+    if trains and recipe.warm_start:
+        phases["warm start"] = generating.solutions(recipe.warm_start)
     if evaluated := _evaluated(recipe, trains=trains):
         phases["evaluation"] = generating.evaluation(evaluated)
     return Estimate({phase: resident | items for phase, items in phases.items()}, resident["libraries"])

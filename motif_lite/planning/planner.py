@@ -137,11 +137,11 @@ def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
         if width != "auto":
             return trial
         openings = {"openings"} if bounds_openings(recipe, shape) else set()
-        return with_largest("rollout.max_width", _widths(recipe), {"futures", "evaluation"} | openings)
+        return with_largest("rollout.max_width", _widths(recipe), {"futures", "warm start", "evaluation"} | openings)
 
     if recipe.rollout.weights == "auto" and dequantises(recipe, shape):
         narrow, wide = (widest({"rollout.weights": weights}) for weights in ("4bit", "16bit"))
-        is_wide = fits(wide, {"openings", "futures", "evaluation"}) and not _narrows(wide, narrow)
+        is_wide = fits(wide, {"openings", "futures", "warm start", "evaluation"}) and not _narrows(wide, narrow)
         trial = wide if is_wide else narrow
     else:
         trial = widest({})
@@ -173,6 +173,8 @@ def _widths(recipe: Recipe) -> list[int]:
     problems = [(source.num_problems or _WIDEST) * samples for source in recipe.evaluation.benchmarks.values()]
     if recipe.evaluation.validation is not None:
         problems.append(recipe.evaluation.validation.num_problems or _WIDEST)
+    if recipe.warm_start is not None:
+        problems.append(recipe.warm_start.num_problems)
     useful = min(_WIDEST, max([futures, *problems]))
     return [2**power for power in range(math.ceil(math.log2(useful)), -1, -1)]
 

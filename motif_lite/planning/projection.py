@@ -25,7 +25,8 @@ class Evaluated:
         num_trajectories: Problems times samples, at each of `times`.
         num_rounds: Of each trajectory.
         times: How often it is measured in the whole run.
-        takes_budget: Its tokens and seconds are some of those that the recipe allows.
+        takes_budget: Its tokens and seconds are some of those that the recipe allows. Of a warm start each solution
+            counts as long as an opening.
     """
 
     label: str
@@ -69,14 +70,14 @@ def planned(plan: Plan, evaluated: Sequence[Evaluated], lengths: Lengths) -> Pro
     def seconds(each: Evaluated) -> float:
         return sum(thinking_seconds(recipe, shape, device, speed, each.num_trajectories, each.num_rounds, lengths))
 
-    evaluation = {each.label: each.times * seconds(each) for each in evaluated}
+    evaluation = {each.label: each.times * seconds(each) for each in evaluated} | _imitating(recipe, step)
     taken = [each for each in evaluated if each.takes_budget]
     left = _Left(
         recipe,
         tokens=sum(
             each.num_trajectories * (lengths.opening + (each.num_rounds - 1) * lengths.future) for each in taken
         ),
-        seconds=sum(evaluation[each.label] for each in taken),
+        seconds=sum(evaluation[each.label] for each in taken) + evaluation.get(_STEPS, 0.0),
     )
     num_steps = left.num_steps(sum(step.values()), sum(planner.num_tokens(recipe, lengths).values()))
     return Projection(step=step, num_steps=num_steps, training=left.training(num_steps, step), evaluation=evaluation)
@@ -103,15 +104,28 @@ def project(
     step = {phase: pace.get(phase, 0.0) * cost for phase, cost in _step_costs(recipe, plan).items()}
     step["grading"] = seconds.get("grading", 0.0) * problems
     evaluation = {each.label: each.times * _thinking(recipe, each, pace, plan) for each in evaluated}
+    evaluation |= _imitating(recipe, step)
     taken = [each for each in evaluated if each.takes_budget]
     trajectories = group.rollout.num_openings * credit_of(group).futures_per_opening(group)
     left = _Left(
         recipe,
         tokens=sum(each.num_trajectories for each in taken) * num_tokens // trajectories,
-        seconds=sum(evaluation[each.label] for each in taken),
+        seconds=sum(evaluation[each.label] for each in taken) + evaluation.get(_STEPS, 0.0),
     )
     num_steps = left.num_steps(sum(step.values()), num_tokens * problems)
     return Projection(step=step, num_steps=num_steps, training=left.training(num_steps, step), evaluation=evaluation)
+
+
+_STEPS = "supervised steps"
+
+
+def _imitating(recipe: Recipe, step: Mapping[str, float]) -> dict[str, float]:
+    """Seconds of a warm start's supervised steps: an example takes as long as a row of the update."""
+    section = recipe.warm_start
+    if section is None:
+        return {}
+    rows = credit_of(recipe).trained_per_step(recipe) * recipe.training.num_iterations
+    return {_STEPS: step["update"] / rows * section.num_steps * section.examples_per_step}
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,9 +135,7 @@ class LocalPolicy:
         streams: TextStreams | None = None,
     ) -> list[Generated]:
         """What is written for each request, in order; see `generate`."""
-        written: dict[int, Generated] = {}
-
-        report = on_progress or (lambda progress: None)
+        written, report = dict[int, Generated](), on_progress or (lambda _: None)
         with self._generation_mode(), torch.no_grad():
             while missing := [request for request in requests if request.index not in written]:
                 on_token = streams.begin() if streams else None
@@ -244,6 +242,10 @@ class LocalPolicy:
         """The token ids of a text, as `generate` reads it."""
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
+
+    def encode_reply(self, text: str) -> list[int]:
+        """The token ids of a whole reply, with those that end its turn."""
+        return [*self.encode(text), *self.turn_ends.closing(self.encode)]
 
     def _sequences(
         self, requests: Sequence[Request], sampling: Sampling, report: OnTokens, on_token: OnToken | None

@@ -81,6 +81,9 @@ class TrainablePolicy(Policy, Protocol):
     def encode(self, text: str) -> list[int]:
         """The token ids of a text, as `generate` reads it."""
 
+    def encode_reply(self, text: str) -> list[int]:
+        """The token ids of a whole reply, with those that end its turn, as a reply to be imitated."""
+
     def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Reply] | None:
         """A reply to each prompt of token ids, for TRL to train; None where TRL asks the model's own `generate`.
 

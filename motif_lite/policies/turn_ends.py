@@ -1,6 +1,7 @@
 """Where a reply ends: the tokens that a model's folder declares, and what its chat template writes after a reply."""
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 from motif_lite.errors import ModelError
@@ -30,6 +31,7 @@ class TurnEnds:
         declared = [token for token in [*listed, tokenizer.eos_token_id] if token is not None]
         self.ids: list[int] = list(dict.fromkeys([*declared, *by_template.tokens]))
         self.texts: list[str] = [by_template.text] if by_template.text else []
+        self._written = by_template.tokens[:1]
         if not self.ids:
             raise ModelError(
                 f"{model.name_or_path}: its tokenizer has no token that ends a turn; is the folder complete?"
@@ -39,6 +41,10 @@ class TurnEnds:
         special = {number: token for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.thinks = {number for number, token in special.items() if _THINK_MARK.fullmatch(token.content)}
         self._hidden = {*special, *tokenizer.all_special_ids} - self.thinks
+
+    def closing(self, encode: Callable[[str], list[int]]) -> list[int]:
+        """Tokens that end a reply as the chat template ends one; those of the model's settings where it ends none."""
+        return [*self._written] or (encode(self.texts[0]) if self.texts else self.ids[:1])
 
     def readable(self, ids: list[int]) -> list[int]:
         """Tokens without special ones where some of a think block are; they stay, and tell what a reply's form is."""

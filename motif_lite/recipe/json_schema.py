@@ -47,7 +47,7 @@ def json_schema(
     }
     for section in schema["properties"].values():
         if "allOf" in section:
-            del section["default"]  # a whole table
+            section.pop("default", None)  # a whole table; one that may be left out has none
     extends = {"type": "string", "description": "Another recipe to begin with, relative to this file."}
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",

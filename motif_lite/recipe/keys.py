@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from motif_lite.recipe.schema import Recipe, SelectSection, SourceSection, ValidationSection
+from motif_lite.recipe.schema import Recipe, SelectSection, SourceSection, ValidationSection, WarmStartSection
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -25,7 +25,9 @@ def _with(section: Model, path: list[str], value: Any) -> Model:
     return section.model_copy(update={first: inner})
 
 
-_TABLES: dict[str, type[BaseModel]] = {"validation": ValidationSection, "select": SelectSection}
+_TABLES: dict[str, type[BaseModel]] = {
+    "validation": ValidationSection, "select": SelectSection, "warm_start": WarmStartSection,
+}  # fmt: skip
 """Those that a recipe may leave out."""
 
 

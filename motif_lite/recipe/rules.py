@@ -252,6 +252,23 @@ def _losses_have_their_level(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _warm_starts_can_be_cut(recipe: Recipe) -> Iterator[str]:
+    rollout, section = recipe.rollout, recipe.warm_start
+    if section is None:
+        return
+    if rollout.strategy not in ("multi_round", "single_round"):
+        yield (
+            f"warm_start cuts solutions into the rounds of multi_round, and rollout.strategy = {rollout.strategy!r} "
+            f"has others; take multi_round or single_round, or leave [warm_start] out"
+        )
+    needed = rollout.max_prompt_tokens + (section.max_tokens or 0)
+    if section.max_tokens and needed > recipe.model.max_seq_length:
+        yield (
+            f"model.max_seq_length = {recipe.model.max_seq_length} is smaller than rollout.max_prompt_tokens + "
+            f"warm_start.max_tokens = {needed}"
+        )
+
+
 OF_WHOLE_REPLIES = ("tag_count", "soft_format", "strict_format", "gated_accuracy")
 """Rewards that look for both sections in a reply."""
 
@@ -279,5 +296,6 @@ RULES: list[Rule] = [
     _soft_losses_clip_nothing,
     _unsloth_updates_as_tested,
     _losses_have_their_level,
+    _warm_starts_can_be_cut,
 ]
 """Of every recipe, in the order in which they are reported."""

@@ -164,6 +164,32 @@ where the memory plan then has room for 32 replies at a time, or for all there a
     """Sampling of later rounds in training."""
 
 
+class WarmStartSection(Section):
+    """What the adapter imitates before GRPO: the base's own right solutions, cut into rounds."""
+
+    num_problems: PositiveInt = 64
+    """Training problems that are asked, drawn with the recipe's seed; all where there are fewer."""
+    num_samples: Annotated[int, Field(ge=1, le=1024)] = 4
+    """Most solutions of a problem that are sampled; one that has a right solution is not asked again."""
+    instruction: Annotated[str, Field(max_length=10_000)] = (
+        "Solve the problem step by step, and put the final answer into \\boxed{}."
+    )
+    """What follows the question. There is no system prompt but the chat template's own; an empty text leaves the \
+question alone."""
+    max_tokens: Annotated[int, Field(ge=1, le=131_072)] | None = None
+    """Maximum tokens of a solution; by default as many as the rounds of a run have together, within the context."""
+    temperature: Annotated[float, Field(gt=0, le=5), Finite] = 0.7
+    """Temperature of solutions."""
+    top_p: Annotated[float, Field(gt=0, le=1), Finite] = 0.95
+    """Nucleus of solutions."""
+    num_steps: PositiveInt = 20
+    """Supervised steps, with the optimizer of `training`; examples are repeated, in another order each time."""
+    examples_per_step: PositiveInt = 16
+    """Rounds that one step imitates. They go through the model one at a time."""
+    learning_rate: Annotated[float, Field(gt=0, le=1), Finite] = 1e-4
+    """Of the first supervised step; it falls to zero in a line."""
+
+
 class EvaluationSection(Section):
     """What is evaluated before and after training."""
 
@@ -230,6 +256,10 @@ is a control with a coin in place of the grader. `"FILE.py:NAME"` is a function 
     code: dict[str, str] = {}
     """Filled in by the program: the path of each Python file that this recipe names. A file name is relative to the \
 recipe that names it."""
+    warm_start: WarmStartSection | None = None
+    """A table `[warm_start]` with the keys below: before GRPO begins, the adapter imitates the base's own right \
+solutions, cut into rounds; by default it does not (see warm-start.md). The tokens and seconds of it are taken off \
+`until_tokens` and `until_seconds`."""
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
 
@@ -237,6 +267,14 @@ recipe that names it."""
     def openings_per_step(self) -> int:
         """Openings of all problems of a step: one call of TRL, and one optimiser step."""
         return self.training.problems_per_step * self.rollout.num_openings
+
+    def sampling_of(self, section: WarmStartSection) -> Sampling:
+        """Of the solutions of its warm start."""
+        rollout = self.rollout
+        num_later = 0 if rollout.strategy == "single_round" else rollout.num_rounds - 1
+        together = rollout.openings.max_tokens + num_later * rollout.futures.max_tokens
+        most = min(together, self.model.max_seq_length - rollout.max_prompt_tokens)
+        return Sampling(max_tokens=section.max_tokens or most, temperature=section.temperature, top_p=section.top_p)
 
 
 def decided(value: int | Auto) -> int:

@@ -91,6 +91,11 @@ def progress_notice(round_number: int, num_rounds: int, progress: str) -> str:
     return notice
 
 
+def plain_question(question: str, instruction: str) -> str:
+    """What a model is asked that shall solve a problem in its own way, in one reply and without tags."""
+    return f"{question}\n\n{instruction}" if instruction else question
+
+
 def conversation(system: str, user: str) -> Conversation:
     """System and user message; an empty system prompt is left out altogether."""
     messages: Conversation = [{"role": "system", "content": system}] if system else []

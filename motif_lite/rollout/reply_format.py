@@ -20,6 +20,15 @@ _POINTS_PER_MARK = 0.125
 _PENALTY_PER_TRAILING_CHARACTER = 0.001
 
 
+def written(reasoning: str, answer: str) -> str:
+    """A reply in the strict format.
+
+    Args:
+        answer: What stands in the answer section: progress, or the final answer.
+    """
+    return f"<reasoning>\n{reasoning}\n</reasoning>\n<answer>\n{answer}\n</answer>"
+
+
 def progress(text: str) -> str:
     """What a round passes on: the text after the last ``<answer>`` up to ``</answer>``, stripped.
 

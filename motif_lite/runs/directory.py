@@ -10,6 +10,7 @@ validation.jsonl   a line per measurement along   accounting.json  tokens, secon
 lock               held while a process works       own_code/, .json  the user's own files, and their hashes
 software.jsonl     versions that made it          inputs.json     sums of problems and model files
 selection.json     how often each training problem was solved before training
+warm_start/        what was imitated before training, and the adapter that it left
 
 A run may end at any instruction and at any byte. So files are either appended to, a line that was cut off being
 dropped by the next reader, or written under another name and renamed. Only the process that holds the lock writes.
@@ -187,13 +188,13 @@ class RunDirectory:
         """
         return Checkpoints(self.checkpoints, self.unfinished).newest()
 
-    def save_adapter(self, step: int, save: Callable[[Path], None], *, best: bool = False) -> None:
-        """Replace ``adapter/``, or ``adapter_best/``, by what ``save`` writes.
+    def save_adapter(self, step: int, save: Callable[[Path], None], place: Path | None = None) -> None:
+        """Replace an adapter, by default ``adapter/``, by what ``save`` writes.
 
         Raises:
             RunError: It cannot be written.
         """
-        folder, place = self.unfinished / "adapter", self.best_adapter if best else self.adapter
+        folder, place = self.unfinished / "adapter", place or self.adapter
         shutil.rmtree(folder, ignore_errors=True)
         try:
             self.unfinished.mkdir(exist_ok=True)

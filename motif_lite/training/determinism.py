@@ -1,7 +1,8 @@
-"""Gradients that do not depend on which thread was first."""
+"""Gradients that do not depend on which thread was first, and settings that do not depend on the process."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -24,3 +25,10 @@ def deterministic(device: torch.device) -> Iterator[None]:
         yield
     finally:
         torch.set_deterministic_debug_mode(before)
+
+
+def settings_in_order(model: Any) -> None:
+    """Have PEFT write the same settings each time: it keeps names in a set, in the order of this process."""
+    for config in model.peft_config.values():
+        if isinstance(config.target_modules, set):
+            config.target_modules = sorted(config.target_modules)

@@ -9,7 +9,6 @@ replaces TRL's trainer when it is imported.
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import datasets
 from transformers import PrinterCallback, ProgressCallback
@@ -24,6 +23,7 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.strategies import Strategy
 from motif_lite.training.callback import StepCallback
 from motif_lite.training.context import Stopping, TrainingContext
+from motif_lite.training.determinism import settings_in_order
 from motif_lite.training.options import grpo_config
 from motif_lite.training.step import OpeningStep, RoundsStep, TrainingStep
 from motif_lite.training.trainer import Trainer
@@ -47,7 +47,7 @@ def train(context: TrainingContext, validation: Validation, stop: Stopping) -> b
     """
     run, policy = context.run, context.policy
     run.clear_unfinished()
-    _in_order(policy.model)
+    settings_in_order(policy.model)
     folder, step_reached = run.newest_checkpoint() or (None, 0)
     run.forget_after(step_reached)
     validation.resume_at(step_reached)
@@ -113,13 +113,6 @@ def _packs(context: TrainingContext) -> bool:
 def _has_budget(recipe: Recipe) -> bool:
     """Whether something else than the number of steps may end the run."""
     return recipe.training.until_tokens is not None or recipe.training.until_seconds is not None
-
-
-def _in_order(model: Any) -> None:
-    """Have PEFT write the same settings each time: it keeps names in a set, in the order of this process."""
-    for config in model.peft_config.values():
-        if isinstance(config.target_modules, set):
-            config.target_modules = sorted(config.target_modules)
 
 
 def _rows(policy: TrainablePolicy, strategy: Strategy, problems: Sequence[Problem]) -> datasets.Dataset:

@@ -1,16 +1,16 @@
-"""A recipe as the settings of TRL's trainer."""
+"""A recipe as the settings of TRL's trainers."""
 
 from pathlib import Path
 from typing import Any
 
 import torch
-from trl import GRPOConfig
+from trl import GRPOConfig, SFTConfig
 
 from motif_lite.credits.table import credit_of
 from motif_lite.planning.precision import updates_in_bf16
 from motif_lite.planning.rows import longest_trained
 from motif_lite.policies.protocol import TrainablePolicy
-from motif_lite.recipe.schema import Recipe, decided
+from motif_lite.recipe.schema import Recipe, WarmStartSection, decided
 from motif_lite.recipe.training import TrainingSection
 
 Options = dict[str, Any]
@@ -39,6 +39,46 @@ def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs:
 
 def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs: bool = False) -> Options:
     """Every field that matters is set: defaults differ between TRL versions, and Unsloth replaces many."""
+    return {
+        **_common(recipe, policy, output),
+        **_data(recipe, packs),
+        **_sampling(recipe),
+        **_loss(recipe),
+        **_optimizer(recipe.training),
+        **_output(recipe.training),
+        "log_completions": False,
+    }
+
+
+def sft_config(recipe: Recipe, section: WarmStartSection, policy: TrainablePolicy, output: Path) -> SFTConfig:
+    """The settings of a warm start's supervised steps: rows as they are given, one at a time, so nothing is padded."""
+    is_unsloth = recipe.model.backend == "unsloth"
+    common = {"gradient_checkpointing_kwargs"} & policy.trainer_options.keys()
+    options = {
+        **_common(recipe, policy, output),
+        **_optimizer(recipe.training),
+        **_output(recipe.training),
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": section.examples_per_step,
+        "max_steps": section.num_steps,
+        "learning_rate": section.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": 0,
+        "save_steps": section.num_steps,
+        "logging_steps": 1,
+        "dataloader_num_workers": 0,
+        "remove_unused_columns": False,
+        "dataset_kwargs": {"skip_prepare_dataset": True},
+        "max_length": None,
+        "packing": False,
+        "padding_free": False,
+        "loss_type": "nll" if is_unsloth else "chunked_nll",  # Unsloth has its own way of keeping few logits
+    }
+    return SFTConfig(**(options | {key: policy.trainer_options[key] for key in common}))
+
+
+def _common(recipe: Recipe, policy: TrainablePolicy, output: Path) -> Options:
+    """Where and in what precision."""
     on_cpu = policy.device_type == "cpu"
     half = _on_cpu(recipe) if on_cpu else _on_gpu(recipe.model.dtype)
     return {
@@ -48,11 +88,6 @@ def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs
         "use_cpu": on_cpu,
         "bf16": half == "bfloat16",
         "fp16": half == "float16",
-        **_data(recipe, packs),
-        **_sampling(recipe),
-        **_loss(recipe),
-        **_optimizer(recipe.training),
-        **_output(recipe.training),
     }
 
 
@@ -132,7 +167,6 @@ def _output(training: TrainingSection) -> Options:
         "save_total_limit": None,  # the trainer would drop old ones before it is known that the new one is whole
         "logging_strategy": "steps",
         "logging_steps": training.num_iterations,
-        "log_completions": False,
         "disable_tqdm": True,
         "report_to": "none",
     }

@@ -14,6 +14,9 @@ from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from motif_lite.runs.directory import RunDirectory
 
+UNSAFE = "training_args.bin"
+"""A pickle of whole objects that transformers writes into checkpoints; nothing reads it."""
+
 _FULL_BYTES = 2**20
 """A disk with less room than this is full."""
 

@@ -30,11 +30,8 @@ from motif_lite.training.mismatch import Drawn, Mismatch
 from motif_lite.training.old_logprobs import OldLogprobs
 from motif_lite.training.order import EpochSampler, order_of
 from motif_lite.training.packing import Inputs, PackedUpdate
-from motif_lite.training.saving import UnsavedStep, why_not_saved
+from motif_lite.training.saving import UNSAFE, UnsavedStep, why_not_saved
 from motif_lite.training.step import RoundsStep, TrainingStep
-
-_UNSAFE = "training_args.bin"
-"""A pickle of whole objects that transformers writes into checkpoints; nothing reads it."""
 
 _AVERAGED_OVER_ROWS = ("grpo", "dr_grpo", "sapo", "luspo")
 """Losses of TRL's, by name; others are averaged over tokens."""
@@ -301,7 +298,7 @@ class Trainer(GRPOTrainer):
         try:
             super()._save_checkpoint(model, trial)
             (unfinished / f"checkpoint-{self.state.global_step}").rename(unfinished / f"checkpoint-{step}")
-            (unfinished / f"checkpoint-{step}" / _UNSAFE).unlink()
+            (unfinished / f"checkpoint-{step}" / UNSAFE).unlink()
             self._run.keep_checkpoint(step, self._training.keep_checkpoints, self._training.save_every)
         except Exception as error:  # torch and safetensors have errors of their own; tokenizers raises this one
             reason = why_not_saved(error, self._run)

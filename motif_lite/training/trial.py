@@ -63,6 +63,7 @@ def of_one_group(recipe: Recipe) -> Recipe:
             "training.lr_schedule": "constant",
             "training.warmup_fraction": 0.0,
             "evaluation.validation": None,
+            "warm_start": None,
         },
     )
 

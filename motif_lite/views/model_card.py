@@ -85,6 +85,9 @@ def _lines(about: Published) -> Iterator[str]:
     yield f"| training data | `{public_name(recipe.data.train)}` |"
     yield f"| method | GRPO; {credit_of(recipe).summary} |"
     yield f"| groups | {rollout.num_openings} first rounds per problem, {rollout.num_futures} continuations each |"
+    if section := recipe.warm_start:
+        imitated = "right solutions of the base's own, cut into rounds"
+        yield f"| warm start | {section.num_steps} supervised steps on {imitated} |"
     yield f"| adapter | rank {recipe.lora.rank}, alpha {recipe.lora.alpha} |"
     yield from _costs(about.run)
     yield from _accuracies(recipe, about.run.evaluation())
