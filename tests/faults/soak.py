@@ -3,8 +3,10 @@
 Every process is the real program, and dies by SIGKILL. Half of the kills come at random times, the other half as soon
 as a file appears that stands for a delicate moment: a checkpoint being written, sealed or dropped, the adapter, a part
 of an evaluation. A run that finishes before there were enough kills is compared, and another one begins. Compared are,
-byte for byte, the adapter, rollouts.jsonl, all graded replies, and metrics.jsonl and evaluation.json but for times and
-memory. Each credit has a run of three epochs and more of its own. The last line gives the counts.
+byte for byte, the adapter, rollouts.jsonl, all graded replies, what a warm start has kept, and metrics.jsonl,
+evaluation.json and what tells costs but for times and memory. Each credit has a run of three epochs and more of its
+own, and so has ``prepared``: a warm start, a selection of problems, and two updates a step. The last line gives the
+counts.
 """
 
 import argparse
@@ -18,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +32,24 @@ SETTINGS = [
 ]  # fmt: skip
 """Five steps are an epoch."""
 
-CREDITS = ["opening", "chain", "tree"]
+PREPARED = [
+    "rollout.openings.max_tokens=60", "rollout.futures.max_tokens=60", "training.num_iterations=2",
+    "data.select={num_samples=2, min_pass_rate=0.0, max_pass_rate=1.0}",
+    'warm_start={num_problems=10, num_samples=3, instruction="", max_tokens=80, temperature=1.0, num_steps=12, '
+    "examples_per_step=4, learning_rate=1e-3}",
+]  # fmt: skip
+"""On chains that are short enough to be solved in one reply."""
+
+CASES = {**{credit: [f'training.credit="{credit}"'] for credit in ("opening", "chain", "tree")}, "prepared": PREPARED}
+"""What is run, by name, and what is set for it."""
+
 MEASURED = {"seconds", "tokens_per_second", "peak_memory_bytes", "planned_memory_bytes"}
 """What two equal runs may differ in."""
+
+TIMED = [
+    "metrics.jsonl", "evaluation.json", "selection.json", "warm_start/sampling.json", "warm_start/steps.jsonl",
+]  # fmt: skip
+"""Files with times in them."""
 
 MOMENTS = [
     "resolved.json", "evaluations/*.parts", "evaluation.json.unfinished", "evaluations/*.jsonl", "evaluation.json",
@@ -42,29 +60,37 @@ MOMENTS = [
 ]  # fmt: skip
 """In the order in which a run comes by them."""
 
+MOMENTS_OF_PREPARING = [
+    "warm_start/*.parts", "warm_start/solutions.jsonl", "warm_start/sampling.json", "warm_start/steps.jsonl",
+    "unfinished/checkpoint-*", "warm_start/checkpoints/*", "unfinished/adapter", "warm_start/adapter/manifest.json",
+    "evaluations/selection.jsonl.parts", "selection.json.unfinished", "selection.json", "metrics.jsonl",
+]  # fmt: skip
+"""Before the first step of a run that is prepared."""
+
 
 def main() -> int:
     """Run it; 0 if nothing differs."""
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--kills", type=int, default=12, help="at least so many for each credit")
-    arguments.add_argument("--credit", choices=CREDITS, action="append", help="only this one; may be repeated")
+    arguments.add_argument("--kills", type=int, default=12, help="at least so many for each case")
+    arguments.add_argument("--case", choices=CASES, action="append", help="only this one; may be repeated")
     arguments.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments.add_argument("--out", type=Path, default=None, help="where the runs go; by default a temporary folder")
     given = arguments.parse_args()
     out = given.out or Path(tempfile.mkdtemp(prefix="motif_lite-soak-"))
     started = time.monotonic()
-    _build_model()
-    kills, differences, number = {"random": 0, "file": 0}, [], 0
-    moments, rng = itertools.cycle(MOMENTS), random.Random(given.seed)
-    for credit in given.credit or CREDITS:
-        whole_seconds = _finish(out / credit / "whole", credit)
-        print(f"{credit}: the uninterrupted run took {whole_seconds:.0f} s", flush=True)
+    model = _build_model()
+    kills, differences, number, rng = {"random": 0, "file": 0}, [], 0, random.Random(given.seed)
+    for name in given.case or CASES:
+        case = Case(name, model, out / name)
+        moments = itertools.cycle(MOMENTS_OF_PREPARING if name == "prepared" else MOMENTS)
+        whole_seconds = _finish(case, "whole")
+        print(f"{name}: the uninterrupted run took {whole_seconds:.0f} s", flush=True)
         wanted = sum(kills.values()) + given.kills
         while sum(kills.values()) < wanted:
             number += 1
-            killed = out / credit / f"killed-{number}"
-            _torment(killed, credit, moments, rng, kills, wanted, whole_seconds)
-            differences += [f"{credit}, {killed.name}: {name}" for name in compare(out / credit / "whole", killed)]
+            killed = f"killed-{number}"
+            _torment(case, killed, moments, rng, kills, wanted, whole_seconds)
+            differences += [f"{name}, {killed}: {each}" for each in compare(case.root / "whole", case.root / killed)]
     for difference in differences:
         print(f"DIFFERENT: {difference}")
     print(
@@ -75,7 +101,7 @@ def main() -> int:
     return 1 if differences else 0
 
 
-def _build_model() -> None:
+def _build_model() -> Path:
     """The tiny model, which takes minutes where it is not cached."""
     sys.path.insert(0, str(ROOT))
     from motif_lite.jobs import checking
@@ -83,7 +109,7 @@ def _build_model() -> None:
     from motif_lite.tasks import tiny_model
 
     recipe = checking.check(ROOT / "recipes" / "tiny_cpu.toml", SETTINGS)
-    tiny_model.prepare(
+    return tiny_model.prepare(
         seed=recipe.seed,
         num_rounds=recipe.rollout.num_rounds,
         max_tokens=recipe.rollout.openings.max_tokens,
@@ -92,20 +118,60 @@ def _build_model() -> None:
     )
 
 
-def command(out: Path, credit: str) -> list[str]:
-    """Start the run, or go on with it once it has begun."""
-    how = ["--resume"] if (out / "resolved.json").exists() else ["--recipe", str(ROOT / "recipes" / "tiny_cpu.toml")]
-    changes = [] if how == ["--resume"] else [*SETTINGS, f'training.credit="{credit}"']
-    settings = [part for change in changes for part in ("--set", change)]
-    return [sys.executable, str(ROOT / "run.py"), *how, "--out", str(out), *settings]
+@dataclass(frozen=True)
+class Case:
+    """What is run again and again.
+
+    Attributes:
+        name: A key of `CASES`.
+        model: The tiny model's folder.
+        root: Where its runs go.
+    """
+
+    name: str
+    model: Path
+    root: Path
+
+    def command(self, run: str) -> list[str]:
+        """Start the run, or go on with it once it has begun."""
+        out, recipe = self.root / run, str(ROOT / "recipes" / "tiny_cpu.toml")
+        how = ["--resume"] if (out / "resolved.json").exists() else ["--recipe", recipe, *self._changes()]
+        return [sys.executable, str(ROOT / "run.py"), *how, "--out", str(out)]
+
+    def environment(self, run: str) -> dict[str, str]:
+        """With a cache of its own: no run shall find what another one has measured."""
+        return os.environ | {"MOTIF_LITE_CACHE": str(self.root / f"cache-{run}")}
+
+    def _changes(self) -> Iterator[str]:
+        given = [*SETTINGS, f'model.name="{self.model}"', *CASES[self.name]]
+        if self.name == "prepared":
+            problems = self.root / "problems.jsonl"
+            problems.parent.mkdir(parents=True, exist_ok=True)
+            problems.write_text("".join(_short_chains(20)))
+            given.append(f'data.train="{problems}"')
+        for change in given:
+            yield from ("--set", change)
+
+
+def _short_chains(number: int) -> Iterator[str]:
+    """Rows of problems with four digits."""
+    from motif_lite.tasks import chain_sum
+
+    rng = random.Random(0)
+    for _ in range(number):
+        digits = [rng.randrange(10) for _ in range(4)]
+        yield json.dumps({"question": chain_sum.question(digits), "answer": chain_sum.EASY.sum_of(digits)}) + "\n"
 
 
 def compare(whole: Path, killed: Path) -> list[str]:
     """What differs between two runs, times and memory aside."""
     paths = [whole / "rollouts.jsonl", *whole.glob("adapter/*"), *whole.glob("evaluations/*")]
+    paths += [
+        path for path in whole.glob("warm_start/**/*") if path.is_file() and str(path.relative_to(whole)) not in TIMED
+    ]
     names = [str(path.relative_to(whole)) for path in paths]
     found = [name for name in names if (whole / name).read_bytes() != (killed / name).read_bytes()]
-    timed = [name for name in ("metrics.jsonl", "evaluation.json") if (whole / name).exists()]
+    timed = [name for name in TIMED if (whole / name).exists()]
     found += [name for name in timed if _read(whole / name) != _read(killed / name)]
     left = sorted(
         str(path.relative_to(killed))
@@ -129,18 +195,18 @@ def _untimed(value: Any) -> Any:
     return [_untimed(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _finish(out: Path, credit: str) -> float:
+def _finish(case: Case, run: str) -> float:
     """See the run through; seconds."""
     started = time.monotonic()
-    process = subprocess.run(command(out, credit), capture_output=True, text=True)
+    process = subprocess.run(case.command(run), env=case.environment(run), capture_output=True, text=True)
     if process.returncode:
         raise SystemExit(f"FAILED: exit code {process.returncode}\n{process.stdout[-2000:]}{process.stderr[-4000:]}")
     return time.monotonic() - started
 
 
 def _torment(
-    out: Path,
-    credit: str,
+    case: Case,
+    run: str,
     moments: Iterator[str],
     rng: random.Random,
     kills: dict[str, int],
@@ -151,19 +217,22 @@ def _torment(
     while sum(kills.values()) < wanted:
         moment = next(moments) if sum(kills.values()) % 2 else None
         # A moment that is over for this run never comes: then it finishes, and another run begins.
-        kind = _killed(out, credit, moment, (3.0 if moment else rng.uniform(0.2, 0.9)) * whole_seconds)
+        kind = _killed(case, run, moment, (3.0 if moment else rng.uniform(0.2, 0.9)) * whole_seconds)
         if kind is None:
             break
         kills[kind] += 1
-        print(f"kill {sum(kills.values())}: {moment if kind == 'file' else 'random'}; {_state(out)}", flush=True)
-    _finish(out, credit)
+        what = moment if kind == "file" else "random"
+        print(f"kill {sum(kills.values())}: {what}; {_state(case.root / run)}", flush=True)
+    _finish(case, run)
 
 
-def _killed(out: Path, credit: str, moment: str | None, seconds: float) -> str | None:
+def _killed(case: Case, run: str, moment: str | None, seconds: float) -> str | None:
     """Start or resume the run and kill it when the file appears, or when time is over; None if it ended by itself."""
-    end = time.monotonic() + seconds
+    end, out = time.monotonic() + seconds, case.root / run
     before = set(out.glob(moment)) if moment else set()
-    process = subprocess.Popen(command(out, credit), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        case.command(run), env=case.environment(run), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    )
     while process.poll() is None:
         appeared = moment is not None and not set(out.glob(moment)) <= before
         if appeared or time.monotonic() > end:
