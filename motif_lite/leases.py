@@ -94,6 +94,9 @@ def taken(path: Path, number: int) -> Iterator[bool]:
     except FileExistsError:
         yield False
         return
+    except OSError:  # a full disk makes the file all the same
+        _let_go(own)
+        raise
     if _highest(path) > number + 1:  # that was long ago: our number had been made and removed meanwhile
         own.unlink(missing_ok=True)
         yield False
@@ -107,8 +110,12 @@ def taken(path: Path, number: int) -> Iterator[bool]:
     finally:
         ended.set()
         beating.join()
-        with suppress(OSError):  # the folder may be gone
-            os.utime(own, (0, 0))
+        _let_go(own)
+
+
+def _let_go(own: Path) -> None:
+    with suppress(OSError):  # it may be gone, with its folder
+        os.utime(own, (0, 0))
 
 
 def _beat(path: Path, number: int, ended: Event) -> None:

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -99,6 +100,18 @@ def test_asking_makes_nothing(tmp_path: Path, on: Machine) -> None:
     assert ours(tmp_path / "file")
     assert not locks.is_held(tmp_path / "file")
     assert names(tmp_path) == ["file", "file.1"]
+
+
+def test_a_disk_without_room_leaves_nothing_that_is_held(tmp_path: Path, on: Machine) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))  # files can be made, but nothing is written
+    try:
+        with pytest.raises(OSError, match="File too large"), locks.taken(tmp_path / "file"):
+            pass
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / "file.1").stat().st_size == 0
+    assert ours(tmp_path / "file")
 
 
 # ------------------------------------------------------------------------------------------------- several machines

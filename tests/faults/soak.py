@@ -177,7 +177,8 @@ def compare(whole: Path, killed: Path) -> list[str]:
         str(path.relative_to(killed))
         for path in killed.rglob("*")
         if not (whole / path.relative_to(killed)).exists() and not path.is_relative_to(killed / "checkpoints")
-    )  # which checkpoints are there hangs on the clock
+        if path.stem != "lock"
+    )  # which checkpoints are there hangs on the clock; the number of the lock says how often the run was begun
     return found + [f"{name} is left over" for name in left]
 
 
