@@ -6,17 +6,19 @@ Exit codes: 0: done. 2: an error that the user can fix, explained in one message
 """
 
 import json as json_text
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from motif_lite import process
+from motif_lite import process, ranks
 from motif_lite.commands import compare, doctor, export, grade, plan, score, serve, solve, study, view
 from motif_lite.commands.options import Adapter, Changes, RecipeFile
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.errors import RecipeError
-from motif_lite.jobs import checking, dry_run_job, solve_job, train_job
+from motif_lite.jobs import checking, dry_run_job, launching, solve_job, train_job
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.solving.solver import Effort
 from motif_lite.views import formats, tables
@@ -49,6 +51,13 @@ StrategyName = Annotated[
 SolveOne = Annotated[
     bool, typer.Option("--solve-one", help="At the end of the run solve one held-out problem, and show its rounds.")
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes", metavar="N", min=1,
+        help="Share the run among N processes of this machine: a GPU each, or the processor's cores.",
+    ),
+]  # fmt: skip
 
 
 @app.callback(
@@ -71,28 +80,31 @@ def main(
     adapter: Adapter = None,
     strategy: StrategyName = None,
     solve_one: SolveOne = False,
+    processes: Processes = None,
 ) -> None:
     """Do what the options ask for, unless a command was named."""
     of_plan = vram is not None or gpu is not None or typical is not None
     runs_only = evaluate_only or solve_one or adapter is not None or strategy is not None
     with exit_codes():
+        here = ranks.of_environment(os.environ)
+        require_run(here, bool(context.invoked_subcommand or check or plan_only or dry_run))
         if context.invoked_subcommand:
             if any(context.params.values()):
                 name = context.invoked_subcommand
                 raise RecipeError(f"options of {name} go after its name: python run.py {name} ...")
         elif check:
-            if out or plan_only or of_plan or dry_run or resume or runs_only:
+            if out or plan_only or of_plan or dry_run or resume or runs_only or processes:
                 raise RecipeError("--check goes with --recipe and --set only; it neither loads nor runs anything")
             print(formats.recipe_toml(checking.check(recipe, changes or [])), end="")
         elif plan_only:
             if out or dry_run or resume or runs_only:
                 raise RecipeError(
-                    "--plan goes with --recipe, --set, --gpu, --vram and --typical only; it neither writes nor runs "
-                    "anything"
+                    "--plan goes with --recipe, --set, --gpu, --vram, --typical and --processes only; it neither "
+                    "writes nor runs anything"
                 )
-            plan.show(recipe, changes or [], vram, gpu, typical)
+            plan.show(recipe, changes or [], vram, gpu, typical, processes or 1)
         elif dry_run:
-            if resume or runs_only or of_plan:
+            if resume or runs_only or of_plan or processes:
                 raise RecipeError("--dry-run goes with --recipe, --set and --out only; it tries a new run")
             try_out(dry_run_job.job(recipe, changes or [], out))
         elif of_plan:
@@ -100,16 +112,13 @@ def main(
                 "--vram, --gpu and --typical go with --plan; to limit a run's memory use --set model.memory_gib=..."
             )
         else:
-            if strategy is not None and not evaluate_only:
-                raise RecipeError("--strategy goes with --evaluate-only; to train with it --set rollout.strategy=...")
-            changes = [
-                *(changes or []),
-                *([f"evaluation.strategies=[{json_text.dumps(strategy)}]"] if strategy else []),
-            ]
+            changes = with_strategy(changes or [], strategy, evaluate_only=evaluate_only)
             job = train_job.job(recipe, changes, out, resume=resume, evaluate_only=evaluate_only, adapter=adapter)
             if solve_one:
                 require_solvable(job)
-            perform(job)
+            if is_shared(job, here, processes or 1):
+                return
+            perform(replace(job, ranks=here))
             if solve_one:
                 solve.perform(solve_job.job(job.root, None, [], None, Effort()), [], held_out=True)
 
@@ -123,6 +132,52 @@ app.command(help=export.HELP)(export.export)
 app.command(help=view.HELP)(view.view)
 app.command(help=compare.HELP)(compare.compare)
 app.command(help=doctor.HELP)(doctor.doctor)
+
+
+def is_shared(job: train_job.RunJob, here: ranks.Ranks, processes: int) -> bool:
+    """Whether the run is done with here, because other processes did it, or this one helped.
+
+    Args:
+        here: Which of several processes this is.
+        processes: As asked for.
+
+    Raises:
+        MotifError: The run cannot be shared, or one of its processes was killed.
+        typer.Exit: The run ended with an error, which was told.
+    """
+    launching.require_shareable(job.recipe, max(here.count, processes), trains=not job.evaluate_only)
+    if here.count == 1:
+        if processes > 1 and (code := launching.launch(processes)):
+            raise typer.Exit(code)
+        return processes > 1
+    if processes not in (1, here.count):
+        raise RecipeError(f"--processes {processes}, but the launcher has started {here.count}; leave --processes out")
+    if not here.is_main:
+        replace(job, ranks=here).follow()
+    return not here.is_main
+
+
+def require_run(here: ranks.Ranks, is_other: bool) -> None:
+    """Refuse what several processes would each do by themselves.
+
+    Raises:
+        RecipeError: A launcher has started several, and no run is asked for.
+    """
+    if here.count > 1 and is_other:
+        raise RecipeError("only runs are shared among processes: start this command without a launcher")
+
+
+def with_strategy(changes: list[str], strategy: str | None, *, evaluate_only: bool) -> list[str]:
+    """The changes, with what ``--strategy`` is short for.
+
+    Raises:
+        RecipeError: The run trains.
+    """
+    if strategy is None:
+        return changes
+    if not evaluate_only:
+        raise RecipeError("--strategy goes with --evaluate-only; to train with it --set rollout.strategy=...")
+    return [*changes, f"evaluation.strategies=[{json_text.dumps(strategy)}]"]
 
 
 def require_solvable(job: train_job.RunJob) -> None:

@@ -1,9 +1,10 @@
 """What everything that happens in a run works with: one frozen record in place of parameters that travel together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from motif_lite.observer import Observer
 from motif_lite.policies.protocol import Policy
+from motif_lite.ranks import ALONE, Ranks
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.directory import RunDirectory
 
@@ -17,9 +18,11 @@ class RunContext:
         policy: The one model of the run: it is measured and, unless a server has it, trained.
         run: Where everything is written.
         observer: Told of what happens.
+        ranks: The processes that the run shares.
     """
 
     recipe: Recipe
     policy: Policy
     run: RunDirectory
     observer: Observer
+    ranks: Ranks = field(default=ALONE, kw_only=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from motif_lite.credits.assignment import Scale, Scheme, TrainedRound, trained_rounds
+from motif_lite.credits.assignment import Scale, Scheme, TrainedRound, rewards_by_round, trained_rounds
 from motif_lite.credits.base import RoundsCredit
 from motif_lite.credits.table import CREDITS
 from motif_lite.nouns import Opening, Reply, Trajectory, Turn
@@ -53,7 +53,8 @@ def credited(
         trains_truncated=trains_truncated,
     )
     size = group_size or len(openings)
-    found = trained_rounds(scheme, openings, size, lambda each: {name: REWARDS[name](each) for name in names}, branches)
+    earned = rewards_by_round(openings, lambda each: {name: REWARDS[name](each) for name in names})
+    found = trained_rounds(scheme, openings, size, earned, branches)
     return {(each.opening, each.future, each.index): each for each in found}
 
 
@@ -214,7 +215,7 @@ def test_replies_that_were_cut_off_are_compared_and_not_trained() -> None:
 )
 def test_trls_averages_are_known(loss_type: str, divisors: list[float]) -> None:
     """Of rows of 20 and 40 tokens and one of a single token: over all 61, over each row and then rows, over rows."""
-    from motif_lite.training.step import what_trl_divides_by
+    from motif_lite.training.rounds_step import what_trl_divides_by
 
     assert what_trl_divides_by(loss_type, [20, 40], 1) == divisors
 

@@ -92,8 +92,8 @@ def test_openings_that_end_at_a_stop_text_are_trained_and_counted_as_long_as_the
     written: list[list[int]] = []
     write = TransformersPolicy.write_rows
 
-    def watched(self: TransformersPolicy, *arguments: Any) -> list[Reply] | None:
-        replies = write(self, *arguments) or []
+    def watched(self: TransformersPolicy, *arguments: Any, **named: Any) -> list[Reply]:
+        replies = write(self, *arguments, **named)
         written.extend(list(reply.token_ids) for reply in replies)
         return replies
 

@@ -9,8 +9,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 
 FLOORS = (
-    "motif_lite", "errors", "figures", "leases", "locks", "nouns", "paths", "process", "own_code", "grading", "recipe",
-    "credits", "planning", "doctor", "policies", "rollout", "tasks", "runs", "monitor", "observer", "context",
+    "motif_lite", "errors", "figures", "leases", "locks", "nouns", "paths", "process", "ranks", "own_code", "grading",
+    "recipe", "credits", "planning", "doctor", "policies", "rollout", "tasks", "runs", "monitor", "observer", "context",
     "evaluation", "solving", "serving", "exporting", "loggers", "training", "views", "jobs", "study", "commands", "cli",
     "__main__",
 )  # fmt: skip

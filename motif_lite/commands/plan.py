@@ -1,5 +1,6 @@
 """``run.py --plan``: memory and time of a recipe, for this machine, a size or a card by name."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 from rich.console import Console
 
 from motif_lite.errors import RecipeError
-from motif_lite.jobs import checking
+from motif_lite.jobs import checking, launching
 from motif_lite.planning import projection
 from motif_lite.planning.planner import Plan
 from motif_lite.planning.rows import Lengths
@@ -27,16 +28,27 @@ Typical = Annotated[
 ]  # fmt: skip
 
 
-def show(recipe: Path | None, changes: list[str], vram: float | None, gpu: str | None, typical: int | None) -> None:
-    """Print the plan.
+def show(
+    recipe: Path | None,
+    changes: list[str],
+    vram: float | None,
+    gpu: str | None,
+    typical: int | None,
+    processes: int = 1,
+) -> None:
+    """Print the plan, of several processes beside the time that one would take.
 
     Raises:
         RecipeError: The recipe does not fit, or the options do not.
     """
     if vram is not None and gpu is not None:
         raise RecipeError("--vram and --gpu both say which GPU to plan for; give one of them")
-    plan = checking.memory_plan(recipe, changes, vram, gpu)
-    plan_table.print_plan(Console(highlight=False), plan, _time(plan, typical))
+    launching.require_shareable(checking.check(recipe, changes), processes, trains=True, here=False)
+    plan = checking.memory_plan(recipe, changes, vram, gpu, processes)
+    time = _time(plan, typical)
+    if processes > 1:
+        time = replace(time, alone=_time(checking.memory_plan(recipe, changes, vram, gpu), None).worst)
+    plan_table.print_plan(Console(highlight=False), plan, time)
     if not plan.fits:
         raise RecipeError(f"{recipe}: {plan.shortage}; {plan.remedy}")
 

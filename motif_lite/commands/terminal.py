@@ -1,5 +1,6 @@
 """What all commands have in common on the terminal: exit codes, and a live view while something long is under way."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ import typer
 from rich.console import Console
 
 from motif_lite.errors import MotifError
+from motif_lite.ranks import Followed
 from motif_lite.views import formats
 from motif_lite.views.live import RunConsole
 
@@ -20,6 +22,8 @@ def exit_codes() -> Iterator[None]:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
+    except Followed:
+        os._exit(2)  # a helper has nothing to write, and taking PyTorch down takes seconds
     except MotifError as error:
         formats.print_text(errors, f"error: {error}")
         raise typer.Exit(2) from None

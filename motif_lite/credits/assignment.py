@@ -69,7 +69,7 @@ Advantages = Callable[[Totals], Iterator[tuple[int, int | None, int, float]]]
 _Places = dict[tuple[int, int | None, int], float]
 """An advantage by opening, future and round."""
 
-_Rewards = Sequence[Sequence[Sequence[Mapping[str, float]]]]
+Rewards = list[list[list[dict[str, float]]]]
 """By opening, future, round and name."""
 
 
@@ -97,25 +97,36 @@ class Scheme:
     trains_truncated: bool = True
 
 
+def rewards_by_round(openings: Sequence[Opening], rewarded: Callable[[Opening], dict[str, float]]) -> Rewards:
+    """The rewards of all rounds that exist, each seen as an opening of what follows.
+
+    Args:
+        rewarded: The rewards by name of a round with the trajectory that goes through it, as if it were an opening.
+    """
+    return [
+        [[rewarded(Opening(opening.problem, turn, (path,))) for turn in path.turns] for path in opening.futures]
+        for opening in openings
+    ]
+
+
 def trained_rounds(
     scheme: Scheme,
     openings: Sequence[Opening],
     group_size: int,
-    rewarded: Callable[[Opening], dict[str, float]],
+    rewards: Rewards,
     branches: Sequence[int] | None = None,
 ) -> list[TrainedRound]:
     """All rounds that a step trains, with their advantages and weights.
 
     Args:
         openings: Of the step, with their futures; ``group_size`` in a row belong to one problem.
-        rewarded: The rewards by name of a round with the trajectories that go through it, as if it were an opening.
+        rewards: As `rewards_by_round` gives them.
         branches: By opening, the only round that is trained, from 1; with weight 0, the last one of a trajectory that
             ended before it.
     """
     lengths = (len(future.turns) for opening in openings for future in opening.futures)
     num_rounds = max([*lengths, *(branches or ())])
-    rewards = [[_by_round(opening, future, rewarded, num_rounds) for future in range(len(opening.futures))]
-               for opening in openings]  # fmt: skip
+    rewards = [[future + future[-1:] * (num_rounds - len(future)) for future in futures] for futures in rewards]
     rounds = []
     for (place, future, index), advantage in _advantages(scheme, rewards, group_size, branches).items():
         path = openings[place].futures[future or 0]
@@ -134,16 +145,7 @@ def differ(rewards: Sequence[float]) -> bool:
     return max(rewards) - min(rewards) > _ROUNDING * max(map(abs, rewards))
 
 
-def _by_round(
-    opening: Opening, future: int, rewarded: Callable[[Opening], dict[str, float]], num_rounds: int
-) -> list[dict[str, float]]:
-    """The rewards of a trajectory's rounds, each seen as an opening of what follows; the last one's to the end."""
-    path = opening.futures[future]
-    found = [rewarded(Opening(opening.problem, turn, (path,))) for turn in path.turns]
-    return found + found[-1:] * (num_rounds - len(found))
-
-
-def _advantages(scheme: Scheme, rewards: _Rewards, group_size: int, branches: Sequence[int] | None) -> _Places:
+def _advantages(scheme: Scheme, rewards: Rewards, group_size: int, branches: Sequence[int] | None) -> _Places:
     """Of every round: of the weighted sum of rewards, or the weighted sum of each reward's own."""
     if not scheme.apart:
         return _scaled(scheme, rewards, group_size, scheme.weights, branches)
@@ -155,7 +157,7 @@ def _advantages(scheme: Scheme, rewards: _Rewards, group_size: int, branches: Se
 
 def _scaled(
     scheme: Scheme,
-    rewards: _Rewards,
+    rewards: Rewards,
     group_size: int,
     weights: Mapping[str, float],
     branches: Sequence[int] | None,

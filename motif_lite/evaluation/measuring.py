@@ -31,7 +31,7 @@ def measure_parts(
         Sampling(max_tokens=limits.max_tokens, stop=limits.stop, temperature=temperature, top_p=top_p)
         for limits in (recipe.rollout.openings, recipe.rollout.futures)
     )
-    size = CALLS_PER_PART * decided(recipe.rollout.max_width)
+    size = CALLS_PER_PART * decided(recipe.rollout.max_width) * context.ranks.count
     meter = PhaseMeter(policy.device_type)
     for start in range(done, len(problems), size):
         what = _what(subject, start, size, len(problems))

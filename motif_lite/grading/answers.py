@@ -135,6 +135,17 @@ def grade(pairs: Iterable[tuple[str, str]], on_progress: Callable[[int, int], No
     return _judged(unsettled, on_progress).num_retries
 
 
+def rulings(pairs: Iterable[tuple[str, str]]) -> list[tuple[Pair, Ruling]]:
+    """What is known about replies after `grade`: pairs of gold and boxed answers, with their rulings."""
+    boxed = {(gold, box.text) for gold, reply in pairs if (box := last_boxed(reply)) is not None}
+    return [(pair, ruling) for pair in sorted(boxed) if (ruling := _known.get(pair)) is not None]
+
+
+def learn(found: Iterable[tuple[Pair, Ruling]]) -> None:
+    """Take over what another process has ruled."""
+    _known.add(dict(found))
+
+
 def forget() -> None:
     """Forget all rulings, as a new process would."""
     _known.clear()

@@ -84,10 +84,15 @@ def _sources(recipe: Recipe) -> Iterator[tuple[str, sources.Role, SourceSection]
         yield f"evaluation.benchmarks.{name}.source", "test", source
 
 
-def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None, card: str | None = None) -> planner.Plan:
+def memory_plan(
+    path: Path | None, changes: Sequence[str], vram: float | None, card: str | None = None, processes: int = 1
+) -> planner.Plan:
     """What a recipe needs on this machine, on a card of ``vram`` GiB or on one of that name; needs no torch or weights.
 
     Without a GPU it takes four seconds, in which the processor's speed is measured.
+
+    Args:
+        processes: That share the run, each with such a card or a part of the processor.
 
     Raises:
         MotifError: The recipe is wrong, the model's shape cannot be had, or the card is unknown.
@@ -100,8 +105,9 @@ def memory_plan(path: Path | None, changes: Sequence[str], vram: float | None, c
         machine = hardware.machine_of(recipe, cards.named(card))
     else:
         machine = hardware.machine_for(recipe, None if vram is not None else hardware.gpu_by_driver(recipe), vram=vram)
-    speed = speeds.measured() if machine.device == "cpu" else None
-    return planner.make(recipe, shapes.of(recipe.model.name), machine, speed=speed)
+    machine = hardware.shared(machine, processes)
+    speed = speeds.shared(speeds.measured(), machine, processes) if machine.device == "cpu" else None
+    return planner.make(recipe, shapes.of(recipe.model.name), machine, speed=speed, processes=processes)
 
 
 @dataclass(frozen=True, slots=True)

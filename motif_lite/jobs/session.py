@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from motif_lite.errors import ModelError, RecipeError, RunError, ServerError
 from motif_lite.jobs import stopping
@@ -21,9 +21,10 @@ from motif_lite.planning.machine import Machine, lacks_memory
 from motif_lite.planning.planner import Plan
 from motif_lite.policies import backends
 from motif_lite.policies.protocol import trainable
+from motif_lite.ranks import ALONE, PeerEnded, Ranks
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
-from motif_lite.runs import inputs
+from motif_lite.runs import inputs, resuming
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.tasks import chain_sum
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 
 _log = logging.getLogger(__name__)
+
+_Decided = tuple[str, dict[str, Any]]
+"""Where the model is, and what the plan has decided, by dotted key."""
 
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
@@ -64,14 +68,17 @@ def working(observer: Observer, folder: Path, how_to_go_on: Callable[[], str]) -
         yield
 
 
-def required_backend(recipe: Recipe) -> "Backend":
+def required_backend(recipe: Recipe, ranks: Ranks = ALONE) -> "Backend":
     """The recipe's backend, imported with all that it needs.
+
+    Args:
+        ranks: The processes that share the run; each takes a GPU.
 
     Raises:
         MissingHardwareError: This machine has no GPU for it, or lacks a package.
     """
     _quiet_libraries()
-    if chosen := one_card.use(recipe):
+    if chosen := one_card.use(recipe, ranks):
         _log.warning(chosen)
     backend = backends.backend(recipe.model.backend)
     backend.require(recipe)
@@ -79,9 +86,12 @@ def required_backend(recipe: Recipe) -> "Backend":
 
 
 def load_policy(
-    backend: "Backend", recipe: Recipe, observer: Observer, *, trains: bool
+    backend: "Backend", recipe: Recipe, observer: Observer, *, trains: bool, ranks: Ranks = ALONE
 ) -> tuple[Recipe, Plan | None, "Policy"]:
     """The recipe with all that the plan decides, the plan where there can be one, and the policy.
+
+    Args:
+        ranks: The processes that share the run; the others are in `load_as_decided`.
 
     Raises:
         RecipeError: It does not fit the GPU.
@@ -94,12 +104,24 @@ def load_policy(
         observer.phase("connecting", str(recipe.model.url))
         recipe = with_date(changed(recipe, {"rollout.max_width": recipe.model.requests}))
         return recipe, None, ServerPolicy.load(recipe, recipe.model.name)
-    machine = _machine(recipe, trains=trains)  # before the tiny model is made here, which takes memory of its own
+    machine = _machine(
+        recipe, ranks, trains=trains
+    )  # before the tiny model is made here, which takes memory of its own
     name = _model_name(recipe, observer)
     recipe = with_date(recipe)
-    recipe, plan = _planned(recipe, name, machine, observer, trains=trains)
+    recipe, plan = _planned(recipe, name, machine, observer, trains=trains, processes=ranks.count)
+    ranks.from_main(_Decided, (name, resuming.decisions(recipe)))
     observer.phase("loading", recipe.model.name)
-    return recipe, plan, backend.load(recipe, name)
+    return recipe, plan, ranks.together(lambda: backend.load(recipe, name))
+
+
+def load_as_decided(backend: "Backend", recipe: Recipe, ranks: Ranks) -> tuple[Recipe, "Policy"]:
+    """In a helper: the recipe with what the main process has decided in `load_policy`, and the policy."""
+    _machine(recipe, ranks, trains=False)
+    found: _Decided = ranks.from_main(_Decided)
+    name, decided = found
+    recipe = changed(recipe, decided)
+    return recipe, ranks.together(lambda: backend.load(recipe, name))
 
 
 def with_date(recipe: Recipe) -> Recipe:
@@ -141,11 +163,11 @@ def _model_name(recipe: Recipe, observer: Observer) -> str:
     return name
 
 
-def _machine(recipe: Recipe, *, trains: bool) -> Machine:
-    """What the run has to fit into; PyTorch keeps within it from here on."""
+def _machine(recipe: Recipe, ranks: Ranks, *, trains: bool) -> Machine:
+    """What the run, or each of its processes, has to fit into; PyTorch keeps within it from here on."""
     from motif_lite.planning import metering
 
-    machine = hardware.machine_for(recipe, metering.gpu(), supposing=False)
+    machine = hardware.shared(hardware.machine_for(recipe, metering.gpu(), supposing=False), ranks.count)
     metering.keep_within(machine)
     if trains and machine.device == "cpu":
         import motif_lite.training.grpo  # noqa: F401  # what it imports is measured, too
@@ -153,7 +175,7 @@ def _machine(recipe: Recipe, *, trains: bool) -> Machine:
 
 
 def _planned(
-    recipe: Recipe, model_name: str, machine: Machine, observer: Observer, *, trains: bool
+    recipe: Recipe, model_name: str, machine: Machine, observer: Observer, *, trains: bool, processes: int
 ) -> tuple[Recipe, Plan | None]:
     """The recipe with all that the plan decides, and the plan where there can be one.
 
@@ -171,7 +193,7 @@ def _planned(
             raise ModelError(f"{error}; without a plan, set rollout.max_width and training.micro_batch_size") from None
         observer.note(f"note: no memory plan ({error})")
         return recipe, None
-    plan = planner.make(recipe, shape, machine, trains=trains)
+    plan = planner.make(recipe, shape, machine, trains=trains, processes=processes)
     if trains:
         observer.planned(_step_seconds(plan))
     if not plan.fits:
@@ -186,7 +208,7 @@ def _step_seconds(plan: Plan) -> dict[str, float]:
     """Of a step by phase; where it is long on a processor, by the speed of this one, whose measuring takes a moment."""
     if plan.machine.device != "cpu" or sum(plan.seconds.values()) < _WORTH_MEASURING:
         return plan.seconds
-    return timing.step_seconds(plan.recipe, plan.shape, "cpu", speeds.measured())
+    return timing.step_seconds(timing.share(plan.recipe, plan.processes), plan.shape, "cpu", speeds.measured())
 
 
 @contextmanager
@@ -196,6 +218,11 @@ def _faults_named(folder: Path, how_to_go_on: Callable[[], str]) -> Iterator[Non
         yield
     except ServerError as error:
         raise ServerError(f"{error}; {how_to_go_on()}") from None
+    except PeerEnded:
+        raise RunError(
+            f"another process of this run has ended, and so does this one; everything saved before is intact; "
+            f"{how_to_go_on()}"
+        ) from None
     except (OSError, MemoryError, RuntimeError, ImportError) as error:
         if isinstance(error, OSError) and error.errno in _CANNOT_WRITE:
             raise RunError(

@@ -7,16 +7,17 @@ Heavy imports stand inside the functions that need them: `check` answers in well
 be imported before TRL and transformers, so the policy is always loaded first.
 """
 
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from motif_lite.context import RunContext
-from motif_lite.credits.table import credit_of
 from motif_lite.errors import RunError
-from motif_lite.jobs import adapter_choice
+from motif_lite.jobs import adapter_choice, following
 from motif_lite.jobs.checking import TABLES, check, check_names, require_in_process
+from motif_lite.jobs.exactness import note_what_is_not_exact
 from motif_lite.jobs.problems import Benchmarks, Problems, fitting, fitting_benchmarks, read
 from motif_lite.jobs.session import conducted, load_policy, log_file, required_backend, sums_of_model
 from motif_lite.jobs.stopping import Stop
@@ -24,24 +25,23 @@ from motif_lite.loggers import table as loggers
 from motif_lite.monitor.forecast import Ahead
 from motif_lite.observer import Observer
 from motif_lite.planning.planner import Plan
+from motif_lite.policies.led import Wanted, led, want
 from motif_lite.policies.protocol import TrainablePolicy, trainable
-from motif_lite.recipe import keys, loading
+from motif_lite.ranks import ALONE, Ranks
+from motif_lite.recipe import loading
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import try_out
 from motif_lite.rollout.strategies import strategy_of
 from motif_lite.runs import accounting, budget, inputs, own_code_record, software
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import free_folder, holds_run, newest_run, require_free
-from motif_lite.runs.resuming import (
-    INEXACT,
-    check_resumable,
-    was_begun_with_weights_of_trajectories,
-    with_decisions_of,
-)
+from motif_lite.runs.resuming import check_resumable, with_decisions_of
 from motif_lite.tasks import sources
 
 RUNS = Path("runs")
 """Where runs go unless --out says otherwise."""
+
+_log = logging.getLogger(__name__)
 
 _LARGEST_ROLLOUTS = 50_000_000
 """Bytes of rollouts.jsonl that still become a page by themselves: some seconds, and half as many bytes."""
@@ -57,6 +57,7 @@ class RunJob:
         existing: ``root`` holds a run to go on with.
         evaluate_only: Measure only.
         adapter: Of somebody's own, to measure: a folder or hub name.
+        ranks: The processes that share the run, not joined yet.
     """
 
     name: str
@@ -66,23 +67,34 @@ class RunJob:
     existing: bool = False
     evaluate_only: bool = False
     adapter: str | None = None
+    ranks: Ranks = ALONE
+
+    def follow(self) -> None:
+        """In a helper: do what the main process wants.
+
+        Raises:
+            Followed: The run has ended early.
+        """
+        following.follow(self.recipe, self.root, self.adapter, self.ranks)
 
     def perform(self, observer: Observer) -> None:
-        """See the run through.
+        """See the run through, in the main process where there are several.
 
         Raises:
             MotifError: An error that the user can fix.
             Interrupted: The user stopped it.
         """
         with conducted(observer, self.root, self.how_to_go_on) as stop, ExitStack() as held:
+            ranks = self.ranks.joined()
+            met = following.meet(ranks, self.root)
             if self.existing:
                 held.enter_context(RunDirectory(self.root).locked())
                 if not self.evaluate_only and _is_finished(self.recipe, self.root, observer):
                     return
             if not self.evaluate_only:
-                _note_what_is_not_exact(self, observer)
+                note_what_is_not_exact(self.recipe, self.root if self.existing else None, observer)
                 loggers.require(self.recipe.logging)
-            backend = required_backend(self.recipe)
+            backend = ranks.together(lambda: required_backend(self.recipe, ranks))
             # A bad row is found before a model is downloaded.
             problems = read(self.recipe, observer, trains=not self.evaluate_only)
             if self.existing and not self.evaluate_only:
@@ -90,18 +102,20 @@ class RunJob:
             if not self.evaluate_only:
                 try_out(self.recipe, problems.train[0])
             asked, given = adapter_choice.taken_on(self.recipe, self.adapter, observer)
-            recipe, plan, policy = load_policy(backend, asked, observer, trains=not self.evaluate_only)
+            recipe, plan, policy = load_policy(backend, asked, observer, trains=not self.evaluate_only, ranks=ranks)
             if not self.existing:
                 held.enter_context(RunDirectory(self.root).locked())
             run = self._run_directory(recipe, problems, sums_of_model(recipe, policy, observer))
             adapter_choice.put_into(run, given)
             software.note(run.root)
             with log_file(run):
-                context = RunContext(recipe, policy, run, observer)
+                _log.info("processes of this run: %s", " ".join(str(each.number) for each in met))
+                context = RunContext(recipe, led(policy, ranks), run, observer, ranks=ranks)
                 if self.evaluate_only:
                     _measure(context, problems.benchmarks)
                 else:
                     _train_and_evaluate(context, trainable(policy), problems, plan, stop)
+                want(ranks, Wanted("end"))
                 _report(recipe, run, observer)
 
     def how_to_go_on(self) -> str:
@@ -109,7 +123,8 @@ class RunJob:
         if not holds_run(self.root):
             return "nothing has been written yet; repeat the command to start over"
         word = "--evaluate-only" if self.evaluate_only else "--resume"
-        return f"to continue: python run.py {word} --out {self.root}"
+        shared = f" --processes {self.ranks.count}" if self.ranks.count > 1 else ""
+        return f"to continue: python run.py {word} --out {self.root}{shared}"
 
     def _run_directory(self, recipe: Recipe, problems: Problems, model: dict[str, str]) -> RunDirectory:
         held_out = inputs.of_problems(problems.held_out) if problems.held_out else None
@@ -177,30 +192,6 @@ def _existing_job(path: Path | None, changes: Sequence[str], root: Path, *, eval
     return RunJob(root.name, recipe, root, existing=True, evaluate_only=evaluate_only)
 
 
-def _note_what_is_not_exact(job: RunJob, observer: Observer) -> None:
-    """Name the settings by which a resumed run differs from one that was not interrupted."""
-    training = job.recipe.training
-    if training.until_seconds is not None:
-        observer.note("note: training.until_seconds: this run ends by the clock, so it cannot be repeated exactly")
-    if job.recipe.model.fast_inference and not credit_of(job.recipe).samples_itself:
-        observer.note(
-            "note: model.fast_inference: vLLM does not save its random state, so openings after --resume differ from "
-            "those of an uninterrupted run"
-        )
-    if job.existing:
-        run = RunDirectory(job.root)
-        earlier = run.resolved(TABLES)
-        for key in keys.differing_keys(earlier, job.recipe):
-            if key in INEXACT:
-                observer.note(f"note: {key} has changed: {INEXACT[key]}")
-        if credit_of(job.recipe).trains_later_rounds and was_begun_with_weights_of_trajectories(run):
-            observer.note(
-                f"note: this run was started by an earlier version, in which credit {job.recipe.training.credit} gave "
-                f"every trajectory the same weight; from here on training.loss_type = "
-                f"{job.recipe.training.loss_type!r} decides"
-            )
-
-
 def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:
     """Whether nothing of a run is left to do; says so."""
     from motif_lite.evaluation import benchmarks
@@ -220,7 +211,11 @@ def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:
 def _train_and_evaluate(
     context: RunContext, policy: TrainablePolicy, problems: Problems, plan: Plan | None, stop: Stop
 ) -> None:
-    """All stages of a run that are not done yet."""
+    """All stages of a run that are not done yet.
+
+    Args:
+        policy: Of this process alone; that of the context is the one of all.
+    """
     from motif_lite.evaluation import memorisation
     from motif_lite.evaluation.benchmarks import evaluate, forget
     from motif_lite.evaluation.selecting import selected
@@ -237,17 +232,18 @@ def _train_and_evaluate(
         memorisation.probe(context, problems.benchmarks)
     if run.is_trained(recipe.training):
         run.clear_unfinished()  # the process may have ended between the adapter and this
-        policy.load_adapter(run.adapter)
+        trainable(context.policy).load_adapter(run.adapter)
     else:
         forget("after", run)  # a finished run that goes on has figures of its shorter self
         warm_started(context, problems.train)
         training = TrainingContext(
-            recipe, policy, run, context.observer,
+            recipe, policy, run, context.observer, ranks=context.ranks,
             strategy=strategy_of(recipe, recipe.rollout.strategy), problems=selected(context, problems.train),
             planned=plan.estimate if plan else None,
             read_progress=sources.progress_reader(recipe.data.train),
         )  # fmt: skip
         context.observer.ahead(_ahead(recipe, run, problems))
+        want(context.ranks, Wanted("train", problems=tuple(training.problems)))
         grpo.train(training, Validation(context, problems.held_out), stop)
     if recipe.evaluation.after:
         evaluate(context, problems.benchmarks, "after")

@@ -1,6 +1,7 @@
 """Detects the machine's memory and GPU, without importing torch."""
 
 import os
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -33,6 +34,13 @@ def machine_for(recipe: Recipe, gpu: Gpu | None, *, vram: float | None = None, s
         size = given or _DEFAULT_GPU_GIB
         return Machine("cuda", size, f"a GPU of {size:g} GiB", is_here=False)
     return Machine("cpu", given or physical_memory_gib(), "this machine without a GPU")
+
+
+def shared(machine: Machine, count: int) -> Machine:
+    """What each of several processes has: a GPU of its own, or its part of a CPU's memory."""
+    if machine.device == "cuda" or count == 1:
+        return machine
+    return replace(machine, memory_gib=machine.memory_gib / count, name=f"{machine.name}, one of {count} processes")
 
 
 def machine_of(recipe: Recipe, card: Card) -> Machine:

@@ -1,7 +1,7 @@
 """One process, one GPU: which of several it is, and hiding the others from CUDA before PyTorch starts it.
 
 With several visible GPUs TRL's trainer would wrap the model in DataParallel, and Unsloth would turn all to float16
-because of an old second one.
+because of an old second one. The processes of one run take the best ones, a GPU each.
 """
 
 import os
@@ -10,11 +10,15 @@ from collections.abc import Sequence
 from motif_lite.errors import MissingHardwareError
 from motif_lite.planning import driver
 from motif_lite.planning.driver import Gpu
+from motif_lite.ranks import ALONE, Ranks
 from motif_lite.recipe.schema import Recipe
 
 
-def choose(recipe: Recipe, gpus: Sequence[Gpu]) -> Gpu | None:
+def choose(recipe: Recipe, gpus: Sequence[Gpu], ranks: Ranks = ALONE) -> Gpu | None:
     """The GPU that `model.device` names, or the best: bfloat16 in hardware first, then memory, then speed.
+
+    Args:
+        ranks: The second of several processes takes the second-best one, and so on.
 
     Raises:
         MissingHardwareError: There is no GPU of that number.
@@ -23,7 +27,7 @@ def choose(recipe: Recipe, gpus: Sequence[Gpu]) -> Gpu | None:
     if not gpus or device == "cpu":
         return None
     if ":" not in device:
-        return max(gpus, key=worth)
+        return sorted(gpus, key=worth, reverse=True)[ranks.number]
     number = int(device.partition(":")[2])
     if number >= len(gpus):
         seen = ", ".join(f"cuda:{index} {gpu.name}" for index, gpu in enumerate(gpus))
@@ -36,8 +40,11 @@ def worth(gpu: Gpu) -> tuple[bool, int, float]:
     return gpu.has_bfloat16, round(gpu.memory_gib), gpu.card.gigabytes_per_second if gpu.card else 0.0
 
 
-def use(recipe: Recipe) -> str | None:
+def use(recipe: Recipe, ranks: Ranks = ALONE) -> str | None:
     """Leave CUDA one GPU; call it before PyTorch starts CUDA.
+
+    Args:
+        ranks: Which of several processes this is; there is a GPU for each (`jobs.launching`).
 
     Returns:
         What was chosen, for people; None where there was no choice.
@@ -50,10 +57,14 @@ def use(recipe: Recipe) -> str | None:
     gpus = asked.gpus
     if ":" in recipe.model.device and not gpus:
         raise MissingHardwareError(f"model.device = {recipe.model.device!r}, and {asked.fault or 'no GPU is visible'}")
-    chosen = choose(recipe, gpus)
+    chosen = choose(recipe, gpus, ranks)
     if chosen is None or len(gpus) == 1 or not chosen.uuid:
         return None
     os.environ["CUDA_VISIBLE_DEVICES"] = chosen.uuid
+    if ranks.count > 1:
+        best = (choose(recipe, gpus, Ranks(number, ranks.count)) for number in range(ranks.count))
+        used = ", ".join(f"cuda:{gpus.index(gpu)} {gpu.name}" for gpu in best if gpu is not None)
+        return f"this run uses {ranks.count} GPUs: {used}"
     others = ", ".join(f"cuda:{index} {gpu.name}" for index, gpu in enumerate(gpus) if gpu is not chosen)
     return (
         f"this run uses one GPU, cuda:{gpus.index(chosen)} {chosen.name} ({chosen.memory_gib:.0f} GiB); not used: "

@@ -18,7 +18,7 @@ from motif_lite.planning.precision import decided_autocast
 from motif_lite.planning.rows import Lengths, bounds_openings, dequantises, futures_per_step, replies_in_round
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.speeds import Speed, assumed
-from motif_lite.planning.timing import step_seconds
+from motif_lite.planning.timing import share, step_seconds
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe, decided
 
@@ -42,6 +42,7 @@ class Plan:
         num_tokens: Generated in one step, by phase, if every reply runs to its limit.
         speed: Of the machine, assumed or measured.
         seconds: Of one step, by phase, under the same condition.
+        processes: That share the run: memory is that of each, and seconds are those of all together.
         changes: The smallest changes that make it fit; empty where it fits, None where none were found.
     """
 
@@ -53,6 +54,7 @@ class Plan:
     speed: Speed
     seconds: dict[str, float]
     changes: Changes | None
+    processes: int = 1
 
     @property
     def usable_bytes(self) -> int:
@@ -85,13 +87,20 @@ class Plan:
 
 
 def make(
-    recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: bool = True, speed: Speed | None = None
+    recipe: Recipe,
+    shape: ModelShape,
+    machine: Machine,
+    *,
+    trains: bool = True,
+    speed: Speed | None = None,
+    processes: int = 1,
 ) -> Plan:
     """Decide what the recipe leaves open, and say what it needs.
 
     Args:
         trains: It is not for an evaluation alone.
         speed: Of the machine, where it was measured.
+        processes: That share the run; machine and speed are those of each.
     """
     speed = speed or assumed(machine)
     chosen = _chosen(recipe, shape, machine)
@@ -104,8 +113,9 @@ def make(
         estimate=estimate,
         num_tokens=num_tokens(chosen, Lengths.worst(chosen)),
         speed=speed,
-        seconds=step_seconds(chosen, shape, machine.device, speed),
+        seconds=step_seconds(share(chosen, processes), shape, machine.device, speed),
         changes={} if fits else _smallest_changes(recipe, shape, machine, trains),
+        processes=processes,
     )
 
 

@@ -12,7 +12,7 @@ from motif_lite.credits.table import credit_of
 from motif_lite.planning import planner
 from motif_lite.planning.planner import Plan
 from motif_lite.planning.rows import Lengths, replies_in_round
-from motif_lite.planning.timing import step_seconds, thinking_seconds
+from motif_lite.planning.timing import share, step_seconds, thinking_seconds
 from motif_lite.recipe.schema import Recipe
 
 
@@ -65,10 +65,11 @@ def planned(plan: Plan, evaluated: Sequence[Evaluated], lengths: Lengths) -> Pro
         lengths: Of prompts and replies.
     """
     recipe, shape, device, speed = plan.recipe, plan.shape, plan.machine.device, plan.speed
-    step = step_seconds(recipe, shape, device, speed, lengths)
+    step = step_seconds(share(recipe, plan.processes), shape, device, speed, lengths)
 
     def seconds(each: Evaluated) -> float:
-        return sum(thinking_seconds(recipe, shape, device, speed, each.num_trajectories, each.num_rounds, lengths))
+        num_trajectories = math.ceil(each.num_trajectories / plan.processes)
+        return sum(thinking_seconds(recipe, shape, device, speed, num_trajectories, each.num_rounds, lengths))
 
     evaluation = {each.label: each.times * seconds(each) for each in evaluated} | _imitating(recipe, step)
     taken = [each for each in evaluated if each.takes_budget]

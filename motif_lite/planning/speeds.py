@@ -6,7 +6,7 @@ A CPU is measured with PyTorch's own products, in 32 and in 16 bits (`probe`): a
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from motif_lite.planning import cards, probe
@@ -113,6 +113,14 @@ def _of_cpu(flops: float, narrow: float, weight_bytes: int, in_bf16: Speed | Non
         cores * weight_bytes * size / reading, cores * flops, CPU.layer_seconds,
         is_measured=True, values_per_second=cores * _VALUES_PER_CORE, in_bf16=in_bf16,
     )  # fmt: skip
+
+
+def shared(speed: Speed, machine: Machine, count: int) -> Speed:
+    """What each of several processes reaches: a GPU's own speed, or its part of a CPU."""
+    if machine.device == "cuda" or count == 1:
+        return speed
+    per_second = speed.bytes_per_second / count, speed.flops_per_second / count
+    return replace(speed, bytes_per_second=per_second[0], flops_per_second=per_second[1])
 
 
 def _num_threads() -> int:

@@ -19,6 +19,7 @@ from motif_lite.planning.rows import (
 )
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.speeds import Speed
+from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe, decided
 
 _HOPPER, _AMPERE = (9, 0), (8, 0)
@@ -61,6 +62,11 @@ def attends_by_math(recipe: Recipe, shape: ModelShape, speed: Speed) -> bool:
     """
     on_card = speed.card is not None and speed.card.capability != _HOPPER
     return on_card and written_by_unsloth(recipe, shape) and not groups_queries() and shape.kv_dim < shape.attention_dim
+
+
+def share(recipe: Recipe, processes: int) -> Recipe:
+    """A step as each of several processes has it."""
+    return changed(recipe, {"training.problems_per_step": recipe.training.problems_per_step // processes})
 
 
 def step_seconds(

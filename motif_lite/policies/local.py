@@ -151,14 +151,8 @@ class LocalPolicy:
                     self._make_room(len(missing), error)
         return [written[request.index] for request in requests]
 
-    def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Reply] | None:
-        """Openings for TRL, from us like all other replies, where the engine knew the model as it was loaded.
-
-        The sequences' seeds are drawn from PyTorch's own stream, which checkpoints keep.
-        """
-        if not self.writes_openings:
-            return None
-        seeds = torch.randint(2**31, (len(prompts),)).tolist()
+    def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling, *, seeds: Sequence[int]) -> list[Reply]:
+        """Openings for TRL, from us like all other replies, where the engine knew the model as it was loaded."""
         requests = [Request(row, *drawn) for row, drawn in enumerate(zip(prompts, seeds, strict=True))]
         return [self._reply(written) for written in self._write(requests, sampling, self.on_openings)]
 

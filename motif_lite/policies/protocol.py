@@ -72,6 +72,8 @@ class TrainablePolicy(Policy, Protocol):
     tokenizer: Any
     on_openings: OnTokens | None
     """Told of the openings that TRL asks the model for."""
+    writes_openings: bool
+    """Whether `write_rows` gives the openings that TRL trains; otherwise TRL asks the model's own `generate`."""
     trainer_options: Mapping[str, Any]
     """What GRPOConfig is told for this backend alone."""
 
@@ -84,8 +86,8 @@ class TrainablePolicy(Policy, Protocol):
     def encode_reply(self, text: str) -> list[int]:
         """The token ids of a whole reply, with those that end its turn, as a reply to be imitated."""
 
-    def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling) -> list[Reply] | None:
-        """A reply to each prompt of token ids, for TRL to train; None where TRL asks the model's own `generate`.
+    def write_rows(self, prompts: Sequence[list[int]], sampling: Sampling, *, seeds: Sequence[int]) -> list[Reply]:
+        """A reply to each prompt of token ids, for TRL to train, from a random stream of its own.
 
         Each reply is as long as what was written: TRL ends rows at an end of turn only, not at a stop text.
         """

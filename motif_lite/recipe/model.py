@@ -33,7 +33,7 @@ is sent again."""
 on a CPU."""
     device: Device = "auto"
     """Where the model runs: `auto`, `cpu`, `cuda`, or `cuda:1` for the second GPU. `auto` is a GPU if there is one. A \
-run uses one GPU, of several the best."""
+run uses one GPU, of several the best; `--processes` shares it among several."""
     chat_template_kwargs: dict[TemplateVariable, bool | int | float | str] = {}
     """Variables for the model's chat template, e.g. `enable_thinking = false` for Qwen3. A name that the template \
 does not use is refused."""

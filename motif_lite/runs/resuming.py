@@ -1,5 +1,7 @@
 """Which keys of a recipe may change when a run is resumed."""
 
+from typing import Any
+
 from motif_lite.errors import RunError
 from motif_lite.recipe.keys import changed, differing_keys
 from motif_lite.recipe.schema import ALL_LINEAR, LORA_TARGETS, Recipe
@@ -46,6 +48,11 @@ _DECIDED = (
     ("model", "template_date"),
 )  # fmt: skip
 """Keys that a run decides for itself where they say ``auto``."""
+
+
+def decisions(recipe: Recipe) -> dict[str, Any]:
+    """What was decided where a recipe said ``auto``, by dotted key."""
+    return {f"{section}.{key}": getattr(getattr(recipe, section), key) for section, key in _DECIDED}
 
 
 def with_decisions_of(run: RunDirectory, recipe: Recipe, tables: Tables) -> Recipe:

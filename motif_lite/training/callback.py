@@ -11,6 +11,7 @@ from motif_lite.errors import TrainingError
 from motif_lite.evaluation.validation import Validation
 from motif_lite.loggers.recording import Loggers
 from motif_lite.monitor import findings, pace
+from motif_lite.policies.led import Wanted, help_until, want
 from motif_lite.rollout import totals
 from motif_lite.runs import budget
 from motif_lite.training import step_metrics
@@ -34,7 +35,7 @@ class StepCallback(TrainerCallback):
         stop: Stopping,
         loggers: Loggers,
     ) -> None:
-        recipe, run = context.recipe, context.run
+        recipe, run, self.ranks = context.recipe, context.run, context.ranks
         self.recipe, self.run, self.observer = recipe, run, context.observer
         self.step, self.validation, self.stop, self.loggers = step, validation, stop, loggers
         self.saving = SavingClock()
@@ -70,7 +71,8 @@ class StepCallback(TrainerCallback):
         training, so_far = self.recipe.training, self.spent
         if step // training.num_iterations > so_far.steps:
             so_far = so_far.and_step(self.step.tokens, self.step.meter.seconds)
-        return budget.learning_rate_factor(training, budget.share_done(training, so_far))
+        factor = budget.learning_rate_factor(training, budget.share_done(training, so_far))
+        return self.ranks.from_main(float, factor)  # it may follow a clock
 
     def _is_boundary(self, state: TrainerState) -> bool:
         """Whether no update of a step is still to come: transformers calls each update a step."""
@@ -82,7 +84,7 @@ class StepCallback(TrainerCallback):
         self._num_skipped = 0
         self.stop.step_saved()
         self._measure_if_due()  # only now, when the step before has been saved
-        width = self.recipe.openings_per_step
+        width = self.recipe.openings_per_step // self.ranks.count
         self.step.policy.on_openings = self.step.on_round(1, self.step.strategy.num_rounds, width)
         self.step.meter.start("openings")
         self.stop.step_begins(self.seconds_left)
@@ -103,11 +105,22 @@ class StepCallback(TrainerCallback):
             return
         self.skipped.append(self._num_skipped == self.recipe.training.num_iterations)
         self.step.meter.stop()
-        self.spent = self.spent.and_step(self.step.tokens, self.step.meter.seconds)
-        stops = self.stop.step_ends() or self.is_done
+        seconds, stops, is_due = self.ranks.from_main(
+            tuple[dict[str, float], bool, bool], self._decided() if self.ranks.is_main else None
+        )
+        self.spent = self.spent.and_step(self.step.tokens, seconds)
+        stops = stops or self.is_done
         control.should_training_stop = control.should_training_stop or stops
-        is_due = self.saving.is_due() or self.validation.is_due(self.spent)
         control.should_save = control.should_save or stops or is_due
+
+    def _decided(self) -> tuple[dict[str, float], bool, bool]:
+        """What the step took, and whether it is the last one and is saved because the user, or the clock, asks for it.
+
+        Clocks differ between processes, and signals come to the main one.
+        """
+        seconds = self.step.meter.seconds
+        spent = self.spent.and_step(self.step.tokens, seconds)
+        return seconds, self.stop.step_ends(), self.saving.is_due() or self.validation.is_due(spent)
 
     def on_save(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.saving.end()
@@ -120,17 +133,25 @@ class StepCallback(TrainerCallback):
     def finish(self) -> None:
         """Measure the last mark."""
         self._measure_if_due()
-        self._warn()
+        if self.ranks.is_main:
+            self._warn()
 
     def _measure_if_due(self) -> None:
+        if not self.ranks.is_main:
+            help_until(self.step.policy, self.ranks)
+            return
         if mark := self.validation.measure_if_due(self.spent):
             self.loggers.mark(mark)
+        want(self.ranks, Wanted("go on"))
 
     def on_log(
         self, args: Any, state: TrainerState, control: TrainerControl, logs: dict[str, Any] | None = None, **_: Any
     ) -> None:
         if not logs or "loss" not in logs or not self.step.rollouts.openings:
             return  # TRL's summary after the last step
+        if not self.ranks.is_main:
+            self.step.meter.take()
+            return
         number = state.global_step // self.recipe.training.num_iterations
         done = self._performed(number, logs)
         metrics = step_metrics.summarize(self.recipe, done, self.step.read_progress)

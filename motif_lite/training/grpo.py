@@ -9,23 +9,27 @@ replaces TRL's trainer when it is imported.
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
 
 import datasets
 from transformers import PrinterCallback, ProgressCallback
 
 from motif_lite.credits.base import RoundsCredit
 from motif_lite.evaluation.validation import Validation
-from motif_lite.loggers.recording import recorded
+from motif_lite.loggers.recording import Loggers, recorded
 from motif_lite.nouns import Problem
 from motif_lite.policies.packing.packed_model import can_pack
 from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.strategies import Strategy
+from motif_lite.runs.directory import RunDirectory
 from motif_lite.training.callback import StepCallback
 from motif_lite.training.context import Stopping, TrainingContext
 from motif_lite.training.determinism import settings_in_order
 from motif_lite.training.options import grpo_config
-from motif_lite.training.step import OpeningStep, RoundsStep, TrainingStep
+from motif_lite.training.rounds_step import RoundsStep
+from motif_lite.training.step import OpeningStep, TrainingStep
 from motif_lite.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)
@@ -45,14 +49,12 @@ def train(context: TrainingContext, validation: Validation, stop: Stopping) -> b
         RunError: A checkpoint cannot be written, or all there are are damaged.
         TrainingError: A reward fails, gradients are not numbers for several steps, or memory runs out.
     """
-    run, policy = context.run, context.policy
-    run.clear_unfinished()
+    run, policy, ranks = context.run, context.policy, context.ranks
     settings_in_order(policy.model)
-    folder, step_reached = run.newest_checkpoint() or (None, 0)
-    run.forget_after(step_reached)
-    validation.resume_at(step_reached)
+    name, step_reached = ranks.from_main(tuple[str, int], _resumed(run, validation) if ranks.is_main else None)
+    folder = Path(name) if name else None
     step = step_of(context)
-    with recorded(context) as loggers:
+    with recorded(context) if ranks.is_main else nullcontext(Loggers(context.recipe, {})) as loggers:
         callback = StepCallback(context, step, validation, stop, loggers)
         trainer = trainer_of(context, step, callback)
         if folder is not None and callback.is_done:
@@ -61,11 +63,20 @@ def train(context: TrainingContext, validation: Validation, stop: Stopping) -> b
         else:
             trainer.train(resume_from_checkpoint=str(folder) if folder else None)
             step_reached = trainer.steps_done
-        if callback.is_done:  # before the loggers are closed, which may wait for a network
+        if callback.is_done and ranks.is_main:  # before the loggers are closed, which may wait for a network
             run.save_adapter(step_reached, policy.save_adapter)
-    if callback.is_done:
+    if callback.is_done and ranks.is_main:
         run.clear_unfinished()
     return callback.is_done
+
+
+def _resumed(run: RunDirectory, validation: Validation) -> tuple[str, int]:
+    """The folder of the newest checkpoint, empty where there is none, and its step, with all later lines dropped."""
+    run.clear_unfinished()
+    folder, step_reached = run.newest_checkpoint() or ("", 0)
+    run.forget_after(step_reached)
+    validation.resume_at(step_reached)
+    return str(folder), step_reached
 
 
 def step_of(context: TrainingContext) -> TrainingStep:
@@ -84,7 +95,7 @@ def trainer_of(context: TrainingContext, step: TrainingStep, callback: StepCallb
         model=policy.model,
         processing_class=policy.tokenizer,
         reward_funcs=step.reward_callables(),
-        args=grpo_config(recipe, policy, context.run.unfinished, packs=packs),
+        args=grpo_config(recipe, policy, context.run.unfinished, whole=packs or context.ranks.count > 1),
         train_dataset=_rows(policy, context.strategy, context.problems),
         callbacks=[callback],
         learning_rate_factor=callback.learning_rate_factor if _has_budget(recipe) else None,

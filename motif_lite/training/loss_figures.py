@@ -1,7 +1,9 @@
 """What TRL's `compute_loss` appends to its metrics: entropy, clip ratios, the distance to the reference model."""
 
-from collections.abc import Mapping
 from math import isnan, nan
+
+Pieces = list[tuple[dict[str, float], float]]
+"""What each piece of a loss appended, with its number of tokens."""
 
 
 class LossFigures:
@@ -14,18 +16,24 @@ class LossFigures:
     def __init__(self, metrics: dict[str, list[float]]) -> None:
         self._metrics = metrics
         self._before = {name: len(values) for name, values in metrics.items()}
-        self._pieces: list[tuple[Mapping[str, float], float]] = []
+        self.pieces: Pieces = []
 
     def end_piece(self, num_tokens: float) -> None:
         """Keep what a piece appended, which is the mean over so many tokens, or the least or largest of them."""
         appended = {name: values[-1] for name, values in self._metrics.items() if len(values) > self._count(name)}
-        self._pieces.append((appended, num_tokens))
+        self.pieces.append((appended, num_tokens))
         self.drop()
 
-    def end(self) -> None:
-        """Append one value for all pieces."""
-        for name in dict.fromkeys(name for appended, _ in self._pieces for name in appended):
-            values = [(appended[name], num) for appended, num in self._pieces if name in appended]
+    def end(self, pieces: Pieces | None = None) -> None:
+        """Append one value for all pieces.
+
+        Args:
+            pieces: In place of its own, where other processes have some, too.
+        """
+        self.drop()
+        pieces = self.pieces if pieces is None else pieces
+        for name in dict.fromkeys(name for appended, _ in pieces for name in appended):
+            values = [(appended[name], num) for appended, num in pieces if name in appended]
             self._metrics[name].append(_joined(name, [(value, num) for value, num in values if not isnan(value)]))
 
     def drop(self) -> None:

@@ -38,10 +38,11 @@ class OldLogprobs:
             self._kept.append((piece[_PLACES], logprobs))
 
     def end(self) -> None:
-        """Put them into the batch, now that all its pieces are computed."""
+        """Put them into the batch, now that all its pieces are computed; 0 for rows of other processes."""
         if not self._is_known:
             places, logprobs = (torch.cat(column) for column in zip(*self._kept, strict=True))
-            self._inputs[_NAME] = logprobs[places.argsort()]
+            ids = self._inputs["completion_ids"]
+            self._inputs[_NAME] = logprobs.new_zeros(len(ids), logprobs.shape[1]).index_copy(0, places, logprobs)
 
     @property
     def _is_known(self) -> bool:

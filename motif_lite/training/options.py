@@ -28,20 +28,20 @@ _LOSS_CONSTANTS: Options = {
 """TRL's defaults, from the papers of these losses."""
 
 
-def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs: bool = False) -> GRPOConfig:
+def grpo_config(recipe: Recipe, policy: TrainablePolicy, output: Path, *, whole: bool = False) -> GRPOConfig:
     """The trainer's settings, with what this backend alone wants.
 
     Args:
-        packs: The trainer splits a step's rows itself, so TRL gets all of them as one micro-batch.
+        whole: The trainer splits a step's rows itself, so TRL gets all of them as one micro-batch.
     """
-    return GRPOConfig(**(grpo_options(recipe, policy, output, packs=packs) | dict(policy.trainer_options)))
+    return GRPOConfig(**(grpo_options(recipe, policy, output, whole=whole) | dict(policy.trainer_options)))
 
 
-def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path, *, packs: bool = False) -> Options:
+def grpo_options(recipe: Recipe, policy: TrainablePolicy, output: Path, *, whole: bool = False) -> Options:
     """Every field that matters is set: defaults differ between TRL versions, and Unsloth replaces many."""
     return {
         **_common(recipe, policy, output),
-        **_data(recipe, packs),
+        **_data(recipe, whole),
         **_sampling(recipe),
         **_loss(recipe),
         **_optimizer(recipe.training),
@@ -91,11 +91,11 @@ def _common(recipe: Recipe, policy: TrainablePolicy, output: Path) -> Options:
     }
 
 
-def _data(recipe: Recipe, packs: bool) -> Options:
+def _data(recipe: Recipe, whole: bool) -> Options:
     """Whole groups, fresh rollouts for every step of the run, which also makes resuming exact (see `trainer`)."""
     credit = credit_of(recipe)
     rows = credit.trained_per_step(recipe)
-    micro_batch_size = rows if packs else decided(recipe.training.micro_batch_size)
+    micro_batch_size = rows if whole else decided(recipe.training.micro_batch_size)
     accumulation = rows // micro_batch_size
     return {
         "per_device_train_batch_size": micro_batch_size,

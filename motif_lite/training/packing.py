@@ -42,7 +42,7 @@ class PackedUpdate:
             torch.cat([inputs[f"{part}_{name}"] for part in ("prompt", "completion")], 1) for name in ("ids", "mask")
         )
         parts = self._split(_rows(ids, mask), ids.shape[1])
-        return [inputs] if len(parts) == 1 else [_selected(inputs, part) for part in parts]
+        return [inputs] if len(parts) == 1 else [selected(inputs, part) for part in parts]
 
     def logprobs(
         self, ids: torch.Tensor, mask: torch.Tensor, num_replied: int, temperature: float
@@ -85,7 +85,7 @@ def _spread(values: torch.Tensor, is_token: torch.Tensor, order: Sequence[int]) 
     return spread[rows.argsort()]
 
 
-def _selected(inputs: Inputs, rows: Sequence[int]) -> Inputs:
+def selected(inputs: Inputs, rows: Sequence[int]) -> Inputs:
     """The batch of some rows."""
     return {
         name: value[list(rows)] if isinstance(value, torch.Tensor) and value.ndim else value

@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -12,6 +14,8 @@ import numpy as np
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
+from motif_lite.errors import RunError
+from motif_lite.recipe.training import TrainingSection
 from motif_lite.runs.directory import RunDirectory
 
 UNSAFE = "training_args.bin"
@@ -106,6 +110,31 @@ class UnsavedStep(TrainerCallback):
         self._states.restore()
         state.num_input_tokens_seen = self._num_tokens
         return True
+
+
+@contextmanager
+def kept(run: RunDirectory, step: int, update: int, training: TrainingSection) -> Iterator[None]:
+    """Inside, transformers writes a checkpoint; then it counts.
+
+    Args:
+        step: That was finished.
+        update: Its last one, by which transformers names its folder.
+
+    Raises:
+        RunError: It cannot be written.
+    """
+    try:
+        yield
+        (run.unfinished / f"checkpoint-{update}").rename(run.unfinished / f"checkpoint-{step}")
+        (run.unfinished / f"checkpoint-{step}" / UNSAFE).unlink()
+        run.keep_checkpoint(step, training.keep_checkpoints, training.save_every)
+    except Exception as error:  # torch and safetensors have errors of their own; tokenizers raises this one
+        reason = why_not_saved(error, run)
+        run.clear_unfinished()
+        raise RunError(
+            f"{run.checkpoints}: step {step} cannot be saved ({reason}); the earlier checkpoints are intact: free some "
+            f"space, then continue with --resume --out {run.root}"
+        ) from error
 
 
 def why_not_saved(error: Exception, run: RunDirectory) -> str:

@@ -17,9 +17,8 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from trl import GRPOTrainer
-from trl.trainer.utils import split_tensor_dict
 
-from motif_lite.errors import RunError, TrainingError
+from motif_lite.errors import TrainingError
 from motif_lite.planning.metering import give_back
 from motif_lite.policies.out_of_memory import free_memory_of, is_out_of_memory
 from motif_lite.recipe.schema import decided
@@ -29,9 +28,14 @@ from motif_lite.training.loss_figures import LossFigures
 from motif_lite.training.mismatch import Drawn, Mismatch
 from motif_lite.training.old_logprobs import OldLogprobs
 from motif_lite.training.order import EpochSampler, order_of
-from motif_lite.training.packing import Inputs, PackedUpdate
-from motif_lite.training.saving import UNSAFE, UnsavedStep, why_not_saved
-from motif_lite.training.step import RoundsStep, TrainingStep
+from motif_lite.training.packing import Inputs, PackedUpdate, selected
+from motif_lite.training.rounds_step import RoundsStep
+from motif_lite.training.saving import UnsavedStep, kept
+from motif_lite.training.sharing import own_rows, shared
+from motif_lite.training.step import TrainingStep
+
+_Generated = tuple[list[list[int]], list[list[float]] | None]
+"""Token ids of TRL's openings, and their log-probabilities."""
 
 _AVERAGED_OVER_ROWS = ("grpo", "dr_grpo", "sapo", "luspo")
 """Losses of TRL's, by name; others are averaged over tokens."""
@@ -73,7 +77,7 @@ class Trainer(GRPOTrainer):
         self._order = partial(order_of, context.recipe.data.curriculum, [each.level for each in context.problems])
         self._policy, self._openings = context.policy, context.recipe.rollout.openings
         self._run, self._observer = context.run, context.observer
-        self._training = context.recipe.training
+        self._training, self._ranks = context.recipe.training, context.ranks
         self._unsaved, self._saving = UnsavedStep(), saving
         self.add_callback(self._unsaved)  # behind ours: a step is finished when its lines are written
         self._credit = context.credit
@@ -91,6 +95,8 @@ class Trainer(GRPOTrainer):
         """The rollouts of the step under way are in the buffer."""
         self._figures: LossFigures | None = None
         """Of the latest loss of the micro-batch under way."""
+        self._latest: LossFigures
+        """The same, when it is done."""
 
     @property
     def steps_done(self) -> int:
@@ -119,11 +125,10 @@ class Trainer(GRPOTrainer):
 
     def _generate_single_turn(self, prompt_ids: Any, *arguments: Any, **named: Any) -> tuple[Any, Any]:
         """Openings, from the policy where it writes them itself: TRL would take a batch's padding for replies."""
-        rows = self._policy.write_rows(prompt_ids, self._openings)
-        if rows is None:
+        if not self._policy.writes_openings:
             theirs: tuple[Any, Any] = super()._generate_single_turn(prompt_ids, *arguments, **named)
-            return theirs
-        row = self.steps_done % len(rows)
+            return self._ranks.from_main(_Generated, theirs)
+        rows, row = self._rollout_step.write_rows(prompt_ids), self.steps_done % len(prompt_ids)
         self._rollout_step.drawn = Drawn(prompt_ids[row], rows[row])
         return [list(reply.token_ids) for reply in rows], None
 
@@ -172,6 +177,16 @@ class Trainer(GRPOTrainer):
         return super().create_scheduler(num_training_steps, optimizer)
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        """One micro-batch forward and backward, in each process its own rows, and then all have the whole gradient.
+
+        Raises:
+            TrainingError: There is not enough memory for a single opening, or before the update.
+        """
+        if self._ranks.count == 1:
+            return self._own_step(model, inputs, num_items_in_batch)
+        return shared(self._ranks, model, lambda: (self._own_step(model, inputs, num_items_in_batch), self._latest))
+
+    def _own_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> torch.Tensor:
         """One micro-batch forward and backward, in smaller pieces after running out of memory.
 
         Raises:
@@ -204,11 +219,14 @@ class Trainer(GRPOTrainer):
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """The loss of a micro-batch. Of several pieces all but the last have been propagated back already."""
+        """The loss of this process's rows of a micro-batch: its part of the loss of all.
+
+        Of several pieces all but the last have been propagated back already.
+        """
         rows, whole = len(inputs["completion_ids"]), self.current_gradient_accumulation_steps
         old = OldLogprobs(inputs) if self._keeps_old else None
-        pieces, earlier = self._pieces(old.batch if old else inputs), 0.0
-        self._figures = LossFigures(self._metrics["train"])
+        pieces, earlier = self._pieces(own_rows(old.batch if old else inputs, self._ranks)), 0.0
+        self._figures = self._latest = LossFigures(self._metrics["train"])
         try:
             for number, piece in enumerate(pieces, start=1):
                 if self._policy.device_type == "cpu":
@@ -235,8 +253,10 @@ class Trainer(GRPOTrainer):
         """A micro-batch in parts, each of which fits into memory with what its backward pass needs."""
         if self._packed is not None:
             return self._packed.pieces(inputs)
-        parts: Sequence[Inputs] = split_tensor_dict(inputs, len(inputs["completion_ids"]) // self._width)
-        return parts
+        rows = range(len(inputs["completion_ids"]))
+        if len(rows) <= self._width:
+            return [inputs]
+        return [selected(inputs, rows[start : start + self._width]) for start in rows[:: self._width]]
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *arguments: Any, **named: Any
@@ -294,16 +314,7 @@ class Trainer(GRPOTrainer):
             self.accelerator.backward(loss)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        step, unfinished = self.steps_done, self._run.unfinished
-        try:
+        if not self._ranks.is_main:
+            return
+        with kept(self._run, self.steps_done, self.state.global_step, self._training):
             super()._save_checkpoint(model, trial)
-            (unfinished / f"checkpoint-{self.state.global_step}").rename(unfinished / f"checkpoint-{step}")
-            (unfinished / f"checkpoint-{step}" / UNSAFE).unlink()
-            self._run.keep_checkpoint(step, self._training.keep_checkpoints, self._training.save_every)
-        except Exception as error:  # torch and safetensors have errors of their own; tokenizers raises this one
-            reason = why_not_saved(error, self._run)
-            self._run.clear_unfinished()
-            raise RunError(
-                f"{self._run.checkpoints}: step {step} cannot be saved ({reason}); the "
-                f"earlier checkpoints are intact: free some space, then continue with --resume --out {self._run.root}"
-            ) from error

@@ -22,12 +22,14 @@ class PlannedTime:
         worst: Every prompt and reply as long as the recipe allows.
         typical: With replies of `typical_tokens`.
         not_counted: Benchmarks with an unknown number of problems.
+        alone: What it takes in one process, where the plan is for several.
     """
 
     worst: Projection
     typical: Projection | None = None
     typical_tokens: int = 0
     not_counted: tuple[str, ...] = ()
+    alone: Projection | None = None
 
 
 def print_plan(console: Console, plan: Plan, time: PlannedTime) -> None:
@@ -64,9 +66,26 @@ def _plan_lines(plan: Plan, time: PlannedTime) -> list[tuple[str, str]]:
             [("", f"not counted: evaluation of {', '.join(time.not_counted)}; set num_problems")]
             * bool(time.not_counted)
         ),
+        *_shared(plan, time),
         ("assumed", "every prompt and reply as long as the recipe allows;"),
         *_speed(plan),
         *(_typical(time.typical, time.typical_tokens) if time.typical else ()),
+    ]
+
+
+def _shared(plan: Plan, time: PlannedTime) -> list[tuple[str, str]]:
+    """What further processes are good for."""
+    if time.alone is None:
+        return []
+    each = (
+        "each has a GPU of its own, which"
+        if plan.machine.device == "cuda"
+        else "each has a part of this machine, which"
+    )
+    step, whole = duration(sum(time.alone.step.values())), duration(time.alone.total)
+    return [
+        ("shared", f"by {plan.processes} processes: {each} has to hold all of the above; what they save is time"),
+        ("", f"one process: about {step} a step, {whole} in all; adding up gradients and waiting are not counted"),
     ]
 
 

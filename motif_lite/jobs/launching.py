@@ -1,0 +1,153 @@
+"""Several processes of one run, started and seen through: what ``--processes N`` does.
+
+Each is the same command with torchrun's variables in its environment (`ranks`), so torchrun and ``accelerate launch``
+can take this launcher's place. They are in sessions of their own: Ctrl-C reaches the launcher alone, which passes
+signals on to the main process; the others follow that one. When one of them ends before its time, all do.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from motif_lite.errors import MissingHardwareError, RecipeError, RunError
+from motif_lite.planning import driver
+from motif_lite.planning.hardware import torch_build
+from motif_lite.process import usable_cores
+from motif_lite.recipe.schema import Recipe
+
+FOLLOWING_SECONDS = 10.0
+"""After the end of one process the others have so long to end by themselves, as those do that were told why."""
+
+_LOOKING_SECONDS = 0.05
+
+_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+Process = subprocess.Popen[bytes]
+
+
+def require_shareable(recipe: Recipe, count: int, *, trains: bool, here: bool = True) -> None:
+    """Refuse a recipe that several processes cannot share.
+
+    Args:
+        here: On this machine, which has to have a GPU for each.
+
+    Raises:
+        RecipeError: Its backend or its problems do not allow it.
+        MissingHardwareError: There is not a GPU for each.
+    """
+    if count == 1:
+        return
+    remedies = {
+        "unsloth": "Unsloth trains on one GPU; --set model.backend=\"'transformers'\", which trains on several",
+        "server": "a server has processes of its own; raise model.requests to ask it for more at a time",
+    }
+    if recipe.model.backend in remedies:
+        raise RecipeError(f"--processes {count}: {remedies[recipe.model.backend]}, or leave --processes out")
+    if recipe.rollout.server is not None:
+        raise RecipeError(
+            f"--processes {count}: one process sends its adapter to rollout.server, which writes all replies; leave "
+            f"--processes out, or rollout.server and rollout.server_folder"
+        )
+    if trains and recipe.warm_start is not None:
+        raise RecipeError(
+            f"--processes {count}: a warm start trains in one process; leave --processes out, or [warm_start]"
+        )
+    problems = recipe.training.problems_per_step
+    if trains and problems % count:
+        fitting = " or ".join(str(each) for each in range(1, problems + 1) if problems % each == 0)
+        raise RecipeError(
+            f"--processes {count} does not divide training.problems_per_step = {problems}, and each process rolls out "
+            f"whole problems; take --processes {fitting}, or --set training.problems_per_step="
+            f"{-(-problems // count) * count}"
+        )
+    if ":" in recipe.model.device:
+        raise RecipeError(
+            f"--processes {count}: model.device = {recipe.model.device!r} names one GPU; leave it at 'auto', and each "
+            f"process takes one of its own"
+        )
+    gpus = driver.ask().gpus if here and recipe.model.device != "cpu" and torch_build() == "CUDA" else ()
+    if gpus and len(gpus) < count:
+        raise MissingHardwareError(
+            f"--processes {count}: each takes a GPU, and there is only {', '.join(gpu.name for gpu in gpus)}; take "
+            f"--processes {len(gpus)}, or train on the CPU with --set model.device=\"'cpu'\""
+        )
+
+
+def launch(count: int) -> int:
+    """Run this very command in so many processes; returns the exit code of the main one.
+
+    Raises:
+        RunError: It was killed, or had to be because another one was.
+    """
+    with _signals() as asked:
+        variables = _variables(count)
+        processes = [_started(number, variables) for number in range(count)]
+        first = _seen_through(processes, asked)
+    code: int = processes[0].returncode
+    if code >= 0:
+        return code
+    raise RunError(
+        f"process {first + 1} of {count} {_ended(processes[first].returncode)}, and with it the run; what it saved is "
+        f"intact; to continue, repeat the command with --resume. If the system killed it for want of memory, take "
+        f"fewer processes"
+    )
+
+
+def _variables(count: int) -> dict[str, str]:
+    """What all processes have in common; they share the processors, unless the user has said how."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, usable_cores() // count))
+    return {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
+        "OMP_NUM_THREADS": threads,
+    }  # fmt: skip
+
+
+def _started(number: int, variables: dict[str, str]) -> Process:
+    """One process; the main one alone has the terminal."""
+    nowhere = subprocess.DEVNULL if number else None
+    return subprocess.Popen(
+        [sys.executable, *sys.orig_argv[1:]],
+        env=os.environ | variables | {"RANK": str(number), "LOCAL_RANK": str(number)},
+        stdin=nowhere, stdout=nowhere, start_new_session=True,
+    )  # fmt: skip
+
+
+def _seen_through(processes: list[Process], asked: list[int]) -> int:
+    """Wait for the end of all; returns which one ended first that did not end well, the main one where all did."""
+    first, deadline = None, float("inf")
+    while any(process.poll() is None for process in processes):
+        while asked:
+            processes[0].send_signal(asked.pop(0))
+        ended = [number for number, process in enumerate(processes) if process.returncode is not None]
+        failed = [number for number in ended if processes[number].returncode != 0]
+        if deadline == float("inf") and (failed or 0 in ended):
+            first, deadline = failed[0] if failed else 0, time.monotonic() + FOLLOWING_SECONDS
+        if time.monotonic() > deadline:
+            for process in processes:
+                process.kill()
+        time.sleep(_LOOKING_SECONDS)
+    return first or 0
+
+
+@contextmanager
+def _signals() -> Iterator[list[int]]:
+    """The signals that come, in a list that grows; the launcher itself ends when its processes have."""
+    asked: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in _PASSED_ON}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ended(code: int) -> str:
+    return f"was killed ({signal.Signals(-code).name})" if code < 0 else f"ended with exit code {code}"
