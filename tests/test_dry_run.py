@@ -232,7 +232,7 @@ def test_it_tries_a_new_run_only(other: list[str]) -> None:
 
 @pytest.mark.parametrize("other", [*RUNS_ONLY, ["--out", "x"], ["--dry-run"]])
 def test_a_plan_and_a_check_ignore_no_option(other: list[str]) -> None:
-    assert "--plan goes with --recipe, --set, --gpu, --vram and --typical only" in refusal(
+    assert "--plan goes with --recipe, --set, --gpu, --vram, --typical and --processes only" in refusal(
         "--recipe", str(TINY), "--plan", *other
     )
     assert "--check goes with --recipe and --set only" in refusal("--recipe", str(TINY), "--check", *other)

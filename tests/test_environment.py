@@ -37,7 +37,7 @@ class Project:
         (self.root / "pyproject.toml").write_text('[project]\nrequires-python = ">=3.11,<3.15"  # here\n')
         (self.root / "requirements-cpu.txt").write_text("torch==9.1.0   # pinned\nneeded==1.0\n")
         (self.root / "requirements-dev.txt").write_text("-r requirements-cpu.txt\nchecker==1.0\n")
-        for more in ("logging", "serve"):
+        for more in ("logging", "serve", "gym"):
             (self.root / f"requirements-{more}.txt").touch()
         (self.root / "requirements.txt").write_text("unsloth==1.0\nunsloth_zoo==1.0\n")
         ordinary = root / "ordinary"

@@ -154,6 +154,7 @@ def test_two_processes_compute_what_one_does_and_each_goes_on_with_the_others_ru
     require_equal(alone, changing)
 
 
+@pytest.mark.parametrize("runs", ["opening"], indirect=True)
 def test_a_run_whose_processes_are_killed_ends_and_the_resumed_one_is_that_which_was_not(
     runs: Runs, whole: Path, tmp_path: Path
 ) -> None:
