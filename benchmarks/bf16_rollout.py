@@ -42,11 +42,10 @@ def main() -> None:
     prompts = prompts_of(given.rows, given.prompt)
     for policy in policies.values():
         written(policy, prompts, 2)  # what is prepared once
-    measured = [
-        {way: step(policy, prompts, given.tokens) for way, policy in policies.items()} for _ in range(given.repeats)
-    ]
-    for each in measured:
-        print("; ".join(f"{way} {1e3 * seconds:.0f} ms a step" for way, seconds in each.items()))
+    measured = []
+    for _ in range(given.repeats):
+        measured.append({way: step(policy, prompts, given.tokens) for way, policy in policies.items()})
+        print("; ".join(f"{way} {1e3 * seconds:.0f} ms a step" for way, seconds in measured[-1].items()), flush=True)
     print(f"median ratio: {median(each['32 bits'] / each['bfloat16'] for each in measured):.2f}")
     policy = policies["bfloat16"]
     replies = written(policy, prompts[:8], given.tokens)
