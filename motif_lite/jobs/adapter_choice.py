@@ -25,6 +25,9 @@ BEST = "best"
 
 _WEIGHT_OF_LAYER = re.compile(r"(?:^|\.)([A-Za-z_]\w*)\.lora_A\b")
 
+WRITTEN_HERE = {"rollout.server": None, "rollout.server_folder": None}
+"""For a model that is used: it writes here, whatever server wrote while it was trained."""
+
 _WANTED = (ADAPTER_FILE, adapter_folder.CONFIG, "tokenizer*", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -150,12 +153,10 @@ def taken_on(recipe: Recipe, name: str | None, observer: Observer) -> tuple[Reci
 def loaded(recipe: Recipe, name: str | None, observer: Observer) -> tuple[Recipe, "Policy"]:
     """A policy with the adapter that was named, if any, and the recipe with all that was decided for it.
 
-    It writes here, whatever server wrote while it was trained.
-
     Raises:
         MotifError: Model or adapter cannot be loaded, or do not fit.
     """
-    recipe = changed(recipe, {"rollout.server": None, "rollout.server_folder": None})
+    recipe = changed(recipe, WRITTEN_HERE)
     backend = session.required_backend(recipe)
     asked, folder = taken_on(recipe, name, observer)
     decided, _, policy = session.load_policy(backend, asked, observer, trains=False)

@@ -95,7 +95,8 @@ class ExportJob:
 
     def _loaded(self, observer: Observer) -> Source:
         backend = session.required_backend(self.recipe)
-        asked = adapter_choice.with_settings_of(self.recipe, self.adapter, observer)
+        here = changed(self.recipe, adapter_choice.WRITTEN_HERE)
+        asked = adapter_choice.with_settings_of(here, self.adapter, observer)
         recipe, _, policy = session.load_policy(backend, asked, observer, trains=False)
         if not self.has_other_base:
             inputs.require_same_model(self.run.root, recipe.model.name, session.sums_of_model(recipe, policy, observer))

@@ -54,6 +54,8 @@ def follow(recipe: Recipe, root: Path, adapter: str | None, ranks: Ranks) -> Non
         signal.signal(number, signal.SIG_IGN)  # the main process heeds them, and with its end this one ends
     ranks = ranks.joined()
     root = Path(meet(ranks, root)[0].root)
+    if ranks.from_main(bool):  # there is nothing left to do
+        return
     with working(_Silent(), root, str):
         backend = ranks.together(lambda: required_backend(recipe, ranks))
         recipe, _ = adapter_choice.taken_on(recipe, adapter, _Silent())

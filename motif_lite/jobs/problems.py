@@ -63,7 +63,7 @@ def fitting(context: RunContext, problems: Problems) -> Problems:
     """
     recipe, strategy = context.recipe, strategy_of(context.recipe, context.recipe.rollout.strategy)
     train = _short_enough(context, strategy, problems.train, recipe.data.train)
-    for level in sorted({problem.level for problem in train}):
+    for level in sorted({problem.level for problem in problems.train}):
         name = recipe.data.train if recipe.data.curriculum is None else f"{recipe.data.train}, level {level}"
         mine = [problem for problem in train if problem.level == level]
         limits.require_enough(mine, recipe.training.problems_per_step, source=name)

@@ -87,10 +87,12 @@ class RunJob:
         with conducted(observer, self.root, self.how_to_go_on) as stop, ExitStack() as held:
             ranks = self.ranks.joined()
             met = following.meet(ranks, self.root)
+            is_finished = False
             if self.existing:
                 held.enter_context(RunDirectory(self.root).locked())
-                if not self.evaluate_only and _is_finished(self.recipe, self.root, observer):
-                    return
+                is_finished = not self.evaluate_only and _is_finished(self.recipe, self.root, observer)
+            if ranks.from_main(bool, is_finished):
+                return
             if not self.evaluate_only:
                 note_what_is_not_exact(self.recipe, self.root if self.existing else None, observer)
                 loggers.require(self.recipe.logging)

@@ -157,7 +157,10 @@ def _check(found: ExportRecord) -> Iterator[str]:
 
 def _public_recipe(recipe: Recipe) -> dict[str, Any]:
     """The recipe without paths of this machine, addresses of servers and what was not set."""
-    found = recipe.model_dump(mode="json", exclude_none=True, exclude={"code": True, "model": {"url", "extra_body"}})
+    of_servers: dict[str, Any] = {"model": {"url", "extra_body"}, "rollout": {"server", "server_folder"}}
+    if recipe.rollout.server is not None:
+        of_servers["model"] |= {"requests", "request_seconds"}
+    found = recipe.model_dump(mode="json", exclude_none=True, exclude={"code": True, **of_servers})
     found["model"]["name"] = public_name(recipe.model.name)
     found["data"]["train"] = public_name(recipe.data.train)
     sections = [*found["evaluation"]["benchmarks"].values()]
