@@ -11,7 +11,6 @@ from motif_lite.nouns import Reply, Sampling
 from motif_lite.planning import memory, planner, precision, shapes, timing
 from motif_lite.planning.machine import Machine
 from motif_lite.planning.speeds import Speed
-from motif_lite.policies import bf16_products
 from motif_lite.policies.transformers_policy import TransformersPolicy
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
@@ -129,12 +128,15 @@ def test_auto_is_bfloat16_on_a_processor_that_has_it(
     assert plan.recipe.training.autocast == expected
 
 
-def test_a_processor_without_it_is_told_what_to_set(
-    tiny_folder: Path, tiny_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+def test_a_processor_without_it_writes_in_32_bits_unless_the_recipe_insists(
+    tiny_folder: Path, tiny_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-    with pytest.raises(MissingHardwareError, match="AVX-512"):
-        bf16_products.Bf16Products()
+    with pytest.raises(MissingHardwareError, match="4bit"):
+        _loaded(tiny_recipe('rollout.weights="16bit"'), tiny_folder)
+    policy = _loaded(tiny_recipe('training.autocast="bfloat16"'), tiny_folder)
+    assert "32 bits" in caplog.text
+    assert _off(policy, _written(policy), autocast=False).max() < 1e-4
 
 
 def test_the_plan_counts_the_copy_and_the_speed(tiny_recipe: MakeRecipe) -> None:

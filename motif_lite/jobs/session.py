@@ -19,6 +19,7 @@ from motif_lite.paths import cache_folder
 from motif_lite.planning import hardware, one_card, planner, shapes, speeds, timing
 from motif_lite.planning.machine import Machine, lacks_memory
 from motif_lite.planning.planner import Plan
+from motif_lite.planning.precision import decided_autocast
 from motif_lite.policies import backends
 from motif_lite.policies.protocol import trainable
 from motif_lite.ranks import ALONE, PeerEnded, Ranks
@@ -192,7 +193,7 @@ def _planned(
         if "auto" in (recipe.rollout.max_width, recipe.training.micro_batch_size):
             raise ModelError(f"{error}; without a plan, set rollout.max_width and training.micro_batch_size") from None
         observer.note(f"note: no memory plan ({error})")
-        return recipe, None
+        return changed(recipe, {"training.autocast": decided_autocast(recipe, machine.device)}), None
     plan = planner.make(recipe, shape, machine, trains=trains, processes=processes)
     if trains:
         observer.planned(_step_seconds(plan))

@@ -119,8 +119,13 @@ def shared(speed: Speed, machine: Machine, count: int) -> Speed:
     """What each of several processes reaches: a GPU's own speed, or its part of a CPU."""
     if machine.device == "cuda" or count == 1:
         return speed
-    per_second = speed.bytes_per_second / count, speed.flops_per_second / count
-    return replace(speed, bytes_per_second=per_second[0], flops_per_second=per_second[1])
+    return replace(
+        speed,
+        bytes_per_second=speed.bytes_per_second / count,
+        flops_per_second=speed.flops_per_second / count,
+        values_per_second=speed.values_per_second / count,
+        in_bf16=shared(speed.in_bf16, machine, count) if speed.in_bf16 else None,
+    )
 
 
 def _num_threads() -> int:

@@ -3,7 +3,7 @@
 A token step of a small batch reads every weight once, so half the bytes are half the time, and processors with
 AVX512-BF16 or AMX also multiply faster. oneDNN reorders each weight once, for the whole run; the model's own
 stay as they are, for training. States, norms, attention and the adapter, which is two thin products, stay in 32 bits.
-What a product rounds is what the trainer rounds under bfloat16 autocast.
+Frozen layers round as the trainer's do under bfloat16 autocast; the rest rounds less.
 """
 
 from collections.abc import Iterator
@@ -22,6 +22,11 @@ _ROWS = 32
 """Of the products that the order of weights is to suit."""
 
 
+def can_multiply() -> bool:
+    """Whether PyTorch has such products here: not without oneDNN, and not on every processor."""
+    return bool(torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 class Bf16Products:
     """The reordered weights of one model, made when they are first wanted.
 
@@ -30,10 +35,10 @@ class Bf16Products:
     """
 
     def __init__(self) -> None:
-        if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        if not can_multiply():
             raise MissingHardwareError(
-                "products in bfloat16 need a processor with AVX-512, and PyTorch finds none: set "
-                'training.autocast = "off" and rollout.weights = "auto"'
+                'rollout.weights = "16bit" needs products in bfloat16, which PyTorch does not have on this processor; '
+                'set it to "4bit", which leaves a model in 32 bits as it is'
             )
         self._reordered: dict[torch.nn.Linear, Any] = {}
 

@@ -1,5 +1,6 @@
 """The transformers backend: any causal model with PEFT LoRA, on a CPU or a CUDA GPU, in 4 bit or not."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.nouns import OnTokens, Sampling
 from motif_lite.planning.precision import writes_in_bf16
 from motif_lite.policies import adapters
-from motif_lite.policies.bf16_products import Bf16Products
+from motif_lite.policies.bf16_products import Bf16Products, can_multiply
 from motif_lite.policies.engine.sampler import Generated, Request
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.merged_lora import adapter_folded
@@ -25,6 +26,8 @@ from motif_lite.policies.positions import require_positions
 from motif_lite.policies.server.rollouts import RolloutServer
 from motif_lite.policies.text_streams import OnToken
 from motif_lite.recipe.schema import Recipe, decided
+
+_log = logging.getLogger(__name__)
 
 
 class TransformersPolicy(LocalPolicy):
@@ -76,14 +79,20 @@ class TransformersPolicy(LocalPolicy):
             section=recipe.model,
         )
         if device == "cpu" and writes_in_bf16(recipe, "cpu"):
-            policy._in_bf16 = Bf16Products()
-            if policy.engine is not None:
-                policy.engine.precision = torch.bfloat16
+            policy._multiply_in_bf16(insists=recipe.rollout.weights == "16bit")
         policy.start_from(coverage, start)
         if recipe.rollout.server is not None:
             policy._have_written_elsewhere(recipe)
         policy._require_endings_of_openings(recipe)
         return policy
+
+    def _multiply_in_bf16(self, *, insists: bool) -> None:
+        if not insists and not can_multiply():
+            _log.warning("replies are generated in 32 bits: PyTorch has no products in bfloat16 on this processor")
+            return
+        self._in_bf16 = Bf16Products()
+        if self.engine is not None:
+            self.engine.precision = torch.bfloat16
 
     def _have_written_elsewhere(self, recipe: Recipe) -> None:
         assert recipe.rollout.server_folder is not None, "a rule of recipes"

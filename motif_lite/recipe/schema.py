@@ -157,7 +157,7 @@ memory it is halved. `auto` is the largest value that fits the memory plan."""
 call, for two bytes per weight; `4bit` dequantises layer by layer at every token, which takes longer; `auto` is 16bit \
 where the memory plan then has room for 32 replies at a time, or for all there are. A model in 32 bits on a CPU: \
 `16bit` keeps a second copy of the weights and multiplies in bfloat16, which rounds more; `auto` does so where \
-`training.autocast` is bfloat16, as the update then rounds alike."""
+`training.autocast` is bfloat16, as the update then rounds as much."""
     openings: Sampling = Sampling(max_tokens=1024)
     """Sampling of first rounds in training."""
     futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)
