@@ -41,7 +41,7 @@ _Decided = tuple[str, dict[str, Any]]
 _CANNOT_WRITE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 
 _WORTH_MEASURING = 30
-"""Seconds of a step, by an assumed speed, for which two more do not matter."""
+"""Seconds of a step, by an assumed speed, for which four more do not matter."""
 
 
 @contextmanager

@@ -12,11 +12,9 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch.nn.functional import pad
 
 from motif_lite.errors import MissingHardwareError
-from motif_lite.policies.batch_sizes import rounded_up
-from motif_lite.policies.onednn import FEWEST_MULTIPLICATIONS, is_plain
+from motif_lite.policies.onednn import FEWEST_MULTIPLICATIONS, is_plain, product, replaced
 
 _ROWS = 32
 """Of the products that the order of weights is to suit."""
@@ -46,13 +44,8 @@ class Bf16Products:
     def at_work(self, model: Any) -> Iterator[None]:
         """Let a model's frozen layers multiply in bfloat16; they are put back, whatever happens."""
         layers = [module for module in model.modules() if is_plain(module) and _is_large_and_frozen(module)]
-        try:
-            for layer in layers:
-                layer.forward = partial(_multiplied, self._weight(layer), layer)
+        with replaced({layer: partial(_multiplied, self._weight(layer), layer) for layer in layers}):
             yield
-        finally:
-            for layer in layers:
-                vars(layer).pop("forward", None)
 
     def _weight(self, layer: torch.nn.Linear) -> Any:
         if layer not in self._reordered:
@@ -67,10 +60,5 @@ def _is_large_and_frozen(layer: torch.nn.Linear) -> bool:
 
 def _multiplied(weight: Any, layer: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
     """A layer's ``(..., inputs)`` to ``(..., outputs)``, both in 32 bits."""
-    rows = states.flatten(0, -2).to(torch.bfloat16)
-    size = rounded_up(len(rows))
-    if size > len(rows):
-        rows = pad(rows, (0, 0, 0, size - len(rows)))
-    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, None, "none", [], "")
-    outputs = product[: states.numel() // layer.in_features].view(*states.shape[:-1], layer.out_features)
+    outputs = product(states.to(torch.bfloat16), weight, None, layer)
     return outputs.float() if layer.bias is None else outputs + layer.bias

@@ -8,7 +8,7 @@ never on timing: a run that is resumed computes what it would have computed.
 oneDNN compiles code for every number of rows and keeps it, so rows are rounded up to a few numbers (`batch_sizes`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -29,13 +29,20 @@ def fast_products(model: Any) -> Iterator[None]:
     Nothing inside may ask for gradients.
     """
     layers = [module for module in model.modules() if is_plain(module)] if torch._C._has_mkldnn else []
+    with replaced({layer: partial(_multiplied, layer) for layer in layers}):
+        yield
+
+
+@contextmanager
+def replaced(forwards: Mapping[torch.nn.Linear, Callable[[torch.Tensor], torch.Tensor]]) -> Iterator[None]:
+    """Let layers without a ``forward`` of their own multiply by these; they are put back, whatever happens."""
     try:
-        for layer in layers:
-            layer.forward = partial(_multiplied, layer)
+        for layer, forward in forwards.items():
+            layer.forward = forward  # type: ignore[method-assign, assignment]
         yield
     finally:
-        for layer in layers:
-            del layer.forward
+        for layer in forwards:
+            vars(layer).pop("forward", None)
 
 
 def is_plain(module: Any) -> bool:
@@ -48,9 +55,14 @@ def _multiplied(layer: torch.nn.Linear, states: torch.Tensor) -> torch.Tensor:
     """A linear layer's ``(..., inputs)`` to ``(..., outputs)``."""
     if states.numel() * layer.out_features < FEWEST_MULTIPLICATIONS or states.dtype != torch.float32:
         return linear(states, layer.weight, layer.bias)
+    return product(states, layer.weight, layer.bias, layer)
+
+
+def product(states: torch.Tensor, weight: Any, bias: torch.Tensor | None, layer: torch.nn.Linear) -> torch.Tensor:
+    """A layer's ``(..., inputs)`` to ``(..., outputs)``, by its weight or a reordered copy of it."""
     rows = states.flatten(0, -2)
     size = rounded_up(len(rows))
     if size > len(rows):
         rows = pad(rows, (0, 0, 0, size - len(rows)))
-    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, layer.weight, layer.bias, "none", [], "")
-    return product[: states.numel() // layer.in_features].view(*states.shape[:-1], layer.out_features)
+    outputs: torch.Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
+    return outputs[: states.numel() // layer.in_features].view(*states.shape[:-1], layer.out_features)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, Protocol, runtime_checkable
 
+from motif_lite.errors import DataError
 from motif_lite.nouns import OnProgress, Problem, ReadProgress
 from motif_lite.recipe.schema import SourceSection
 from motif_lite.tasks.held_out import Measured
@@ -37,6 +38,20 @@ class Request:
     def name(self) -> str:
         """Of the source, as the recipe has it."""
         return self.source.source
+
+
+def require_no_rows_keys(source: SourceSection) -> None:
+    """Refuse keys that are for rows, of a source that makes its problems itself.
+
+    Raises:
+        DataError: One is given.
+    """
+    if source.question_column or source.answer_column:
+        raise DataError(
+            f"{source.source}: is generated and has no columns; leave out question_column and answer_column"
+        )
+    if source.twins:
+        raise DataError(f"{source.source}: its problems have no twins; leave out twins, or take gsm8k")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,10 @@
 
 from functools import partial
 
-from motif_lite.errors import DataError
 from motif_lite.nouns import Problem, ReadProgress
 from motif_lite.recipe.schema import SourceSection
 from motif_lite.tasks import chain_sum
-from motif_lite.tasks.sources.base import Request, Role
+from motif_lite.tasks.sources.base import Request, Role, require_no_rows_keys
 
 _NUM_PROBLEMS = 2000
 """Where a recipe does not say."""
@@ -29,13 +28,7 @@ class ChainSums:
         Raises:
             DataError: They do not.
         """
-        source = request.source
-        if source.question_column or source.answer_column:
-            raise DataError(
-                f"{source.source}: is generated and has no columns; leave out question_column and answer_column"
-            )
-        if source.twins:
-            raise DataError(f"{source.source}: its problems have no twins; leave out twins, or take gsm8k")
+        require_no_rows_keys(request.source)
 
     def expected(self, source: SourceSection, role: Role) -> int | None:
         """As many as are asked for."""

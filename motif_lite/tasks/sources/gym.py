@@ -24,7 +24,7 @@ from motif_lite.recipe.schema import SourceSection
 from motif_lite.recipe.spelling import nearest
 from motif_lite.rollout.rollouts import derive_seed
 from motif_lite.tasks import held_out
-from motif_lite.tasks.sources.base import Request, Role
+from motif_lite.tasks.sources.base import Request, Role, require_no_rows_keys
 
 PACKAGE = "reasoning_gym"
 
@@ -95,12 +95,7 @@ def _require(source: SourceSection) -> None:
             f"{source.source}: {PACKAGE} is not installed; install the version of requirements-gym.txt "
             f"(pip install -r requirements-gym.txt), or take another source"
         )
-    if source.question_column or source.answer_column:
-        raise DataError(
-            f"{source.source}: is generated and has no columns; leave out question_column and answer_column"
-        )
-    if source.twins:
-        raise DataError(f"{source.source}: its problems have no twins; leave out twins, or take gsm8k")
+    require_no_rows_keys(source)
 
 
 def _different(request: Request, level: int, options: Options, wanted: int, asked: set[str]) -> Iterator[Problem]:
