@@ -32,6 +32,9 @@ UNWINDING_SECONDS = 10.0
 """From the second signal in a training step to the saving of finished ones: on a busy machine leaving the step takes a
 while."""
 
+COUNTING_SECONDS = 0.5
+"""What the main thread gets to count a further signal. Two that come before it has run its handler are one to it."""
+
 SAVING_SECONDS = 60.0
 """What saving finished steps may take after that; a slow or busy disk must not cost them."""
 
@@ -54,6 +57,9 @@ class Stop:
     def __init__(self, say: Callable[[str], None], last_words: Callable[[], str]) -> None:
         self._say, self._last_words = say, last_words
         self._requests = 0
+        """As the main thread counts them."""
+        self._seen = 0
+        """As the thread of `watch` counted them, where the main thread has counted fewer."""
         self._step: SecondsLeft | None = None
         """Inside a training step: how long it will still take."""
         self._saved_by = 0.0
@@ -98,14 +104,15 @@ class Stop:
     def on_request(self, number: int, frame: FrameType | None) -> None:
         """The handler of SIGINT and SIGTERM."""
         self._requests += 1
-        if self._step is not None and self._requests > 1 and not self._saved_by:
-            self._saved_by, self._saved_for = time.monotonic() + UNWINDING_SECONDS, self._requests
+        self._let_finished_steps_be_saved()
         if self._step is None or self._requests > 1:
             self._interrupt()
 
     def on_alarm(self, number: int, frame: FrameType | None) -> None:
-        """The handler of SIGALRM: something has swallowed the exception."""
-        raise Interrupted
+        """The handler of SIGALRM: something has swallowed the exception, or two signals were one to `on_request`."""
+        self._requests = max(self._requests, self._seen)
+        self._let_finished_steps_be_saved()
+        self._interrupt()
 
     def watch(self, signals: int) -> None:
         """Read the numbers of signals as they come, until the pipe is closed; ends the process when time is over."""
@@ -126,9 +133,26 @@ class Stop:
                     if step is None:
                         deadline = time.monotonic() + (FIRST_SECONDS if asked == 1 else SECOND_SECONDS)
                     self._say(_told(step))
+                    if asked > 1:
+                        self._have_counted(asked)
                 elif number == signal.SIGHUP:
                     self._say("the terminal was closed; the run continues")
         self._leave()
+
+    def _have_counted(self, asked: int) -> None:
+        """Make the main thread count as many requests as there were."""
+        until = time.monotonic() + COUNTING_SECONDS
+        while self._requests < asked:
+            if time.monotonic() > until:
+                self._seen = asked
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+                return
+            time.sleep(0.02)
+
+    def _let_finished_steps_be_saved(self) -> None:
+        """From the second request in a training step on: the end of the process waits for that."""
+        if self._step is not None and self._requests > 1 and not self._saved_by:
+            self._saved_by, self._saved_for = time.monotonic() + UNWINDING_SECONDS, self._requests
 
     def _interrupt(self) -> None:
         signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)

@@ -42,6 +42,8 @@ saving.SHARE = {share}
 """Eight openings a step. The share of time that saving may take decides if every step is saved, or only the first."""
 ALWAYS, NEVER = 1e9, 1e-9
 SLEEPS, IN_NATIVE_CODE = "time.sleep(60)", 'hashlib.pbkdf2_hmac("sha256", b"", b"", 500_000_000)'
+SLOW_TO_LISTEN = f'hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000); {SLEEPS}'
+"""Two signals come before Python runs the handler of the first, once for both."""
 BROKEN_REWARD = """
 from motif_lite.rollout import rewards
 working, calls = rewards.REWARDS["tag_count"], []
@@ -189,11 +191,11 @@ def test_a_kill_costs_no_finished_step_where_each_is_saved(begin: Start, resume:
     assert (out / "metrics.jsonl").read_bytes().startswith(before)
 
 
-@pytest.mark.parametrize("saving", [0, 5], ids=["quick disk", "slow disk"])
+@pytest.mark.parametrize(("wait", "saving"), [(SLOW_TO_LISTEN, 0), (SLEEPS, 5)], ids=["two signals", "slow disk"])
 def test_a_stop_in_the_middle_of_a_step_saves_the_steps_before_it(
-    begin: Start, resume: Start, whole: Path, out: Path, saving: int
+    begin: Start, resume: Start, whole: Path, out: Path, wait: str, saving: int
 ) -> None:
-    child = in_a_long_step(begin, out, 3, SLEEPS, NEVER, saving)
+    child = in_a_long_step(begin, out, 3, wait, NEVER, saving)
     before = (out / "metrics.jsonl").read_bytes()
     assert RunDirectory(out).newest_checkpoint() == (out / "checkpoints" / "checkpoint-1", 1)
     child.send(signal.SIGINT)
