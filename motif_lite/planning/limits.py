@@ -12,6 +12,9 @@ READ_TOKENS = 2048
 READ_COLUMNS = 4 * READ_TOKENS
 """Tokens that those of one pass look back on, over all rows; those of one long prompt are no fewer than they are."""
 
+CHECKED_TOKENS = 64
+"""Of a prompt, that the engine's decoder is compared with the model on (`policies.engine.checking`)."""
+
 DRAWN_TOGETHER = 2**18
 """Probabilities that a CPU draws from at a time: 1 MiB, which caches hold from one operation to the next."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from motif_lite.credits.table import credit_of
 from motif_lite.nouns import Sampling
-from motif_lite.planning.limits import LARGEST_FOLDED_BYTES, groups_queries
+from motif_lite.planning.limits import CHECKED_TOKENS, LARGEST_FOLDED_BYTES, groups_queries
 from motif_lite.planning.machine import DeviceType
 from motif_lite.planning.precision import updates_in_bf16, writes_in_bf16
 from motif_lite.planning.rows import (
@@ -197,7 +197,17 @@ class _Work:
         step = self._token_step(width, prompt + longest // 2, by_math)
         if self.device == "cuda":
             step += self._drawing(width, sampling)
-        return steps * step + reading
+        return steps * step + reading + self._checking()
+
+    def _checking(self) -> float:
+        """Seconds in which the engine compares its decoder with the model, once per call, on a CPU.
+
+        The model, its parts one by one and the whole decoder take up to 64 tokens each, and the decoder one more.
+        """
+        if self.device != "cpu" or not self.shape.decodes:
+            return 0.0
+        arithmetic = 3 * CHECKED_TOKENS * 2 * self._linear / self._writing.flops_per_second
+        return 4 * self._token_step(1, 0, by_math=False) + arithmetic
 
     def _token_step(self, rows: int, columns: int, by_math: bool) -> float:
         """The logits of one more token for every row.
@@ -209,7 +219,7 @@ class _Work:
         reading = (self._weight_bytes + rows * columns * shape.num_layers * column) / speed.bytes_per_second
         arithmetic = rows * 2 * (self._linear + self.head) / speed.flops_per_second
         if self.device == "cpu":
-            return reading + arithmetic + shape.num_layers * speed.layer_seconds
+            return reading + arithmetic + shape.num_layers * (speed.layer_seconds + self._adapted)
         if not shape.decodes and not self.recipe.model.fast_inference:
             return max(reading, arithmetic, shape.num_layers * speed.launch_seconds)
         return max(reading, arithmetic) + shape.num_layers * speed.layer_seconds
@@ -231,12 +241,22 @@ class _Work:
         return (narrow / 2 if writes_in_bf16(recipe, self.device) else narrow) + adapter
 
     @property
-    def _linear(self) -> int:
-        """Weights of the blocks, with the adapter's where it is not added into them while replies are written."""
+    def _is_folded(self) -> bool:
+        """Whether the adapter is added into the weights while replies are written."""
         copied = 4 * self.shape.num_target_weights(self.recipe.lora.targets)
         folds = self.device == "cpu" and not writes_in_bf16(self.recipe, self.device)
-        is_folded = folds and copied <= LARGEST_FOLDED_BYTES
-        return self.shape.num_linear_weights + (0 if is_folded else self.lora)
+        return folds and copied <= LARGEST_FOLDED_BYTES
+
+    @property
+    def _adapted(self) -> float:
+        """Seconds of the adapter's own operations in a layer and token step, on a CPU."""
+        count = 0 if self._is_folded else len(self.shape.targeted(self.recipe.lora.targets))
+        return count * self.speed.adapted_seconds
+
+    @property
+    def _linear(self) -> int:
+        """Weights of the blocks, with the adapter's where it is not added into them while replies are written."""
+        return self.shape.num_linear_weights + (0 if self._is_folded else self.lora)
 
     def update(self) -> float:
         """Forward, backward to the inputs of frozen weights, backward twice for the adapter's, and forward again.

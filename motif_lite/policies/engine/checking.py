@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from motif_lite.planning.limits import CHECKED_TOKENS
 from motif_lite.policies.engine.decoder import Decoder
 from motif_lite.policies.engine.kv_cache import RowCache
 
@@ -20,9 +21,6 @@ MOST_OFF = {torch.float32: 1e-4, torch.bfloat16: 0.06, torch.float16: 7.5e-3}
 
 _LOGITS_OFF = {torch.float32: 1e-3, torch.bfloat16: 0.3, torch.float16: 0.1}
 """The same for logits, which rounding has grown in: what is left to find is that the parts are put together wrongly."""
-
-MOST_TOKENS = 64
-"""Of the prompt. Of positions beyond, no more is asked than that they are the rotary embedding's own."""
 
 
 @dataclass(slots=True)
@@ -39,12 +37,13 @@ def fault(model: Any, decoder: Decoder, ids: list[int], precision: torch.dtype) 
 
     Args:
         model: The causal model, in inference mode.
-        ids: A prompt's tokens; a single one is taken twice.
+        ids: A prompt's tokens, of which the first `CHECKED_TOKENS` are taken; a single one is taken twice. Of positions
+            beyond them, no more is asked than that they are the rotary embedding's own.
         precision: Of the products, which may be lower than that of the states between them.
     """
     most_off, logits_off = MOST_OFF[precision], _LOGITS_OFF[precision]
     device = model.device
-    tokens = torch.tensor([(ids if len(ids) > 1 else ids * 2)[:MOST_TOKENS]], device=device)
+    tokens = torch.tensor([(ids if len(ids) > 1 else ids * 2)[:CHECKED_TOKENS]], device=device)
     with _watched(model) as layers:
         own = model(input_ids=tokens, use_cache=False).logits[0, -1:]
     if not torch.equal(decoder.embedded(tokens), layers[0].states):
