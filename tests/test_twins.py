@@ -13,6 +13,17 @@ from motif_lite.recipe.schema import SourceSection
 from motif_lite.tasks import sources, twins
 from motif_lite.tasks.twins import twin
 
+SOLUTIONS = Path(__file__).parent / "data" / "twin_solutions.txt"
+DISPUTED = {
+    183: "half of Jan's age now, or two years ago",
+    256: "ten stalls, or twenty",
+    369: "three times more, or three times as many",
+    769: "whether Ahmed read half of all",
+    858: "the third day's water, or that of all three days",
+    1310: "GSM8K's own sum takes Maryam's 400 for Sarah's 300",
+}
+"""Test problems of GSM8K whose own solution reads the question in another way, or is wrong."""
+
 GSM8K = Path(__file__).parents[2] / "shared" / "data" / "gsm8k" / "test.jsonl"
 
 DUCKS = (
@@ -83,11 +94,54 @@ def test_a_number_stays_of_its_size_and_as_round_and_whole_results_stay_whole() 
         assert 2 <= owners <= 6 and acres % owners == 0
 
 
-@pytest.mark.skipif(not GSM8K.exists(), reason="needs GSM8K, which is not part of this project")
-def test_of_gsm8ks_test_problems_one_in_eight_has_one_and_another_program_agrees_with_every_sum() -> None:
+needs_gsm8k = pytest.mark.skipif(not GSM8K.exists(), reason=f"needs GSM8K, no part of this project, at {GSM8K}")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "If a tip is over $10, he is glad. He gets 20 tips of $30. What does he get?",
+        "He has 20 pens. If he finds 30 more, he is glad. How many would he have?",
+        "He has 20 pens. How many would he have if he found more than 30 ones?",
+    ],
+)
+def test_an_if_that_may_be_a_condition_has_no_twin(question: str) -> None:
+    answer = "<<20*30=600>>600\n#### 600"
+    assert all(twin(question, answer, str(seed)) is None for seed in range(5))
+    assert twin("He has 20 pens. How many has he if each of them counts for 30 ones?", answer, "1") is not None
+
+
+def in_numbers_of(question: str, expression: str) -> sympy.Rational:
+    """An expression of `SOLUTIONS`, computed."""
+    names = {letter: sympy.Rational(str(value)) for letter, value in zip("abcdefgh", numbers(question), strict=False)}
+    return sympy.sympify(expression, locals=names, rational=True)
+
+
+@needs_gsm8k
+def test_290_twins_have_the_answer_that_somebody_found_who_knew_the_question_alone() -> None:
+    """On three seeds each, and so have the problems that they come from."""
+    rows = [json.loads(line) for line in GSM8K.read_text(encoding="utf-8").splitlines()]
+    lines = [line.split(" ") for line in SOLUTIONS.read_text().splitlines() if not line.startswith("#")]
+    solutions = {int(number): expression for number, expression in lines}
+    made = {number: [twin(row["question"], row["answer"], str(seed)) for seed in range(3)]
+            for number, row in enumerate(rows, start=1)}  # fmt: skip
+    assert {number for number, twins_of_it in made.items() if any(twins_of_it)} <= solutions.keys()
+    disputed = set[int]()
+    for number, expression in solutions.items():
+        row = rows[number - 1]
+        for question, answer in filter(None, [(row["question"], row["answer"]), *made[number]]):
+            gold = sympy.Rational(answer.rpartition("#### ")[2].replace(",", ""))
+            if in_numbers_of(question, expression) != gold:
+                disputed.add(number)
+    assert disputed == DISPUTED.keys()
+    assert sum(made[number][0] is not None for number in solutions.keys() - disputed) >= 290
+
+
+@needs_gsm8k
+def test_of_gsm8ks_test_problems_more_than_one_in_five_has_one_and_another_program_agrees_with_every_sum() -> None:
     rows = [json.loads(line) for line in GSM8K.read_text(encoding="utf-8").splitlines()]
     found = [(row, made) for row in rows if (made := twin(row["question"], row["answer"], "0")) is not None]
-    assert len(found) > 150
+    assert len(found) > 290
     for row, (question, answer) in found:
         assert question != row["question"]
         known = set(numbers(question)) | {Fraction(2), Fraction(100)}
