@@ -111,6 +111,29 @@ def test_what_does_not_agree_is_named_at_once_too(tmp_path: Path) -> None:
         assert any(part in line for line in lines), part
 
 
+def test_a_variant_may_have_several_times_its_recipes_tokens(tmp_path: Path) -> None:
+    limits = ["rollout.openings.max_tokens=30", "rollout.futures.max_tokens=20"]
+    made = study_plan.load(
+        written(tmp_path, variants={"plain": {"set": limits}, "long": {"set": limits, "times_tokens": 3}})
+    )
+    rollout = made.final_run("long", 1, None).resolved().rollout
+    assert (rollout.openings.max_tokens, rollout.futures.max_tokens) == (90, 60)
+    rollout = made.final_run("plain", 1, None).resolved().rollout
+    assert (rollout.openings.max_tokens, rollout.futures.max_tokens) == (30, 20)
+    text = "\n".join(mistakes(tmp_path, variants={"plain": {}, "long": {"times_tokens": 100}}))
+    assert "variants long: " in text and "model.max_seq_length" in text
+
+
+def test_whom_a_variant_is_compared_with(tmp_path: Path) -> None:
+    variants = {"plain": {"against": "a"}, "a": {"against": "b"}, "b": {"against": "b"},
+                "c": {"train": False, "vote": True, "against": "a"}}  # fmt: skip
+    text = "\n".join(mistakes(tmp_path, variants=variants))
+    assert "variants.b.against: there is no other variant 'b'; known: plain, a, c" in text
+    for name in ("plain", "c"):
+        assert f"variants.{name}.against: is for neither a vote nor the study's reference" in text
+    assert "variants.a." not in text
+
+
 def test_a_variant_that_is_not_tuned_may_name_its_own_value(tmp_path: Path) -> None:
     tune = {"key": "training.learning_rate", "values": [1e-4, 1e-3]}
     own = {"tune": False, "set": ["training.learning_rate=2e-3"]}

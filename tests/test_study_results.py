@@ -121,7 +121,7 @@ def test_the_words_claim_no_more_than_the_figures(gains: list[float], corrected:
     found = {
         "reference": "b", "confidence": 0.95, "past_its_best": {},
         "variants": {name.lower(): {"label": name, "trains": True, "means": {"tokens": 100}} for name in "AB"},
-        "comparisons": {"a": {"over_seeds": test, "to_the_references_end": {}}},
+        "comparisons": {"a": {"against": "b", "over_seeds": test, "to_the_references_end": {}}},
     }  # fmt: skip
     assert sentences(found) == [said]
 
@@ -132,6 +132,7 @@ def test_a_half_that_stands_alone_but_not_among_all_tests_is_a_hint() -> None:
         "reference": "b", "confidence": 0.95, "past_its_best": {},
         "variants": {name.lower(): {"label": name, "trains": True, "means": {"tokens": 100}} for name in "AB"},
         "comparisons": {"a": {
+            "against": "b",
             "over_seeds": asdict(over_seeds([], 0.95)),
             "to_the_references_end": {"at_half": half, "reach": {"num_seeds": 3, "num_in_noise": 1}},
         }},
@@ -141,6 +142,28 @@ def test_a_half_that_stands_alone_but_not_among_all_tests_is_a_hint() -> None:
         "but of so many comparisons one may do so by chance (p = 0.200 after Holm's correction): a hint, no proof. How "
         "soon it gets there is not said, as that end is within noise of the start on 1 of 3 seeds."
     )
+
+
+def test_a_variant_is_compared_with_the_one_that_it_names_and_models_as_they_are_by_problem(tmp_path: Path) -> None:
+    variants = {
+        "plain": {"train": False}, "long": {"train": False, "times_tokens": 2, "label": "1 round, 2 x tokens"},
+        "rounds": {"train": False, "against": "long", "label": "2 rounds"},
+    }  # fmt: skip
+    made = plan(tmp_path, seeds=[1], variants=variants)
+    for name, number in (("plain", 2), ("long", 3), ("rounds", 10)):
+        pretend(made, made.final_run(name, 1, None), right(number))
+    found = study_results.results(made)
+    rounds = found["comparisons"]["rounds"]
+    assert (rounds["against"], rounds["same_problems"]["num_better"]) == ("long", 7)
+    assert found["comparisons"]["long"]["against"] == "plain"
+    page = study_table.table(found)
+    against_plain, against_long = page.partition("## Against plain")[2].split("## Against 1 round, 2 x tokens")
+    assert against_plain.count("\n| 1 round, 2 x tokens | +10.0 |") == 1 and "\n| 2 rounds |" not in against_plain
+    assert against_long.count("\n| 2 rounds | +70.0 |") == 1
+    assert "- 1 round, 2 x tokens and plain cannot be told apart: +10.0 [-" in page
+    assert "- 2 rounds is better than 1 round, 2 x tokens by 70.0 points [" in page
+    assert "over 10 problems; the interval excludes zero (p = 0.031 after Holm's correction)." in page
+    assert "- long: tiny_cpu.toml, not trained, measured as multi_round, 2 times the tokens of a reply; no" in page
 
 
 def test_a_reference_that_ends_below_its_best_is_told_seed_by_seed(tmp_path: Path) -> None:

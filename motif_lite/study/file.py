@@ -60,6 +60,10 @@ class Variant(_Section):
     """`false`: it keeps its recipe's value of the tuned key."""
     strategy: str | None = None
     """How it thinks when it is measured; by default its recipe's `rollout.strategy`, as it is trained."""
+    times_tokens: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Its replies may have so many times the tokens of its recipe's: as many in one round as else in so many."""
+    against: Name | None = None
+    """The variant that it is compared with; by default the study's `reference`."""
     vote: bool = False
     """`true`: its answer to a problem is a majority vote over so many of its samples as take the tokens of one answer \
 of the reference."""
@@ -129,8 +133,17 @@ class Study(_Section):
                     f"variants.{name}.vote: is for a variant with train = false that is not the reference, in a study "
                     f'with decoding = "sampled"'
                 )
+            if variant.against is not None and variant.against not in set(self.variants) - {name}:
+                known = ", ".join(other for other in self.variants if other != name)
+                yield f"variants.{name}.against: there is no other variant {variant.against!r}; known: {known}"
+            if variant.against is not None and (variant.vote or name == self.reference):
+                yield f"variants.{name}.against: is for neither a vote nor the study's reference; leave it out"
             if variant.claim and name == self.reference:
                 yield f"variants.{name}.claim: claims are made against the reference, by the other variants; move it"
+
+    def compared_with(self, name: str) -> str:
+        """The variant that another one is compared with."""
+        return self.variants[name].against or self.reference
 
     @staticmethod
     def _not_to_be_set(where: str, changes: Sequence[str], tune: Tuning | None) -> Iterator[str]:

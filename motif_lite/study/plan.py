@@ -109,7 +109,7 @@ class StudyPlan:
         if self.study.variants[variant].train:
             measured += ["evaluation.before=false", "evaluation.after=true"]  # before is a variant: train = false
         tuned = [] if value is None or self.study.tune is None else [f"{self.study.tune.key}={toml(value)}"]
-        return (*measured, *_own_changes(self.study, variant), *tuned)
+        return (*measured, *_own_changes(self.study, self.path, variant), *tuned)
 
 
 def load(path: Path, out: Path | None = None, recipe: Path | None = None) -> StudyPlan:
@@ -161,12 +161,18 @@ def _recipe_of(study: Study, path: Path, variant: str) -> Path:
     return path.parent / (study.variants[variant].recipe or study.base)
 
 
-def _own_changes(study: Study, variant: str) -> tuple[str, ...]:
-    return (*study.set, *study.variants[variant].set)
+def _own_changes(study: Study, path: Path, variant: str) -> tuple[str, ...]:
+    own = study.variants[variant]
+    changes = (*study.set, *own.set)
+    if own.times_tokens == 1:
+        return changes
+    rollout = checking.check(_recipe_of(study, path, variant), changes).rollout
+    limits = {"openings": rollout.openings.max_tokens, "futures": rollout.futures.max_tokens}
+    return (*changes, *(f"rollout.{part}.max_tokens={own.times_tokens * limit}" for part, limit in limits.items()))
 
 
 def _strategy(study: Study, path: Path, variant: str) -> str:
-    recipe = checking.check(_recipe_of(study, path, variant), _own_changes(study, variant))
+    recipe = checking.check(_recipe_of(study, path, variant), _own_changes(study, path, variant))
     return study.variants[variant].strategy or recipe.rollout.strategy
 
 

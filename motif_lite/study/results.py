@@ -78,6 +78,7 @@ def _variant(plan: StudyPlan, name: str, runs: Runs) -> Json:
         "label": variant.label or name,
         "recipe": plan.recipe_of(name).name,
         "set": variant.set,
+        "times_tokens": variant.times_tokens,
         "trains": variant.train,
         "strategy": plan.strategies[name],
         "claim": variant.claim,
@@ -194,20 +195,22 @@ def _validation_problems(variant: Json) -> int:
 
 
 def _comparisons(plan: StudyPlan, variants: Mapping[str, Json], runs: Mapping[str, Mapping[int, Run]]) -> Json:
-    """Every other variant against the reference; all tests are one family, which Holm's correction is over."""
+    """Every variant against its reference; all tests are one family, which Holm's correction is over."""
     study = plan.study
     outcomes = {name: {str(seed): _outcomes(plan, run, runs) for seed, run in runs[name].items()} for name in runs}
-    reference, found = variants[study.reference], {}
+    end, found = variants[study.reference], {}
     for name in (name for name in study.variants if name != study.reference):
-        own = variants[name]
+        other = study.compared_with(name)
+        own, reference = variants[name], variants[other]
         shared = [seed for seed in own["seeds"] if seed in reference["seeds"]]
         gains = [own["seeds"][seed]["accuracy"] - reference["seeds"][seed]["accuracy"] for seed in shared]
-        pairs = [(outcomes[study.reference][seed], outcomes[name][seed]) for seed in shared]
+        pairs = [(outcomes[other][seed], outcomes[name][seed]) for seed in shared]
         problems = differences.same_problems(pairs, study.confidence)
         found[name] = {
+            "against": other,
             "over_seeds": asdict(differences.over_seeds(gains, study.confidence)),
             "same_problems": asdict(problems) if problems else {},
-            "to_the_references_end": _catching_up(own, reference, study.confidence) if own["trains"] else {},
+            "to_the_references_end": _catching_up(own, end, study.confidence) if own["trains"] else {},
         }
     correct(found)
     return found

@@ -15,8 +15,11 @@ def sentences(found: Json) -> list[str]:
     reference, confidence = label(found, found["reference"]), found["confidence"]
     said = [sentence for sentence in (_unequal(found), _past_its_best(found)) if sentence]
     for name, comparison in found["comparisons"].items():
-        own = label(found, name)
-        said.append(_verdict(own, reference, comparison["over_seeds"], confidence))
+        own, other = label(found, name), label(found, comparison["against"])
+        if _is_of_fixed_models(found, name):
+            said.append(_verdict_on_problems(own, other, comparison["same_problems"], confidence))
+        else:
+            said.append(_verdict(own, other, comparison["over_seeds"], confidence))
         if end := comparison["to_the_references_end"]:
             said.append(_sooner(own, reference, end, confidence))
     return said
@@ -100,6 +103,27 @@ def _past_its_best(found: Json) -> str:
         f"On validation problems {label(found, found['reference'])} ends below its best mark, by more than noise, on "
         f"{len(fallen)} of {counted_seeds(len(found['seeds']))} ({each}). There its end is easily beaten."
     )
+
+
+def _is_of_fixed_models(found: Json, name: str) -> bool:
+    """Whether a comparison is of models as they are, on one draw of problems: then problems are what is sampled."""
+    comparison = found["comparisons"][name]
+    trains = any(found["variants"][each]["trains"] for each in (name, comparison["against"]))
+    return not trains and comparison["over_seeds"]["num_seeds"] == 1
+
+
+def _verdict_on_problems(own: str, reference: str, test: Json, confidence: float) -> str:
+    """What the same problems allow to say of two that were not trained."""
+    difference, (low, high) = test["difference"], test["interval"]
+    over = f"over {test['num_problems']} problems"
+    if low <= 0 <= high:
+        return (
+            f"{own} and {reference} cannot be told apart: {points(test, 'difference')} points {over}; the interval "
+            f"contains zero."
+        )
+    word, sign = ("better", 1) if difference > 0 else ("worse", -1)
+    by = in_percent(abs(difference), sorted((sign * low, sign * high)), unit=" points")
+    return f"{own} is {word} than {reference} by {by} {over}; {_excludes_zero(test, confidence)}."
 
 
 def _verdict(own: str, reference: str, test: Json, confidence: float) -> str:

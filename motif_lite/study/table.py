@@ -120,11 +120,11 @@ def _accuracies(found: Json) -> str:
 def _comparisons(found: Json) -> str:
     if not found["comparisons"]:
         return ""
-    rows = []
+    rows: dict[str, list[list[str]]] = {}
     for name, comparison in found["comparisons"].items():
         seeds, problems = comparison["over_seeds"], comparison["same_problems"]
         counts = f"{problems['num_better']} : {problems['num_worse']}" if "num_better" in problems else NOTHING
-        rows.append([
+        rows.setdefault(comparison["against"], []).append([
             label(found, name), points(seeds), p(seeds["p_value"]), p(seeds["p_value_holm"]),
             points(problems, "difference"), counts, p(problems.get("p_value")), p(problems["p_value_holm"]),
         ])  # fmt: skip
@@ -135,7 +135,8 @@ def _comparisons(found: Json) -> str:
         "them. t interval over problems and sign-flip test (with one sample a problem: McNemar's exact test). Holm's "
         f"correction is over all {_num_tests(found)} p-values of this page, those at half the tokens included."
     )
-    return f"## Against {label(found, found['reference'])}\n\n{grid(head, rows)}\n\n{about}"
+    grids = [f"## Against {label(found, other)}\n\n{grid(head, those)}" for other, those in rows.items()]
+    return "\n\n".join([*grids, about])
 
 
 def _num_tests(found: Json) -> int:
@@ -207,6 +208,7 @@ def _how(found: Json) -> str:
     lines.append(f"- all variants: {_changes(found['set'])}")
     for name, variant in found["variants"].items():
         measured = f"{'' if variant['trains'] else 'not trained, '}measured as {variant['strategy']}"
+        measured += f", {variant['times_tokens']} times the tokens of a reply" * (variant["times_tokens"] > 1)
         lines.append(f"- {name}: {variant['recipe']}, {measured}; {_changes(variant['set'])}")
     return "## How it was made\n\n" + "\n".join(lines)
 
