@@ -13,7 +13,7 @@ from motif_lite.errors import DataError, MissingHardwareError, MotifError
 from motif_lite.grading import answers, gym, rule_golds
 from motif_lite.grading.answers import is_beyond_judging, is_correct, ruling
 from motif_lite.nouns import Problem
-from motif_lite.recipe.schema import Recipe, SourceSection
+from motif_lite.recipe.schema import DataSection, Recipe, SourceSection
 from motif_lite.runs import inputs
 from motif_lite.tasks import sources
 from motif_lite.tasks.sources import gym as gym_source
@@ -281,12 +281,15 @@ def test_a_curriculum_that_cannot_be_is_refused(task: str, options: dict[str, An
 
 
 def test_each_step_has_the_level_of_its_number_whatever_the_epoch() -> None:
+    from motif_lite.training.curriculum import plan_of
     from motif_lite.training.order import CurriculumSampler
 
+    plan = plan_of(DataSection(train="reasoning_gym:x", curriculum=4), list)
+    assert plan is not None
     levels = [0] * 6 + [1] * 5 + [3] * 4
 
     def steps_of(epoch: int) -> list[list[int]]:
-        sampler = CurriculumSampler(list(levels), 2, 2, 1, seed=7, levels=levels, steps_per_level=4)
+        sampler = CurriculumSampler(list(levels), 2, 2, 1, seed=7, levels=levels, plan=plan)
         sampler.set_epoch(epoch)
         rows = list(sampler)
         assert len(rows) == len(sampler)

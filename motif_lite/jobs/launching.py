@@ -57,6 +57,11 @@ def require_shareable(recipe: Recipe, count: int, *, trains: bool, here: bool = 
         raise RecipeError(
             f"--processes {count}: a warm start trains in one process; leave --processes out, or [warm_start]"
         )
+    if trains and recipe.data.raise_above is not None:
+        raise RecipeError(
+            f"--processes {count}: with data.raise_above the next level follows from metrics, which the main process "
+            f"alone has; leave --processes out, or data.raise_above, and the level follows from the number of the step"
+        )
     problems = recipe.training.problems_per_step
     if trains and problems % count:
         fitting = " or ".join(str(each) for each in range(1, problems + 1) if problems % each == 0)

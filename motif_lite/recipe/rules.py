@@ -189,6 +189,17 @@ def _a_curriculum_is_not_selected_from(recipe: Recipe) -> Iterator[str]:
         )
 
 
+def _a_curriculum_has_steps_and_bounds(recipe: Recipe) -> Iterator[str]:
+    up, down = recipe.data.raise_above, recipe.data.lower_below
+    if up is not None and recipe.data.curriculum is None:
+        yield (
+            "data.raise_above says when the level of a curriculum rises, and there is none; set data.curriculum to the "
+            "steps that are looked at, or leave it out"
+        )
+    if down is not None and (up is None or down >= up):
+        yield (f"data.lower_below = {down:g} needs a larger data.raise_above; set one, or leave it out")
+
+
 def _openings_differ(recipe: Recipe) -> Iterator[str]:
     if recipe.rollout.openings.temperature == 0:
         yield "rollout.openings.temperature = 0 makes all openings of a group the same: there is nothing to learn from"
@@ -288,6 +299,7 @@ RULES: list[Rule] = [
     _chunks_are_cut_off,
     _parallel_has_two_drafts,
     _a_curriculum_is_not_selected_from,
+    _a_curriculum_has_steps_and_bounds,
     _openings_differ,
     _a_reward_counts,
     _rewards_apart_have_a_scale,

@@ -106,6 +106,11 @@ class DataSection(_ColumnsSection):
     """For `reasoning_gym` tasks: begin with the easiest level of the package's curriculum for the task, and go on to \
 the next after so many training steps, up to the hardest. `num_problems` are then shared out among the levels. By \
 default all problems have the difficulty that `options` say."""
+    raise_above: Annotated[float, Field(gt=0, le=1)] | None = None
+    """With `curriculum`: go on to the next level only when the mean accuracy of so many last steps at the level is at \
+least this; by default always."""
+    lower_below: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """With `raise_above`: go back to the level before when that mean is below this; by default never."""
     select: SelectSection | None = None
     """A table `[data.select]` with the keys below: measure the pass rate of every training problem before the first \
 step, and train on those within bounds; by default all are trained. Further runs with the same model, problems, \
@@ -114,7 +119,8 @@ and seconds of the selection are taken off `until_tokens` and `until_seconds`.""
 
     def as_source(self) -> SourceSection:
         """The same description in the form that benchmarks have."""
-        return SourceSection(**{"source": self.train, **self.model_dump(exclude={"train", "select", "curriculum"})})
+        own = {"train", "select", "curriculum", "raise_above", "lower_below"}
+        return SourceSection(**{"source": self.train, **self.model_dump(exclude=own)})
 
 
 class RolloutSection(Section):

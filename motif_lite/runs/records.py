@@ -53,6 +53,7 @@ class StepMetrics(Versioned):
         reward: Mean of the weighted sum of rewards.
         rewards: Means by name.
         rewards_by_round: By name, where more than openings is trained; None for a round that the step trained nowhere.
+        level: Of the step's problems, from 0; None without a curriculum.
         loss: None, as is grad_norm, where the update was skipped.
         share_done: Of the run's budget, from 0 to 1; None in the oldest runs.
     """
@@ -92,6 +93,7 @@ class StepMetrics(Versioned):
     sampling_mismatch: float | None = None
     clip_ratio: float | None = None
     update_skipped: bool = False
+    level: int | None = None
     share_done: float | None = None
 
 

@@ -10,6 +10,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -26,8 +27,10 @@ from motif_lite.rollout.strategies import Strategy
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.training.callback import StepCallback
 from motif_lite.training.context import Stopping, TrainingContext
+from motif_lite.training.curriculum import plan_of
 from motif_lite.training.determinism import settings_in_order
 from motif_lite.training.options import grpo_config
+from motif_lite.training.order import order_of
 from motif_lite.training.rounds_step import RoundsStep
 from motif_lite.training.step import OpeningStep, TrainingStep
 from motif_lite.training.trainer import Trainer
@@ -89,9 +92,11 @@ def trainer_of(context: TrainingContext, step: TrainingStep, callback: StepCallb
     """TRL's trainer with our rewards and our callback, and without its own output."""
     recipe, policy = context.recipe, context.policy
     packs = _packs(context)
+    plan = plan_of(recipe.data, lambda: [line.accuracy for line in callback.metrics])
     trainer = Trainer(
         context,
         step=step,
+        order=partial(order_of, plan, [each.level for each in context.problems]),
         model=policy.model,
         processing_class=policy.tokenizer,
         reward_funcs=step.reward_callables(),

@@ -10,6 +10,7 @@ from typing import Any
 from trl.trainer.utils import RepeatSampler
 
 from motif_lite.rollout.rollouts import derive_seed
+from motif_lite.training.curriculum import Plan
 
 
 class EpochSampler(RepeatSampler):
@@ -33,19 +34,19 @@ class EpochSampler(RepeatSampler):
 
 
 class CurriculumSampler(EpochSampler):
-    """Whole groups of the level that a step has, level by level from the easiest; the last one stays.
+    """Whole groups of the level that a step has.
 
     Within a level problems are shuffled, and again when all have been trained. What a step gets follows from the seed,
-    its number and the problems alone.
+    the levels of the steps up to it and the problems.
 
     Args:
         levels: Of the rows.
-        steps_per_level: After so many steps the next level begins.
+        plan: Which level a step has.
     """
 
-    def __init__(self, *arguments: Any, levels: Sequence[int], steps_per_level: int, seed: int) -> None:
+    def __init__(self, *arguments: Any, levels: Sequence[int], plan: Plan, seed: int) -> None:
         super().__init__(*arguments, seed=seed)
-        self._steps_per_level = steps_per_level
+        self._plan = plan
         self._pools = [[row for row, other in enumerate(levels) if other == level] for level in sorted(set(levels))]
 
     def __iter__(self) -> Iterator[Any]:
@@ -58,23 +59,23 @@ class CurriculumSampler(EpochSampler):
                     yield from [row] * self.mini_repeat_count
 
     def _rows_of(self, step: int) -> list[int]:
-        level = min(step // self._steps_per_level, len(self._pools) - 1)
+        *before, level = self._plan(step, len(self._pools) - 1)
         pool = self._pools[level]
-        pass_number, place = divmod(step - level * self._steps_per_level, len(pool) // self.batch_size)
+        pass_number, place = divmod(before.count(level), len(pool) // self.batch_size)
         chance = random.Random(derive_seed(self.seed, "level", level, "pass", pass_number))
         shuffled = chance.sample(pool, len(pool))
         return shuffled[place * self.batch_size : (place + 1) * self.batch_size]
 
 
-def order_of(steps_per_level: int | None, levels: Sequence[int], theirs: RepeatSampler) -> EpochSampler:
+def order_of(plan: Plan | None, levels: Sequence[int], theirs: RepeatSampler) -> EpochSampler:
     """The order of a run.
 
     Args:
-        steps_per_level: None where there is no curriculum.
+        plan: None where there is no curriculum.
         levels: Of the rows.
         theirs: As TRL would have it.
     """
     sizes = (theirs.data_source, theirs.mini_repeat_count, theirs.batch_size, theirs.repeat_count)
-    if steps_per_level is None:
+    if plan is None:
         return EpochSampler(*sizes, seed=theirs.seed)
-    return CurriculumSampler(*sizes, seed=theirs.seed, levels=levels, steps_per_level=steps_per_level)
+    return CurriculumSampler(*sizes, seed=theirs.seed, levels=levels, plan=plan)

@@ -136,6 +136,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         sampling_mismatch=done.trainer_logs.get("sampling_mismatch"),
         clip_ratio=done.trainer_logs.get("clip_ratio/region_mean", done.trainer_logs.get("cispo_clip_ratio")),
         update_skipped=done.update_skipped,
+        level=None if recipe.data.curriculum is None else done.openings[0].problem.level,
         share_done=done.share_done,
     )
 

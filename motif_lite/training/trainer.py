@@ -11,7 +11,6 @@ Imports TRL, so it is imported only after the policy has been loaded, see `train
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +26,7 @@ from motif_lite.training.determinism import deterministic
 from motif_lite.training.loss_figures import LossFigures
 from motif_lite.training.mismatch import Drawn, Mismatch
 from motif_lite.training.old_logprobs import OldLogprobs
-from motif_lite.training.order import EpochSampler, order_of
+from motif_lite.training.order import EpochSampler
 from motif_lite.training.packing import Inputs, PackedUpdate, selected
 from motif_lite.training.rounds_step import RoundsStep
 from motif_lite.training.saving import UnsavedStep, kept
@@ -47,6 +46,7 @@ class Trainer(GRPOTrainer):
     Args:
         context: With the run directory that checkpoints belong in, and the observer, who is told when memory runs out.
         step: Rolls out and rewards; one that trains later rounds samples all of them.
+        order: Makes the order of problems of TRL's own.
         learning_rate_factor: By the number of steps done; None where the schedule is one over steps.
         packs: What rows have in common at their beginning is computed once (`packing`).
         saving: Entered while finished steps are saved after a stop.
@@ -64,6 +64,7 @@ class Trainer(GRPOTrainer):
         context: TrainingContext,
         *,
         step: TrainingStep,
+        order: Callable[[Any], EpochSampler],
         learning_rate_factor: Callable[[int], float] | None,
         packs: bool,
         saving: Callable[[], AbstractContextManager[None]],
@@ -73,8 +74,7 @@ class Trainer(GRPOTrainer):
         if isinstance(step, RoundsStep):
             options["rollout_func"] = self._roll_out
         super().__init__(**options)
-        self._rollout_step = step
-        self._order = partial(order_of, context.recipe.data.curriculum, [each.level for each in context.problems])
+        self._rollout_step, self._order = step, order
         self._policy, self._openings = context.policy, context.recipe.rollout.openings
         self._run, self._observer = context.run, context.observer
         self._training, self._ranks = context.recipe.training, context.ranks
