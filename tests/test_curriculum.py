@@ -63,13 +63,13 @@ class ThreeLevels(Training):
 def test_a_resumed_run_has_the_levels_of_one_that_was_not_interrupted(
     tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    recipe = by_pass_rate(tiny_recipe("training.max_steps=5"), curriculum=1, raise_above=0.3, lower_below=0.25)
+    recipe = by_pass_rate(tiny_recipe("training.max_steps=4"), curriculum=1, raise_above=0.3, lower_below=0.25)
     whole = ThreeLevels(recipe, tiny_folder, tmp_path / "whole")
     assert whole.train()
     metrics = whole.run.metrics()
     plan = plan_of(recipe.data, lambda: [line.accuracy for line in metrics])
     assert plan is not None
-    assert [line.level for line in metrics] == plan(4, 2)
+    assert [line.level for line in metrics] == plan(3, 2)
     assert len({line.level for line in metrics}) > 1, [line.accuracy for line in metrics]
     level_of = {problem.id: problem.level for problem in whole.problems}
     assert all(level_of[line.problem] == metrics[line.step - 1].level for line in whole.run.rollouts())

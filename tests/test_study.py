@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -416,6 +417,29 @@ def test_one_command_runs_a_study_and_says_what_it_shows(finished: tuple[StudyPl
     found = json.loads((made.out / "table.json").read_text())
     assert (found["num_runs_done"], found["variants"]["wide"]["seeds"]["2"]["steps"]) == (4, 3)
     assert found["variants"]["wide"]["means"]["tokens"] > found["variants"]["plain"]["means"]["tokens"] > 0
+
+
+def test_what_a_round_is_worth_is_measured_around_any_recipe(
+    nursery: Nursery, tmp_path: Path, tiny_folder: Path
+) -> None:
+    recipe, out = tmp_path / "mine.toml", tmp_path / "out"
+    benchmark = {"chain_sum": {"source": "chain_sum", "num_problems": 8}}
+    changes = {"model": {"name": str(tiny_folder)}, "evaluation": {"benchmarks": benchmark}}
+    recipe.write_text(tomli_w.dumps({"extends": str(TINY)} | changes))
+    shipped = tomllib.loads((ROOT / "studies" / "rounds_worth.toml").read_text())
+    few = {name: shipped["variants"][name] for name in ("one_2", "rounds_2")}  # as a copy with fewer rounds
+    path = tmp_path / "worth.toml"
+    path.write_text(tomli_w.dumps(shipped | {"base": str(TINY), "reference": "one_2", "variants": few}))
+    done = nursery.run("study", str(path), "--recipe", str(recipe), "--out", str(out))
+    assert done.returncode == 0, done.stderr
+    found = json.loads((out / "table.json").read_text())
+    assert found["comparisons"]["rounds_2"]["against"] == "one_2"
+    assert found["comparisons"]["rounds_2"]["same_problems"]["num_problems"] == 8
+    tokens = {name: variant["means"]["answer_tokens"] for name, variant in found["variants"].items()}
+    assert 0 < tokens["one_2"] <= 2 * 35 and 35 < tokens["rounds_2"] <= 2 * 35
+    run = RunDirectory(out / "runs" / "one_2" / "seed-1").resolved(checking.TABLES)
+    assert run.rollout.openings.max_tokens == 2 * 35
+    assert "## Against 1 round, 2 x tokens\n" in (out / "table.md").read_text()
 
 
 def test_a_study_that_was_killed_goes_on_to_the_same_bytes(

@@ -160,6 +160,8 @@ def test_a_variant_is_compared_with_the_one_that_it_names_and_models_as_they_are
     against_plain, against_long = page.partition("## Against plain")[2].split("## Against 1 round, 2 x tokens")
     assert against_plain.count("\n| 1 round, 2 x tokens | +10.0 |") == 1 and "\n| 2 rounds |" not in against_plain
     assert against_long.count("\n| 2 rounds | +70.0 |") == 1
+    assert "Brackets are 95 % intervals over problems: there is one seed." in page
+    assert "| 2 rounds | 100.0 [0.0, 100.0] | 100.0 |" in page, "as the run has it"
     assert "- 1 round, 2 x tokens and plain cannot be told apart: +10.0 [-" in page
     assert "- 2 rounds is better than 1 round, 2 x tokens by 70.0 points [" in page
     assert "over 10 problems; the interval excludes zero (p = 0.031 after Holm's correction)." in page

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from motif_lite.figures import in_percent
 from motif_lite.planning.machine import GIB
 from motif_lite.study.catching_up import GOAL_NOISE, Json
 from motif_lite.study.cells import NOTHING, grid, label, number, p, percent, points, share
@@ -72,10 +73,25 @@ def _measure(found: Json) -> str:
     number = " or ".join(f"{count:,}" for count in sorted(counts)) or str(source.get("num_problems", "all"))
     return (
         f"Accuracy in percent on {number} test problems of `{source['source']}` per seed ({how}), measured once, after "
-        f"training. Brackets are {100 * found['confidence']:g} % t intervals over seeds, those of accuracies on the "
-        f"logit scale. Training tokens are all that were generated in training, futures and the selection of "
-        f"problems included; trained tokens are those that a gradient went through.{_few_seeds(found)}"
+        f"training. {_brackets(found)} Training tokens are all that were generated in training, futures and the "
+        f"selection of problems included; trained tokens are those that a gradient went through.{_few_seeds(found)}"
     )
+
+
+def _brackets(found: Json) -> str:
+    """What stands in them."""
+    which = f"Brackets are {100 * found['confidence']:g} %"
+    if len(found["seeds"]) == 1:
+        return f"{which} intervals over problems: there is one seed."
+    return f"{which} t intervals over seeds, those of accuracies on the logit scale."
+
+
+def _accuracy(found: Json, variant: Json) -> str:
+    """With its interval."""
+    if len(found["seeds"]) == 1 and variant["seeds"]:
+        [only] = variant["seeds"].values()
+        return in_percent(only["accuracy"], only["interval"])
+    return percent(variant["accuracy"])
 
 
 def _few_seeds(found: Json) -> str:
@@ -109,7 +125,7 @@ def _accuracies(found: Json) -> str:
     for variant in found["variants"].values():
         each = [variant["seeds"].get(seed) for seed in seeds]
         rows.append([
-            variant["label"], *([_value(variant["tuned"])] if tuned else []), percent(variant["accuracy"]),
+            variant["label"], *([_value(variant["tuned"])] if tuned else []), _accuracy(found, variant),
             *(f"{100 * seed['accuracy']:.1f}" if seed else NOTHING for seed in each),
             *(number(variant["means"][key], 0) for key in ("tokens", "trained_tokens")),
             *(number(variant["means"][key], 1) for key in ("steps", "answer_tokens")),
