@@ -41,6 +41,12 @@ DryRun = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in --out, or the recipe's newest run.")]
+PauseAt = Annotated[
+    float | None,
+    typer.Option(
+        "--pause-at", metavar="SHARE", help="Pause training with this share of its budget spent; --resume goes on."
+    ),
+]
 EvaluateOnly = Annotated[
     bool, typer.Option("--evaluate-only", help="Only evaluate: the run in --out, or the recipe's base model.")
 ]
@@ -76,6 +82,7 @@ def main(
     typical: plan.Typical = None,
     dry_run: DryRun = False,
     resume: Resume = False,
+    pause_at: PauseAt = None,
     evaluate_only: EvaluateOnly = False,
     adapter: Adapter = None,
     strategy: StrategyName = None,
@@ -84,7 +91,7 @@ def main(
 ) -> None:
     """Do what the options ask for, unless a command was named."""
     of_plan = vram is not None or gpu is not None or typical is not None
-    runs_only = evaluate_only or solve_one or adapter is not None or strategy is not None
+    runs_only = evaluate_only or solve_one or adapter is not None or strategy is not None or pause_at is not None
     with exit_codes():
         here = ranks.of_environment(os.environ)
         require_run(here, bool(context.invoked_subcommand or check or plan_only or dry_run))
@@ -113,7 +120,9 @@ def main(
             )
         else:
             changes = with_strategy(changes or [], strategy, evaluate_only=evaluate_only)
-            job = train_job.job(recipe, changes, out, resume=resume, evaluate_only=evaluate_only, adapter=adapter)
+            job = train_job.job(
+                recipe, changes, out, resume=resume, evaluate_only=evaluate_only, adapter=adapter, pause_at=pause_at
+            )
             if solve_one:
                 require_solvable(job)
             if is_shared(job, here, processes or 1):

@@ -13,6 +13,7 @@ from motif_lite.evaluation.best_mark import best_mark
 from motif_lite.nouns import Reply
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import sealing
+from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.parts import Parts
 from motif_lite.runs.records import Mark, MeasuredPart, RolloutLine, RolloutTurn
 from tests.test_training import Training
@@ -211,7 +212,7 @@ def reply_ids(policy: Any, turn: RolloutTurn) -> list[int]:
 
 
 @pytest.mark.parametrize("credit", ["chain", "tree"])
-def test_a_run_stopped_and_resumed_equals_one_that_was_not(
+def test_a_run_stopped_paused_and_resumed_equals_one_that_was_not(
     credit: str, tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
 ) -> None:
     recipe = tiny_recipe(
@@ -222,6 +223,12 @@ def test_a_run_stopped_and_resumed_equals_one_that_was_not(
     assert whole.train()
     first = Training(recipe, tiny_folder, tmp_path / "stopped")
     assert not first.train(stop_after=1)
+    torch.manual_seed(12345)
+    assert not Training(recipe, tiny_folder, tmp_path / "stopped").train(pause_at=1 / 3)
+    paused = RunDirectory(tmp_path / "stopped")
+    assert not paused.adapter.exists()
+    assert 1 / 3 <= (paused.metrics()[-1].share_done or 0) < 1
+    assert paused.marks()[-1].step == paused.metrics()[-1].step, "what it is judged by is measured"
     torch.manual_seed(12345)
     second = Training(recipe, tiny_folder, tmp_path / "stopped")
     assert second.train()

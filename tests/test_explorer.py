@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from motif_lite import cli
 from motif_lite.errors import RunError
-from motif_lite.jobs import checking, train_job, view_job
+from motif_lite.jobs import checking, reporting, view_job
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import RolloutLine
 from motif_lite.runs.rollouts import RolloutsReader
@@ -276,8 +276,8 @@ def test_a_run_ends_with_the_page_or_with_a_word_about_it(
     page.write_text("an earlier one")
     with (run.root / "rollouts.jsonl").open("a") as file:
         file.write(line)
-    monkeypatch.setattr(train_job, "_LARGEST_ROLLOUTS", largest)
+    monkeypatch.setattr(reporting, "_LARGEST_ROLLOUTS", largest)
     observer = RecordingObserver()
-    train_job._show_rollouts(RECIPE, run, observer)
+    reporting._show_rollouts(RECIPE, run, observer)
     assert page.exists() == (not told)
     assert told in " ".join(observer.notes)

@@ -42,7 +42,7 @@ class Training:
         self.observer = RecordingObserver()
         self.problems = sources.load(recipe.data.as_source(), role="train", seed=recipe.seed)
 
-    def train(self, stop_after: int | None = None) -> bool:
+    def train(self, stop_after: int | None = None, pause_at: float = 1.0) -> bool:
         from motif_lite.evaluation.validation import Validation
         from motif_lite.training import grpo
         from motif_lite.training.context import TrainingContext
@@ -58,6 +58,7 @@ class Training:
             problems=self.problems,
             planned=memory.estimate(self.recipe, shapes.TINY, Machine("cpu", 8.0, "a test's")),
             read_progress=sources.progress_reader(self.recipe.data.train),
+            pause_at=pause_at,
         )
         return grpo.train(
             context,

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,8 +10,8 @@ from pathlib import Path
 from motif_lite.jobs import adapter_choice
 from motif_lite.jobs.session import load_as_decided, required_backend, working
 from motif_lite.monitor.forecast import Ahead
-from motif_lite.nouns import Opening, Problem, TokenProgress
-from motif_lite.policies.led import help_until
+from motif_lite.nouns import Opening, TokenProgress
+from motif_lite.policies.led import Wanted, help_until
 from motif_lite.policies.protocol import Policy, trainable
 from motif_lite.ranks import Ranks
 from motif_lite.recipe.schema import Recipe
@@ -61,18 +61,19 @@ def follow(recipe: Recipe, root: Path, adapter: str | None, ranks: Ranks) -> Non
         recipe, _ = adapter_choice.taken_on(recipe, adapter, _Silent())
         recipe, policy = load_as_decided(backend, recipe, ranks)
         while (wanted := help_until(policy, ranks)).what == "train":
-            _train(recipe, policy, root, wanted.problems, ranks)
+            _train(recipe, policy, root, wanted, ranks)
 
 
-def _train(recipe: Recipe, policy: Policy, root: Path, problems: Sequence[Problem], ranks: Ranks) -> None:
+def _train(recipe: Recipe, policy: Policy, root: Path, wanted: Wanted, ranks: Ranks) -> None:
     from motif_lite.evaluation.validation import Validation
     from motif_lite.training import grpo
     from motif_lite.training.context import TrainingContext
 
     strategy = strategy_of(recipe, recipe.rollout.strategy)
     context = TrainingContext(
-        recipe, trainable(policy), RunDirectory(root), _Silent(), strategy=strategy, problems=problems, ranks=ranks
-    )
+        recipe, trainable(policy), RunDirectory(root), _Silent(), strategy=strategy, problems=wanted.problems,
+        ranks=ranks, pause_at=wanted.pause_at,
+    )  # fmt: skip
     grpo.train(context, Validation(context, ()), _AsTold())
 
 

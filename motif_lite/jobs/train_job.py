@@ -10,12 +10,12 @@ be imported before TRL and transformers, so the policy is always loaded first.
 import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from motif_lite.context import RunContext
 from motif_lite.errors import RunError
-from motif_lite.jobs import adapter_choice, following
+from motif_lite.jobs import adapter_choice, following, reporting
 from motif_lite.jobs.checking import TABLES, check, check_names, require_in_process
 from motif_lite.jobs.exactness import note_what_is_not_exact
 from motif_lite.jobs.problems import Benchmarks, Problems, fitting, fitting_benchmarks, read
@@ -32,7 +32,7 @@ from motif_lite.recipe import loading
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import try_out
 from motif_lite.rollout.strategies import strategy_of
-from motif_lite.runs import accounting, budget, inputs, own_code_record, software
+from motif_lite.runs import budget, inputs, own_code_record, software
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import free_folder, holds_run, newest_run, require_free
 from motif_lite.runs.resuming import check_resumable, with_decisions_of
@@ -42,9 +42,6 @@ RUNS = Path("runs")
 """Where runs go unless --out says otherwise."""
 
 _log = logging.getLogger(__name__)
-
-_LARGEST_ROLLOUTS = 50_000_000
-"""Bytes of rollouts.jsonl that still become a page by themselves: some seconds, and half as many bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +54,7 @@ class RunJob:
         existing: ``root`` holds a run to go on with.
         evaluate_only: Measure only.
         adapter: Of somebody's own, to measure: a folder or hub name.
+        pause_at: The share of the budget with which training pauses, to be resumed.
         ranks: The processes that share the run, not joined yet.
     """
 
@@ -67,6 +65,7 @@ class RunJob:
     existing: bool = False
     evaluate_only: bool = False
     adapter: str | None = None
+    pause_at: float = 1.0
     ranks: Ranks = ALONE
 
     def follow(self) -> None:
@@ -115,10 +114,15 @@ class RunJob:
                 context = RunContext(recipe, led(policy, ranks), run, observer, ranks=ranks)
                 if self.evaluate_only:
                     _measure(context, problems.benchmarks)
+                    is_complete = True
                 else:
-                    _train_and_evaluate(context, trainable(policy), problems, plan, stop)
+                    is_complete = _train_and_evaluate(context, trainable(policy), problems, plan, stop, self.pause_at)
                 want(ranks, Wanted("end"))
-                _report(recipe, run, observer)
+                if is_complete:
+                    reporting.report(recipe, run, observer)
+                else:
+                    share = budget.share_done(recipe.training, run.spent())
+                    observer.note(f"paused with {100 * share:.0f} % of the budget spent; {self.how_to_go_on()}")
 
     def how_to_go_on(self) -> str:
         """How to continue, shown after an interruption."""
@@ -149,8 +153,12 @@ def job(
     resume: bool = False,
     evaluate_only: bool = False,
     adapter: str | None = None,
+    pause_at: float | None = None,
 ) -> RunJob:
     """Turn a command line into a job.
+
+    Args:
+        pause_at: The share of the budget with which training pauses; None where it does not.
 
     Raises:
         MotifError: The recipe or the run directory is not fit for it.
@@ -158,11 +166,15 @@ def job(
     adapter_choice.require_fit(adapter, path, out, evaluate_only=evaluate_only)
     if resume and evaluate_only:
         raise RunError("--resume and --evaluate-only cannot be combined; a resumed run is evaluated at its end")
+    if pause_at is not None and evaluate_only:
+        raise RunError("--pause-at is for training, and --evaluate-only trains nothing; leave one of them out")
+    if pause_at is not None and not 0 < pause_at < 1:
+        raise RunError(f"--pause-at {pause_at:g} is no share of the budget: give one between 0 and 1, e.g. 0.25")
     if resume:
         root = out or (newest_run(RUNS / path.stem) if path else None)
         if root is None:
             raise RunError("no run to resume; give --out with its directory")
-        return _existing_job(path, changes, root, evaluate_only=False)
+        return replace(_existing_job(path, changes, root, evaluate_only=False), pause_at=pause_at or 1.0)
     if evaluate_only and out is not None and holds_run(out):
         return _existing_job(path, changes, out, evaluate_only=True)
     if evaluate_only and path is None:
@@ -177,8 +189,9 @@ def job(
     root = out or free_folder(RUNS / path.stem)
     require_free(root)
     return RunJob(
-        path.stem, recipe, root, path.read_text(encoding="utf-8-sig"), evaluate_only=evaluate_only, adapter=adapter
-    )
+        path.stem, recipe, root, path.read_text(encoding="utf-8-sig"), evaluate_only=evaluate_only, adapter=adapter,
+        pause_at=pause_at or 1.0,
+    )  # fmt: skip
 
 
 def _existing_job(path: Path | None, changes: Sequence[str], root: Path, *, evaluate_only: bool) -> RunJob:
@@ -211,12 +224,16 @@ def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:
 
 
 def _train_and_evaluate(
-    context: RunContext, policy: TrainablePolicy, problems: Problems, plan: Plan | None, stop: Stop
-) -> None:
+    context: RunContext, policy: TrainablePolicy, problems: Problems, plan: Plan | None, stop: Stop, pause_at: float
+) -> bool:
     """All stages of a run that are not done yet.
 
     Args:
         policy: Of this process alone; that of the context is the one of all.
+        pause_at: The share of the budget with which training pauses.
+
+    Returns:
+        Whether all of them are done; False if training paused.
     """
     from motif_lite.evaluation import memorisation
     from motif_lite.evaluation.benchmarks import evaluate, forget
@@ -242,13 +259,15 @@ def _train_and_evaluate(
             recipe, policy, run, context.observer, ranks=context.ranks,
             strategy=strategy_of(recipe, recipe.rollout.strategy), problems=selected(context, problems.train),
             planned=plan.estimate if plan else None,
-            read_progress=sources.progress_reader(recipe.data.train),
+            read_progress=sources.progress_reader(recipe.data.train), pause_at=pause_at,
         )  # fmt: skip
         context.observer.ahead(_ahead(recipe, run, problems))
-        want(context.ranks, Wanted("train", problems=tuple(training.problems)))
-        grpo.train(training, Validation(context, problems.held_out), stop)
+        want(context.ranks, Wanted("train", problems=tuple(training.problems), pause_at=pause_at))
+        if not grpo.train(training, Validation(context, problems.held_out), stop):
+            return False
     if recipe.evaluation.after:
         evaluate(context, problems.benchmarks, "after")
+    return True
 
 
 def _ahead(recipe: Recipe, run: RunDirectory, problems: Problems) -> Ahead:
@@ -281,33 +300,3 @@ def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
         evaluate(context, benchmarks, "after")
     else:
         context.observer.note(f"{run.root} has no trained adapter; only the base model was evaluated")
-
-
-def _report(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
-    from motif_lite.evaluation import audit
-    from motif_lite.views import report
-
-    observer.phase("reporting")
-    run.write_accounting(accounting.of(run))
-    if recipe.evaluation.audit:
-        observer.phase("reporting", "audit")
-        audit.write(run, audit.of(recipe, run, observer.advance))
-    _show_rollouts(recipe, run, observer)
-    report.write(recipe, run)
-
-
-def _show_rollouts(recipe: Recipe, run: RunDirectory, observer: Observer) -> None:
-    """Write the page of all rollouts, unless it would be large. What goes wrong with it costs the run nothing."""
-    from motif_lite.views.explorer import page
-
-    rollouts, file = run.root / "rollouts.jsonl", run.root / page.PAGE
-    if not rollouts.exists():
-        return
-    try:
-        file.unlink(missing_ok=True)  # it may show fewer steps
-        if rollouts.stat().st_size <= _LARGEST_ROLLOUTS:
-            page.write(recipe, run, file, observer.advance)
-        else:
-            observer.note(f"to see the rollouts: python run.py view {run.root}")
-    except (OSError, RunError) as error:
-        observer.note(f"note: {page.PAGE} was not written: {error}")

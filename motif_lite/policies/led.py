@@ -25,6 +25,7 @@ class Wanted:
         prompts: To be generated from, all of them.
         folder: Of the adapter to load.
         problems: To train on.
+        pause_at: The share of the budget with which training pauses.
     """
 
     what: Literal["generate", "load", "train", "go on", "end"]
@@ -33,6 +34,7 @@ class Wanted:
     seeds: tuple[int, ...] = ()
     folder: str = ""
     problems: tuple[Problem, ...] = ()
+    pause_at: float = 1.0
 
 
 def led(policy: Policy, ranks: Ranks) -> Policy:

@@ -6,7 +6,6 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
-from motif_lite.context import RunContext
 from motif_lite.errors import TrainingError
 from motif_lite.evaluation.validation import Validation
 from motif_lite.loggers.recording import Loggers
@@ -15,7 +14,7 @@ from motif_lite.policies.led import Wanted, help_until, want
 from motif_lite.rollout import totals
 from motif_lite.runs import budget
 from motif_lite.training import step_metrics
-from motif_lite.training.context import Stopping
+from motif_lite.training.context import Stopping, TrainingContext
 from motif_lite.training.saving import SavingClock
 from motif_lite.training.step import TrainingStep
 from motif_lite.training.step_metrics import PerformedStep
@@ -29,7 +28,7 @@ class StepCallback(TrainerCallback):
 
     def __init__(
         self,
-        context: RunContext,
+        context: TrainingContext,
         step: TrainingStep,
         validation: Validation,
         stop: Stopping,
@@ -38,6 +37,7 @@ class StepCallback(TrainerCallback):
         recipe, run, self.ranks = context.recipe, context.run, context.ranks
         self.recipe, self.run, self.observer = recipe, run, context.observer
         self.step, self.validation, self.stop, self.loggers = step, validation, stop, loggers
+        self.pause_at = context.pause_at
         self.saving = SavingClock()
         self.metrics = run.metrics()
         self.spent = budget.spent(self.metrics, run.preparing)
@@ -56,6 +56,11 @@ class StepCallback(TrainerCallback):
     def is_done(self) -> bool:
         """Whether the budget is spent."""
         return self.share_done == 1
+
+    @property
+    def pauses(self) -> bool:
+        """Whether so much of the budget is spent as this time is to be."""
+        return self.share_done >= self.pause_at
 
     def seconds_left(self) -> float | None:
         """Of the step under way, 0 while it is being saved; None in the run's first one."""
@@ -109,7 +114,7 @@ class StepCallback(TrainerCallback):
             tuple[dict[str, float], bool, bool], self._decided() if self.ranks.is_main else None
         )
         self.spent = self.spent.and_step(self.step.tokens, seconds)
-        stops = stops or self.is_done
+        stops = stops or self.pauses
         control.should_training_stop = control.should_training_stop or stops
         control.should_save = control.should_save or stops or is_due
 
@@ -127,11 +132,11 @@ class StepCallback(TrainerCallback):
 
     def on_train_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.stop.step_saved()
-        if self.is_done:
+        if self.pauses:
             self.finish()
 
     def finish(self) -> None:
-        """Measure the last mark."""
+        """Measure the last mark, or that of a pause."""
         self._measure_if_due()
         if self.ranks.is_main:
             self._warn()

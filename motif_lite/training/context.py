@@ -50,6 +50,8 @@ class TrainingContext(RunContext):
         problems: To train on; their prompts fit.
         planned: Memory by phase, to compare with what is measured; None where there is no plan.
         read_progress: Reads progress notes, where the data set can.
+        pause_at: The share of its budget with which the run pauses: it can be resumed, and is not told from one that
+            never paused.
     """
 
     policy: TrainablePolicy = field(kw_only=False)
@@ -57,6 +59,7 @@ class TrainingContext(RunContext):
     problems: Sequence[Problem]
     planned: Estimate | None = None
     read_progress: ReadProgress | None = None
+    pause_at: float = 1.0
 
     @property
     def credit(self) -> Credit:

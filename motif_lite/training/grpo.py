@@ -46,7 +46,7 @@ def train(context: TrainingContext, validation: Validation, stop: Stopping) -> b
         stop: Told where a step begins and ends; a stop inside one finishes and saves it first.
 
     Returns:
-        Whether training is complete; False if it was stopped.
+        Whether training is complete; False if it was stopped, or paused.
 
     Raises:
         RunError: A checkpoint cannot be written, or all there are are damaged.
@@ -60,7 +60,7 @@ def train(context: TrainingContext, validation: Validation, stop: Stopping) -> b
     with recorded(context) if ranks.is_main else nullcontext(Loggers(context.recipe, {})) as loggers:
         callback = StepCallback(context, step, validation, stop, loggers)
         trainer = trainer_of(context, step, callback)
-        if folder is not None and callback.is_done:
+        if folder is not None and callback.pauses:
             policy.load_adapter(folder)  # the process before ended between the last checkpoint and the adapter
             callback.finish()
         else:
@@ -68,7 +68,7 @@ def train(context: TrainingContext, validation: Validation, stop: Stopping) -> b
             step_reached = trainer.steps_done
         if callback.is_done and ranks.is_main:  # before the loggers are closed, which may wait for a network
             run.save_adapter(step_reached, policy.save_adapter)
-    if callback.is_done and ranks.is_main:
+    if callback.pauses and ranks.is_main:
         run.clear_unfinished()
     return callback.is_done
 
