@@ -287,7 +287,7 @@ def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: st
         ("training.until_tokens=0", "training.until_tokens: input should be greater than or equal to 1"),
         ("training.until_seconds=inf", "training.until_seconds: input should be a finite number"),
         ('evaluation.validation={source="chain_sum", marks=3}', "evaluation.validation.marks: unknown key; did you"),
-        ("evaluation.validation={num_marks=3}", "evaluation.validation.source: must be given"),
+        ("evaluation.benchmarks.x={num_problems=3}", "evaluation.benchmarks.x.source: must be given"),
     ],
 )
 def test_a_mistake_is_explained_with_its_key(tmp_path: Path, change: str, message: str) -> None:

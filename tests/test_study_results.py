@@ -14,7 +14,7 @@ from motif_lite.runs.software import Software
 from motif_lite.study import plot as study_plot
 from motif_lite.study import report as study_report
 from motif_lite.study import results as study_results
-from motif_lite.study import runs as study_runs
+from motif_lite.study import schedule, tuning
 from motif_lite.study import table as study_table
 from motif_lite.study.plan import StudyPlan
 from motif_lite.study.sentences import sentences
@@ -275,17 +275,17 @@ def tune(made: StudyPlan, variant: str, *accuracies: tuple[float, float]) -> Non
 def test_every_trained_variant_picks_the_value_with_the_best_end_on_validation(tmp_path: Path) -> None:
     made = plan(tmp_path, **TUNED)
     tune(made, "plain", (0.5, 0.7), (0.6, 0.6), (0.9, 0.1))
-    assert study_runs.picked(made, "plain") == 1e-4, "of equal means the first"
+    assert tuning.picked(made, "plain") == 1e-4, "of equal means the first"
     tune(made, "wide", (0.1, 0.1), (0.2, 0.3), (0.2, 0.4))
-    assert study_runs.picked(made, "wide") == 1e-3
-    assert study_runs.known_run(made, "wide", 2) == made.final_run("wide", 2, 1e-3)
-    assert study_runs.picked(made, "fixed") is None
+    assert tuning.picked(made, "wide") == 1e-3
+    assert schedule.known_run(made, "wide", 2) == made.final_run("wide", 2, 1e-3)
+    assert tuning.picked(made, "fixed") is None
     run = made.final_run("wide", 2, 1e-3)
     assert run.resolved().training.learning_rate == 1e-3
     assert made.final_run("fixed", 2, None).resolved().training.learning_rate == 5e-4
     pretend(made, run)
     found = study_results.results(made)
-    assert found["variants"]["wide"]["tuned"]["candidates"][1] == {"value": 5e-4, "accuracy": 0.25}
+    assert found["variants"]["wide"]["tuned"]["candidates"][1] == {"value": 5e-4, "accuracy": 0.25, "share": 1.0}
     page = study_table.table(found)
     assert "| k = 8 | 10.0 | 25.0 | 30.0 | 0.001* |" in page, "an asterisk: the end of the list"
     assert "| k = 8 | 0.001* | 50.0 |" in page
@@ -293,11 +293,11 @@ def test_every_trained_variant_picks_the_value_with_the_best_end_on_validation(t
 
 def test_the_runs_that_count_wait_until_their_value_is_picked(tmp_path: Path) -> None:
     made = plan(tmp_path, **TUNED)
-    assert study_runs.known_run(made, "plain", 1) is None
-    assert [run.name for run in study_runs.missing(made)][-4:] == [
+    assert schedule.known_run(made, "plain", 1) is None
+    assert [run.name for run in schedule.missing(made)][-4:] == [
         "base, seed 1", "fixed, seed 1", "base, seed 2", "fixed, seed 2",
     ]  # fmt: skip
-    assert study_runs.num_left(made) == made.num_runs == 2 * 2 * 3 + 4 * 2
+    assert schedule.num_left(made) == made.num_runs == 2 * 2 * 3 + 4 * 2
 
 
 def test_tuning_never_looks_at_the_test_problems(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ which the caller passes in (`tables`), so that adding one does not touch this fi
 `rules`, those of a credit with the credit.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -73,6 +73,9 @@ class SourceSection(_ColumnsSection):
 class ValidationSection(SourceSection):
     """Held-out problems that are evaluated during training, one sample each; none may be in a benchmark."""
 
+    source: Annotated[str, Field(min_length=1)] = "data.train"
+    """As of a benchmark. By default the source of the training problems, with the columns, options and twins of \
+`[data]`; what is drawn from it here is left out of training."""
     num_marks: Annotated[int, Field(ge=1, le=1000)] = 10
     """Evaluations during the run, at equal shares of its budget, plus one before the first step."""
 
@@ -268,6 +271,18 @@ solutions, cut into rounds; by default it does not (see warm-start.md). The toke
 `until_tokens` and `until_seconds`."""
     training: TrainingSection = TrainingSection()
     evaluation: EvaluationSection = EvaluationSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _validation_has_a_source(cls, settings: Any) -> Any:
+        """Where it is not given, that of the training problems."""
+        data, evaluation = settings.get("data"), settings.get("evaluation")
+        validation = evaluation.get("validation") if isinstance(evaluation, dict) else None
+        if not isinstance(validation, dict) or "source" in validation or not isinstance(data, dict):
+            return settings
+        shared = {key: data[key] for key in ("question_column", "answer_column", "twins", "options") if key in data}
+        source = {"source": data["train"]} if "train" in data else {}
+        return settings | {"evaluation": evaluation | {"validation": shared | source | validation}}
 
     @property
     def openings_per_step(self) -> int:

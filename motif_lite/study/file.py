@@ -1,9 +1,10 @@
 """A study's file: recipes with changes, times seeds; TOML, validated when it is read."""
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -35,6 +36,10 @@ class Tuning(_Section):
     """The candidates; of equally good ones the first is taken."""
     seeds: Annotated[list[Seed], Field(min_length=1, max_length=100)] = [101]
     """Seeds of the tuning runs; others than those of the study."""
+    halve_at: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] | None = None
+    """Successive halving: with this share of the budget spent, a mark of validation, the less accurate half of the \
+values is dropped; the rest go on, and are halved again with twice that share, until one is left or the budget is \
+spent. By default all values run to the end."""
 
     @model_validator(mode="after")
     def _candidates_differ(self) -> Self:
@@ -43,6 +48,21 @@ class Tuning(_Section):
         if len({folder_name(value) for value in self.values}) < len(self.values):
             raise ValueError("values: two of them have the same name as a folder; leave one out")
         return self
+
+    @property
+    def rungs(self) -> list["Rung"]:
+        """Where values are compared, in order; after the last rung the best value is picked."""
+        found = [Rung(len(self.values), self.halve_at or 1.0)]
+        while found[-1].share < 1 and found[-1].num_values > 2:
+            found.append(Rung(math.ceil(found[-1].num_values / 2), min(1.0, 2 * found[-1].share)))
+        return found
+
+
+class Rung(NamedTuple):
+    """A comparison in tuning: so many values, each run to the same share of its budget."""
+
+    num_values: int
+    share: float
 
 
 class Variant(_Section):

@@ -15,9 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from motif_lite.study import report as study_report
+from motif_lite.study import tuning
 from motif_lite.study.catching_up import Json
 from motif_lite.study.plan import StudyPlan
-from motif_lite.study.sentences import claims, sentences
+from motif_lite.study.sentences import choices, claims, sentences
 from motif_lite.study.workers import Worker
 from motif_lite.views.formats import duration, print_text, printable
 
@@ -168,7 +169,7 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
         table.add_column(column)
     for name, variant in study.variants.items():
         mark = " (reference)" if name == study.reference else "" if variant.train else " (not trained)"
-        tuning = str(len(plan.tuning_runs(name)) or "-")
+        tuning = str(plan.num_tuning_runs(name) or "-")
         table.add_row(
             Text(name + mark), Text(plan.recipe_of(name).name), plan.strategies[name], tuning, str(len(study.seeds))
         )
@@ -179,9 +180,13 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
 
 def print_closing(console: Console, plan: StudyPlan, found: Json) -> None:
     """What the study allows to say, and where everything lies."""
-    for sentence in sentences(found):
+    for sentence in [*choices(found), *sentences(found)]:
         print_text(console, f"- {sentence}")
     for sentence in claims(found):
         print_text(console, f"- {sentence.replace('**', '')}")
+    if plan.study.tune and plan.study.tune.halve_at:
+        took = [tuning.tokens(plan, name) for name in plan.study.variants]
+        generated, saved = sum(each.generated for each in took), sum(each.saved for each in took)
+        print_text(console, f"- tuning generated {generated:,} tokens; halving saved about {saved:,}")
     for name in (study_report.TABLE, study_report.PLOT, "cost.md"):
         print_text(console, f"{plan.out / name}")

@@ -5,6 +5,7 @@ them. Tuning sees the validation problems only; the test problems of the benchma
 runs that count. ``load`` validates every recipe before anything runs.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from motif_lite.errors import MotifError, StudyError
 from motif_lite.jobs import checking
 from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.spelling import nearest
-from motif_lite.study.file import Study, Value, counted, folder_name, read, toml
+from motif_lite.study.file import Study, Tuning, Value, counted, folder_name, read, toml
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Run:
         changes: For ``--set``.
         trains: Else the base model is measured.
         candidate: The value of the tuned key, in a tuning run.
+        share: Of its budget, at which it pauses, to be gone on with or left; 1 for its end.
     """
 
     variant: str
@@ -36,12 +38,13 @@ class Run:
     changes: tuple[str, ...]
     trains: bool
     candidate: Value | None = None
+    share: float = 1.0
 
     @property
     def name(self) -> str:
         """For people."""
         tuning = f"tuning {self.variant}, {self.candidate}" if self.candidate is not None else self.variant
-        return f"{tuning}, seed {self.seed}"
+        return f"{tuning}, seed {self.seed}" + (f", to {100 * self.share:g} %" if self.share < 1 else "")
 
     def resolved(self) -> Recipe:
         """Its recipe, validated."""
@@ -68,7 +71,7 @@ class StudyPlan:
         return self.study.tune is not None and self.study.variants[variant].train and self.study.variants[variant].tune
 
     def tuning_runs(self, variant: str) -> list[Run]:
-        """The runs that a variant's value is picked by; none where it is not tuned."""
+        """The runs that a variant's value is picked by, to their ends; none where it is not tuned."""
         tune = self.study.tune
         if tune is None or not self.is_tuned(variant):
             return []
@@ -92,11 +95,18 @@ class StudyPlan:
         """A variant's recipe file."""
         return _recipe_of(self.study, self.path, variant)
 
+    def num_tuning_runs(self, variant: str) -> int:
+        """Of all rungs: a run that goes on after one counts once for each."""
+        tune = self.study.tune
+        if tune is None or not self.is_tuned(variant):
+            return 0
+        return len(tune.seeds) * sum(rung.num_values for rung in tune.rungs)
+
     @property
     def num_runs(self) -> int:
         """All runs, those of tuning included."""
         variants = self.study.variants
-        return len(variants) * len(self.study.seeds) + sum(len(self.tuning_runs(name)) for name in variants)
+        return len(variants) * len(self.study.seeds) + sum(map(self.num_tuning_runs, variants))
 
     def _changes(self, variant: str, value: Value | None) -> tuple[str, ...]:
         """The study's own come first, so that a file can have more measured than what its table needs."""
@@ -206,6 +216,18 @@ def _cannot_be_measured(plan: StudyPlan, run: Run, recipe: Recipe) -> Iterator[s
         yield "evaluation.num_samples is 0, and the study measures samples; set it, or decoding = 'greedy'"
     if plan.is_tuned(variant) and evaluation.validation is None:
         yield "tuning needs held-out problems: set evaluation.validation, or leave out [tune]"
+    if study.tune and plan.is_tuned(variant) and evaluation.validation is not None:
+        yield from _between_marks(study.tune, evaluation.validation.num_marks)
+
+
+def _between_marks(tune: Tuning, num_marks: int) -> Iterator[str]:
+    """Why values cannot be compared where they should be halved."""
+    off = [rung.share for rung in tune.rungs if not math.isclose(rung.share * num_marks, round(rung.share * num_marks))]
+    if off or round(tune.rungs[0].share * num_marks) == 0:
+        yield (
+            f"tune.halve_at = {tune.halve_at:g} is not at a mark of evaluation.validation.num_marks = {num_marks}: "
+            f"take a multiple of 1/{num_marks}, e.g. {max(1, round(num_marks / 4)) / num_marks:g}, or other num_marks"
+        )
 
 
 def _indented(text: str) -> str:

@@ -14,8 +14,7 @@ from motif_lite.runs import accounting, software
 from motif_lite.runs.costs import total
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import StepMetrics
-from motif_lite.study import curves
-from motif_lite.study import runs as study_runs
+from motif_lite.study import curves, finished, schedule, tuning
 from motif_lite.study.catching_up import Json, catching_up, past_its_best
 from motif_lite.study.plan import Run, StudyPlan
 from motif_lite.study.votes import Votes, votes
@@ -33,7 +32,7 @@ def results(plan: StudyPlan) -> Json:
         **study.model_dump(
             include={"title", "question", "caveat", "reference", "benchmark", "decoding", "confidence", "seeds"}
         ),
-        "num_runs_done": plan.num_runs - study_runs.num_left(plan),
+        "num_runs_done": plan.num_runs - schedule.num_left(plan),
         "num_runs": plan.num_runs,
         "set": study.set,
         "sources": _sources(plan),
@@ -51,17 +50,24 @@ def costs(plan: StudyPlan) -> Json:
     reference = variants[plan.study.reference]
     for variant in variants.values():
         variant["to_the_references_end"] = _catching_up(variant, reference, plan.study.confidence)
-    return {"title": plan.study.title, "reference": plan.study.reference, "variants": variants}
+    return {"title": plan.study.title, "reference": plan.study.reference, "tuning": _halved(plan), "variants": variants}
+
+
+def _halved(plan: StudyPlan) -> Json:
+    """By variant, the tokens of tuning, and those that halving saved; nothing where no value was dropped early."""
+    if plan.study.tune is None or plan.study.tune.halve_at is None:
+        return {}
+    return {name: asdict(tuning.tokens(plan, name)) for name in plan.study.variants if tuning.num_done(plan, name)}
 
 
 def finished_runs(plan: StudyPlan) -> dict[str, dict[int, Run]]:
     """The runs that count and are done, by variant and seed."""
     known = {
-        variant: {seed: study_runs.known_run(plan, variant, seed) for seed in plan.study.seeds}
+        variant: {seed: schedule.known_run(plan, variant, seed) for seed in plan.study.seeds}
         for variant in plan.study.variants
     }
     done = {
-        variant: {seed: run for seed, run in by_seed.items() if run and study_runs.is_done(plan, run)}
+        variant: {seed: run for seed, run in by_seed.items() if run and finished.is_done(plan, run)}
         for variant, by_seed in known.items()
     }
     reference = done[plan.study.reference]  # which tells how many samples vote
@@ -95,13 +101,13 @@ def _variant(plan: StudyPlan, name: str, runs: Runs) -> Json:
         "seeds": seeds,
     }
     del found["accuracy"]["p_value"]  # which an accuracy has none of
-    if tune and plan.is_tuned(name) and study_runs.is_picked(plan, name):
-        tried = study_runs.candidates(plan, name)
+    if tune and plan.is_tuned(name) and tuning.is_picked(plan, name):
+        tried = tuning.candidates(plan, name)
         found["tuned"] = {
             "key": tune.key,
-            "value": study_runs.picked(plan, name),
+            "value": tuning.picked(plan, name),
             "seeds": tune.seeds,
-            "candidates": [{"value": value, "accuracy": accuracy} for value, accuracy in tried],
+            "candidates": [asdict(candidate) for candidate in tried],
         }
     return found
 
@@ -117,9 +123,9 @@ def _seed(plan: StudyPlan, run: Run, runs: Runs) -> Json:
             "num_samples": len(counted.outcomes), "num_correct": sum(right for [right] in counted.outcomes.values()),
             "answer_tokens": counted.tokens, "votes": counted.size, "votes_wanted": counted.wanted,
         }  # fmt: skip
-    found, directory = study_runs.result(plan, run), RunDirectory(run.root)
+    found, directory = finished.result(plan, run), RunDirectory(run.root)
     metrics = directory.metrics()
-    cost, marks = accounting.of_training(metrics, directory.preparing), study_runs.validation(run)
+    cost, marks = accounting.of_training(metrics, directory.preparing), finished.validation(run)
     return {
         **{key: getattr(found, key) for key in ("accuracy", "interval", "num_problems", "num_samples", "num_correct")},
         "answer_tokens": found.generated_tokens / found.num_samples,
@@ -137,8 +143,8 @@ def _votes(plan: StudyPlan, run: Run, runs: Runs) -> Votes | None:
     """A run's votes; None where its variant has none."""
     if not plan.study.variants[run.variant].vote:
         return None
-    reference = study_runs.result(plan, runs[plan.study.reference][run.seed])
-    return votes(study_runs.result(plan, run), study_runs.graded(plan, run), reference)
+    reference = finished.result(plan, runs[plan.study.reference][run.seed])
+    return votes(finished.result(plan, run), finished.graded(plan, run), reference)
 
 
 def _memorisation(plan: StudyPlan, run: Run) -> Json | None:
@@ -164,7 +170,7 @@ def _cost(plan: StudyPlan, name: str, runs: Mapping[int, Run]) -> Json:
 
 
 def _seed_cost(plan: StudyPlan, run: Run) -> Json:
-    marks, directory = study_runs.validation(run), RunDirectory(run.root)
+    marks, directory = finished.validation(run), RunDirectory(run.root)
     cost, spent = accounting.of_training(directory.metrics(), directory.preparing), directory.spent()
     seconds = {phase: each.seconds for phase, each in cost.items() if each.seconds}
     training = marks[-1].seconds if marks else spent.seconds
@@ -172,7 +178,7 @@ def _seed_cost(plan: StudyPlan, run: Run) -> Json:
         "seconds": seconds,
         "training_seconds": training,
         "tokens_per_second": spent.tokens / training if training else None,
-        "evaluation_seconds": study_runs.result(plan, run).seconds,
+        "evaluation_seconds": finished.result(plan, run).seconds,
         "peak_memory_bytes": {p: each.peak_memory_bytes for p, each in cost.items() if each.peak_memory_bytes},
         "marks": [[mark.seconds, mark.accuracy] for mark in marks],
         "validation_problems": marks[-1].num_problems if marks else 0,
@@ -233,7 +239,7 @@ def _outcomes(plan: StudyPlan, run: Run, runs: Runs) -> Outcomes:
     if counted := _votes(plan, run, runs):
         return counted.outcomes
     outcomes: dict[str, list[bool]] = {}
-    for each in study_runs.graded(plan, run):
+    for each in finished.graded(plan, run):
         outcomes.setdefault(f"{each.problem}\n{each.question}", []).append(each.correct)
     return outcomes
 

@@ -25,10 +25,10 @@ from motif_lite.recipe.keys import differing_keys
 from motif_lite.runs import lock, own_code_record
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import holds_run
-from motif_lite.runs.records import GradedReply, Mark, Measurement, Subject, When
 from motif_lite.runs.resuming import with_decisions_of
-from motif_lite.study.file import Value
+from motif_lite.study.finished import figure, is_done
 from motif_lite.study.plan import Run, StudyPlan
+from motif_lite.study.schedule import known_run, missing, num_left
 
 _PATIENCE_SECONDS = 2.0
 """Between two looks at what other processes do."""
@@ -80,101 +80,6 @@ def perform(plan: StudyPlan, program: Sequence[str], watcher: Watcher, remake: C
         else:
             watcher.waiting([run.name for run in left])
             time.sleep(_PATIENCE_SECONDS)
-
-
-def missing(plan: StudyPlan) -> Iterator[Run]:
-    """The runs that are not done and can be: those that count wait until their variant's value is picked."""
-    study = plan.study
-    for variant in study.variants:
-        yield from (run for run in plan.tuning_runs(variant) if not is_done(plan, run))
-    for seed in study.seeds:  # all variants on one seed, then the next: what there is can be compared early
-        for variant in study.variants:
-            if (run := known_run(plan, variant, seed)) and not is_done(plan, run):
-                yield run
-
-
-def num_left(plan: StudyPlan) -> int:
-    """Runs that are not done, those included whose value is not picked yet."""
-    unpicked = sum(not is_picked(plan, variant) for variant in plan.study.variants)
-    return len(list(missing(plan))) + unpicked * len(plan.study.seeds)
-
-
-def known_run(plan: StudyPlan, variant: str, seed: int) -> Run | None:
-    """The run that counts; None while its variant's value is not picked."""
-    if not is_picked(plan, variant):
-        return None
-    return plan.final_run(variant, seed, picked(plan, variant))
-
-
-def is_picked(plan: StudyPlan, variant: str) -> bool:
-    """Whether all that the choice of a value waits for is done."""
-    return all(is_done(plan, run) for run in plan.tuning_runs(variant))
-
-
-def picked(plan: StudyPlan, variant: str) -> Value | None:
-    """The value with the highest mean validation accuracy at the end, of equals the first; None if nothing is tuned."""
-    found = candidates(plan, variant)
-    return max(found, key=lambda candidate: candidate[1])[0] if found else None
-
-
-def candidates(plan: StudyPlan, variant: str) -> list[tuple[Value, float]]:
-    """Each candidate of a variant with its mean validation accuracy at the end of training over the tuning seeds."""
-    by_value: dict[int, tuple[Value, list[float]]] = {}
-    for run in plan.tuning_runs(variant):
-        assert plan.study.tune is not None and run.candidate is not None
-        place = plan.study.tune.values.index(run.candidate)
-        by_value.setdefault(place, (run.candidate, []))[1].append(validation(run)[-1].accuracy)
-    return [(value, sum(found) / len(found)) for value, found in by_value.values()]
-
-
-def validation(run: Run) -> list[Mark]:
-    """The marks along a run, by step; a mark that was measured twice counts as it was the last time."""
-    lines = RunDirectory(run.root).marks()
-    return [line for _, line in sorted({line.step: line for line in lines}.items())]
-
-
-def is_done(plan: StudyPlan, run: Run) -> bool:
-    """Whether nothing of a run is left to do; its report is the last thing that it writes."""
-    directory = RunDirectory(run.root)
-    if not (holds_run(run.root) and directory.report.exists() and (directory.adapter.exists() or not run.trains)):
-        return False
-    if run.candidate is not None:
-        return bool(validation(run))
-    return graded_path(plan, run).exists() and measured(plan, run) is not None
-
-
-def measured(plan: StudyPlan, run: Run) -> Measurement | None:
-    """The entry of evaluation.json that counts; None while it is not measured."""
-    return RunDirectory(run.root).evaluation().find(*_measured_as(plan, run))
-
-
-def result(plan: StudyPlan, run: Run) -> Measurement:
-    """The entry of a run that is done."""
-    found = measured(plan, run)
-    assert found is not None
-    return found
-
-
-def graded(plan: StudyPlan, run: Run) -> list[GradedReply]:
-    """The graded replies that count."""
-    return RunDirectory(run.root).graded(*_measured_as(plan, run))
-
-
-def graded_path(plan: StudyPlan, run: Run) -> Path:
-    """Where they lie."""
-    return RunDirectory(run.root).graded_path(*_measured_as(plan, run))
-
-
-def _measured_as(plan: StudyPlan, run: Run) -> tuple[Subject, When]:
-    study = plan.study
-    return Subject(study.benchmark, plan.strategies[run.variant], study.decoding), "after" if run.trains else "before"
-
-
-def figure(plan: StudyPlan, run: Run) -> str:
-    """A finished run in a few words."""
-    if run.candidate is not None:
-        return f"validation {100 * validation(run)[-1].accuracy:.1f} %"
-    return f"{100 * result(plan, run).accuracy:.1f} %"
 
 
 def check_folders(plan: StudyPlan) -> None:
@@ -237,6 +142,8 @@ def _command(run: Run, program: Sequence[str]) -> list[str]:
     mode = [] if run.trains else ["--evaluate-only"]
     if run.trains and holds_run(run.root):
         mode = ["--resume"]
+    if run.share < 1:
+        mode += ["--pause-at", repr(run.share)]
     return [*program, "--recipe", str(run.recipe), *changes, "--out", str(run.root), *mode]
 
 

@@ -25,6 +25,23 @@ def sentences(found: Json) -> list[str]:
     return said
 
 
+def choices(found: Json) -> list[str]:
+    """Which value of the tuned key each variant has picked."""
+    tuned = {name: variant["tuned"] for name, variant in found["variants"].items() if variant["tuned"]}
+    return [
+        f"{label(found, name)}: {tune['key']} = {tune['value']} of {len(tune['candidates'])} values."
+        + (" It is the end of the list; the best may lie beyond." if is_at_an_end(tune) else "")
+        for name, tune in tuned.items()
+    ]
+
+
+def is_at_an_end(tuned: Json) -> bool:
+    """Whether the value that was picked is the smallest or the largest number of the list."""
+    value, tried = tuned["value"], [candidate["value"] for candidate in tuned["candidates"]]
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and value in (min(tried), max(tried))
+
+
 def claims(found: Json) -> list[str]:
     """Which of the study's claims survive, and what the base model gave away of the benchmark."""
     said = []

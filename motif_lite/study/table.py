@@ -6,7 +6,7 @@ from motif_lite.figures import in_percent
 from motif_lite.planning.machine import GIB
 from motif_lite.study.catching_up import GOAL_NOISE, Json
 from motif_lite.study.cells import NOTHING, grid, label, number, p, percent, points, share
-from motif_lite.study.sentences import claims, sentences
+from motif_lite.study.sentences import claims, is_at_an_end, sentences
 
 _FEW_SEEDS = 10
 """Below, a t interval over seeds depends on their having a distribution like the normal one."""
@@ -54,7 +54,23 @@ def cost_table(found: Json) -> str:
         f"The reference is {label(found, found['reference'])}. Accuracies are in table.md, with what the last two "
         f"columns mean."
     )
-    return "\n\n".join([f"# {found['title']}: cost", about, grid(head, rows)]) + "\n"
+    parts = [f"# {found['title']}: cost", about, grid(head, rows), _cost_of_tuning(found)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _cost_of_tuning(found: Json) -> str:
+    """What values that were dropped early did not cost."""
+    if not found["tuning"]:
+        return ""
+    rows = [
+        [found["variants"][name]["label"], number(each["generated"], 0), number(each["saved"], 0)]
+        for name, each in found["tuning"].items()
+    ]
+    about = (
+        "Runs that were not gone on with would have generated so many tokens more to the end of their budget, at the "
+        "rate at which they had spent it."
+    )
+    return f"## Tuning with halving\n\n{grid(['variant', 'tokens generated', 'tokens saved'], rows)}\n\n{about}"
 
 
 def _state(found: Json) -> str:
@@ -205,15 +221,19 @@ def _tuning(found: Json) -> str:
         return ""
     first = next(iter(tuned.values()))
     head = ["variant", *(str(candidate["value"]) for candidate in first["candidates"]), "picked"]
-    rows = [
-        [label(found, name), *(f"{100 * c['accuracy']:.1f}" for c in tune["candidates"]), _value(tune)]
-        for name, tune in tuned.items()
-    ]
+    rows = [[label(found, name), *map(_candidate, tune["candidates"]), _value(tune)] for name, tune in tuned.items()]
+    halved = any(candidate["share"] < 1 for tune in tuned.values() for candidate in tune["candidates"])
+    when = " or, where it says so, with a part of the budget spent, after which the less accurate half is dropped,"
     about = (
-        f"Validation accuracy at the end of training, in percent, on seeds that no result is from: "
-        f"{', '.join(map(str, first['seeds']))}. An asterisk marks the end of the list; the best may lie beyond."
+        f"Validation accuracy at the end of training{when if halved else ','} in percent, on seeds that no result is "
+        f"from: {', '.join(map(str, first['seeds']))}. An asterisk marks the end of the list; the best may lie beyond."
     )
     return f"## Tuning of `{first['key']}`\n\n{grid(head, rows)}\n\n{about}"
+
+
+def _candidate(found: Json) -> str:
+    at = f" at {100 * found['share']:g} %" if found["share"] < 1 else ""
+    return f"{100 * found['accuracy']:.1f}{at}"
 
 
 def _how(found: Json) -> str:
@@ -248,6 +268,4 @@ def _value(tuned: Json | None) -> str:
     """The value that was picked, with an asterisk at the end of the list."""
     if not tuned:
         return NOTHING
-    value, tried = tuned["value"], [candidate["value"] for candidate in tuned["candidates"]]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value}{'*' if is_number and value in (min(tried), max(tried)) else ''}"
+    return f"{tuned['value']}{'*' if is_at_an_end(tuned) else ''}"

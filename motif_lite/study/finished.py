@@ -1,0 +1,76 @@
+"""What the runs of a study have left behind: whether each is done, and its figures."""
+
+from pathlib import Path
+
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.folders import holds_run
+from motif_lite.runs.records import GradedReply, Mark, Measurement, Subject, When
+from motif_lite.study.plan import Run, StudyPlan
+
+
+def validation(run: Run) -> list[Mark]:
+    """The marks along a run, by step; a mark that was measured twice counts as it was the last time."""
+    lines = RunDirectory(run.root).marks()
+    return [line for _, line in sorted({line.step: line for line in lines}.items())]
+
+
+def last_mark(run: Run) -> Mark | None:
+    """The mark that a run is judged by: at its end or, of one that pauses, the first with its share of the budget."""
+    marks = validation(run)
+    if run.share == 1 or not marks:
+        return marks[-1] if marks else None
+    shares = {line.step: line.share_done or 0.0 for line in RunDirectory(run.root).metrics()}
+    return next((mark for mark in marks if shares.get(mark.step, 0.0) >= run.share), None)
+
+
+def is_done(plan: StudyPlan, run: Run) -> bool:
+    """Whether nothing of a run is left to do; its report is the last thing that it writes, unless it pauses."""
+    if run.share < 1:
+        return holds_run(run.root) and last_mark(run) is not None
+    directory = RunDirectory(run.root)
+    if not (holds_run(run.root) and directory.report.exists() and (directory.adapter.exists() or not run.trains)):
+        return False
+    if run.candidate is not None:
+        return last_mark(run) is not None
+    return graded_path(plan, run).exists() and measured(plan, run) is not None
+
+
+def measured(plan: StudyPlan, run: Run) -> Measurement | None:
+    """The entry of evaluation.json that counts; None while it is not measured."""
+    return RunDirectory(run.root).evaluation().find(*_measured_as(plan, run))
+
+
+def result(plan: StudyPlan, run: Run) -> Measurement:
+    """The entry of a run that is done."""
+    found = measured(plan, run)
+    assert found is not None
+    return found
+
+
+def graded(plan: StudyPlan, run: Run) -> list[GradedReply]:
+    """The graded replies that count."""
+    return RunDirectory(run.root).graded(*_measured_as(plan, run))
+
+
+def graded_path(plan: StudyPlan, run: Run) -> Path:
+    """Where they lie."""
+    return RunDirectory(run.root).graded_path(*_measured_as(plan, run))
+
+
+def _measured_as(plan: StudyPlan, run: Run) -> tuple[Subject, When]:
+    study = plan.study
+    return Subject(study.benchmark, plan.strategies[run.variant], study.decoding), "after" if run.trains else "before"
+
+
+def figure(plan: StudyPlan, run: Run) -> str:
+    """A run that is done in a few words."""
+    if run.candidate is not None:
+        return f"validation {100 * accuracy(run):.1f} %"
+    return f"{100 * result(plan, run).accuracy:.1f} %"
+
+
+def accuracy(run: Run) -> float:
+    """What a tuning run that is done is judged by."""
+    mark = last_mark(run)
+    assert mark is not None
+    return mark.accuracy

@@ -1,0 +1,103 @@
+"""Which value of the tuned key each variant picks.
+
+All values are compared at equal shares of the same budget. With successive halving (Jamieson and Talwalkar, arXiv
+1502.07943) the worse half is dropped at each rung, and the rest go on from their checkpoints.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.study.file import Value
+from motif_lite.study.finished import accuracy, is_done
+from motif_lite.study.plan import Run, StudyPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A value that was tried.
+
+    Attributes:
+        accuracy: On validation problems, the mean over the tuning seeds.
+        share: Of the budget, after which that was measured.
+    """
+
+    value: Value
+    accuracy: float
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What the tuning of a variant generated.
+
+    Attributes:
+        generated: By all its runs.
+        saved: What they would have generated besides if all had gone on to the end, at the rate so far.
+    """
+
+    generated: int
+    saved: int
+
+
+def rungs(plan: StudyPlan, variant: str) -> Iterator[list[Run]]:
+    """The runs of each rung: all values, then those that are left. The next rung is known once one is done."""
+    tune = plan.study.tune
+    if tune is None or not plan.is_tuned(variant):
+        return
+    left = list(tune.values)
+    for rung in tune.rungs:
+        left = left[: rung.num_values]
+        runs = [replace(run, share=rung.share) for run in plan.tuning_runs(variant) if run.candidate in left]
+        yield runs
+        if not all(is_done(plan, run) for run in runs):
+            return
+        left = [each.value for each in sorted(_judged(runs), key=lambda each: -each.accuracy)]
+
+
+def candidates(plan: StudyPlan, variant: str) -> list[Candidate]:
+    """Each value as it stood at its last rung that is done, in the order of the study."""
+    found: dict[Value, Candidate] = {}
+    for runs in rungs(plan, variant):
+        if all(is_done(plan, run) for run in runs):
+            found |= {each.value: each for each in _judged(runs)}
+    return list(found.values())
+
+
+def picked(plan: StudyPlan, variant: str) -> Value | None:
+    """The most accurate value of the last rung, of equals the first; None if nothing is tuned."""
+    last = list(rungs(plan, variant))[-1:]
+    return max(_judged(last[0]), key=lambda each: each.accuracy).value if last else None
+
+
+def is_picked(plan: StudyPlan, variant: str) -> bool:
+    """Whether all that the choice of a value waits for is done."""
+    return num_done(plan, variant) == plan.num_tuning_runs(variant)
+
+
+def num_done(plan: StudyPlan, variant: str) -> int:
+    """Tuning runs that are done; one that goes on after a rung counts once for each."""
+    return sum(is_done(plan, run) for runs in rungs(plan, variant) for run in runs)
+
+
+def tokens(plan: StudyPlan, variant: str) -> Tokens:
+    """What the tuning of a variant generated so far, and saved."""
+    generated = saved = 0.0
+    for run in plan.tuning_runs(variant):
+        directory = RunDirectory(run.root)
+        spent, metrics = directory.spent(), directory.metrics()
+        generated += spent.tokens
+        if metrics and metrics[-1].share_done:
+            steps = spent.tokens - spent.preparing.generated_tokens
+            saved += steps / metrics[-1].share_done - steps
+    return Tokens(round(generated), round(saved))
+
+
+def _judged(runs: list[Run]) -> list[Candidate]:
+    """The values of a rung that is done, in the order of the study."""
+    by_value: dict[Value, list[Run]] = {}
+    for run in runs:
+        assert run.candidate is not None
+        by_value.setdefault(run.candidate, []).append(run)
+    return [Candidate(value, fmean(map(accuracy, those)), those[0].share) for value, those in by_value.items()]
