@@ -109,8 +109,8 @@ class RoundsCredit(Credit):
     def loss_type(self, training: TrainingSection) -> str:
         """The mean over all tokens of the step: what else the recipe asks for is in the weights (`assignment`).
 
-        The losses with a gate of their own for the policy ratio keep their name; `training.step` makes up for how TRL
-        averages them.
+        The losses with a gate of their own for the policy ratio keep their name; `training.rounds_step` makes up for
+        how TRL averages them.
         """
         return "dapo" if training.loss_type in ("bnpo", "dapo", "dr_grpo", "grpo") else training.loss_type
 

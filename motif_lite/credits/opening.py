@@ -1,6 +1,6 @@
 """The paper's credit: first rounds alone are trained, each with the mean over its k futures.
 
-TRL samples the openings, calls our reward callables and computes the advantages (`training.step.OpeningStep`).
+TRL samples the openings, calls our reward callables and computes the advantages (`training.opening_step`).
 """
 
 from collections.abc import Iterator

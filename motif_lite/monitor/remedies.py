@@ -77,9 +77,11 @@ def more_signal(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool)
     temperature = min(5.0, recipe.rollout.openings.temperature + 0.2)
     hotter = " ".join(f"--set rollout.{phase}.temperature={temperature:.2g}" for phase in phases)
     varied = f"a new run with more varied openings, {hotter}, or {more}"
-    if recipe.data.select is not None:
-        return varied
-    return f"{varied}, or one on problems that are solved sometimes, --set data.select={{}}"
+    if recipe.data.select is None:
+        varied += ", or one on problems that are solved sometimes, --set data.select={}"
+    if not recipe.data.refill:
+        varied += f", or one that asks others in their place, --set data.refill={2 * recipe.training.problems_per_step}"
+    return varied
 
 
 def less_noise(recipe: Recipe) -> str:

@@ -7,7 +7,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from motif_lite.recipe.schema import Recipe, SelectSection, SourceSection, ValidationSection, WarmStartSection
+from motif_lite.recipe.schema import (
+    Recipe,
+    SelectSection,
+    SkipSection,
+    SourceSection,
+    ValidationSection,
+    WarmStartSection,
+)
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -26,7 +33,8 @@ def _with(section: Model, path: list[str], value: Any) -> Model:
 
 
 _TABLES: dict[str, type[BaseModel]] = {
-    "validation": ValidationSection, "select": SelectSection, "warm_start": WarmStartSection,
+    "validation": ValidationSection, "select": SelectSection, "skip": SkipSection,
+    "warm_start": WarmStartSection,
 }  # fmt: skip
 """Those that a recipe may leave out."""
 

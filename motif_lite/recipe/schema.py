@@ -100,6 +100,16 @@ class SelectSection(Section):
         return self
 
 
+class SkipSection(Section):
+    """Which training problems are left out for a while, by how they came out in the run so far."""
+
+    after: PositiveInt = 2
+    """A problem is left out once its group had no signal in so many visits in a row."""
+    visits: PositiveInt = 2
+    """Of its next visits so many are left to other problems, drawn with the seed. Then it is asked again and, if its \
+group has no signal again, left out for as many."""
+
+
 class DataSection(_ColumnsSection):
     """The training problems."""
 
@@ -119,10 +129,16 @@ least this; by default always."""
 step, and train on those within bounds; by default all are trained. Further runs with the same model, problems, \
 prompt, limits, sampling and seed read the rates from the cache, unless the recipe names code of your own. The tokens \
 and seconds of the selection are taken off `until_tokens` and `until_seconds`."""
+    skip: SkipSection | None = None
+    """A table `[data.skip]` with the keys below: leave out for a while problems whose groups had no signal the last \
+times that they were asked; by default each has its turn in every epoch."""
+    refill: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Further problems at most that a step asks in place of those whose group has no signal, as many at a time as are \
+missing (DAPO's dynamic sampling). All tokens that they take count. 0 is off."""
 
     def as_source(self) -> SourceSection:
         """The same description in the form that benchmarks have."""
-        own = {"train", "select", "curriculum", "raise_above", "lower_below"}
+        own = {"train", "select", "curriculum", "raise_above", "lower_below", "skip", "refill"}
         return SourceSection(**{"source": self.train, **self.model_dump(exclude=own)})
 
 

@@ -56,6 +56,7 @@ class StepMetrics(Versioned):
         level: Of the step's problems, from 0; None without a curriculum.
         loss: None, as is grad_norm, where the update was skipped.
         share_done: Of the run's budget, from 0 to 1; None in the oldest runs.
+        visits: By problem, whether its group had signal, None where it was left out; where the recipe has data.skip.
     """
 
     step: int
@@ -80,6 +81,9 @@ class StepMetrics(Versioned):
     prompts: dict[str, int] = {}
     tokens: dict[str, int]
     trained_tokens: int | None = None
+    groups_refilled: int = 0
+    unused_tokens: int = 0
+    visits: dict[str, bool | None] | None = None
     seconds: dict[str, float]
     tokens_per_second: dict[str, float]
     peak_memory_bytes: dict[str, int] = {}

@@ -194,6 +194,8 @@ class StepCallback(TrainerCallback):
             self.share_done,
             self.step.num_retries,
             self.step.branches,
+            self.step.unused,
+            self.step.visits,
         )
 
     def _warn(self) -> None:

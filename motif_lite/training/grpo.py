@@ -29,10 +29,11 @@ from motif_lite.training.callback import StepCallback
 from motif_lite.training.context import Stopping, TrainingContext
 from motif_lite.training.curriculum import plan_of
 from motif_lite.training.determinism import settings_in_order
+from motif_lite.training.opening_step import OpeningStep
 from motif_lite.training.options import grpo_config
 from motif_lite.training.order import order_of
 from motif_lite.training.rounds_step import RoundsStep
-from motif_lite.training.step import OpeningStep, TrainingStep
+from motif_lite.training.step import TrainingStep
 from motif_lite.training.trainer import Trainer
 
 _log = logging.getLogger(__name__)

@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from motif_lite.credits.assignment import Scheme, TrainedRound, rewards_by_round, trained_rounds
+from motif_lite.credits.assignment import Rewards, Scheme, TrainedRound, rewards_by_round, trained_rounds
 from motif_lite.credits.base import RoundsCredit
-from motif_lite.nouns import Problem, Turn
+from motif_lite.nouns import Opening
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rollouts import derive_seed
-from motif_lite.rollout.thinking import write_openings
 from motif_lite.training.context import TrainingContext
 from motif_lite.training.mismatch import Drawn
-from motif_lite.training.step import Rows, TrainingStep, rewards_of
+from motif_lite.training.refilling import Group
+from motif_lite.training.rewarding import Rows, rewards_of
+from motif_lite.training.step import TrainingStep
 
 
 class RoundsStep(TrainingStep):
@@ -27,44 +28,36 @@ class RoundsStep(TrainingStep):
         super().__init__(context)
         self._advantages: Sequence[float] = ()
         self._scheme = scheme(context.recipe, credit)
-        self._branches = credit.branches
+        self._branches_of = credit.branches
 
     def roll_out(self, problem_ids: Sequence[str], step: int) -> dict[str, Any]:
-        """Sample and reward all rounds of a step, as rows for TRL.
-
-        Args:
-            problem_ids: One per row, those of a problem in a row.
-
-        Returns:
-            ``prompt_ids`` and ``completion_ids``, by row; ``logprobs`` None.
-        """
-        rollout = self.recipe.rollout
-        names = problem_ids[:: rollout.num_openings * self.credit.trained_per_opening(self.recipe)]
-        problems = [self._problems[name] for name in names for _ in range(rollout.num_openings)]
-        rng = random.Random(derive_seed(self.recipe.seed, "branches", step))
-        branches = self._branches(self.strategy.num_rounds, len(problems), rng)
-        rewarded = partial(rewards_of, self.recipe, step=step + 1)
-        rewards = self._rolled_out(
-            len(problems), partial(self._begun, problems, step), partial(rewards_by_round, rewarded=rewarded), step,
-            branches,
-        )  # fmt: skip
-        opening = self.rollouts.openings[step % len(problems)].turn
+        """A row for each round, and for some that are not trained."""
+        names = problem_ids[:: self.credit.trained_per_opening(self.recipe)]
+        rewards = self._filled(names, step)
+        opening = self.rollouts.openings[step % len(names)].turn
         self.drawn = Drawn(self.policy.encode(opening.prompt), opening.reply)
-        self.trained = trained_rounds(self._scheme, self.rollouts.openings, rollout.num_openings, rewards, branches)
+        self.trained = self._trained(self.rollouts.openings, rewards, self.branches)
         self.rewards = self._by_name([each.rewards for each in self.trained if each.future is None])
         self._update(f"{sum(each.weight > 0 for each in self.trained)} rounds")
         return self._rows(len(problem_ids))
 
-    def _begun(self, problems: Sequence[Problem], step: int, part: slice) -> list[tuple[Problem, Turn]]:
-        return write_openings(
-            self.policy,
-            self.strategy,
-            problems[part],
-            self.recipe.rollout.openings,
-            seed=derive_seed(self.recipe.seed, "openings", step),
-            start=part.start,
-            on_round=self.on_round,
-        )
+    def has_signal(self, group: Group) -> bool:
+        """Whether any of its rounds has an advantage."""
+        trained = self._trained(group.openings, group.rewards, group.branches)
+        return any(each.advantage * each.weight for each in trained)
+
+    def _trained(
+        self, openings: Sequence[Opening], rewards: Sequence[Any], branches: Sequence[int] | None
+    ) -> list[TrainedRound]:
+        return trained_rounds(self._scheme, openings, self.recipe.rollout.num_openings, list(rewards), branches)
+
+    def _rewarded(self, openings: Sequence[Opening], step: int) -> Rewards:
+        return rewards_by_round(openings, partial(rewards_of, self.recipe, step=step + 1))
+
+    def _branches(self, num_openings: int, step: int, start: int) -> list[int] | None:
+        further = [start] if start else []
+        rng = random.Random(derive_seed(self.recipe.seed, "branches", step, *further))
+        return self._branches_of(self.strategy.num_rounds, num_openings, rng)
 
     def _rows(self, num_rows: int) -> dict[str, Any]:
         """The rounds, and rows of one token without advantage for those that are not there or are left out."""

@@ -1,51 +1,32 @@
 """A training step as TRL performs it: where rollouts come from, and what they are rewarded with.
 
-`OpeningStep` is the paper's credit: TRL samples openings, calls our reward callables, computes advantages and trains
-the openings. The first callable of a step rolls the futures out, from the policy as it stands, and the others read what
-it found. Reward callables are the one way into TRL's trainer that is not experimental.
-
-Credits that train later rounds as well have a step of their own (`rounds_step`).
+What a step is of the paper's credit is in `opening_step`, of the credits that train later rounds as well in
+`rounds_step`. Which problems are asked is in `choosing`, and what happens to groups without signal in `refilling`.
 
 Of several processes each rolls out and grades its own problems; then all have all of them, and so the same rewards.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
-from transformers import TrainerState
 
 from motif_lite.credits.assignment import TrainedRound
 from motif_lite.grading import answers
 from motif_lite.grading.judge import Pair
 from motif_lite.grading.rulings import Ruling
-from motif_lite.nouns import Conversation, OnTokens, Opening, Problem, Reply, Turn
+from motif_lite.nouns import OnTokens, Opening, Problem, Reply, Turn
 from motif_lite.planning.metering import PhaseMeter
-from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import counting
-from motif_lite.rollout.rewards import earned, gold_and_replies, remedy_for
+from motif_lite.rollout.rewards import gold_and_replies
 from motif_lite.rollout.rollouts import Rollouts, derive_seed
-from motif_lite.rollout.totals import have_signal
+from motif_lite.rollout.thinking import write_openings
+from motif_lite.training.choosing import Choosing, Visits
 from motif_lite.training.context import TrainingContext
 from motif_lite.training.mismatch import Drawn
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """What TRL hands to a reward callable, row by row.
-
-    Attributes:
-        completions: As text; the same object for all rewards of a step.
-        step: Steps done before.
-    """
-
-    prompts: list[Conversation]
-    completions: object
-    completion_ids: list[list[int]]
-    problem_ids: list[str]
-    step: int
+from motif_lite.training.refilling import Group, refilled
+from motif_lite.training.rewarding import RewardCallable, Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +65,56 @@ class TrainingStep:
         """Where more than the openings is trained: all that is."""
         self.branches: Sequence[int] | None = None
         """By opening, the round after which its futures part; None where that is the first one of all."""
+        self.unused: tuple[Opening, ...] = ()
+        """Openings with their futures that others have taken the place of."""
+        self.samples_openings = True
+        """TRL is handed openings that are written here; otherwise it asks for them."""
         self._problems = {problem.id: problem for problem in context.problems}
+        earlier = context.run.metrics() if self.recipe.data.skip else []
+        self._choosing = Choosing(self.recipe, context.problems, (line.visits or {} for line in earlier))
+        self._num_cut = 0
 
     @property
     def tokens(self) -> dict[str, int]:
         """Generated in this step, by phase."""
-        return counting.generated_tokens(self.rollouts.openings)
+        return counting.generated_tokens((*self.rollouts.openings, *self.unused))
 
-    def reward_callables(self) -> list["RewardCallable"]:
+    @property
+    def visits(self) -> Visits:
+        """Of this step."""
+        return self._choosing.visits
+
+    def asked(self, rows: Sequence[Any], every: Any, step: int) -> list[Any]:
+        """TRL's rows for a step, with others in place of those of problems that are left out.
+
+        Args:
+            rows: Those of a problem in a row.
+            every: All that there are, one of each problem, as a data set.
+            step: Steps done before.
+        """
+        size = self.recipe.rollout.num_openings * self.credit.trained_per_opening(self.recipe)
+        planned = [row["problem_id"] for row in rows[::size]]
+        chosen = self._choosing.begin(planned, step)
+        if chosen == planned:
+            return list(rows)
+        place_of = {name: place for place, name in enumerate(every["problem_id"])}
+        return [every[place_of[name]] for name in chosen for _ in range(size)]
+
+    def roll_out(self, problem_ids: Sequence[str], step: int) -> dict[str, Any]:
+        """Sample and reward all of a step, where its openings are written here.
+
+        Args:
+            problem_ids: One per row, those of a problem in a row.
+
+        Returns:
+            For TRL, ``prompt_ids`` and ``completion_ids`` by row; ``logprobs`` None.
+        """
+        raise NotImplementedError
+
+    def reward_callables(self) -> list[RewardCallable]:
         """One callable per reward of the recipe, in its order, for TRL."""
-        return [RewardCallable(name, self) for name in self.recipe.rewards]
+        num_iterations = self.recipe.training.num_iterations
+        return [RewardCallable(name, self.column, num_iterations) for name in self.recipe.rewards]
 
     def write_rows(self, prompts: Sequence[list[int]]) -> list[Reply]:
         """Openings, as TRL asks for them by their prompts' tokens.
@@ -120,41 +141,100 @@ class TrainingStep:
         """Whether each row is kept out of the update after all."""
         return []
 
-    def _rolled_out(
+    def has_signal(self, group: Group) -> bool:
+        """Whether anything in a group is rewarded more than the rest."""
+        raise NotImplementedError
+
+    def _rewarded(self, openings: Sequence[Opening], step: int) -> list[Any]:
+        """An entry for each opening with its futures."""
+        raise NotImplementedError
+
+    def _branches(self, num_openings: int, step: int, start: int) -> list[int] | None:
+        """The rounds after which the futures of some openings part; None where that is the first one of all."""
+        return None
+
+    def _filled(
         self,
-        num_openings: int,
-        begun: Callable[[slice], list[tuple[Problem, Turn]]],
-        rewarded: Callable[[Sequence[Opening]], list[Any]],
+        problem_ids: Sequence[str],
         step: int,
-        branches: Sequence[int] | None = None,
+        begun: Callable[[slice], list[tuple[Problem, Turn]]] | None = None,
     ) -> list[Any]:
-        """Roll the step's openings out and reward them, in each process its own problems'.
+        """Roll a step's groups out and reward them, and others in place of those without signal.
 
         Args:
-            begun: Gives some of the step's openings.
-            rewarded: Gives an entry for each opening with its futures.
+            problem_ids: One per opening, those of a problem in a row.
+            begun: Gives some of the openings, where TRL has written them.
 
         Returns:
-            The entries of all.
+            The entries of all openings.
         """
-        own, self.branches = self.ranks.share(num_openings), branches
+        size = self.recipe.rollout.num_openings
+        num_openings, self._num_cut, self.num_retries = len(problem_ids), 0, 0
+        groups = self._rolled_out([self._problems[name] for name in problem_ids[::size]], step, 0, begun)
+
+        def more(number: int) -> list[Group]:
+            nonlocal num_openings
+            problems, start = self._choosing.further(number), num_openings
+            num_openings += size * len(problems)
+            return self._rolled_out(problems, step, start) if problems else []
+
+        kept, unused = refilled(groups, self.recipe.data.refill, more, self.has_signal)
+        self.rollouts = Rollouts(tuple(opening for group in kept for opening in group.openings), self._num_cut)
+        self.unused = tuple(opening for group in unused for opening in group.openings)
+        self.branches = [branch for group in kept for branch in group.branches or ()] or None
+        if self.recipe.data.skip is not None:
+            self._choosing.end({group.problem: self.has_signal(group) for group in (*kept, *unused)})
+        return [entry for group in kept for entry in group.rewards]
+
+    def _rolled_out(
+        self,
+        problems: Sequence[Problem],
+        step: int,
+        start: int,
+        begun: Callable[[slice], list[tuple[Problem, Turn]]] | None = None,
+    ) -> list[Group]:
+        """Roll out a group for each problem and reward it, in each process its own problems'.
+
+        Args:
+            start: Openings of the step before these.
+        """
+        size = self.recipe.rollout.num_openings
+        each = [problem for problem in problems for _ in range(size)]
+        branches, share = self._branches(len(each), step, start), self.ranks.share(len(problems))
+        own = slice(size * share.start, size * share.stop)
 
         def part() -> _Part:
-            return self._part(begun(own), rewarded, step, own.start, branches[own] if branches is not None else None)
+            if own.start == own.stop:  # fewer problems than processes
+                return _Part((), 0, 0, [], [])
+            openings = begun(own) if begun else self._written(each[own], step, start + own.start)
+            return self._part(openings, step, start + own.start, branches[own] if branches is not None else None)
 
         parts = self.ranks.gather(_Part, part)
-        self.rollouts = Rollouts(
-            tuple(opening for each in parts for opening in each.openings), sum(each.num_cut for each in parts)
+        self._num_cut += sum(each.num_cut for each in parts)
+        self.num_retries += sum(each.num_retries for each in parts)
+        for found in parts:
+            answers.learn(found.rulings)
+        openings = [opening for found in parts for opening in found.openings]
+        rewards = [entry for found in parts for entry in found.rewards]
+        places = [slice(first, first + size) for first in range(0, len(openings), size)]
+        return [Group(openings[at], rewards[at], branches[at] if branches is not None else None) for at in places]
+
+    def _written(self, problems: Sequence[Problem], step: int, start: int) -> list[tuple[Problem, Turn]]:
+        """An opening for each."""
+        self.meter.start("openings")
+        return write_openings(
+            self.policy,
+            self.strategy,
+            problems,
+            self.recipe.rollout.openings,
+            seed=derive_seed(self.recipe.seed, "openings", step),
+            start=start,
+            on_round=self.on_round,
         )
-        self.num_retries = sum(each.num_retries for each in parts)
-        for each in parts:
-            answers.learn(each.rulings)
-        return [entry for each in parts for entry in each.rewards]
 
     def _part(
         self,
         openings: list[tuple[Problem, Turn]],
-        rewarded: Callable[[Sequence[Opening]], list[Any]],
         step: int,
         start: int,
         branches: Sequence[int] | None,
@@ -179,7 +259,7 @@ class TrainingStep:
         self.observer.phase("grading", f"{len(openings)} openings")
         pairs = list(gold_and_replies(found.openings))
         num_retries = answers.grade(pairs, self.observer.advance)
-        rewards = rewarded(found.openings)
+        rewards = self._rewarded(found.openings, step)
         return _Part(found.openings, found.num_cut, num_retries, rewards, answers.rulings(pairs))
 
     def _by_name(self, rewards: Sequence[dict[str, float]]) -> dict[str, list[float]]:
@@ -194,80 +274,3 @@ class TrainingStep:
         phase = "openings" if round_number == 1 else "futures"
         self.observer.phase(phase, f"round {round_number} of {num_rounds}, {width} replies")
         return self.observer.generating
-
-
-class OpeningStep(TrainingStep):
-    """Openings alone are trained; TRL samples them."""
-
-    _completions: object = None
-
-    def column(self, reward: str, rows: Rows) -> list[float]:
-        """One reward of every opening; the first call with new completions rolls them out."""
-        if rows.completions is not self._completions:
-            rewarded = partial(rewards_of, self.recipe, step=rows.step + 1)
-            entries = self._rolled_out(
-                len(rows.problem_ids), partial(self._begun, rows), lambda found: [*map(rewarded, found)], rows.step
-            )
-            self.rewards = self._by_name(entries)
-            self._update(f"{len(entries)} openings")
-            self._completions = rows.completions
-        return self.rewards[reward]
-
-    def _begun(self, rows: Rows, part: slice) -> list[tuple[Problem, Turn]]:
-        stop = self.recipe.rollout.openings.stop
-        return [
-            (self._problems[name], Turn(self.policy.render(prompt), self.policy.read_reply(ids, stop)))
-            for name, prompt, ids in zip(
-                rows.problem_ids[part], rows.prompts[part], rows.completion_ids[part], strict=True
-            )
-        ]
-
-    def advantages(self, of_trl: Sequence[float]) -> Sequence[float]:
-        """TRL's own, but 0 where all rewards of a group are equal: a mean in 32 bits need not be equal to them."""
-        size, signals = self.recipe.rollout.num_openings, have_signal(self.recipe, self.rewards)
-        return [advantage if signals[row // size] else 0.0 for row, advantage in enumerate(of_trl)]
-
-    def left_out(self) -> list[bool]:
-        """Openings that were cut off, if the recipe wants it so."""
-        masks = self.recipe.training.mask_truncated_completions
-        return [masks and opening.turn.reply.finish == "length" for opening in self.rollouts.openings]
-
-
-class RewardCallable:
-    """What TRL calls for one reward; its name is the reward's."""
-
-    def __init__(self, name: str, step: TrainingStep) -> None:
-        self.__name__ = name
-        self._step = step
-
-    def __call__(
-        self,
-        prompts: list[Conversation],
-        completions: object,
-        completion_ids: list[list[int]],
-        problem_id: list[str],
-        trainer_state: TrainerState,
-        **_: Any,
-    ) -> list[float]:
-        """One reward per completion."""
-        steps = trainer_state.global_step // self._step.recipe.training.num_iterations
-        rows = Rows(prompts, completions, completion_ids, problem_id, steps)
-        return self._step.column(self.__name__, rows)
-
-
-def rewards_of(recipe: Recipe, opening: Opening, *, step: int) -> dict[str, float]:
-    """The rewards of an opening, or of a later round seen as one, by name.
-
-    Raises:
-        TrainingError: A reward raises, or what it gives is not a number.
-    """
-    return {
-        name: earned(
-            recipe,
-            name,
-            opening,
-            where=f"in step {step} on an opening of problem {opening.problem.id}",
-            remedy="run.log has the opening; " + remedy_for(name),
-        )
-        for name in recipe.rewards
-    }

@@ -24,6 +24,10 @@ chain or tree: trajectory by trajectory), and that are trained all the same, on 
 ``sampling_mismatch`` is the mean distance between the log-probabilities of one opening's tokens as it was drawn and as
 the trainer computes them, at temperature 1 (`mismatch`).
 
+``groups_refilled`` counts further groups that were rolled out in place of those without signal, and ``unused_tokens``
+the tokens of as many groups that are not trained. Tokens, prompts, their means, ``broken_form`` and ``cut_off`` are of
+all groups; all other figures, and rollouts.jsonl, are of those that are trained.
+
 ``reward_noise`` holds two variances of ``future_accuracy``, means over groups: ``between_openings``, that of a group's
 openings, and ``sampling``, the part of it that the sampling of their futures explains; see the function of that name.
 """
@@ -61,6 +65,8 @@ class PerformedStep:
         share_done: Of the run's budget, with this step.
         num_retries: Comparisons of answers that had to be made again.
         branches: By opening, the round after which its futures part; None where that is the first one of all.
+        unused: Openings with their futures that others have taken the place of.
+        visits: By problem, whether its group had signal, None where it was left out; nothing where none ever is.
     """
 
     number: int
@@ -75,6 +81,8 @@ class PerformedStep:
     share_done: float = 0.0
     num_retries: int = 0
     branches: Sequence[int] | None = None
+    unused: tuple[Opening, ...] = ()
+    visits: Mapping[str, bool | None] = field(default_factory=dict)
 
     @property
     def openings(self) -> tuple[Opening, ...]:
@@ -88,13 +96,13 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
     Args:
         read_progress: Reads progress notes, where the data set can.
     """
-    openings = [opening.turn.reply for opening in done.openings]
-    later = later_replies(done.openings)
+    generated = (*done.openings, *done.unused)
+    openings, later = [opening.turn.reply for opening in generated], later_replies(generated)
     totals, group = total_rewards(recipe, done.rewards), recipe.rollout.num_openings
     has_signal = _have_advantages(done.trained, group) if done.trained else have_signal(recipe, done.rewards)
     num_rounds = recipe.rollout.num_rounds if recipe.rollout.strategy != "single_round" else 1
     accuracy_by_round = _accuracy_by_round(done.openings, num_rounds)
-    tokens = generated_tokens(done.openings)
+    tokens = generated_tokens(generated)
     return StepMetrics(
         step=done.number,
         reward=fmean(totals),
@@ -123,6 +131,9 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         prompts={"openings": len(openings), "futures": len(later)},
         tokens=tokens,
         trained_tokens=_trained_tokens(recipe, done),
+        groups_refilled=len(done.unused) // group,
+        unused_tokens=sum(generated_tokens(done.unused).values()),
+        visits=dict(done.visits) or None,
         seconds=dict(done.seconds),
         tokens_per_second={p: tokens[p] / done.seconds[p] for p in tokens if done.seconds.get(p)},
         peak_memory_bytes=dict(done.peak_bytes),

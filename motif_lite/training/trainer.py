@@ -28,7 +28,6 @@ from motif_lite.training.mismatch import Drawn, Mismatch
 from motif_lite.training.old_logprobs import OldLogprobs
 from motif_lite.training.order import EpochSampler
 from motif_lite.training.packing import Inputs, PackedUpdate, selected
-from motif_lite.training.rounds_step import RoundsStep
 from motif_lite.training.saving import UnsavedStep, kept
 from motif_lite.training.sharing import own_rows, shared
 from motif_lite.training.step import TrainingStep
@@ -71,7 +70,7 @@ class Trainer(GRPOTrainer):
         **options: Any,
     ) -> None:
         self._learning_rate_factor = learning_rate_factor
-        if isinstance(step, RoundsStep):
+        if step.samples_openings:
             options["rollout_func"] = self._roll_out
         super().__init__(**options)
         self._rollout_step, self._order = step, order
@@ -120,7 +119,6 @@ class Trainer(GRPOTrainer):
 
     def _roll_out(self, prompts: Any, trainer: Any) -> dict[str, Any]:
         """TRL's ``rollout_func``: prompts are first rounds', and do not tell which problem they are of."""
-        assert isinstance(self._rollout_step, RoundsStep)
         return self._rollout_step.roll_out(self._problem_ids, self.steps_done)
 
     def _generate_single_turn(self, prompt_ids: Any, *arguments: Any, **named: Any) -> tuple[Any, Any]:
@@ -134,6 +132,7 @@ class Trainer(GRPOTrainer):
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         """Rows of a step, with the advantages that our step gives them."""
+        inputs = self._rollout_step.asked(inputs, self.train_dataset, self.steps_done)
         self._problem_ids = [row["problem_id"] for row in inputs]
         num_iterations: int = self.args.num_iterations
         try:

@@ -150,6 +150,7 @@ def facts(metrics: StepMetrics) -> list[tuple[str, str]]:
         shown.append(("rounds kept true", by_round(metrics.round_correct)))
     shown += [
         ("groups without signal", percent(metrics.groups_without_signal)),
+        *([("groups refilled", str(metrics.groups_refilled))] if metrics.groups_refilled else []),
         ("broken form", percent(metrics.broken_form)),
         ("cut off, openings / futures", " / ".join(percent(value) for value in metrics.cut_off.values())),
         ("seconds", " + ".join(f"{name} {value:.1f}" for name, value in metrics.seconds.items())),

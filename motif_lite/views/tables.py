@@ -82,8 +82,9 @@ def print_closing(console: Console, recipe: Recipe, run: RunDirectory) -> None:
     for name, path in lines:
         if path.exists():
             print_text(console, f"{name:<9} {path}")
-    again = f"python run.py --evaluate-only --out {run.root} --set evaluation.num_samples=4"
-    print_text(console, f"{'next':<9} {again}")
+    pauses = run.checkpoints.exists() and not run.report.exists()  # which comes last
+    command, more = ("--resume", "") if pauses else ("--evaluate-only", " --set evaluation.num_samples=4")
+    print_text(console, f"{'next':<9} python run.py {command} --out {run.root}{more}")
 
 
 def print_scores(console: Console, recipe: Recipe, scores: Scores) -> None:

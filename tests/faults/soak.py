@@ -5,8 +5,8 @@ as a file appears that stands for a delicate moment: a checkpoint being written,
 of an evaluation. A run that finishes before there were enough kills is compared, and another one begins. Compared are,
 byte for byte, the adapter, rollouts.jsonl, all graded replies, what a warm start has kept, and metrics.jsonl,
 evaluation.json and what tells costs but for times and memory. Each credit has a run of three epochs and more of its
-own, and so has ``prepared``: a warm start, a selection of problems, and two updates a step. The last line gives the
-counts.
+own, and so has ``prepared``: a warm start, a selection of problems, problems skipped and groups refilled, and two
+updates a step. The last line gives the counts.
 """
 
 import argparse
@@ -37,6 +37,7 @@ PREPARED = [
     "data.select={num_samples=2, min_pass_rate=0.0, max_pass_rate=1.0}",
     'warm_start={num_problems=10, num_samples=3, instruction="", max_tokens=80, temperature=1.0, num_steps=12, '
     "examples_per_step=4, learning_rate=1e-3}",
+    "data.refill=2", "data.skip={after=1, visits=1}",
 ]  # fmt: skip
 """On chains that are short enough to be solved in one reply."""
 

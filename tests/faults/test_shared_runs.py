@@ -17,7 +17,13 @@ from tests.faults.soak import compare
 from tests.faults.test_faults import SMALL, lines
 from tests.processes import is_running
 
-CREDITS = {"opening": [], "chain": ['training.credit="chain"', "rollout.num_futures=1", "training.micro_batch_size=24"]}
+CREDITS = {
+    "opening": [],
+    "chain": [
+        'training.credit="chain"', "rollout.num_futures=1", "training.micro_batch_size=24",
+        "rewards={future_accuracy=1.0}", "data.refill=3", "data.skip={after=1, visits=1}",
+    ],
+}  # fmt: skip
 
 SOON = 20
 """Seconds from the end of one process to that of all."""
