@@ -1,6 +1,8 @@
 """Replies from a vLLM server: a server that speaks its protocol, with a real model and its adapters behind it."""
 
 import json
+import re
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from motif_lite.errors import RecipeError, RunError, ServerError
+from motif_lite.errors import ModelError, RecipeError, RunError, ServerError
 from motif_lite.jobs import adapter_choice, checking, train_job
 from motif_lite.nouns import Reply, Sampling
+from motif_lite.policies.server import rollouts
 from motif_lite.policies.server.rollouts import RolloutServer
 from motif_lite.policies.transformers_policy import TransformersPolicy
 from motif_lite.runs.directory import RunDirectory
@@ -94,7 +97,50 @@ def test_texts_that_end_a_reply_end_it_there(tiny_folder: Path, tmp_path: Path) 
         assert ask(policy, sampling) == ask(tiny_policy(tiny_folder), sampling)
 
 
+def test_closing_leaves_nothing_there(tiny_folder: Path, tmp_path: Path) -> None:
+    server = VllmServer(tiny_folder)
+    with server.api:
+        policy = tiny_policy(tiny_folder, *at(server, tmp_path))
+        ask(policy, SAMPLED, 1)
+        policy.close()
+        policy.close()
+    assert server.orders == ["load", "unload"]
+    assert list(tmp_path.iterdir()) == []
+
+
 # ------------------------------------------------------------------------------------------------- what goes wrong
+
+
+def test_closing_waits_for_no_server(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server, asked = VllmServer(tiny_folder), threading.Event()
+    monkeypatch.setattr(server, "_unload", lambda exchange, body: asked.wait(60))
+    monkeypatch.setattr(rollouts, "_CLOSING_SECONDS", 0.2)
+    with server.api:
+        policy = tiny_policy(tiny_folder, *at(server, tmp_path))
+        ask(policy, SAMPLED, 1)
+        policy.close()
+        asked.set()
+    assert re.search(r"motif_lite-\w+-\w+ stays loaded on the server: http.* no answer in 0.2 seconds", caplog.text)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_memory_to_compare_is_said_as_such(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(**arguments: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    server = VllmServer(tiny_folder)
+    with server.api:
+        policy = tiny_policy(tiny_folder, *at(server, tmp_path))
+        monkeypatch.setattr(policy.model, "forward", exhausted)
+        with pytest.raises(ModelError, match=r"out of memory while the model here read a prompt of \d+ tokens"):
+            ask(policy, SAMPLED, 1)
+        policy.close()
+    assert server.orders == ["load", "unload"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_adapter_that_was_not_taken_is_noticed(tiny_folder: Path, tmp_path: Path) -> None:
@@ -216,7 +262,8 @@ def test_a_run_with_a_server_is_the_run_without(local: RunDirectory, tiny_folder
     assert run.evaluation().measurements[0].num_correct == local.evaluation().measurements[0].num_correct
     num_adapters = server.orders.count("load")
     assert 2 < num_adapters <= 4, "a fresh one, and one after each step that has changed it"
-    assert server.orders == ["load", *["load", "unload"] * (num_adapters - 1)]
+    assert server.orders == ["load", *["load", "unload"] * (num_adapters - 1), "unload"]
+    assert list((tmp_path / "adapters").iterdir()) == []
     assert [line.sampling_mismatch for line in run.metrics()] == pytest.approx([0, 0, 0], abs=1e-4)
 
 
@@ -230,6 +277,7 @@ def test_a_server_that_dies_in_mid_step_costs_that_step_alone(
     assert "no reply after 3 tries" in str(caught.value)
     assert f"python run.py --resume --out {out}" in str(caught.value)
     assert len(RunDirectory(out).metrics()) == 1
+    assert list((tmp_path / "adapters").iterdir()) == []
     server = VllmServer(tiny_folder)
     with server.api:
         run = train(out, [f'rollout.server="{server.api.url}"'], resume=True)

@@ -6,6 +6,7 @@ performs one step on one problem, in a folder that is removed, and the seconds o
 
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,11 +61,13 @@ class DryRunJob:
         with (
             conducted(listener, cache_folder(), self.how_to_go_on, say=observer.note),
             tempfile.TemporaryDirectory(prefix="motif_lite-") as scratch,
+            ExitStack() as held,
         ):
             backend = required_backend(self.recipe)
             given = problems.read(self.recipe, listener, trains=True)
             try_out(self.recipe, given.train[0])
             recipe, plan, policy = load_policy(backend, self.recipe, listener, trains=True)
+            held.callback(trainable(policy).close)
             plan = _with_speed(plan, listener)
             context = RunContext(recipe, policy, RunDirectory(Path(scratch)), listener)
             given = problems.fitting(context, given)

@@ -104,6 +104,8 @@ class RunJob:
                 try_out(self.recipe, problems.train[0])
             asked, given = adapter_choice.taken_on(self.recipe, self.adapter, observer)
             recipe, plan, policy = load_policy(backend, asked, observer, trains=not self.evaluate_only, ranks=ranks)
+            if asked.rollout.server is not None:
+                held.callback(trainable(policy).close)
             if not self.existing:
                 held.enter_context(RunDirectory(self.root).locked())
             run = self._run_directory(recipe, problems, sums_of_model(recipe, policy, observer))

@@ -167,6 +167,9 @@ class LocalPolicy:
         has_stopped = any(text in self._text(written) for text in (*stop, *self.turn_ends.texts))
         return replace(self._reply(written), finish="stop") if has_stopped else self._reply(written)
 
+    def close(self) -> None:
+        """Nothing of it is outside this process."""
+
     def save_adapter(self, folder: Path) -> None:
         """Write the adapter in PEFT's format, safetensors."""
         self.model.save_pretrained(str(folder), safe_serialization=True)

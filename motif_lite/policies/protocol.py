@@ -115,6 +115,9 @@ class TrainablePolicy(Policy, Protocol):
             ModelError: The folder holds no adapter, or one that does not fit this model and recipe.
         """
 
+    def close(self) -> None:
+        """Give back what it holds outside this process; nothing is asked of it afterwards. Raises no error."""
+
 
 class Backend(Protocol):
     """What a module named in `BACKENDS` provides."""

@@ -86,6 +86,11 @@ class TransformersPolicy(LocalPolicy):
         policy._require_endings_of_openings(recipe)
         return policy
 
+    def close(self) -> None:
+        """Have a server that writes the replies drop its adapter."""
+        if self.elsewhere is not None:
+            self.elsewhere.close()
+
     def _multiply_in_bf16(self, *, insists: bool) -> None:
         if not insists and not can_multiply():
             _log.warning("replies are generated in 32 bits: PyTorch has no products in bfloat16 on this processor")

@@ -9,6 +9,7 @@ which replies are asked for, and its first words are compared with what the mode
 
 import asyncio
 import hashlib
+import logging
 import secrets
 import shutil
 from collections.abc import Iterator, Sequence
@@ -21,11 +22,14 @@ from peft import get_peft_model_state_dict
 from motif_lite.errors import ModelError, ServerError
 from motif_lite.nouns import OnTokens, Sampling, TokenProgress
 from motif_lite.policies.engine.sampler import Generated, Request
+from motif_lite.policies.out_of_memory import is_out_of_memory
 from motif_lite.policies.server import at_once, formats
 from motif_lite.policies.server.connection import PAUSES, Body, Connection
 from motif_lite.policies.server.formats import Continuation
 from motif_lite.policies.vllm_engine import sampling_options
 from motif_lite.recipe.model import ModelSection
+
+_log = logging.getLogger(__name__)
 
 _PROBE = Sampling(max_tokens=16, temperature=0)
 
@@ -34,6 +38,9 @@ MOST_OFF = 0.1
 
 _LEAST_SEEN = 1e-3
 """Below it, the adapter does too little to be seen."""
+
+_CLOSING_SECONDS = 1.5
+"""Within these the server has to drop its last adapter. A run that is stopped has two (`jobs.stopping`)."""
 
 
 class RolloutServer:
@@ -58,7 +65,22 @@ class RolloutServer:
         self._section, self._folder, self._model, self._stop_ids = section, folder.absolute(), model, stop_ids
         self._pauses = pauses
         self._process = secrets.token_hex(4)  # two runs may begin with the same adapter, and end at different times
+        self._given: list[str] = []
+        """Adapters in the folder, which the server has or was just told to load."""
         self._served: str | None = None
+
+    def close(self) -> None:
+        """Have the server drop what it was given, and remove it from the folder. What goes wrong is only said."""
+        given, self._given, self._served = self._given, [], None
+        for name in given:
+            self._remove(name)
+        if not given:
+            return
+        try:
+            asyncio.run(asyncio.wait_for(self._drop(given), _CLOSING_SECONDS))
+        except (ServerError, TimeoutError) as error:
+            reason = str(error) or f"{self._section.url}: no answer in {_CLOSING_SECONDS} seconds"
+            _log.warning("%s stays loaded on the server: %s", " and ".join(given), reason)
 
     def sequences(
         self, requests: Sequence[Request], sampling: Sampling, stop: Sequence[str], report: OnTokens
@@ -70,7 +92,7 @@ class RolloutServer:
 
         Raises:
             ServerError: The server does not answer, refuses, or writes with another model than the one here.
-            ModelError: The folder for adapters cannot be written.
+            ModelError: The folder for adapters cannot be written, or there is no memory to compare the two models.
         """
         return iter(asyncio.run(self._all(requests, sampling, list(stop), report)).items())
 
@@ -122,15 +144,27 @@ class RolloutServer:
         await self._require_taken(connection, name, ids)
         if self._served is not None:
             await connection.order("/unload_lora_adapter", {"lora_name": self._served})
-            shutil.rmtree(self._folder / self._served, ignore_errors=True)
+            self._given.remove(self._served)
+            self._remove(self._served)
         self._served = name
         return name
 
+    async def _drop(self, names: list[str]) -> None:
+        async with Connection(self._section, pauses=()) as connection:
+            for name in names:
+                await connection.order("/unload_lora_adapter", {"lora_name": name})
+
+    def _remove(self, name: str) -> None:
+        shutil.rmtree(self._folder / name, ignore_errors=True)
+
     async def _loaded(self, connection: Connection, name: str) -> None:
         folder = self._written(name)
+        self._given.append(name)
         try:
             await connection.order("/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
         except ServerError as error:
+            self._given.remove(name)
+            self._remove(name)
             raise ServerError(
                 f"{error}\n(of /load_lora_adapter: start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, --enable-lora "
                 f"and --max-lora-rank of at least lora.rank, where it sees {folder})"
@@ -144,6 +178,7 @@ class RolloutServer:
             self._model.save_pretrained(str(unfinished), safe_serialization=True)
             unfinished.rename(folder)
         except Exception as error:  # safetensors has errors of its own
+            shutil.rmtree(unfinished, ignore_errors=True)
             raise ModelError(
                 f"{self._folder}: the adapter cannot be written ({error}); free some space, or choose another "
                 f"rollout.server_folder"
@@ -155,12 +190,21 @@ class RolloutServer:
 
         Raises:
             ServerError: What it writes has other log-probabilities than here, or those without the adapter.
+            ModelError: There is no memory for the model here to read it.
         """
         probe = self._read(await connection.continued(self._body(name, ids, _PROBE, 0, [])), _PROBE)
         there = torch.tensor(probe.logprobs)
-        here = self._logprobs(ids, probe.ids)
-        with self._model.disable_adapter():
-            without = self._logprobs(ids, probe.ids)
+        try:
+            here = self._logprobs(ids, probe.ids)
+            with self._model.disable_adapter():
+                without = self._logprobs(ids, probe.ids)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise ModelError(
+                f"out of memory while the model here read a prompt of {len(ids)} tokens, to compare it with the "
+                f"server's; free memory on this device, or shorten model.max_seq_length"
+            ) from error
         off, off_without, seen = (_distance(*pair) for pair in ((there, here), (there, without), (here, without)))
         if seen > _LEAST_SEEN and off_without < off / 2:
             raise ServerError(
