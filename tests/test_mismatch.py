@@ -77,6 +77,24 @@ def test_an_adapter_that_is_left_out_is_told_of_once_it_has_moved(
     assert "not drawn from the model that is trained" in " ".join(training.observer.notes)
 
 
+@pytest.mark.parametrize("is_left_out", [True, False])
+def test_an_adapter_that_does_something_from_the_start_is_missed_in_the_first_step(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, is_left_out: bool
+) -> None:
+    if is_left_out:
+        drawn_by_another(monkeypatch, lambda policy: disturb_adapter(policy, scale=0.0))
+    training = Training(tiny_recipe("training.max_steps=1", *LESS), tiny_folder, tmp_path)
+    assert isinstance(training.policy, LocalPolicy)
+    disturb_adapter(training.policy, scale=0.1)
+    assert training.train()
+    [line] = training.run.metrics()
+    assert line.sampling_mismatch is not None
+    assert 1e-3 < line.sampling_mismatch < 0.1 if is_left_out else line.sampling_mismatch < 1e-4
+    told = [note for note in training.observer.notes if "not from the model that is trained" in note]
+    assert len(told) == is_left_out
+    assert all("replies are drawn without it" in note for note in told)
+
+
 def test_no_memory_to_compare_costs_a_figure_and_no_step(
     tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

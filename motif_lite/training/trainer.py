@@ -87,7 +87,7 @@ class Trainer(GRPOTrainer):
         """Old log-probabilities are taken from the first update; Unsloth's loss does not give them away."""
         self._logprobs = torch.empty(0)
         """Of the latest forward pass ``(B, T)``."""
-        self._mismatch = Mismatch(self._logprobs_of, self.accelerator.device, context)
+        self._mismatch = Mismatch(self._logprobs_of, self.model, context)
         self._again = False
         """A micro-batch is being repeated; its rollouts exist already."""
         self._has_inputs = False
