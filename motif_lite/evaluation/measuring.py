@@ -44,7 +44,7 @@ def measure_parts(
             futures,
             seed=derive_seed(recipe.seed, "evaluation", *subject),
             start=start,
-            on_round=_announce(observer, what),
+            on_round=announce(observer, what),
         )
         observer.phase("evaluating", f"{what}: grading, {len(trajectories)} replies")
         graded = all_graded(trajectories, observer)
@@ -57,7 +57,9 @@ def _what(subject: Subject, start: int, size: int, total: int) -> str:
     return f"{', '.join(subject)}{part}"
 
 
-def _announce(observer: Observer, what: str) -> OnRound:
+def announce(observer: Observer, what: str) -> OnRound:
+    """Tells of each round of an evaluation as it begins, and of the tokens that are written in it."""
+
     def on_round(round_number: int, num_rounds: int, width: int) -> OnTokens:
         observer.phase("evaluating", f"{what}: round {round_number} of {num_rounds}, {width} replies")
         return observer.generating

@@ -14,8 +14,9 @@ from statistics import fmean
 
 from motif_lite.context import RunContext
 from motif_lite.evaluation import intervals
+from motif_lite.evaluation.measuring import announce
 from motif_lite.grading.answers import grade, is_correct
-from motif_lite.nouns import OnTokens, Problem, Sampling
+from motif_lite.nouns import Problem, Sampling
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rollouts import derive_seed
 from motif_lite.rollout.strategies import strategy_of
@@ -157,14 +158,8 @@ def _completions(
         Sampling(max_tokens=limits.max_tokens, stop=limits.stop, temperature=0.0)
         for limits in (recipe.rollout.openings, recipe.rollout.futures)
     )
-
-    def on_round(round_number: int, num_rounds: int, width: int) -> OnTokens:
-        observer.phase(
-            "evaluating", f"{benchmark}: beginnings of questions, round {round_number} of {num_rounds}, {width} replies"
-        )
-        return observer.generating
-
     strategy = strategy_of(recipe, recipe.rollout.strategy)
+    on_round = announce(observer, f"{benchmark}: beginnings of questions")
     answered = think(policy, strategy, shown, openings, futures, seed=recipe.seed, on_round=on_round)
     grade((each.problem.gold, each.final.text) for each in answered)
     return [

@@ -21,7 +21,7 @@ from transformers import PrinterCallback, ProgressCallback, TrainerCallback, Tra
 from trl import SFTTrainer
 
 from motif_lite.context import RunContext
-from motif_lite.errors import RunError, TrainingError
+from motif_lite.errors import TrainingError
 from motif_lite.planning.metering import PhaseMeter
 from motif_lite.policies.out_of_memory import is_out_of_memory
 from motif_lite.policies.protocol import TrainablePolicy, trainable
@@ -30,7 +30,7 @@ from motif_lite.rollout.rollouts import derive_seed
 from motif_lite.runs.warm_start import Example, SupervisedStep, WarmStart
 from motif_lite.training.determinism import deterministic, settings_in_order
 from motif_lite.training.options import sft_config
-from motif_lite.training.saving import UNSAFE, SavingClock, why_not_saved
+from motif_lite.training.saving import SavingClock, kept
 
 _IGNORED = -100
 """Label of tokens without a loss."""
@@ -195,15 +195,6 @@ class _Trainer(SFTTrainer):
         return SequentialSampler(dataset if dataset is not None else self.train_dataset)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        step = self.state.global_step
-        try:
+        what = f"{self._files.folder}: supervised step"
+        with kept(self._run, self._files.keep_checkpoint, self.state.global_step, what=what):
             super()._save_checkpoint(model, trial)
-            (self._run.unfinished / f"checkpoint-{step}" / UNSAFE).unlink()
-            self._files.keep_checkpoint(step)
-        except Exception as error:  # torch and safetensors have errors of their own
-            reason = why_not_saved(error, self._run)
-            self._run.clear_unfinished()
-            raise RunError(
-                f"{self._files.folder}: supervised step {step} cannot be saved ({reason}); what was saved before is "
-                f"intact: free some space, then continue with --resume --out {self._run.root}"
-            ) from error

@@ -5,9 +5,10 @@ import os
 import random
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +19,7 @@ from motif_lite.errors import RunError
 from motif_lite.recipe.training import TrainingSection
 from motif_lite.runs.directory import RunDirectory
 
-UNSAFE = "training_args.bin"
+_UNSAFE = "training_args.bin"
 """A pickle of whole objects that transformers writes into checkpoints; nothing reads it."""
 
 _FULL_BYTES = 2**20
@@ -113,31 +114,42 @@ class UnsavedStep(TrainerCallback):
 
 
 @contextmanager
-def kept(run: RunDirectory, step: int, update: int, training: TrainingSection) -> Iterator[None]:
+def kept(
+    run: RunDirectory, keep: Callable[[int], None], step: int, *, what: str, update: int | None = None
+) -> Iterator[None]:
     """Inside, transformers writes a checkpoint; then it counts.
 
     Args:
+        keep: Seals the checkpoint of a step.
         step: That was finished.
-        update: Its last one, by which transformers names its folder.
+        what: It is, and where it goes, in words.
+        update: Its last one, by which transformers names its folder, where steps have several.
 
     Raises:
         RunError: It cannot be written.
     """
+    folder = run.unfinished / f"checkpoint-{step}"
     try:
         yield
-        (run.unfinished / f"checkpoint-{update}").rename(run.unfinished / f"checkpoint-{step}")
-        (run.unfinished / f"checkpoint-{step}" / UNSAFE).unlink()
-        run.keep_checkpoint(step, training.keep_checkpoints, training.save_every)
+        (run.unfinished / f"checkpoint-{update or step}").rename(folder)
+        (folder / _UNSAFE).unlink()
+        keep(step)
     except Exception as error:  # torch and safetensors have errors of their own; tokenizers raises this one
-        reason = why_not_saved(error, run)
+        reason = _why_not_saved(error, run)
         run.clear_unfinished()
         raise RunError(
-            f"{run.checkpoints}: step {step} cannot be saved ({reason}); the earlier checkpoints are intact: free some "
-            f"space, then continue with --resume --out {run.root}"
+            f"{what} {step} cannot be saved ({reason}); the earlier checkpoints are intact: free some space, then "
+            f"continue with --resume --out {run.root}"
         ) from error
 
 
-def why_not_saved(error: Exception, run: RunDirectory) -> str:
+def kept_step(run: RunDirectory, step: int, update: int, training: TrainingSection) -> AbstractContextManager[None]:
+    """As `kept`, for a step of GRPO."""
+    keep = partial(run.keep_checkpoint, keep=training.keep_checkpoints, every=training.save_every)
+    return kept(run, keep, step, what=f"{run.checkpoints}: step", update=update)
+
+
+def _why_not_saved(error: Exception, run: RunDirectory) -> str:
     """Why nothing could be written; torch's own words for a full disk are about its archive's positions."""
     if not run.root.exists():
         return "the folder was removed"

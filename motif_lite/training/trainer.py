@@ -28,7 +28,7 @@ from motif_lite.training.mismatch import Drawn, Mismatch
 from motif_lite.training.old_logprobs import OldLogprobs
 from motif_lite.training.order import EpochSampler
 from motif_lite.training.packing import Inputs, PackedUpdate, selected
-from motif_lite.training.saving import UnsavedStep, kept
+from motif_lite.training.saving import UnsavedStep, kept_step
 from motif_lite.training.sharing import own_rows, shared
 from motif_lite.training.step import TrainingStep
 
@@ -315,5 +315,5 @@ class Trainer(GRPOTrainer):
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         if not self._ranks.is_main:
             return
-        with kept(self._run, self.steps_done, self.state.global_step, self._training):
+        with kept_step(self._run, self.steps_done, self.state.global_step, self._training):
             super()._save_checkpoint(model, trial)
