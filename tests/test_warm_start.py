@@ -19,7 +19,8 @@ from motif_lite.errors import DataError, RecipeError, RunError
 from motif_lite.grading.answers import is_correct
 from motif_lite.jobs import checking, train_job
 from motif_lite.nouns import Problem
-from motif_lite.planning import projection
+from motif_lite.planning import planner, projection, shapes
+from motif_lite.planning.machine import Machine
 from motif_lite.planning.planner import Plan
 from motif_lite.planning.projection import Evaluated
 from motif_lite.planning.rows import Lengths
@@ -330,7 +331,10 @@ def test_the_plan_counts_it_and_takes_it_off_the_budget() -> None:
     evaluated = list(checking.evaluated(with_it.recipe, checking.expected_problems(with_it.recipe)))
     assert Evaluated("solutions of the warm start", 100, 1, 1, takes_budget=True) in evaluated
     assert with_it.estimate.total("warm start") > 0
-    assert "warm start" not in without.estimate.phases
+    assert {"warm start", "imitation"}.isdisjoint(without.estimate.phases)
+    longer = plan(section, "rollout.futures.max_tokens=100", 'training.credit="opening"')
+    assert longer.estimate.total("imitation") > with_it.estimate.total("imitation")
+    assert longer.estimate.phases["update"]["activations"] == with_it.estimate.phases["update"]["activations"]
     found = [
         projection.planned(each, list(of), Lengths.worst(each.recipe))
         for each, of in ((with_it, evaluated), (without, ()))
@@ -440,6 +444,10 @@ def test_a_real_chat_model_imitates_its_own_solutions(smollm2: Path, tmp_path: P
     assert sampled is not None
     assert sampled.num_cut == len(examples) >= 1
     assert all("<|im_start|>assistant" in each.prompt and has_strict_format(each.reply) for each in examples)
+    planned = planner.make(checking.check(TINY, given), shapes.of(str(smollm2)), Machine("cpu", 16.0, "a test's"))
+    ratio = planned.estimate.total("imitation") / max(step.peak_memory_bytes for step in files.steps())
+    print(f"imitation planned / measured: {ratio:.2f}")
+    assert 1 / 1.3 < ratio < 1.3
     losses = [step.loss for step in files.steps()]
     assert losses[-1] < losses[0]
     assert any(has_strict_format(line.opening.reply) for line in run.rollouts()), "the base writes no tags"

@@ -1,7 +1,8 @@
 """How much memory a recipe needs, by phase, from shapes alone: the arithmetic behind the plan.
 
 A training step has three phases that never overlap: openings are generated, their futures are generated, the
-adapter is updated; evaluation is a fourth. What stays (libraries, weights, adapter, optimizer) is in all of them.
+adapter is updated; evaluation is a fourth, and a warm start has two. What stays (libraries, weights, adapter,
+optimizer) is in all of them.
 Everything is counted for the worst case: every prompt as long as the recipe allows, every reply running to its limit.
 
 Counts of tensors follow the code that allocates them (transformers 5.17, TRL 1.14, Unsloth 2026.10); where a number was
@@ -14,7 +15,7 @@ from motif_lite.planning.generating import Generating
 from motif_lite.planning.hardware import torch_build
 from motif_lite.planning.limits import LOGIT_CHUNK_BYTES
 from motif_lite.planning.machine import GIB, MIB, Machine
-from motif_lite.planning.rows import longest_trained, packed_tokens, values_per_block
+from motif_lite.planning.rows import Lengths, longest_trained, packed_tokens, values_per_block
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.sizes import Items, Sizes
 from motif_lite.recipe.schema import Recipe, SourceSection, decided
@@ -39,6 +40,11 @@ _LORA_BYTES = 4
 _OPTIMIZER_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "adamw_torch": 8, "adamw_torch_fused": 8}
 """Both moments, per trained weight; on a GPU paged ones wait in the machine's memory."""
 
+_OUTSIDE_OF_STEPS = {"evaluation", "warm start", "imitation"}
+
+_IMITATED_TOGETHER = 256
+"""Tokens whose logits TRL's supervised loss has at a time (`_CHUNKED_LM_HEAD_CHUNK_SIZE`)."""
+
 _UNSLOTH_LOGIT_CHUNKS = 4
 """Unsloth's own choice per row for contexts under 16,384 tokens (`autotune_batch_and_chunks`)."""
 
@@ -62,7 +68,7 @@ class Estimate:
     def measurable(self, device_type: str) -> dict[str, int]:
         """The bytes of a step's phases that `metering.PhaseMeter` can see: on a GPU only what PyTorch holds."""
         unseen = self.libraries if device_type == "cuda" else 0
-        return {phase: self.total(phase) - unseen for phase in self.phases if phase not in ("evaluation", "warm start")}
+        return {phase: self.total(phase) - unseen for phase in self.phases if phase not in _OUTSIDE_OF_STEPS}
 
     @property
     def peak(self) -> int:
@@ -89,6 +95,7 @@ def estimate(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: boo
         phases["update"] = _Updating(*given).update()
     if trains and recipe.warm_start:
         phases["warm start"] = generating.solutions(recipe.warm_start)
+        phases["imitation"] = _Updating(*given).imitation()
     if evaluated := _evaluated(recipe, trains=trains):
         phases["evaluation"] = generating.evaluation(evaluated)
     return Estimate({phase: resident | items for phase, items in phases.items()}, resident["libraries"])
@@ -137,17 +144,31 @@ class _Updating(Sizes):
     """What an update needs at its peak, beyond what stays."""
 
     def update(self) -> Items:
-        """One forward and backward pass of a micro-batch.
+        """One forward and backward pass of a micro-batch."""
+        micro_batch = decided(self.recipe.training.micro_batch_size)
+        tokens = packed_tokens(self.recipe) if self.packs else micro_batch * sum(longest_trained(self.recipe))
+        return self._pass(tokens, self._logits(micro_batch), packs=self.packs)
+
+    def imitation(self) -> Items:
+        """That of one round of a warm start, which is never packed.
+
+        TRL recomputes the logits of some tokens at a time. Of Unsloth's own loss it is assumed that it has as many
+        chunks as in the update.
+        """
+        prompt, reply = Lengths.worst(self.recipe).imitated(self.recipe)
+        together = (prompt + reply) // _UNSLOTH_LOGIT_CHUNKS if self.is_unsloth else min(_IMITATED_TOGETHER, reply)
+        copies = (2 + 4 + 4) if self.is_unsloth else 4 * 4
+        return self._pass(prompt + reply, copies * together * self.shape.vocab_size, packs=False)
+
+    def _pass(self, tokens: int, logits: int, *, packs: bool) -> Items:
+        """Forward and backward.
 
         With checkpointing a block is recomputed after the logits are freed: the larger of the two counts.
         """
-        shape, training = self.shape, self.recipe.training
-        micro_batch = decided(training.micro_batch_size)
-        tokens = packed_tokens(self.recipe) if self.packs else micro_batch * sum(longest_trained(self.recipe))
+        shape = self.shape
         gradients = {"gradients": self.lora_weights * _LORA_BYTES}
-        block = tokens * self._block_per_token()
-        logits = self._logits(micro_batch)
-        if not training.gradient_checkpointing:
+        block = tokens * self.hidden_bytes * values_per_block(self.recipe, shape, packs=packs)
+        if not self.recipe.training.gradient_checkpointing:
             return gradients | {"activations": block * shape.num_layers, "logits": logits}
         # The blocks' inputs are kept; Unsloth sends all but two to the machine's memory.
         kept = tokens * self.hidden_bytes * shape.hidden_size * (2 if self.is_unsloth else shape.num_layers)
@@ -156,10 +177,6 @@ class _Updating(Sizes):
         if at_work > logits:
             return gradients | {"activations": kept + at_work}
         return gradients | {"activations": kept, "logits": logits}
-
-    def _block_per_token(self) -> int:
-        """Bytes per token that one block keeps for its backward pass."""
-        return self.hidden_bytes * values_per_block(self.recipe, self.shape, packs=self.packs)
 
     def _logits(self, micro_batch: int) -> int:
         """The update's logits, which outweigh all else with a vocabulary of 150 thousand.

@@ -49,7 +49,14 @@ class Lengths:
 
     def trained(self, recipe: Recipe) -> tuple[int, int]:
         """Tokens of the longest prompt and of the longest reply that are trained."""
-        if not credit_of(recipe).trains_later_rounds:
+        return self._of_rounds(later=credit_of(recipe).trains_later_rounds)
+
+    def imitated(self, recipe: Recipe) -> tuple[int, int]:
+        """Tokens of the longest prompt and of the longest reply that a warm start imitates, of any round."""
+        return self._of_rounds(later=recipe.rollout.strategy != "single_round")
+
+    def _of_rounds(self, *, later: bool) -> tuple[int, int]:
+        if not later:
             return self.first_prompt, self.opening
         return max(self.first_prompt, self.later_prompt), max(self.opening, self.future)
 
