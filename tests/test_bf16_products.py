@@ -6,14 +6,20 @@ from pathlib import Path
 import pytest
 import torch
 
-from motif_lite.errors import MissingHardwareError
+from motif_lite.errors import MissingHardwareError, RecipeError
+from motif_lite.jobs.checking import TABLES
+from motif_lite.jobs.exactness import note_what_is_not_exact
 from motif_lite.nouns import Reply, Sampling
 from motif_lite.planning import memory, planner, precision, shapes, timing
-from motif_lite.planning.machine import Machine
+from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.speeds import Speed
+from motif_lite.policies import bf16_products
 from motif_lite.policies.transformers_policy import TransformersPolicy
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
+from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.resuming import with_decisions_of
+from tests.fakes import RecordingObserver
 from tests.test_policies import disturb_adapter
 
 pytestmark = pytest.mark.skipif(
@@ -103,6 +109,7 @@ def test_an_adapter_that_was_trained_meanwhile_is_the_one_that_writes(
         ((), False, False),
         (('training.autocast="bfloat16"',), True, True),
         (('rollout.weights="16bit"',), True, False),
+        (('rollout.weights="32bit"', 'training.autocast="bfloat16"'), False, True),
         (('training.autocast="bfloat16"', 'model.dtype="bfloat16"'), False, False),
         (('training.autocast="bfloat16"', "model.load_in_4bit=true"), False, False),
     ],
@@ -132,9 +139,15 @@ def test_a_processor_without_it_writes_in_32_bits_unless_the_recipe_insists(
     tiny_folder: Path, tiny_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-    with pytest.raises(MissingHardwareError, match="4bit"):
-        _loaded(tiny_recipe('rollout.weights="16bit"'), tiny_folder)
-    policy = _loaded(tiny_recipe('training.autocast="bfloat16"'), tiny_folder)
+    insisting, following = (
+        tiny_recipe(change) for change in ('rollout.weights="16bit"', 'training.autocast="bfloat16"')
+    )
+    with pytest.raises(MissingHardwareError, match="32bit"):
+        _loaded(bf16_products.where_possible(insisting, "cpu", trains=True), tiny_folder)
+    assert not caplog.text
+    used = bf16_products.where_possible(insisting, "cpu", trains=False)
+    assert used.rollout.weights == "32bit", "a model that is only used may be used elsewhere"
+    policy = _loaded(bf16_products.where_possible(following, "cpu", trains=True), tiny_folder)
     assert "32 bits" in caplog.text
     assert _off(policy, _written(policy), autocast=False).max() < 1e-4
 
@@ -149,3 +162,45 @@ def test_the_plan_counts_the_copy_and_the_speed(tiny_recipe: MakeRecipe) -> None
     slow, fast = (timing.step_seconds(recipe, shape, "cpu", speed) for recipe in (full, half))
     assert 0.4 * slow["openings"] < fast["openings"] < 0.6 * slow["openings"], "half the bytes, reading them decides"
     assert fast["update"] == pytest.approx(slow["update"] / 10)
+
+
+def test_where_the_copy_alone_does_not_fit_replies_are_in_32_bits(tiny_recipe: MakeRecipe) -> None:
+    shape = shapes.KNOWN["qwen2.5-0.5b-instruct"]
+    given = ('training.autocast="bfloat16"', 'rollout.max_width="auto"', 'training.micro_batch_size="auto"')
+    copy = 2 * (shape.num_linear_weights + shape.vocab_size * shape.hidden_size)
+
+    def planned(machine: Machine, *changes: str) -> planner.Plan:
+        return planner.make(tiny_recipe(*given, *changes), shape, machine)
+
+    assert planned(HERE).recipe.rollout.weights == "16bit"
+    narrow = changed(
+        tiny_recipe(*given), {"rollout.max_width": 1, "training.micro_batch_size": 1, "rollout.weights": "32bit"}
+    )
+    least = memory.estimate(narrow, shape, HERE).peak
+    small = Machine("cpu", (least + copy / 2) / 0.95 / GIB, "a small one")
+    assert planned(small).recipe.rollout.weights == "32bit"
+    assert planned(small).fits
+    insisting = planned(small, 'rollout.weights="16bit"')
+    assert insisting.recipe.rollout.weights == "16bit"
+    assert insisting.changes == {"rollout.weights": "32bit"}
+    assert planned(HERE, 'rollout.weights="32bit"').recipe.rollout.weights == "32bit"
+
+
+def test_a_run_of_an_earlier_version_goes_on_in_32_bits_and_says_so(tiny_recipe: MakeRecipe, tmp_path: Path) -> None:
+    recipe, observer = tiny_recipe('training.autocast="bfloat16"'), RecordingObserver()
+    run = RunDirectory.create(tmp_path / "earlier", recipe, "")
+    resumed = with_decisions_of(run, recipe, TABLES)
+    assert resumed.rollout.weights == "32bit"
+    note_what_is_not_exact(resumed, run.root, observer)
+    [note] = observer.notes
+    assert 'earlier version, which wrote replies in 32 bits beside training.autocast = "bfloat16"' in note
+    asked = with_decisions_of(run, changed(recipe, {"rollout.weights": "16bit"}), TABLES)
+    assert asked.rollout.weights == "16bit"
+    decided = planner.make(recipe, shapes.TINY, HERE).recipe
+    run = RunDirectory.create(tmp_path / "later", decided, "")
+    assert with_decisions_of(run, recipe, TABLES).rollout.weights == "16bit"
+
+
+def test_weights_in_4_bits_are_not_in_32(tiny_recipe: MakeRecipe) -> None:
+    with pytest.raises(RecipeError, match=r'rollout\.weights = "32bit" is for a model in 32 bits'):
+        tiny_recipe('rollout.weights="32bit"', "model.load_in_4bit=true")

@@ -8,7 +8,7 @@ from motif_lite.observer import Observer
 from motif_lite.recipe import keys
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.runs.resuming import INEXACT, was_begun_with_weights_of_trajectories
+from motif_lite.runs.resuming import INEXACT, was_begun_with_weights_of_trajectories, wrote_in_32_bits
 
 
 def note_what_is_not_exact(recipe: Recipe, existing: Path | None, observer: Observer) -> None:
@@ -28,9 +28,15 @@ def note_what_is_not_exact(recipe: Recipe, existing: Path | None, observer: Obse
     if existing is not None:
         run = RunDirectory(existing)
         earlier = run.resolved(TABLES)
-        for key in keys.differing_keys(earlier, recipe):
-            if key in INEXACT:
-                observer.note(f"note: {key} has changed: {INEXACT[key]}")
+        different = set(keys.differing_keys(earlier, recipe))
+        if wrote_in_32_bits(earlier) and recipe.rollout.weights == "32bit":
+            different.discard("rollout.weights")
+            observer.note(
+                "note: this run was started by an earlier version, which wrote replies in 32 bits beside "
+                'training.autocast = "bfloat16"; it goes on so. rollout.weights = "16bit" writes them in bfloat16, too'
+            )
+        for key in sorted(different & INEXACT.keys()):
+            observer.note(f"note: {key} has changed: {INEXACT[key]}")
         if credit_of(recipe).trains_later_rounds and was_begun_with_weights_of_trajectories(run):
             observer.note(
                 f"note: this run was started by an earlier version, in which credit {training.credit} gave every "

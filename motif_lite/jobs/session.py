@@ -16,10 +16,9 @@ from motif_lite.jobs import stopping
 from motif_lite.jobs.stopping import Stop
 from motif_lite.observer import Observer
 from motif_lite.paths import cache_folder
-from motif_lite.planning import hardware, one_card, planner, shapes, speeds, timing
+from motif_lite.planning import hardware, one_card, planner, precision, shapes, speeds, timing
 from motif_lite.planning.machine import Machine, lacks_memory
 from motif_lite.planning.planner import Plan
-from motif_lite.planning.precision import decided_autocast
 from motif_lite.policies import backends
 from motif_lite.policies.protocol import trainable
 from motif_lite.ranks import ALONE, PeerEnded, Ranks
@@ -184,7 +183,10 @@ def _planned(
         RecipeError: It does not fit the GPU.
         ModelError: The plan has to decide something, and the model's shape cannot be had.
     """
+    from motif_lite.policies import bf16_products
+
     observer.phase("planning", "memory")
+    recipe = bf16_products.where_possible(recipe, machine.device, trains=trains)
     try:
         shape = shapes.of(model_name)
     except shapes.UntrainableError:
@@ -193,8 +195,13 @@ def _planned(
         if "auto" in (recipe.rollout.max_width, recipe.training.micro_batch_size):
             raise ModelError(f"{error}; without a plan, set rollout.max_width and training.micro_batch_size") from None
         observer.note(f"note: no memory plan ({error})")
-        return changed(recipe, {"training.autocast": decided_autocast(recipe, machine.device)}), None
+        return changed(recipe, precision.decisions(recipe, machine.device)), None
     plan = planner.make(recipe, shape, machine, trains=trains, processes=processes)
+    if (recipe.rollout.weights, plan.recipe.rollout.weights) == ("auto", "32bit"):
+        observer.note(
+            "note: replies are generated in 32 bits: there is no memory for the weights in 16 bits beside them "
+            "(rollout.weights)"
+        )
     if trains:
         observer.planned(_step_seconds(plan))
     if not plan.fits:

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from motif_lite.credits.table import credit_of
-from motif_lite.planning import memory, shapes
+from motif_lite.planning import memory, precision, shapes
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.memory import Estimate
-from motif_lite.planning.precision import decided_autocast
 from motif_lite.planning.rows import Lengths, bounds_openings, dequantises, futures_per_step, replies_in_round
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.speeds import Speed, assumed
@@ -128,7 +127,7 @@ def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
     width, micro_batch = recipe.rollout.max_width, recipe.training.micro_batch_size
     given = {"rollout.max_width": width, "training.micro_batch_size": micro_batch}
     decided_now = {key: 1 for key, value in given.items() if value == "auto"}
-    trial = changed(recipe, decided_now | {"training.autocast": decided_autocast(recipe, machine.device)})
+    trial = changed(recipe, decided_now | precision.decisions(recipe, machine.device))
 
     def fits(larger: Recipe, phases: set[str]) -> bool:
         estimate = memory.estimate(larger, shape, machine)
@@ -149,15 +148,28 @@ def _chosen(recipe: Recipe, shape: ModelShape, machine: Machine) -> Recipe:
         openings = {"openings"} if bounds_openings(recipe, shape) else set()
         return with_largest("rollout.max_width", _widths(recipe), {"futures", "warm start", "evaluation"} | openings)
 
-    if recipe.rollout.weights == "auto" and dequantises(recipe, shape):
-        narrow, wide = (widest({"rollout.weights": weights}) for weights in ("4bit", "16bit"))
-        is_wide = fits(wide, {"openings", "futures", "warm start", "evaluation"}) and not _narrows(wide, narrow)
-        trial = wide if is_wide else narrow
+    frugal = _frugal_weights(trial, shape) if recipe.rollout.weights == "auto" else None
+    if frugal:
+        narrow, wide = (widest({"rollout.weights": weights}) for weights in (frugal, "16bit"))
+        trial = narrow if _narrows(wide, narrow) or not fits(wide, _held_in_16_bits(wide, machine)) else wide
     else:
         trial = widest({})
     if micro_batch == "auto":
         trial = with_largest("training.micro_batch_size", _micro_batches(recipe), {"update"})
     return trial
+
+
+def _frugal_weights(recipe: Recipe, shape: ModelShape) -> str | None:
+    """How weights are held where there is no memory for those in 16 bits; None where there are none of these."""
+    if dequantises(recipe, shape):
+        return "4bit"
+    return "32bit" if recipe.rollout.weights == "16bit" else None
+
+
+def _held_in_16_bits(recipe: Recipe, machine: Machine) -> set[str]:
+    """The phases in which there are weights in 16 bits: a second copy on a CPU stays."""
+    generating = {"openings", "futures", "warm start", "evaluation"}
+    return generating | ({"imitation", "update"} if precision.writes_in_bf16(recipe, machine.device) else set())
 
 
 _WORTH_WRITING_OUT = 32
@@ -231,6 +243,11 @@ def _halvings(value: int, least: int) -> Iterator[int]:
         yield value
 
 
+def _smaller_weights(recipe: Recipe) -> Iterator[str]:
+    smaller = "4bit" if recipe.model.load_in_4bit else "32bit"
+    return iter((smaller,) if recipe.rollout.weights == "16bit" else ())
+
+
 def _smaller_widths(recipe: Recipe) -> Iterator[int]:
     width = recipe.rollout.max_width
     return iter(()) if width == "auto" else _halvings(width, 1)
@@ -258,7 +275,7 @@ def _smaller_models(recipe: Recipe) -> Iterator[str]:
 
 _STEPS: list[tuple[str, Callable[[Recipe], Iterator[Any]]]] = [
     # these cost time only
-    ("rollout.weights", lambda recipe: iter(("4bit",) if recipe.rollout.weights == "16bit" else ())),
+    ("rollout.weights", _smaller_weights),
     ("rollout.max_width", _smaller_widths),
     ("training.micro_batch_size", _smaller_micro_batches),
     ("training.gradient_checkpointing", lambda recipe: iter(() if recipe.training.gradient_checkpointing else (True,))),

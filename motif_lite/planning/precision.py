@@ -2,9 +2,10 @@
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from motif_lite.planning.machine import DeviceType
+from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 
 _INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
@@ -17,6 +18,14 @@ def decided_autocast(recipe: Recipe, device: DeviceType) -> Literal["off", "bflo
     if wanted != "auto":
         return wanted
     return "bfloat16" if device == "cpu" and has_instructions() else "off"
+
+
+def decisions(recipe: Recipe, device: DeviceType) -> dict[str, Any]:
+    """What ``auto`` comes to for both, by dotted key, where there is memory for it."""
+    found: dict[str, Any] = {"training.autocast": decided_autocast(recipe, device)}
+    if recipe.rollout.weights == "auto" and writes_in_bf16(changed(recipe, found), device):
+        found["rollout.weights"] = "16bit"
+    return found
 
 
 def updates_in_bf16(recipe: Recipe, device: DeviceType) -> bool:

@@ -6,6 +6,7 @@ stay as they are, for training. States, norms, attention and the adapter, which 
 Frozen layers round as the trainer's do under bfloat16 autocast; the rest rounds less.
 """
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,13 @@ from typing import Any
 import torch
 
 from motif_lite.errors import MissingHardwareError
+from motif_lite.planning import precision
+from motif_lite.planning.machine import DeviceType
 from motif_lite.policies.onednn import FEWEST_MULTIPLICATIONS, is_plain, product, replaced
+from motif_lite.recipe.keys import changed
+from motif_lite.recipe.schema import Recipe
+
+_log = logging.getLogger(__name__)
 
 _ROWS = 32
 """Of the products that the order of weights is to suit."""
@@ -23,6 +30,21 @@ _ROWS = 32
 def can_multiply() -> bool:
     """Whether PyTorch has such products here: not without oneDNN, and not on every processor."""
     return bool(torch._C._has_mkldnn and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def where_possible(recipe: Recipe, device: DeviceType, *, trains: bool) -> Recipe:
+    """The recipe with replies in 32 bits where it would have such products and there are none here.
+
+    Args:
+        trains: A run that insists on them keeps them, and is refused by `Bf16Products`; a model that is only used does
+            not have to be where it was trained.
+    """
+    decided = changed(recipe, precision.decisions(recipe, device))
+    insists = trains and recipe.rollout.weights == "16bit"
+    if insists or not precision.writes_in_bf16(decided, device) or can_multiply():
+        return recipe
+    _log.warning("replies are generated in 32 bits: PyTorch has no products in bfloat16 on this processor")
+    return changed(recipe, {"rollout.weights": "32bit"})
 
 
 class Bf16Products:
@@ -36,7 +58,7 @@ class Bf16Products:
         if not can_multiply():
             raise MissingHardwareError(
                 'rollout.weights = "16bit" needs products in bfloat16, which PyTorch does not have on this processor; '
-                'set it to "4bit", which leaves a model in 32 bits as it is'
+                'set it to "32bit"'
             )
         self._reordered: dict[torch.nn.Linear, Any] = {}
 

@@ -1,6 +1,5 @@
 """The transformers backend: any causal model with PEFT LoRA, on a CPU or a CUDA GPU, in 4 bit or not."""
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.nouns import OnTokens, Sampling
 from motif_lite.planning.precision import writes_in_bf16
 from motif_lite.policies import adapters
-from motif_lite.policies.bf16_products import Bf16Products, can_multiply
+from motif_lite.policies.bf16_products import Bf16Products
 from motif_lite.policies.engine.sampler import Generated, Request
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.merged_lora import adapter_folded
@@ -26,8 +25,6 @@ from motif_lite.policies.positions import require_positions
 from motif_lite.policies.server.rollouts import RolloutServer
 from motif_lite.policies.text_streams import OnToken
 from motif_lite.recipe.schema import Recipe, decided
-
-_log = logging.getLogger(__name__)
 
 
 class TransformersPolicy(LocalPolicy):
@@ -53,7 +50,7 @@ class TransformersPolicy(LocalPolicy):
         """Load weights and tokenizer, quantise if asked to, and add an adapter: a fresh one, or the one that was named.
 
         Raises:
-            MissingHardwareError: The recipe insists on CUDA and there is none.
+            MissingHardwareError: The recipe insists on CUDA, or on products in bfloat16, and there are none.
             ModelError: The folder or hub model cannot be loaded, or not be trained.
         """
         device = _device(recipe)
@@ -79,7 +76,7 @@ class TransformersPolicy(LocalPolicy):
             section=recipe.model,
         )
         if device == "cpu" and writes_in_bf16(recipe, "cpu"):
-            policy._multiply_in_bf16(insists=recipe.rollout.weights == "16bit")
+            policy._multiply_in_bf16()
         policy.start_from(coverage, start)
         if recipe.rollout.server is not None:
             policy._have_written_elsewhere(recipe)
@@ -91,10 +88,7 @@ class TransformersPolicy(LocalPolicy):
         if self.elsewhere is not None:
             self.elsewhere.close()
 
-    def _multiply_in_bf16(self, *, insists: bool) -> None:
-        if not insists and not can_multiply():
-            _log.warning("replies are generated in 32 bits: PyTorch has no products in bfloat16 on this processor")
-            return
+    def _multiply_in_bf16(self) -> None:
         self._in_bf16 = Bf16Products()
         if self.engine is not None:
             self.engine.precision = torch.bfloat16

@@ -48,6 +48,11 @@ def _a_rollout_server_gets_adapters(recipe: Recipe) -> Iterator[str]:
         yield f'rollout.server is for model.backend = "transformers"; with {backend!r} leave it out'
 
 
+def _weights_in_4_bits_are_not_in_32(recipe: Recipe) -> Iterator[str]:
+    if recipe.rollout.weights == "32bit" and recipe.model.load_in_4bit:
+        yield 'rollout.weights = "32bit" is for a model in 32 bits; with model.load_in_4bit set "16bit" or "4bit"'
+
+
 def _a_server_continues_no_text(recipe: Recipe) -> Iterator[str]:
     if recipe.model.backend == "server" and recipe.evaluation.memorisation is not None:
         yield (
@@ -287,6 +292,7 @@ RULES: list[Rule] = [
     _unsloth_keys_need_unsloth,
     _a_server_has_an_address,
     _a_rollout_server_gets_adapters,
+    _weights_in_4_bits_are_not_in_32,
     _a_server_continues_no_text,
     _memorisation_is_of_the_base,
     _a_server_begins_its_replies,

@@ -177,12 +177,13 @@ given the adapter after every step (see rollout-server.md). By default they are 
     max_width: Auto | PositiveInt = "auto"
     """Maximum number of replies generated at once. It affects time and memory, not results; after running out of \
 memory it is halved. `auto` is the largest value that fits the memory plan."""
-    weights: Literal["auto", "16bit", "4bit"] = "auto"
+    weights: Literal["auto", "4bit", "16bit", "32bit"] = "auto"
     """How weights are held while replies are generated. A 4-bit model of Unsloth's: `16bit` dequantises it once per \
 call, for two bytes per weight; `4bit` dequantises layer by layer at every token, which takes longer; `auto` is 16bit \
 where the memory plan then has room for 32 replies at a time, or for all there are. A model in 32 bits on a CPU: \
-`16bit` keeps a second copy of the weights and multiplies in bfloat16, which rounds more; `auto` does so where \
-`training.autocast` is bfloat16, as the update then rounds as much."""
+`16bit` keeps a second copy of the weights and multiplies in bfloat16, which rounds more; `32bit` takes the weights as \
+they are; `auto` is 16bit where `training.autocast` is bfloat16, as the update then rounds as much, and the memory \
+plan has room for the copy."""
     openings: Sampling = Sampling(max_tokens=1024)
     """Sampling of first rounds in training."""
     futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)

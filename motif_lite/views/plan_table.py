@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from motif_lite.credits.table import credit_of
-from motif_lite.planning import speeds, timing
+from motif_lite.planning import precision, speeds, timing
 from motif_lite.planning.hardware import torch_build
 from motif_lite.planning.planner import Plan
 from motif_lite.planning.projection import Projection
@@ -61,6 +61,7 @@ def _plan_lines(plan: Plan, time: PlannedTime) -> list[tuple[str, str]]:
         ("fits" if plan.fits else "too big", f"{peak} of {usable} GiB usable ({plan.machine.memory_gib:.3g} less 5 %)"),
         ("width", f"futures {rollout.max_width} at a time, update {training.micro_batch_size} {row}s at a time"),
         ("tokens", f"at most {sum(plan.num_tokens.values()):,} a step: {tokens}"),
+        *_products(plan),
         *_time("time", time.worst, "at least " * (training.until_tokens is not None)),
         *(
             [("", f"not counted: evaluation of {', '.join(time.not_counted)}; set num_problems")]
@@ -71,6 +72,16 @@ def _plan_lines(plan: Plan, time: PlannedTime) -> list[tuple[str, str]]:
         *_speed(plan),
         *(_typical(time.typical, time.typical_tokens) if time.typical else ()),
     ]
+
+
+def _products(plan: Plan) -> list[tuple[str, str]]:
+    """In what a CPU multiplies, where it is not 32 bits throughout."""
+    device, given = plan.machine.device, plan.recipe
+    in_bf16 = [precision.writes_in_bf16(given, device), precision.updates_in_bf16(given, device)]
+    if not any(in_bf16):
+        return []
+    replies, update = ("bfloat16" if each else "32 bits" for each in in_bf16)
+    return [("products", f"replies in {replies}, updates in {update} (rollout.weights, training.autocast)")]
 
 
 def _shared(plan: Plan, time: PlannedTime) -> list[tuple[str, str]]:
