@@ -168,6 +168,28 @@ def test_a_run_of_an_earlier_version_is_taken_as_it_is_and_recorded_from_then_on
     assert inputs.kept(again / "run") is not None
 
 
+def test_a_folder_that_was_only_evaluated_can_be_trained_and_keeps_what_was_measured(finished: Path) -> None:
+    given, out = changes(finished, finished / "model"), finished / "evaluated"
+    perform(out, given, TINY, evaluate_only=True)
+    [before] = RunDirectory(out).evaluation().measurements
+    assert not inputs.knows_problems(out)
+    with pytest.raises(RunError, match="continue that run with --resume"):
+        train_job.job(TINY, given, out)
+    perform(out, given, TINY, resume=True)
+    run, whole = RunDirectory(out), RunDirectory(finished / "run")
+    assert inputs.kept(out) == inputs.kept(whole.root)
+    assert run.evaluation().measurements[0] == before, "nothing was measured twice"
+    assert [each.when for each in run.evaluation().measurements] == ["before", "after"]
+    assert run.rollouts() == whole.rollouts()
+
+
+def test_a_folder_that_measures_somebodys_adapter_is_not_trained(finished: Path) -> None:
+    given, out = changes(finished, finished / "model"), finished / "somebodys"
+    perform(out, given, TINY, evaluate_only=True, adapter=str(finished / "run" / "adapter"))
+    with pytest.raises(RunError, match=r"measures the adapter that --adapter named.* in another --out"):
+        train_job.job(None, [], out, resume=True)
+
+
 def test_the_sum_of_problems_tells_questions_answers_names_and_their_order_apart() -> None:
     one, two = Problem("a/1", "1+1?", "2"), Problem("a/2", "2+2?", "4")
     sums = [

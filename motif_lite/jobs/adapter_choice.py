@@ -28,6 +28,9 @@ _WEIGHT_OF_LAYER = re.compile(r"(?:^|\.)([A-Za-z_]\w*)\.lora_A\b")
 WRITTEN_HERE = {"rollout.server": None, "rollout.server_folder": None}
 """For a model that is used: it writes here, whatever server wrote while it was trained."""
 
+_OF_SOMEBODY = 0
+"""The step of an adapter that the run did not train."""
+
 _WANTED = (ADAPTER_FILE, adapter_folder.CONFIG, "tokenizer*", "special_tokens_map.json", "chat_template.jinja")
 
 
@@ -177,7 +180,20 @@ def put_into(run: RunDirectory, folder: Path | None) -> None:
     def copy(target: Path) -> None:
         shutil.copytree(folder, target, ignore=shutil.ignore_patterns(sealing.MANIFEST))
 
-    run.save_adapter(0, copy)
+    run.save_adapter(_OF_SOMEBODY, copy)
+
+
+def require_own(run: RunDirectory) -> None:
+    """Refuse to train in a folder with somebody's adapter, which `put_into` has copied there to be measured.
+
+    Raises:
+        RunError: It has one.
+    """
+    if sealing.step_of(run.adapter) == _OF_SOMEBODY:
+        raise RunError(
+            f"{run.root}: measures the adapter that --adapter named, and training would replace it; train in another "
+            f"--out, with --recipe {run.root / 'recipe.toml'}"
+        )
 
 
 def _require_whole(folder: Path) -> None:

@@ -136,13 +136,14 @@ class RunJob:
 
     def _run_directory(self, recipe: Recipe, problems: Problems, model: dict[str, str]) -> RunDirectory:
         held_out = inputs.of_problems(problems.held_out) if problems.held_out else None
-        found = inputs.Inputs(train=inputs.of_problems(problems.train), validation=held_out, model=model)
+        train = inputs.of_problems(problems.train) if problems.train else None
+        found = inputs.Inputs(train=train, validation=held_out, model=model)
         if not self.existing:
             inputs.keep(self.root, found)
             return RunDirectory.create(self.root, recipe, self.recipe_text, trains=not self.evaluate_only)
         own_code_record.keep(self.root, recipe)
         inputs.require_same_model(self.root, recipe.model.name, model)
-        if inputs.kept(self.root) is None and not self.evaluate_only:  # a run of an earlier version
+        if not self.evaluate_only and not inputs.knows_problems(self.root):
             inputs.keep(self.root, found)
         return RunDirectory.open(self.root)
 
@@ -206,6 +207,7 @@ def _existing_job(path: Path | None, changes: Sequence[str], root: Path, *, eval
     check_names(recipe)
     if not evaluate_only:
         require_in_process(recipe, "training")
+        adapter_choice.require_own(run)
     return RunJob(root.name, recipe, root, existing=True, evaluate_only=evaluate_only)
 
 

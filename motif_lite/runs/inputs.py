@@ -28,12 +28,12 @@ class Inputs(Versioned):
     """All of inputs.json.
 
     Attributes:
-        train: The sum of the training problems.
+        train: The sum of the training problems; None while the run has only been evaluated.
         validation: Of held-out ones, where the recipe asks for them.
         model: By file of the model's folder, or the commit of one from the hub.
     """
 
-    train: str
+    train: str | None = None
     validation: str | None = None
     model: dict[str, str]
 
@@ -44,6 +44,10 @@ def of_problems(problems: Sequence[Problem]) -> str:
     for problem in problems:
         digest.update(json.dumps([problem.id, problem.question, problem.gold]).encode())
     return digest.hexdigest()
+
+
+_OF_NO_PROBLEMS = of_problems(())
+"""What earlier versions recorded of a run that was only evaluated."""
 
 
 def of_model(model_name: str, on_progress: OnProgress) -> dict[str, str]:
@@ -96,6 +100,12 @@ def keep(root: Path, inputs: Inputs) -> None:
     write_record(root / FILE, inputs)
 
 
+def knows_problems(root: Path) -> bool:
+    """Whether the training problems were recorded: not by earlier versions, nor where nothing was trained yet."""
+    earlier = kept(root)
+    return earlier is not None and earlier.train not in (None, _OF_NO_PROBLEMS)
+
+
 def require_same_problems(root: Path, train: Sequence[Problem], held_out: Sequence[Problem]) -> None:
     """Refuse to train on with other problems under the same names.
 
@@ -105,7 +115,7 @@ def require_same_problems(root: Path, train: Sequence[Problem], held_out: Sequen
     earlier = kept(root)
     if earlier is None:
         return
-    now = {"data.train": (earlier.train, of_problems(train))}
+    now = {"data.train": (earlier.train, of_problems(train))} if knows_problems(root) else {}
     if earlier.validation is not None:
         now["evaluation.validation"] = (earlier.validation, of_problems(held_out))
     changed = [key for key, (before, after) in now.items() if before != after]
