@@ -168,6 +168,15 @@ def test_a_run_of_an_earlier_version_is_taken_as_it_is_and_recorded_from_then_on
     assert inputs.kept(again / "run") is not None
 
 
+def test_a_finished_run_says_that_its_problems_have_changed(again: Path) -> None:
+    changed = "the problems of data.train have changed since the run was started"
+    for golds, number in ([4, 5, 6], 0), ([4, 5, 7], 1):
+        rows(again / "train.jsonl", golds)
+        notes = perform(again / "run", resume=True)
+        assert any("this run is finished" in note for note in notes)
+        assert sum(changed in note for note in notes) == number
+
+
 def test_a_folder_that_was_only_evaluated_can_be_trained_and_keeps_what_was_measured(finished: Path) -> None:
     given, out = changes(finished, finished / "model"), finished / "evaluated"
     perform(out, given, TINY, evaluate_only=True)

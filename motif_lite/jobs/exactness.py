@@ -1,14 +1,26 @@
-"""What makes a resumed run differ from one that was not interrupted, told before it goes on."""
+"""What makes a resumed run differ from one that was not interrupted, told before it goes on or proves finished."""
 
 from pathlib import Path
 
 from motif_lite.credits.table import credit_of
+from motif_lite.errors import MotifError
+from motif_lite.jobs import problems
 from motif_lite.jobs.checking import TABLES
 from motif_lite.observer import Observer
 from motif_lite.recipe import keys
 from motif_lite.recipe.schema import Recipe
+from motif_lite.runs import inputs
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.resuming import INEXACT, was_begun_with_weights_of_trajectories, wrote_in_32_bits
+
+
+def note_changed_problems(recipe: Recipe, root: Path, observer: Observer) -> None:
+    """Say where the problems of a finished run are no longer those that it was trained on, or cannot be read."""
+    try:
+        found = problems.read(recipe, observer, trains=True)
+        inputs.require_same_problems(root, found.train, found.held_out)
+    except MotifError as error:
+        observer.note(f"note: {error}")
 
 
 def note_what_is_not_exact(recipe: Recipe, existing: Path | None, observer: Observer) -> None:

@@ -17,7 +17,7 @@ from motif_lite.context import RunContext
 from motif_lite.errors import RunError
 from motif_lite.jobs import adapter_choice, following, reporting
 from motif_lite.jobs.checking import TABLES, check, check_names, require_in_process
-from motif_lite.jobs.exactness import note_what_is_not_exact
+from motif_lite.jobs.exactness import note_changed_problems, note_what_is_not_exact
 from motif_lite.jobs.problems import Benchmarks, Problems, fitting, fitting_benchmarks, read
 from motif_lite.jobs.session import conducted, load_policy, log_file, required_backend, sums_of_model
 from motif_lite.jobs.stopping import Stop
@@ -224,6 +224,7 @@ def _is_finished(recipe: Recipe, root: Path, observer: Observer) -> bool:
             f"this run is finished: {run.spent().steps} steps are trained and everything is evaluated; to "
             f"train longer, --set a larger {larger}"
         )
+        note_changed_problems(recipe, root, observer)
     return finished
 
 
