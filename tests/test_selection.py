@@ -82,6 +82,7 @@ def test_what_is_solved_sometimes_is_trained_and_what_that_took_is_counted(
     assert [rates.num_correct[problem] for problem in list(rates.num_correct)[:4]] == [0] * 4
     assert {line.problem for line in run.rollouts()} <= kept
     assert told.startswith(f"data.select: {len(kept)} of 16 problems have a pass rate between 0.01 and 0.99; ")
+    assert f"Training had selected its problems: {len(kept)} of 16 problems have" in run.report.read_text()
     assert rates.cost.prompts >= 64
     assert accounting.of(run)["selection"] == rates.cost
     assert run.spent().tokens == rates.cost.generated_tokens + sum(sum(line.tokens.values()) for line in run.metrics())

@@ -33,11 +33,7 @@ def selected(context: RunContext, problems: list[Problem]) -> list[Problem]:
     rates, source = _pass_rates(context, problems, section)
     least, most = section.min_pass_rate, section.max_pass_rate
     found = [problem for problem in problems if least <= rates.of(problem) <= most]
-    too_hard = sum(rates.of(problem) < least for problem in problems)
-    told = (
-        f"data.select: {len(found):,} of {len(problems):,} problems have a pass rate between {least:g} and {most:g}; "
-        f"{too_hard:,} are solved less often, {len(problems) - len(found) - too_hard:,} more often ({source})"
-    )
+    told = f"data.select: {rates.in_words(section)} ({source})"
     wanted = context.recipe.training.problems_per_step
     if len(found) < wanted:
         raise DataError(

@@ -14,7 +14,7 @@ from motif_lite import __version__
 from motif_lite.errors import RunError
 from motif_lite.nouns import Problem
 from motif_lite.paths import cache_folder
-from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.schema import Recipe, SelectSection
 from motif_lite.recipe.section import PositiveInt
 from motif_lite.runs import inputs
 from motif_lite.runs.costs import Cost
@@ -42,6 +42,16 @@ class PassRates(Versioned):
     def of(self, problem: Problem) -> float:
         """The share of a problem's trajectories that were right."""
         return self.num_correct[problem.id] / self.num_samples
+
+    def in_words(self, section: SelectSection) -> str:
+        """How many problems lie within a recipe's bounds, below and above them."""
+        least, most = section.min_pass_rate, section.max_pass_rate
+        rates = [correct / self.num_samples for correct in self.num_correct.values()]
+        too_hard, too_easy = sum(rate < least for rate in rates), sum(rate > most for rate in rates)
+        return (
+            f"{len(rates) - too_hard - too_easy:,} of {len(rates):,} problems have a pass rate between {least:g} and "
+            f"{most:g}; {too_hard:,} are solved less often, {too_easy:,} more often"
+        )
 
 
 def kept(root: Path) -> PassRates | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from motif_lite import __version__
 from motif_lite.monitor import findings
 from motif_lite.recipe.schema import Recipe
-from motif_lite.runs import accounting
+from motif_lite.runs import accounting, selection
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import Evaluation, Measurement, RolloutLine, StepMetrics, Subject
 from motif_lite.views import plots, story
@@ -27,7 +27,7 @@ def write(recipe: Recipe, run: RunDirectory) -> None:
         version=__version__,
         recipe_toml=printable(recipe_toml(recipe)),
         confidence=recipe.evaluation.confidence,
-        story=story.sentences(recipe, metrics, marks, evaluation, warnings, _kept(run)),
+        story=story.sentences(recipe, metrics, marks, evaluation, warnings, _kept(run), selection.kept(run.root)),
         rows=_rows(evaluation, recipe.evaluation.confidence),
         about_gains=about_gains(evaluation),
         plots=plots.of_run(metrics, marks, run.preparing),

@@ -10,6 +10,7 @@ from motif_lite.monitor.trends import Change, Series
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.budget import spent
 from motif_lite.runs.records import Comparison, Evaluation, Mark, StepMetrics
+from motif_lite.runs.selection import PassRates
 from motif_lite.views.formats import best_mark_line, duration, mark_line, percent
 
 _SHARE_OF_RUN = 5
@@ -39,12 +40,14 @@ def sentences(
     evaluation: Evaluation,
     warnings: Sequence[Finding],
     kept: Kept,
+    rates: PassRates | None = None,
 ) -> list[str]:
     """The run in sentences, the most important last figure first.
 
     Args:
         warnings: What `findings.diagnose` has found.
         kept: The adapters that there are.
+        rates: Of the problems that training has selected from.
     """
     confidence = recipe.evaluation.confidence
     found = [_gain(gain) for gain in evaluation.comparisons]
@@ -52,6 +55,8 @@ def sentences(
         found.append(f"First {mark_line(marks[0])}. Last {mark_line(marks[-1])}.")
     if judged := best_mark(marks, confidence):
         found.append(_sentence(best_mark_line(judged, kept.best_step, is_trained=kept.is_trained)))
+    if rates and recipe.data.select:
+        found.append(f"Training had selected its problems: {rates.in_words(recipe.data.select)}.")
     if metrics:
         found += [_length(metrics), *_changes(metrics), _warned(warnings)]
     return found
