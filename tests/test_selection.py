@@ -22,6 +22,7 @@ from motif_lite.runs import accounting, selection
 from motif_lite.runs.costs import Cost
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.selection import PassRates
+from motif_lite.tasks import sources
 from motif_lite.views import plots
 from tests.fakes import RecordingObserver
 
@@ -115,6 +116,36 @@ def test_a_second_run_finds_the_rates_in_the_cache_and_trains_the_same(
     assert remade is not None
     assert before is not None
     assert remade.num_correct == before.num_correct
+
+
+def test_a_run_waits_for_another_one_that_measures_the_same(
+    tmp_path: Path, tiny_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one is a process, as the lock is one between processes; it is done while this one waits."""
+    given, file = changes(tmp_path, tiny_folder, "training.max_steps=1"), cache / "pass_rates" / "same.json"
+    problems = sources.load(checking.check(TINY, given).data.as_source(), role="train", seed=1)
+    rates = PassRates(num_samples=4, num_correct={each.id: 2 for each in problems}, cost=Cost(prompts=1))
+    monkeypatch.setattr(selection, "cached_path", lambda *_: file)
+    holding = (
+        "import sys; from pathlib import Path; from motif_lite.runs import selection; path = Path(sys.argv[1])\n"
+        "with selection.claimed(path) as is_ours:\n"
+        "    print(is_ours, flush=True); path.write_text(sys.stdin.readline())"
+    )
+    command, seen = [sys.executable, "-c", holding, str(file)], generated(monkeypatch)
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as other:
+        assert other.stdin is not None and other.stdout is not None
+        assert other.stdout.readline() == "True\n"
+        answer, observer = other.stdin, RecordingObserver()
+
+        def phase(name: str, detail: str = "") -> None:
+            if "waiting for another run" in detail:
+                answer.write(rates.model_dump_json() + "\n")
+                answer.close()
+
+        monkeypatch.setattr(observer, "phase", phase)
+        train_job.job(TINY, given, tmp_path / "run").perform(observer)
+    assert seen == [], "this one has measured nothing"
+    assert selection.kept(tmp_path / "run") == rates
 
 
 def test_a_measurement_that_was_interrupted_goes_on_with_what_is_missing(

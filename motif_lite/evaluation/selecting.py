@@ -4,12 +4,15 @@ Their pass rates are measured once, before the first step, by the recipe's own s
 policy is the one that training begins with, so after a warm start that of its adapter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 
 from motif_lite.context import RunContext
 from motif_lite.errors import DataError
 from motif_lite.evaluation.measuring import measure_parts, outcomes_of, settings_of
 from motif_lite.nouns import Problem
+from motif_lite.observer import Observer
 from motif_lite.recipe.schema import SelectSection, decided
 from motif_lite.rollout.strategies import strategy_of
 from motif_lite.runs import inputs, preparing, selection, warm_start
@@ -58,16 +61,28 @@ def _pass_rates(context: RunContext, problems: Sequence[Problem], section: Selec
     if (adapter := warm_start.sum_of_adapter(root)) is not None and model:
         model = model | {"warm_start": adapter}
     path = selection.cached_path(recipe, model, problems, prompt)
-    if path is not None and (rates := selection.cached(path)) is not None:
-        selection.keep(root, rates)
-        return rates, f"measured by an earlier run: {path}"
-    rates = _measured(context, problems, section)
-    if path is not None:
-        try:
-            selection.cache(path, rates)
-        except OSError as error:
-            context.observer.note(f"note: {path}: pass rates cannot be kept for other runs ({error.strerror})")
+    with _alone(path, context.observer):
+        if path is not None and (rates := selection.cached(path)) is not None:
+            selection.keep(root, rates)
+            return rates, f"measured by an earlier run: {path}"
+        rates = _measured(context, problems, section)
+        if path is not None:
+            try:
+                selection.cache(path, rates)
+            except OSError as error:
+                context.observer.note(f"note: {path}: pass rates cannot be kept for other runs ({error.strerror})")
     return rates, f"{section.num_samples} samples each: {rates.cost.generated_tokens:,} tokens"
+
+
+@contextmanager
+def _alone(path: Path | None, observer: Observer) -> Iterator[None]:
+    """Wait for another process that measures what shall be in this file; where no file can be held, for none."""
+    with ExitStack() as held:
+        with suppress(OSError):
+            if path is not None and not held.enter_context(selection.claimed(path)):
+                observer.phase("evaluating", "waiting for another run, which measures the same pass rates")
+                held.enter_context(selection.claimed(path, wait=True))
+        yield
 
 
 def _measured(context: RunContext, problems: Sequence[Problem], section: SelectSection) -> PassRates:

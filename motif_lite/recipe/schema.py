@@ -127,8 +127,9 @@ least this; by default always."""
     select: SelectSection | None = None
     """A table `[data.select]` with the keys below: measure the pass rate of every training problem before the first \
 step, and train on those within bounds; by default all are trained. Further runs with the same model, problems, \
-prompt, limits, sampling and seed read the rates from the cache, unless the recipe names code of your own. The tokens \
-and seconds of the selection are taken off `until_tokens` and `until_seconds`."""
+prompt, limits, sampling and seed read the rates from the cache, and wait for them where another run is measuring \
+them, unless the recipe names code of your own. The tokens and seconds of the selection are taken off `until_tokens` \
+and `until_seconds`."""
     skip: SkipSection | None = None
     """A table `[data.skip]` with the keys below: leave out for a while problems whose groups had no signal the last \
 times that they were asked; by default each has its turn in every epoch."""

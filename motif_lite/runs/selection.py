@@ -7,10 +7,11 @@ would measure the same: it is found by all that the figures depend on.
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from motif_lite import __version__
+from motif_lite import __version__, locks
 from motif_lite.errors import RunError
 from motif_lite.nouns import Problem
 from motif_lite.paths import cache_folder
@@ -106,6 +107,24 @@ def cached_path(
     }
     digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
     return cache_folder() / "pass_rates" / f"{digest[:32]}.json"
+
+
+@contextmanager
+def claimed(path: Path, *, wait: bool = False) -> Iterator[bool]:
+    """Claim what is about to be put into the cache there.
+
+    Args:
+        wait: For the process that has claimed it.
+
+    Yields:
+        Whether it is ours.
+
+    Raises:
+        OSError: The cache cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with locks.taken(path.with_suffix(".lock"), wait=wait) as (_, is_ours):
+        yield is_ours
 
 
 def cached(path: Path) -> PassRates | None:
