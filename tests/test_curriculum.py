@@ -92,6 +92,7 @@ def test_a_run_without_a_curriculum_has_no_level(tiny_recipe: MakeRecipe, tiny_f
         (["data.raise_above=0.5"], "data.raise_above says when the level of a curriculum rises, and there is none"),
         (["data.curriculum=2", "data.lower_below=0.5"], "data.lower_below = 0.5 needs a larger data.raise_above"),
         (["data.curriculum=2", "data.raise_above=0.5", "data.lower_below=0.5"], "needs a larger data.raise_above"),
+        (["data.curriculum=2", "data.raise_above=0.5", "data.refill=2"], "data.refill and data.skip take the problems"),
     ],
 )
 def test_bounds_without_a_sense_are_refused(tiny_recipe: MakeRecipe, changes: list[str], said: str) -> None:

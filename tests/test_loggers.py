@@ -122,12 +122,14 @@ def test_each_holds_what_metrics_jsonl_says_also_after_steps_were_lost_and_done_
 
 
 def test_figures_have_the_names_of_metrics_jsonl_and_what_is_not_a_number_is_left_out() -> None:
-    line = records.step(3, tokens={"openings": 7}, answers_kept=(None, 0.5), update_skipped=True, loss=None)
+    line = records.step(
+        3, tokens={"openings": 7}, answers_kept=(None, 0.5), update_skipped=True, loss=None, visits={"a": True}
+    )
     found = figures.of_step(line)
     assert found["tokens/openings"] == 7
     assert found["accuracy_by_round/3"] == 0.5
     assert (found["update_skipped"], found["answers_kept/2"]) == (1.0, 0.5)
-    assert not {"step", "version", "loss", "answers_kept/1"} & set(found)
+    assert not {"step", "version", "loss", "answers_kept/1", "visits/a"} & set(found)
     assert figures.of_mark(records.mark(2))["validation/accuracy"] == 0.5
 
 

@@ -21,7 +21,10 @@ from motif_lite.planning import driver, one_card
 from motif_lite.planning.driver import Driver, Gpu
 from motif_lite.policies.led import Wanted, help_until, led, want
 from motif_lite.ranks import ALONE, Followed, Ranks, of_environment
+from motif_lite.rollout import counting
+from motif_lite.training import step
 from motif_lite.training.sharing import evenly
+from tests import fakes
 from tests.fakes import ScriptedPolicy
 
 T = TypeVar("T")
@@ -240,3 +243,13 @@ def test_processes_of_a_cpu_share_its_memory_and_its_speed() -> None:
     one, two = (checking.memory_plan(TINY, [], None, None, count) for count in (1, 2))
     assert two.usable_bytes == pytest.approx(one.usable_bytes / 2, rel=1e-6)
     assert two.speed.flops_per_second < 0.8 * one.speed.flops_per_second
+
+
+def test_rounds_that_futures_begin_with_are_counted_once_after_they_came_from_another_process() -> None:
+    first, second = fakes.turn("one"), fakes.turn("two2")
+    futures = [Trajectory(fakes.problem(), (first, second, fakes.turn(last))) for last in ("3", "33")]
+    own = Opening(fakes.problem(), first, tuple(futures))
+    [come] = in_each(lambda ranks: ranks.gather(Opening, lambda: own)[1])[:1]
+    assert come == own
+    counted = [counting.generated_tokens([each])["futures"] for each in (own, come, step.sharing(come, 2))]
+    assert counted == [7, 11, 7]

@@ -88,6 +88,13 @@ def test_signal_sets_the_count_back() -> None:
     assert chooses.begin(["a", "b"], 4)[0] in ("c", "d")
 
 
+def test_one_that_is_asked_all_the_same_and_has_signal_is_left_out_no_longer() -> None:
+    chooses = choosing("data.skip={after=1, visits=2}", earlier=(dict.fromkeys("abcd", False),))
+    assert chooses.begin(["a"], 1) == ["a"], "all are left out"
+    chooses.end({"a": True})
+    assert chooses.begin(["b"], 2) == ["a"]
+
+
 def test_others_are_of_the_same_level_and_neither_left_out_nor_asked_already() -> None:
     dry = tuple({"c": False} for _ in range(2))
     chooses = choosing("data.skip={after=2, visits=3}", earlier=dry, levels=(1, 1, 1, 0))

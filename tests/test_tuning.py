@@ -70,10 +70,11 @@ def test_rates_are_compared_on_problems_of_the_recipes_own_source(tmp_path: Path
     assert made.out == ROOT / "studies" / "rates" / "own"
 
 
-def test_validation_without_a_source_has_all_that_tells_the_training_problems() -> None:
+@pytest.mark.parametrize("given", ["", ', source="data.train"'])
+def test_validation_without_a_source_has_all_that_tells_the_training_problems(given: str) -> None:
     changes = [
         'data={train="reasoning_gym:chain_sum", options={min_terms=3}}',
-        "evaluation.validation={num_problems=9}",
+        f"evaluation.validation={{num_problems=9{given}}}",
     ]
     validation = checking.check(TINY, changes).evaluation.validation
     assert validation is not None

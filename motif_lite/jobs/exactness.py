@@ -11,7 +11,7 @@ from motif_lite.recipe import keys
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import inputs
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.runs.resuming import INEXACT, was_begun_with_weights_of_trajectories, wrote_in_32_bits
+from motif_lite.runs.resuming import INEXACT, was_begun_with_weights_of_trajectories
 
 
 def note_changed_problems(recipe: Recipe, root: Path, observer: Observer) -> None:
@@ -41,11 +41,11 @@ def note_what_is_not_exact(recipe: Recipe, existing: Path | None, observer: Obse
         run = RunDirectory(existing)
         earlier = run.resolved(TABLES)
         different = set(keys.differing_keys(earlier, recipe))
-        if wrote_in_32_bits(earlier) and recipe.rollout.weights == "32bit":
+        if earlier.rollout.weights == "auto" != recipe.rollout.weights:
             different.discard("rollout.weights")
             observer.note(
-                "note: this run was started by an earlier version, which wrote replies in 32 bits beside "
-                'training.autocast = "bfloat16"; it goes on so. rollout.weights = "16bit" writes them in bfloat16, too'
+                "note: this run was started by an earlier version, which did not record in which precision it wrote "
+                f'replies; from here on rollout.weights = "{recipe.rollout.weights}", which may differ by rounding'
             )
         for key in sorted(different & INEXACT.keys()):
             observer.note(f"note: {key} has changed: {INEXACT[key]}")

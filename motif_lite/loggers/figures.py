@@ -12,8 +12,8 @@ _MOST_CHARACTERS = 10_000
 
 
 def of_step(line: StepMetrics) -> Figures:
-    """All numbers of a line of metrics.jsonl, such as ``tokens/openings`` and ``accuracy_by_round/1``."""
-    return dict(_flat(line.model_dump(exclude={"version", "step"}), ""))
+    """The numbers of a line of metrics.jsonl, such as ``tokens/openings``; not what it says of single problems."""
+    return dict(_flat(line.model_dump(exclude={"version", "step", "visits"}), ""))
 
 
 def of_mark(mark: Mark) -> Figures:

@@ -203,6 +203,11 @@ def _a_curriculum_has_steps_and_bounds(recipe: Recipe) -> Iterator[str]:
         )
     if down is not None and (up is None or down >= up):
         yield (f"data.lower_below = {down:g} needs a larger data.raise_above; set one, or leave it out")
+    if up is not None and (recipe.data.refill or recipe.data.skip):
+        yield (
+            "data.raise_above looks at the accuracy of what is trained, from which data.refill and data.skip take the "
+            "problems that are always or never solved; leave out one or the other"
+        )
 
 
 def _openings_differ(recipe: Recipe) -> Iterator[str]:

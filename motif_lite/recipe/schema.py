@@ -296,11 +296,13 @@ solutions, cut into rounds; by default it does not (see warm-start.md). The toke
         """Where it is not given, that of the training problems."""
         data, evaluation = settings.get("data"), settings.get("evaluation")
         validation = evaluation.get("validation") if isinstance(evaluation, dict) else None
-        if not isinstance(validation, dict) or "source" in validation or not isinstance(data, dict):
+        if not isinstance(validation, dict) or not isinstance(data, dict):
+            return settings
+        if validation.get("source", "data.train") != "data.train":
             return settings
         shared = {key: data[key] for key in ("question_column", "answer_column", "twins", "options") if key in data}
         source = {"source": data["train"]} if "train" in data else {}
-        return settings | {"evaluation": evaluation | {"validation": shared | source | validation}}
+        return settings | {"evaluation": evaluation | {"validation": shared | validation | source}}
 
     @property
     def openings_per_step(self) -> int:

@@ -3,7 +3,6 @@
 from typing import Any
 
 from motif_lite.errors import RunError
-from motif_lite.planning import precision
 from motif_lite.recipe.keys import changed, differing_keys
 from motif_lite.recipe.schema import ALL_LINEAR, LORA_TARGETS, Recipe
 from motif_lite.recipe.tables import Tables
@@ -64,19 +63,9 @@ def with_decisions_of(run: RunDirectory, recipe: Recipe, tables: Tables) -> Reci
         for section, key in _DECIDED
         if getattr(getattr(recipe, section), key) == "auto"
     }
-    if wrote_in_32_bits(earlier) and recipe.rollout.weights == "auto":
-        decided["rollout.weights"] = "32bit"
     if recipe.lora.targets == ALL_LINEAR and earlier.lora.targets == list(LORA_TARGETS):
         decided["lora.targets"] = earlier.lora.targets  # the default of earlier versions
     return changed(recipe, decided)
-
-
-def wrote_in_32_bits(earlier: Recipe) -> bool:
-    """Whether a run is of a version that wrote replies in 32 bits, whatever the update's products were.
-
-    Those versions left ``rollout.weights`` undecided.
-    """
-    return earlier.rollout.weights == "auto" and precision.writes_in_bf16(earlier, "cpu")
 
 
 def check_resumable(run: RunDirectory, recipe: Recipe, tables: Tables) -> None:

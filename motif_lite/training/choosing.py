@@ -82,5 +82,7 @@ class Choosing:
                 continue
             dry = 0 if has_signal else self._without_signal.get(problem, 0) + 1
             self._without_signal[problem] = dry
+            if has_signal:  # it was asked all the same, as all others were left out, too
+                self._left_out.pop(problem, None)
             if dry >= self._section.after:
                 self._left_out[problem] = self._section.visits

@@ -7,7 +7,7 @@ Of several processes each rolls out and grades its own problems; then all have a
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -215,6 +215,8 @@ class TrainingStep:
         for found in parts:
             answers.learn(found.rulings)
         openings = [opening for found in parts for opening in found.openings]
+        if branches is not None and self.ranks.count > 1:
+            openings = [sharing(opening, branch) for opening, branch in zip(openings, branches, strict=True)]
         rewards = [entry for found in parts for entry in found.rewards]
         places = [slice(first, first + size) for first in range(0, len(openings), size)]
         return [Group(openings[at], rewards[at], branches[at] if branches is not None else None) for at in places]
@@ -274,3 +276,14 @@ class TrainingStep:
         phase = "openings" if round_number == 1 else "futures"
         self.observer.phase(phase, f"round {round_number} of {num_rounds}, {width} replies")
         return self.observer.generating
+
+
+def sharing(opening: Opening, branch: int) -> Opening:
+    """An opening that came from another process, its futures with one record of the rounds that they begin with.
+
+    Args:
+        branch: Rounds before the futures part.
+    """
+    first = opening.futures[0].turns[:branch]
+    parted = tuple(replace(future, turns=(*first, *future.turns[branch:])) for future in opening.futures)
+    return replace(opening, futures=parted)

@@ -7,6 +7,7 @@ minute. Where the program starts Python itself, it finds `Nursery.python`, which
 
 import fcntl
 import gc
+import importlib
 import json
 import os
 import runpy
@@ -150,6 +151,7 @@ def _serve(listening: socket.socket, python: str) -> None:
 
     session._quiet_libraries()
     backends.backend("transformers")
+    importlib.import_module("motif_lite.training.grpo")  # and TRL with it, after the policy's libraries as in a run
     gc.freeze()  # what is never looked at again stays shared memory
     while sys.stdin not in (ready := select.select([sys.stdin, listening], [], [])[0]):
         asked = listening.accept()[0] if ready else None
