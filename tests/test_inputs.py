@@ -1,5 +1,6 @@
 """What a run stands on: problems, benchmarks and weights that change under their names are noticed, never mixed."""
 
+import io
 import json
 import shutil
 from collections.abc import Iterator, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from motif_lite.errors import RunError
 from motif_lite.evaluation.benchmarks import agree, is_complete
@@ -17,6 +19,7 @@ from motif_lite.runs import inputs
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.parts import Parts
 from motif_lite.runs.records import MeasuredPart, PartsHeader, Subject
+from motif_lite.views.tables import print_closing
 from tests.fakes import RecordingObserver
 
 ROOT = Path(__file__).parents[1]
@@ -192,10 +195,25 @@ def test_a_folder_that_was_only_evaluated_can_be_trained_and_keeps_what_was_meas
     assert run.rollouts() == whole.rollouts()
 
 
+def test_the_report_of_what_was_only_evaluated_does_not_finish_the_training_there(finished: Path) -> None:
+    given, out = [*changes(finished, finished / "model"), *LONGER], finished / "reported"
+    perform(out, given, TINY, evaluate_only=True)
+    run, printed = RunDirectory(out), io.StringIO()
+    assert run.report.exists()
+    perform(out, given, TINY, resume=True, pause_at=0.5)
+    assert not run.report.exists()
+    print_closing(Console(file=printed, width=200), run.resolved(checking.TABLES), run)
+    assert f"next      python run.py --resume --out {out}" in printed.getvalue()
+    assert not [note for note in perform(out, resume=True) if "this run is finished" in note]
+    assert run.report.exists()
+
+
 def test_a_folder_that_measures_somebodys_adapter_is_not_trained(finished: Path) -> None:
     given, out = changes(finished, finished / "model"), finished / "somebodys"
     perform(out, given, TINY, evaluate_only=True, adapter=str(finished / "run" / "adapter"))
-    with pytest.raises(RunError, match=r"measures the adapter that --adapter named.* in another --out"):
+    with pytest.raises(
+        RunError, match=r"measures the adapter that --adapter named.* in another --out, with the same --recipe"
+    ):
         train_job.job(None, [], out, resume=True)
 
 

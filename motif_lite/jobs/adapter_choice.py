@@ -192,7 +192,7 @@ def require_own(run: RunDirectory) -> None:
     if sealing.step_of(run.adapter) == _OF_SOMEBODY:
         raise RunError(
             f"{run.root}: measures the adapter that --adapter named, and training would replace it; train in another "
-            f"--out, with --recipe {run.root / 'recipe.toml'}"
+            f"--out, with the same --recipe and --set"
         )
 
 

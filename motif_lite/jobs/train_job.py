@@ -259,6 +259,7 @@ def _train_and_evaluate(
         trainable(context.policy).load_adapter(run.adapter)
     else:
         forget("after", run)  # a finished run that goes on has figures of its shorter self
+        run.report.unlink(missing_ok=True)  # or of what was only evaluated; a report says that a run is finished
         warm_started(context, problems.train)
         training = TrainingContext(
             recipe, policy, run, context.observer, ranks=context.ranks,
