@@ -195,6 +195,8 @@ def require_solvable(job: train_job.RunJob) -> None:
     Raises:
         RecipeError: The run will have no adapter of its own, or its recipe has no held-out problem.
     """
+    if job.pause_at < 1:
+        raise RecipeError("--solve-one needs a trained adapter, and --pause-at ends before there is one; leave one out")
     if job.evaluate_only and not RunDirectory(job.root).adapter.exists():
         raise RecipeError("--solve-one goes with a run that trains, or that has trained; see run.py solve --held-out")
     if not job.recipe.evaluation.benchmarks:

@@ -248,6 +248,7 @@ def test_a_run_that_could_not_solve_one_is_refused_before_it_begins(
     ]
     assert "--solve-one goes with a run that trains" in refusal(*begun, "--evaluate-only")
     assert "from [evaluation.benchmarks], and the recipe has none" in refusal(*begun, *without)
+    assert "--pause-at ends before there is one; leave one out" in refusal(*begun, "--pause-at", "0.5")
     assert list(tmp_path.iterdir()) == []
 
 
