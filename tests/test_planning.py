@@ -66,6 +66,17 @@ def test_the_plan_is_a_table_by_phase_without_torch_or_a_card() -> None:
     assert "assumed" in done.stdout
 
 
+def test_the_table_of_every_phase_is_whole_at_80_columns() -> None:
+    warm = "warm_start={num_problems=50, num_samples=2, num_steps=10, examples_per_step=8}"
+    arguments = ["--recipe", "recipes/motif_gsm8k.toml", "--plan", "--vram", "24", "--set", warm]
+    lines = CliRunner(env={"COLUMNS": "80"}).invoke(cli.app, arguments).stdout.splitlines()
+    phases = ["openings", "futures", "update", "warm", "start", "imitation", "evaluation"]
+    assert phases in [line.split() for line in lines]
+    [weights] = [line.split() for line in lines if line.startswith(" weights  ")]
+    assert len(set(weights[1:])) == 1, "none of the six is cut"
+    assert len(weights) == 7
+
+
 @pytest.mark.parametrize("vram", ["2", "3", "4", "5", "6", "8", "10"])
 def test_the_flags_that_it_prints_make_it_fit(vram: str) -> None:
     arguments = ["--recipe", "recipes/motif_gsm8k.toml", "--plan", "--vram", vram]

@@ -37,9 +37,10 @@ def print_plan(console: Console, plan: Plan, time: PlannedTime) -> None:
     phases, recipe = plan.estimate.phases, plan.recipe
     table = Table(title="peak memory in GiB", title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, padding=0)
     table.add_column("", no_wrap=True)
+    width = 10 if len(phases) < 6 else None  # more than five so wide are cut at 80 columns
     for phase in phases:
         over = plan.estimate.total(phase) > plan.usable_bytes
-        table.add_column(phase, justify="right", min_width=10, style="red" if over else "")
+        table.add_column(phase, justify="right", min_width=width, style="red" if over else "")
     for item in dict.fromkeys(name for items in phases.values() for name in items):
         cells = (gib(items[item]) if item in items else "" for items in phases.values())
         table.add_row(item, *cells)
