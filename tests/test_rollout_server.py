@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from motif_lite.errors import ModelError, RecipeError, RunError, ServerError
 from motif_lite.jobs import adapter_choice, checking, train_job
+from motif_lite.jobs.stopping import Interrupted
 from motif_lite.nouns import Reply, Sampling
 from motif_lite.policies.server import rollouts
 from motif_lite.policies.server.rollouts import RolloutServer
@@ -124,6 +125,43 @@ def test_closing_waits_for_no_server(
         asked.set()
     assert re.search(r"motif_lite-\w+-\w+ stays loaded on the server: http.* no answer in 0.2 seconds", caplog.text)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_closing_drops_each_adapter_that_the_server_knows(
+    tiny_folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = VllmServer(tiny_folder)
+    with server.api:
+        policy = tiny_policy(tiny_folder, *at(server, tmp_path))
+        ask(policy, SAMPLED, 1)
+        assert policy.elsewhere is not None
+        policy.elsewhere._given.insert(0, "motif_lite-unknown")
+        (tmp_path / "motif_lite-unknown").mkdir()
+        policy.close()
+    assert server.adapters == {}
+    assert list(tmp_path.iterdir()) == []
+    [warning] = [record.message for record in caplog.records if "stays loaded" in record.message]
+    assert warning.startswith("motif_lite-unknown stays loaded on the server: http")
+
+
+def test_an_adapter_that_is_half_written_is_removed(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def interrupted(folder: str, **options: Any) -> None:
+        (Path(folder) / "adapter_config.json").touch()
+        raise Interrupted
+
+    server = VllmServer(tiny_folder)
+    with server.api:
+        policy = tiny_policy(tiny_folder, *at(server, tmp_path))
+        monkeypatch.setattr(policy.model, "save_pretrained", interrupted)
+        with pytest.raises(Interrupted):
+            ask(policy, SAMPLED, 1)
+        assert [folder.suffix for folder in tmp_path.iterdir()] == [".unfinished"]
+        policy.close()
+    assert list(tmp_path.iterdir()) == []
+    assert server.orders == []
+    assert "stays loaded" not in caplog.text, "the server was told of none"
 
 
 def test_no_memory_to_compare_is_said_as_such(

@@ -59,6 +59,9 @@ class VllmServer:
         exchange.send(b"Success: LoRA adapter added successfully.")
 
     def _unload(self, exchange: Exchange, body: Body) -> None:
+        if body["lora_name"] not in self.adapters:
+            exchange.send({"error": {"message": f"The lora adapter '{body['lora_name']}' cannot be found."}}, 404)
+            return
         del self.adapters[body["lora_name"]]
         self.orders.append("unload")
         exchange.send(b"Success: LoRA adapter removed successfully.")

@@ -66,21 +66,16 @@ class RolloutServer:
         self._pauses = pauses
         self._process = secrets.token_hex(4)  # two runs may begin with the same adapter, and end at different times
         self._given: list[str] = []
-        """Adapters in the folder, which the server has or was just told to load."""
+        """Adapters in the folder, whole or not; the server has them or is about to be told."""
         self._served: str | None = None
 
     def close(self) -> None:
         """Have the server drop what it was given, and remove it from the folder. What goes wrong is only said."""
-        given, self._given, self._served = self._given, [], None
+        given, self._served = list(self._given), None
+        told = [name for name in given if (self._folder / name).exists()]  # not of one that is half written
         for name in given:
             self._remove(name)
-        if not given:
-            return
-        try:
-            asyncio.run(asyncio.wait_for(self._drop(given), _CLOSING_SECONDS))
-        except (ServerError, TimeoutError) as error:
-            reason = str(error) or f"{self._section.url}: no answer in {_CLOSING_SECONDS} seconds"
-            _log.warning("%s stays loaded on the server: %s", " and ".join(given), reason)
+        asyncio.run(self._dropped(told))
 
     def sequences(
         self, requests: Sequence[Request], sampling: Sampling, stop: Sequence[str], report: OnTokens
@@ -144,26 +139,33 @@ class RolloutServer:
         await self._require_taken(connection, name, ids)
         if self._served is not None:
             await connection.order("/unload_lora_adapter", {"lora_name": self._served})
-            self._given.remove(self._served)
             self._remove(self._served)
         self._served = name
         return name
 
-    async def _drop(self, names: list[str]) -> None:
-        async with Connection(self._section, pauses=()) as connection:
-            for name in names:
+    async def _dropped(self, names: list[str]) -> None:
+        await asyncio.gather(*map(self._drop, names))
+
+    async def _drop(self, name: str) -> None:
+        try:
+            async with asyncio.timeout(_CLOSING_SECONDS), Connection(self._section, pauses=()) as connection:
                 await connection.order("/unload_lora_adapter", {"lora_name": name})
+        except (ServerError, TimeoutError) as error:
+            reason = str(error) or f"{self._section.url}: no answer in {_CLOSING_SECONDS} seconds"
+            _log.warning("%s stays loaded on the server: %s", name, reason)
 
     def _remove(self, name: str) -> None:
-        shutil.rmtree(self._folder / name, ignore_errors=True)
+        """What there is of it in the folder."""
+        for each in (name, _unfinished(name)):
+            shutil.rmtree(self._folder / each, ignore_errors=True)
+        self._given.remove(name)
 
     async def _loaded(self, connection: Connection, name: str) -> None:
+        self._given.append(name)  # before there is any of it, as Ctrl-C may come at any time
         folder = self._written(name)
-        self._given.append(name)
         try:
             await connection.order("/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
         except ServerError as error:
-            self._given.remove(name)
             self._remove(name)
             raise ServerError(
                 f"{error}\n(of /load_lora_adapter: start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, --enable-lora "
@@ -172,13 +174,13 @@ class RolloutServer:
 
     def _written(self, name: str) -> Path:
         """The folder with the adapter, in PEFT's format; whole as soon as it is there."""
-        folder, unfinished = self._folder / name, self._folder / f"{name}.unfinished"
+        folder, unfinished = self._folder / name, self._folder / _unfinished(name)
         try:
             unfinished.mkdir(parents=True, exist_ok=True)
             self._model.save_pretrained(str(unfinished), safe_serialization=True)
             unfinished.rename(folder)
         except Exception as error:  # safetensors has errors of its own
-            shutil.rmtree(unfinished, ignore_errors=True)
+            self._remove(name)
             raise ModelError(
                 f"{self._folder}: the adapter cannot be written ({error}); free some space, or choose another "
                 f"rollout.server_folder"
@@ -226,6 +228,11 @@ class RolloutServer:
             logits = self._model(input_ids=tokens, use_cache=False).logits[0, len(prompt) - 1 : -1].float()
         found: torch.Tensor = logits.log_softmax(-1).gather(-1, tokens[0, len(prompt) :, None])[:, 0].cpu()
         return found
+
+
+def _unfinished(name: str) -> str:
+    """The folder of an adapter that is being written."""
+    return f"{name}.unfinished"
 
 
 def _digest(weights: dict[str, torch.Tensor]) -> str:
