@@ -108,6 +108,10 @@ def test_the_engine_holds_all_keys_and_values_of_as_many_rows_as_may_be() -> Non
         assert found["openings"]["KV cache"] == (rows * row + 1) * token
     narrow, wide = (phases("grpo_gsm8k", f"rollout.max_width={width}", decodes=False) for width in (2, 8))
     assert narrow == wide | {"evaluation": narrow["evaluation"]}, "Unsloth writes all openings of a step at once"
+    narrow, wide = (
+        phases("grpo_gsm8k", f"rollout.max_width={width}", "data.refill=1", decodes=False) for width in (2, 8)
+    )
+    assert narrow["openings"] != wide["openings"], "our step asks for no more at once than that"
 
 
 def test_4_bit_weights_that_the_engine_dequantises_are_counted_with_their_adapter() -> None:

@@ -13,6 +13,7 @@ import torch
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.nouns import Sampling, TokenProgress, Turn
 from motif_lite.policies import backends, protocol
+from motif_lite.policies.engine import engine
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.recipe.schema import Recipe
@@ -283,6 +284,16 @@ def test_a_model_without_a_chat_template_is_refused(qwen_folder: Path, tiny_reci
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_only_openings_that_trl_samples_itself_cannot_end_at_a_text(
+    qwen_folder: Path, tiny_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "supports", lambda model: False)
+    stop = 'rollout.openings.stop=["</answer>"]'
+    with pytest.raises(ModelError, match=r"end at an end-of-turn token only; leave out rollout\.openings\.stop"):
+        load(qwen_folder, tiny_recipe(stop))
+    assert not load(qwen_folder, tiny_recipe(stop, "data.refill=1")).writes_openings
+
+
 def test_a_recipe_that_needs_a_gpu_names_the_one_that_does_not(tiny_recipe: MakeRecipe) -> None:
     for change in ('model.backend="unsloth"', 'model.device="cuda"'):
         with pytest.raises(MissingHardwareError, match=r"recipes/tiny_cpu\.toml"):

@@ -329,10 +329,11 @@ def test_the_rounds_of_a_step_are_counted_by_who_is_trained(tmp_path: Path) -> N
     assert counts == {"opening": (16, 4), "chain": (48, 1), "tree": (16 * 9, 4)}
 
 
-def test_openings_of_unsloth_end_at_a_stop_string_only_with_vllm(tmp_path: Path) -> None:
+def test_openings_of_unsloth_end_at_a_stop_string_only_with_vllm_or_where_our_step_samples_them(tmp_path: Path) -> None:
     change = ("rollout.openings.stop=['</answer>']", 'model.backend="unsloth"')
     assert "Unsloth's openings end at an end of turn only; leave it out" in mistakes(tmp_path, *change)
-    assert load(tmp_path, MINIMAL, *change, "model.fast_inference=true").rollout.openings.stop == ["</answer>"]
+    for other in ("model.fast_inference=true", "data.refill=1"):
+        assert load(tmp_path, MINIMAL, *change, other).rollout.openings.stop == ["</answer>"]
 
 
 def test_all_mistakes_are_told_at_once_each_on_a_line(tmp_path: Path) -> None:

@@ -25,8 +25,6 @@ class Credit(ABC):
         summary: What it trains, as model cards say it.
         row: What a row of an update is called, for messages.
         trains_later_rounds: Not openings alone.
-        samples_itself: The training step samples all rounds and hands them to TRL; otherwise TRL samples openings, with
-            its own ``generate``, and asks for their rewards.
         same_sampling: Futures have to be drawn as openings are, because one loss trains both.
         shares_futures: Openings may share their futures (``rollout.allocation = "adaptive"``).
         trains_every_opening: Openings are among what is trained in every step.
@@ -36,10 +34,16 @@ class Credit(ABC):
     summary: ClassVar[str]
     row: ClassVar[str]
     trains_later_rounds: ClassVar[bool]
-    samples_itself: ClassVar[bool]
     same_sampling: ClassVar[bool]
     shares_futures: ClassVar[bool]
     trains_every_opening: ClassVar[bool] = True
+
+    @abstractmethod
+    def samples_openings(self, recipe: Recipe) -> bool:
+        """Whether the training step samples openings, too, and hands them to TRL.
+
+        Otherwise TRL samples them, with its own ``generate``, and asks for their rewards.
+        """
 
     def futures_per_opening(self, recipe: Recipe) -> int:
         """Futures that are sampled of each opening."""
@@ -81,9 +85,12 @@ class RoundsCredit(Credit):
 
     row = "round"
     trains_later_rounds = True
-    samples_itself = True
     same_sampling = True
     shares_futures = False
+
+    def samples_openings(self, recipe: Recipe) -> bool:
+        """Always."""
+        return True
 
     def branches(self, num_rounds: int, num_openings: int, rng: random.Random) -> list[int] | None:
         """The round after which each opening's futures part, which is then the one that is trained.

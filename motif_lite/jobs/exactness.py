@@ -32,7 +32,7 @@ def note_what_is_not_exact(recipe: Recipe, existing: Path | None, observer: Obse
     training = recipe.training
     if training.until_seconds is not None:
         observer.note("note: training.until_seconds: this run ends by the clock, so it cannot be repeated exactly")
-    if recipe.model.fast_inference and not credit_of(recipe).samples_itself:
+    if recipe.model.fast_inference and not credit_of(recipe).samples_openings(recipe):
         observer.note(
             "note: model.fast_inference: vLLM does not save its random state, so openings after --resume differ from "
             "those of an uninterrupted run"

@@ -89,7 +89,7 @@ def openings_at_once(recipe: Recipe, shape: ModelShape) -> int:
 
 def bounds_openings(recipe: Recipe, shape: ModelShape) -> bool:
     """Whether ``rollout.max_width`` holds for openings, too: not where TRL asks Unsloth's `generate` for them."""
-    return not written_by_unsloth(recipe, shape) or credit_of(recipe).samples_itself
+    return not written_by_unsloth(recipe, shape) or credit_of(recipe).samples_openings(recipe)
 
 
 def dequantises(recipe: Recipe, shape: ModelShape) -> bool:

@@ -106,7 +106,7 @@ class TransformersPolicy(LocalPolicy):
             ModelError: The engine does not support the model, and openings are to end at a text.
         """
         stop = [*recipe.rollout.openings.stop, *self.turn_ends.texts]
-        if not self.writes_openings and stop and not credit_of(recipe).samples_itself:
+        if not self.writes_openings and stop and not credit_of(recipe).samples_openings(recipe):
             remedy = "leave out rollout.openings.stop"
             if self.turn_ends.texts:
                 remedy = f"its chat template ends a turn with {stop[-1]!r}, which is no token; take another model"

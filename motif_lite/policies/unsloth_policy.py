@@ -141,7 +141,7 @@ class UnslothPolicy(LocalPolicy):
             policy.writes_openings = False
         elif policy.engine is not None:
             policy.engine.keeps_weights = recipe.rollout.weights != "4bit"
-        if policy.turn_ends.texts and not policy.writes_openings and not credit_of(recipe).samples_itself:
+        if policy.turn_ends.texts and not policy.writes_openings and not credit_of(recipe).samples_openings(recipe):
             raise ModelError(
                 f"{base_name}: its chat template ends a turn with {policy.turn_ends.texts[0]!r}, which is no token, "
                 f"and Unsloth's openings end at tokens only; take another model, or model.backend = 'transformers'"

@@ -10,7 +10,6 @@ from typing import Any
 
 from motif_lite.nouns import Opening, Problem, Turn
 from motif_lite.rollout.totals import have_signal
-from motif_lite.training.context import TrainingContext
 from motif_lite.training.mismatch import Drawn
 from motif_lite.training.refilling import Group
 from motif_lite.training.rewarding import Rows, rewards_of
@@ -18,13 +17,9 @@ from motif_lite.training.step import TrainingStep
 
 
 class OpeningStep(TrainingStep):
-    """Openings alone are trained. TRL asks for them, unless others may take their place: it would not know of those."""
+    """Openings alone are trained. TRL asks for them, unless others may take their place."""
 
     _completions: object = None
-
-    def __init__(self, context: TrainingContext) -> None:
-        super().__init__(context)
-        self.samples_openings = context.recipe.data.refill > 0
 
     def column(self, reward: str, rows: Rows) -> list[float]:
         """One reward of every opening; the first call with new completions of TRL's rolls them out."""

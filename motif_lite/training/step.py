@@ -67,7 +67,7 @@ class TrainingStep:
         """By opening, the round after which its futures part; None where that is the first one of all."""
         self.unused: tuple[Opening, ...] = ()
         """Openings with their futures that others have taken the place of."""
-        self.samples_openings = True
+        self.samples_openings = self.credit.samples_openings(self.recipe)
         """TRL is handed openings that are written here; otherwise it asks for them."""
         self._problems = {problem.id: problem for problem in context.problems}
         earlier = context.run.metrics() if self.recipe.data.skip else []
