@@ -112,26 +112,33 @@ def test_what_does_not_agree_is_named_at_once_too(tmp_path: Path) -> None:
         assert any(part in line for line in lines), part
 
 
-def test_a_variant_may_have_several_times_its_recipes_tokens(tmp_path: Path) -> None:
-    limits = ["rollout.openings.max_tokens=30", "rollout.futures.max_tokens=20"]
-    made = study_plan.load(
-        written(tmp_path, variants={"plain": {"set": limits}, "long": {"set": limits, "times_tokens": 3}})
-    )
-    rollout = made.final_run("long", 1, None).resolved().rollout
-    assert (rollout.openings.max_tokens, rollout.futures.max_tokens) == (90, 60)
-    rollout = made.final_run("plain", 1, None).resolved().rollout
-    assert (rollout.openings.max_tokens, rollout.futures.max_tokens) == (30, 20)
-    text = "\n".join(mistakes(tmp_path, variants={"plain": {}, "long": {"times_tokens": 100}}))
-    assert "variants long: " in text and "model.max_seq_length" in text
+@pytest.mark.parametrize("name", ["laptop_gsm8k", "motif_gsm8k", "motif_chain_gsm8k", "motif_evening"])
+def test_one_round_has_the_tokens_of_n_rounds_and_room_for_them(name: str, tmp_path: Path) -> None:
+    made = study_plan.load(ROOT / "studies" / "rounds_worth.toml", tmp_path, ROOT / "recipes" / f"{name}.toml")
+    for n in (2, 3, 4):
+        one, rounds = (made.final_run(f"{form}_{n}", 1, None).resolved() for form in ("one", "rounds"))
+        limits = rounds.rollout
+        together = limits.openings.max_tokens + (limits.num_rounds - 1) * limits.futures.max_tokens
+        assert (limits.num_rounds, one.rollout.openings.max_tokens) == (n, together)
+        assert one.rollout.futures == limits.futures
+        assert one.model.max_seq_length >= limits.max_prompt_tokens + together
+
+
+def test_the_tokens_of_several_rounds_are_for_one_round_on_one_model(tmp_path: Path) -> None:
+    variants = {"plain": {}, "long": {"times_tokens": 2}, "one": {"times_tokens": 2, "strategy": "single_round"}}
+    lines = mistakes(tmp_path, variants=variants)
+    assert lines[0].endswith("2 mistakes in the recipes of the study")
+    assert lines[1].startswith("  variants long: times_tokens gives one round the tokens of several, and")
+    assert lines[2].startswith("  variants long, one: times_tokens compares") and 'model.name = "tiny"' in lines[2]
 
 
 def test_whom_a_variant_is_compared_with(tmp_path: Path) -> None:
     variants = {"plain": {"against": "a"}, "a": {"against": "b"}, "b": {"against": "b"},
-                "c": {"train": False, "vote": True, "against": "a"}}  # fmt: skip
+                "c": {"train": False, "vote": True, "against": "a"}, "d": {"claim": "x", "against": "a"}}  # fmt: skip
     text = "\n".join(mistakes(tmp_path, variants=variants))
-    assert "variants.b.against: there is no other variant 'b'; known: plain, a, c" in text
-    for name in ("plain", "c"):
-        assert f"variants.{name}.against: is for neither a vote nor the study's reference" in text
+    assert "variants.b.against: there is no other variant 'b'; known: plain, a, c, d" in text
+    for name in ("plain", "c", "d"):
+        assert f"variants.{name}.against: is for neither a vote, nor a claim, nor the study's reference" in text
     assert "variants.a." not in text
 
 

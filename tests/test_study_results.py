@@ -146,7 +146,8 @@ def test_a_half_that_stands_alone_but_not_among_all_tests_is_a_hint() -> None:
 
 def test_a_variant_is_compared_with_the_one_that_it_names_and_models_as_they_are_by_problem(tmp_path: Path) -> None:
     variants = {
-        "plain": {"train": False}, "long": {"train": False, "times_tokens": 2, "label": "1 round, 2 x tokens"},
+        "plain": {"train": False}, "long": {"train": False, "strategy": "single_round", "times_tokens": 2,
+                 "label": "1 round, 2 x tokens"},
         "rounds": {"train": False, "against": "long", "label": "2 rounds"},
     }  # fmt: skip
     made = plan(tmp_path, seeds=[1], variants=variants)
@@ -165,7 +166,7 @@ def test_a_variant_is_compared_with_the_one_that_it_names_and_models_as_they_are
     assert "- 1 round, 2 x tokens and plain cannot be told apart: +10.0 [-" in page
     assert "- 2 rounds is better than 1 round, 2 x tokens by 70.0 points [" in page
     assert "over 10 problems; the interval excludes zero (p = 0.031 after Holm's correction)." in page
-    assert "- long: tiny_cpu.toml, not trained, measured as multi_round, 2 times the tokens of a reply; no" in page
+    assert "- long: tiny_cpu.toml, not trained, measured as single_round, with the tokens of 2 rounds; no" in page
 
 
 def test_a_reference_that_ends_below_its_best_is_told_seed_by_seed(tmp_path: Path) -> None:

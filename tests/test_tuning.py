@@ -1,6 +1,7 @@
 """Successive halving: which values go on, what it costs, and that stopping and going on changes neither."""
 
 import os
+import re
 import shutil
 import signal
 from pathlib import Path
@@ -57,6 +58,17 @@ def test_values_are_compared_at_marks_alone(tmp_path: Path) -> None:
     assert "take a multiple of 1/10, e.g. 0.2, or other num_marks" in said
 
 
+@pytest.mark.parametrize("num_marks", range(2, 17))
+def test_the_mark_that_is_advised_is_taken(num_marks: int) -> None:
+    def said(halve_at: float) -> str:
+        tune = Tuning(key="training.learning_rate", values=[*RATES], halve_at=halve_at)
+        return "".join(study_plan._between_marks(tune, num_marks))
+
+    advised = re.search(r"e\.g\. ([\d.]+),", said(0.01))
+    assert advised is not None
+    assert not said(float(advised[1]))
+
+
 @pytest.mark.parametrize(
     ("own", "source"), [("", "chain_sum_26"), ('[evaluation.validation]\nsource = "chain_sum"\n', "chain_sum")]
 )
@@ -102,6 +114,7 @@ def test_the_less_accurate_half_is_dropped_at_equal_shares_of_the_budget(tmp_pat
         runs = [run for run in schedule.missing(made) if run.candidate]
         assert {run.share for run in runs} == {shares}
         assert len(runs) == len(accuracies)
+        assert tuning.tokens(made, "plain").saved == 0, "each of them may go on"
         for run, accuracy in zip(runs, accuracies, strict=True):
             assert schedule.known_run(made, "plain", 1) is None
             reach(made, run, accuracy)

@@ -81,7 +81,7 @@ class Variant(_Section):
     strategy: str | None = None
     """How it thinks when it is measured; by default its recipe's `rollout.strategy`, as it is trained."""
     times_tokens: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Its replies may have so many times the tokens of its recipe's: as many in one round as else in so many."""
+    """Its one round (`single_round`) may have the tokens of so many rounds of its recipe: an opening and futures."""
     against: Name | None = None
     """The variant that it is compared with; by default the study's `reference`."""
     vote: bool = False
@@ -156,8 +156,11 @@ class Study(_Section):
             if variant.against is not None and variant.against not in set(self.variants) - {name}:
                 known = ", ".join(other for other in self.variants if other != name)
                 yield f"variants.{name}.against: there is no other variant {variant.against!r}; known: {known}"
-            if variant.against is not None and (variant.vote or name == self.reference):
-                yield f"variants.{name}.against: is for neither a vote nor the study's reference; leave it out"
+            if variant.against is not None and (variant.vote or variant.claim or name == self.reference):
+                yield (
+                    f"variants.{name}.against: is for neither a vote, nor a claim, nor the study's reference, as votes "
+                    f"and claims are about the reference; leave it out"
+                )
             if variant.claim and name == self.reference:
                 yield f"variants.{name}.claim: claims are made against the reference, by the other variants; move it"
 

@@ -176,9 +176,11 @@ def _own_changes(study: Study, path: Path, variant: str) -> tuple[str, ...]:
     changes = (*study.set, *own.set)
     if own.times_tokens == 1:
         return changes
-    rollout = checking.check(_recipe_of(study, path, variant), changes).rollout
-    limits = {"openings": rollout.openings.max_tokens, "futures": rollout.futures.max_tokens}
-    return (*changes, *(f"rollout.{part}.max_tokens={own.times_tokens * limit}" for part, limit in limits.items()))
+    recipe = checking.check(_recipe_of(study, path, variant), changes)
+    rollout = recipe.rollout
+    limit = rollout.openings.max_tokens + (own.times_tokens - 1) * rollout.futures.max_tokens
+    length = max(recipe.model.max_seq_length, rollout.max_prompt_tokens + limit)
+    return (*changes, f"rollout.openings.max_tokens={limit}", f"model.max_seq_length={length}")
 
 
 def _strategy(study: Study, path: Path, variant: str) -> str:
@@ -214,20 +216,36 @@ def _cannot_be_measured(plan: StudyPlan, run: Run, recipe: Recipe) -> Iterator[s
         yield "evaluation.after is off, and the study measures what was trained; leave it out of set"
     if study.decoding == "sampled" and not evaluation.num_samples:
         yield "evaluation.num_samples is 0, and the study measures samples; set it, or decoding = 'greedy'"
+    if study.variants[variant].times_tokens > 1:
+        yield from _not_of_more_tokens(plan.strategies[variant], recipe)
     if plan.is_tuned(variant) and evaluation.validation is None:
         yield "tuning needs held-out problems: set evaluation.validation, or leave out [tune]"
     if study.tune and plan.is_tuned(variant) and evaluation.validation is not None:
         yield from _between_marks(study.tune, evaluation.validation.num_marks)
 
 
+def _not_of_more_tokens(strategy: str, recipe: Recipe) -> Iterator[str]:
+    """Why one round of several rounds' tokens cannot be compared with these rounds."""
+    if strategy != "single_round":
+        yield (
+            f"times_tokens gives one round the tokens of several, and this is measured as {strategy}: set strategy = "
+            f'"single_round", or leave times_tokens out'
+        )
+    if recipe.model.name == "tiny":
+        yield (
+            'times_tokens compares rounds with tokens on one model, and model.name = "tiny" is another model for each '
+            "rollout.num_rounds: name a folder, e.g. of run.py export --format merged"
+        )
+
+
 def _between_marks(tune: Tuning, num_marks: int) -> Iterator[str]:
     """Why values cannot be compared where they should be halved."""
     off = [rung.share for rung in tune.rungs if not math.isclose(rung.share * num_marks, round(rung.share * num_marks))]
     if off or round(tune.rungs[0].share * num_marks) == 0:
-        yield (
-            f"tune.halve_at = {tune.halve_at:g} is not at a mark of evaluation.validation.num_marks = {num_marks}: "
-            f"take a multiple of 1/{num_marks}, e.g. {max(1, round(num_marks / 4)) / num_marks:g}, or other num_marks"
-        )
+        share = max(1, round(num_marks / 4)) / num_marks  # in all its digits: a run pauses at it or later
+        advice = f"take a multiple of 1/{num_marks}, e.g. {share}, or other num_marks" if share < 1 else "take more"
+        where = f"evaluation.validation.num_marks = {num_marks}"
+        yield f"tune.halve_at = {tune.halve_at} is not at a mark of {where}: {advice}"
 
 
 def _indented(text: str) -> str:

@@ -68,7 +68,7 @@ def _cost_of_tuning(found: Json) -> str:
     ]
     about = (
         "Runs that were not gone on with would have generated so many tokens more to the end of their budget, at the "
-        "rate at which they had spent it."
+        "rate at which they had spent it; this is counted once the variant's value is picked."
     )
     return f"## Tuning with halving\n\n{grid(['variant', 'tokens generated', 'tokens saved'], rows)}\n\n{about}"
 
@@ -244,7 +244,7 @@ def _how(found: Json) -> str:
     lines.append(f"- all variants: {_changes(found['set'])}")
     for name, variant in found["variants"].items():
         measured = f"{'' if variant['trains'] else 'not trained, '}measured as {variant['strategy']}"
-        measured += f", {variant['times_tokens']} times the tokens of a reply" * (variant["times_tokens"] > 1)
+        measured += f", with the tokens of {variant['times_tokens']} rounds" * (variant["times_tokens"] > 1)
         lines.append(f"- {name}: {variant['recipe']}, {measured}; {_changes(variant['set'])}")
     return "## How it was made\n\n" + "\n".join(lines)
 

@@ -34,7 +34,8 @@ class Tokens:
 
     Attributes:
         generated: By all its runs.
-        saved: What they would have generated besides if all had gone on to the end, at the rate so far.
+        saved: What they would have generated besides if all had gone on to the end, at the rate so far; 0 until a value
+            is picked, as a run may still go on.
     """
 
     generated: int
@@ -84,11 +85,12 @@ def num_done(plan: StudyPlan, variant: str) -> int:
 def tokens(plan: StudyPlan, variant: str) -> Tokens:
     """What the tuning of a variant generated so far, and saved."""
     generated = saved = 0.0
+    nothing_goes_on = is_picked(plan, variant)
     for run in plan.tuning_runs(variant):
         directory = RunDirectory(run.root)
         spent, metrics = directory.spent(), directory.metrics()
         generated += spent.tokens
-        if metrics and metrics[-1].share_done:
+        if nothing_goes_on and metrics and metrics[-1].share_done:
             steps = spent.tokens - spent.preparing.generated_tokens
             saved += steps / metrics[-1].share_done - steps
     return Tokens(round(generated), round(saved))
