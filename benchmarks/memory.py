@@ -132,7 +132,7 @@ def _num_padding(model: Path, prompt_tokens: int) -> int:
     """Letters that a system prompt needs so that the longest question's prompt has so many tokens."""
     from transformers import AutoTokenizer
 
-    from motif_lite.recipe.schema import SourceSection
+    from motif_lite.recipe.data import SourceSection
     from motif_lite.rollout import prompts
     from motif_lite.tasks import sources
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from motif_lite.grading import judge as judging
 from motif_lite.grading.answers import boxes, equivalent, grade, is_beyond_judging, is_correct, is_lost, last_boxed
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.tasks import sources
 from tests import processor_time
 

@@ -8,7 +8,8 @@ import torch
 
 from motif_lite.errors import RecipeError
 from motif_lite.jobs import launching
-from motif_lite.recipe.schema import DataSection, Recipe
+from motif_lite.recipe.data import DataSection
+from motif_lite.recipe.schema import Recipe
 from motif_lite.training.curriculum import plan_of
 from tests.test_training import MakeRecipe, Training
 

@@ -10,7 +10,7 @@ import pytest
 
 from motif_lite.errors import DataError
 from motif_lite.nouns import Problem
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.tasks import fitting, sources
 from motif_lite.tasks import held_out as held_out_problems
 from tests.fakes import problem

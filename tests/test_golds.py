@@ -11,7 +11,7 @@ from motif_lite.errors import DataError
 from motif_lite.grading.answers import equivalent
 from motif_lite.jobs import checking
 from motif_lite.nouns import Problem
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.tasks import golds, sources
 
 ROOT = Path(__file__).parents[1]

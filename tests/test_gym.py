@@ -13,7 +13,8 @@ from motif_lite.errors import DataError, MissingHardwareError, MotifError
 from motif_lite.grading import answers, gym, rule_golds
 from motif_lite.grading.answers import is_beyond_judging, is_correct, ruling
 from motif_lite.nouns import Problem
-from motif_lite.recipe.schema import DataSection, Recipe, SourceSection
+from motif_lite.recipe.data import DataSection, SourceSection
+from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import inputs
 from motif_lite.tasks import sources
 from motif_lite.tasks.sources import gym as gym_source

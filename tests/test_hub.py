@@ -9,7 +9,7 @@ import pytest
 from motif_lite.errors import DataError
 from motif_lite.grading.answers import is_correct, ruling
 from motif_lite.nouns import Problem
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.tasks import sources
 from motif_lite.tasks.sources.hub import DATASETS
 from tests.test_training import MakeRecipe, Training

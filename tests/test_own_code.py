@@ -15,7 +15,8 @@ from motif_lite.jobs import checking, train_job
 from motif_lite.jobs.problems import Problems
 from motif_lite.nouns import Opening, Problem, Reply, Sampling, Trajectory, Turn
 from motif_lite.recipe import own_files
-from motif_lite.recipe.schema import Recipe, SourceSection
+from motif_lite.recipe.data import SourceSection
+from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.toml import apply_override
 from motif_lite.rollout.rewards import earned
 from motif_lite.rollout.strategies import MultiRound, strategy_of

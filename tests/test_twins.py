@@ -9,7 +9,7 @@ import pytest
 import sympy
 
 from motif_lite.errors import DataError
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.tasks import sources, twins
 from motif_lite.tasks.twins import twin
 

@@ -7,7 +7,8 @@ from motif_lite.evaluation import intervals
 from motif_lite.grading.answers import grade, is_lost, is_undone
 from motif_lite.nouns import OnTokens, Problem, Sampling, Trajectory
 from motif_lite.observer import Observer
-from motif_lite.recipe.schema import Recipe, SourceSection, decided
+from motif_lite.recipe.data import SourceSection
+from motif_lite.recipe.schema import Recipe, decided
 from motif_lite.rollout.rewards import is_solved
 from motif_lite.rollout.rollouts import OnRound, derive_seed
 from motif_lite.rollout.strategies import strategy_of

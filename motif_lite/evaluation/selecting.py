@@ -13,7 +13,8 @@ from motif_lite.errors import DataError
 from motif_lite.evaluation.measuring import measure_parts, outcomes_of, settings_of
 from motif_lite.nouns import Problem
 from motif_lite.observer import Observer
-from motif_lite.recipe.schema import SelectSection, decided
+from motif_lite.recipe.data import SelectSection
+from motif_lite.recipe.schema import decided
 from motif_lite.rollout.strategies import strategy_of
 from motif_lite.runs import inputs, preparing, selection, warm_start
 from motif_lite.runs.costs import Cost

@@ -11,7 +11,8 @@ from motif_lite.planning import cards, hardware, planner, shapes, speeds
 from motif_lite.planning.projection import Evaluated
 from motif_lite.policies.backends import BACKENDS
 from motif_lite.recipe import loading
-from motif_lite.recipe.schema import Recipe, SourceSection
+from motif_lite.recipe.data import SourceSection
+from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.tables import Tables
 from motif_lite.rollout.rewards import REWARDS, reward
 from motif_lite.rollout.strategies import STRATEGIES, strategy_of

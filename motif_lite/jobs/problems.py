@@ -6,7 +6,8 @@ from types import MappingProxyType
 from motif_lite.context import RunContext
 from motif_lite.nouns import Problem
 from motif_lite.observer import Observer
-from motif_lite.recipe.schema import Recipe, SourceSection
+from motif_lite.recipe.data import SourceSection
+from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.strategies import Strategy, strategy_of
 from motif_lite.tasks import fitting as limits
 from motif_lite.tasks import held_out as held_out_problems

@@ -7,7 +7,8 @@ from motif_lite.planning.limits import DRAWN_TOGETHER, LARGEST_FOLDED_BYTES, REA
 from motif_lite.planning.machine import MIB
 from motif_lite.planning.rows import dequantises, futures_per_step, later_prompt, openings_at_once, written_by_unsloth
 from motif_lite.planning.sizes import Items, Sizes
-from motif_lite.recipe.schema import SourceSection, WarmStartSection, decided
+from motif_lite.recipe.data import SourceSection
+from motif_lite.recipe.schema import WarmStartSection, decided
 
 _MULTIPLIED_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
 """Layers whose products with 4-bit weights the engine makes one of (`policies.engine.products`)."""

@@ -18,7 +18,8 @@ from motif_lite.planning.machine import GIB, MIB, Machine
 from motif_lite.planning.rows import Lengths, longest_trained, packed_tokens, values_per_block
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.sizes import Items, Sizes
-from motif_lite.recipe.schema import Recipe, SourceSection, decided
+from motif_lite.recipe.data import SourceSection
+from motif_lite.recipe.schema import Recipe, decided
 
 CUDA_LIBRARIES = 700 * MIB
 """CUDA context, cuBLAS workspace, compiled kernels. Assumed, not measured."""

@@ -7,14 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from motif_lite.recipe.schema import (
-    Recipe,
-    SelectSection,
-    SkipSection,
-    SourceSection,
-    ValidationSection,
-    WarmStartSection,
-)
+from motif_lite.recipe.data import SelectSection, SkipSection, SourceSection, ValidationSection
+from motif_lite.recipe.schema import Recipe, WarmStartSection
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -6,6 +6,7 @@ Each rule yields a message for what is broken, with the keys and the remedy. All
 from collections.abc import Callable, Iterator
 
 from motif_lite import own_code
+from motif_lite.recipe import curriculum_rules
 from motif_lite.recipe.model import ModelSection
 from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe
 from motif_lite.recipe.tables import Tables
@@ -186,30 +187,6 @@ def _parallel_has_two_drafts(recipe: Recipe) -> Iterator[str]:
         )
 
 
-def _a_curriculum_is_not_selected_from(recipe: Recipe) -> Iterator[str]:
-    if recipe.data.curriculum is not None and recipe.data.select is not None:
-        yield (
-            "data.curriculum takes the problems of each level as they are, and data.select would leave some out; leave "
-            "one of the two out"
-        )
-
-
-def _a_curriculum_has_steps_and_bounds(recipe: Recipe) -> Iterator[str]:
-    up, down = recipe.data.raise_above, recipe.data.lower_below
-    if up is not None and recipe.data.curriculum is None:
-        yield (
-            "data.raise_above says when the level of a curriculum rises, and there is none; set data.curriculum to the "
-            "steps that are looked at, or leave it out"
-        )
-    if down is not None and (up is None or down >= up):
-        yield (f"data.lower_below = {down:g} needs a larger data.raise_above; set one, or leave it out")
-    if up is not None and (recipe.data.refill or recipe.data.skip):
-        yield (
-            "data.raise_above looks at the accuracy of what is trained, from which data.refill and data.skip take the "
-            "problems that are always or never solved; leave out one or the other"
-        )
-
-
 def _openings_differ(recipe: Recipe) -> Iterator[str]:
     if recipe.rollout.openings.temperature == 0:
         yield "rollout.openings.temperature = 0 makes all openings of a group the same: there is nothing to learn from"
@@ -309,8 +286,9 @@ RULES: list[Rule] = [
     _chunks_have_no_form,
     _chunks_are_cut_off,
     _parallel_has_two_drafts,
-    _a_curriculum_is_not_selected_from,
-    _a_curriculum_has_steps_and_bounds,
+    curriculum_rules.has_whole_levels,
+    curriculum_rules.has_steps_and_bounds,
+    curriculum_rules.looks_at_all_problems,
     _openings_differ,
     _a_reward_counts,
     _rewards_apart_have_a_scale,

@@ -15,7 +15,8 @@ from motif_lite import __version__, locks
 from motif_lite.errors import RunError
 from motif_lite.nouns import Problem
 from motif_lite.paths import cache_folder
-from motif_lite.recipe.schema import Recipe, SelectSection
+from motif_lite.recipe.data import SelectSection
+from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.section import PositiveInt
 from motif_lite.runs import inputs
 from motif_lite.runs.costs import Cost

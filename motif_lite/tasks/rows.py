@@ -15,7 +15,7 @@ from motif_lite.errors import DataError
 from motif_lite.grading.answers import MAX_ANSWER_CHARACTERS, is_correct
 from motif_lite.grading.rule_golds import is_rule, rule_of
 from motif_lite.nouns import Problem
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.tasks import twins
 from motif_lite.tasks.golds import final_answer, plain_number
 

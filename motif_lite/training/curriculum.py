@@ -6,7 +6,7 @@ Both follow from the recipe and from metrics.jsonl, so a resumed run finds the s
 from collections.abc import Callable, Sequence
 from statistics import fmean
 
-from motif_lite.recipe.schema import DataSection
+from motif_lite.recipe.data import DataSection
 
 Plan = Callable[[int, int], list[int]]
 """Of a step, from 0, and the hardest level: the levels of all steps up to it."""

@@ -22,7 +22,7 @@ from motif_lite import cli
 from motif_lite.errors import DataError, RecipeError
 from motif_lite.jobs import checking
 from motif_lite.recipe import keys, loading
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.tasks import sources
 

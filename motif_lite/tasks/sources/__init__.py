@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from motif_lite.errors import DataError
 from motif_lite.nouns import OnProgress, Problem, ReadProgress
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.recipe.spelling import nearest
 from motif_lite.tasks import golds
 from motif_lite.tasks import held_out as held_out_problems

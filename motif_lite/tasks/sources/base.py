@@ -7,7 +7,7 @@ from typing import Literal, Protocol, runtime_checkable
 
 from motif_lite.errors import DataError
 from motif_lite.nouns import OnProgress, Problem, ReadProgress
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.tasks.held_out import Measured
 from motif_lite.tasks.rows import Row
 

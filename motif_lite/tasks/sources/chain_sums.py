@@ -3,7 +3,7 @@
 from functools import partial
 
 from motif_lite.nouns import Problem, ReadProgress
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.tasks import chain_sum
 from motif_lite.tasks.sources.base import Request, Role, require_no_rows_keys
 

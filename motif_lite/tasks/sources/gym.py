@@ -20,7 +20,7 @@ from motif_lite.errors import DataError, MissingHardwareError
 from motif_lite.grading import gym, rule_golds
 from motif_lite.grading.answers import last_boxed
 from motif_lite.nouns import Problem, ReadProgress
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.recipe.spelling import nearest
 from motif_lite.rollout.rollouts import derive_seed
 from motif_lite.tasks import held_out

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from motif_lite.errors import DataError
 from motif_lite.grading import countdown, rule_golds
 from motif_lite.nouns import ReadProgress
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.tasks.rows import Row
 from motif_lite.tasks.sources.base import Request, Role, Table
 

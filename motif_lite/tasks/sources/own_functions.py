@@ -5,7 +5,7 @@ from itertools import islice
 from motif_lite import own_code
 from motif_lite.errors import CodeError
 from motif_lite.nouns import ReadProgress
-from motif_lite.recipe.schema import SourceSection
+from motif_lite.recipe.data import SourceSection
 from motif_lite.tasks.rows import Row
 from motif_lite.tasks.sources.base import Request, Role, Table
 
