@@ -79,11 +79,14 @@ _VALUES_PER_CORE = 0.25e9
 
 _OPERATIONS, _OF_ADAPTED = 40, 7
 """Small operations that a layer is worth between its products in a token step, and what each adapted projection
-adds: 2.5 to 2.8 ms for a layer of Qwen2.5-0.5B with seven adapted ones, where one operation took 0.013 ms."""
+adds: 2.5 to 2.8 ms for a layer of Qwen2.5-0.5B with seven adapted ones, where one operation took 0.03 ms."""
 
 
-_SMALL = 15e-6
-"""Seconds of a small operation."""
+_CASTS = 21
+"""The same for products in bfloat16 of states in 32 bits: three for each of seven."""
+
+_SMALL = 30e-6
+"""Seconds of a small operation, on two cores of an Intel Xeon."""
 
 CPU = Speed(
     10e9, 0.4e12, _OPERATIONS * _SMALL,
@@ -121,11 +124,11 @@ def measured() -> Speed:
 
 
 def _of_cpu(flops: float, narrow: float, weight_bytes: int, small: float, in_bf16: Speed | None = None) -> Speed:
-    """From what `probe` measures."""
-    size = probe.WEIGHTS**2
+    """From what `probe` measures; products of fewer bytes take casts."""
+    size, operations = probe.WEIGHTS**2, _OPERATIONS + (_CASTS if weight_bytes < 4 else 0)
     reading = max(narrow - 2 * probe.NARROW * size / flops, 0.1 * narrow)
     return Speed(
-        weight_bytes * size / reading, flops, _OPERATIONS * small, is_measured=True,
+        weight_bytes * size / reading, flops, operations * small, is_measured=True,
         adapted_seconds=_OF_ADAPTED * small, values_per_second=_num_threads() * _VALUES_PER_CORE, in_bf16=in_bf16,
     )  # fmt: skip
 

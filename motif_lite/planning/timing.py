@@ -270,6 +270,10 @@ class _Work:
         tokens = update_tokens(recipe, packs=packs, lengths=self.lengths)
         speed = self._in_bf16 if updates_in_bf16(recipe, self.device) else self.speed
         seconds = 2 * (tokens * per_token + replied * self.head * 2) / speed.flops_per_second
+        if self.device == "cpu" and updates_in_bf16(recipe, self.device):
+            pieces = math.ceil(credit_of(recipe).trained_per_step(recipe) / decided(recipe.training.micro_batch_size))
+            cast = pieces * (self.shape.num_linear_weights + self.head)  # by autocast, before every piece
+            seconds += (1 + again) * cast / speed.values_per_second
         if self.device == "cpu":
             values = tokens * self.shape.num_layers * values_per_block(recipe, self.shape, packs=packs) * (2 + again)
             seconds += (values + _PER_LOGIT * replied * self.shape.vocab_size) / speed.values_per_second
