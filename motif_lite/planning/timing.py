@@ -268,13 +268,15 @@ class _Work:
         packs = recipe.model.backend != "unsloth" and self.shape.packs
         replied = credit_of(recipe).trained_per_step(recipe) * self.lengths.trained(recipe)[1]
         tokens = update_tokens(recipe, packs=packs, lengths=self.lengths)
-        speed = self._in_bf16 if updates_in_bf16(recipe, self.device) else self.speed
+        in_bf16 = updates_in_bf16(recipe, self.device)
+        speed = self._in_bf16 if in_bf16 else self.speed
         seconds = 2 * (tokens * per_token + replied * self.head * 2) / speed.flops_per_second
-        if self.device == "cpu" and updates_in_bf16(recipe, self.device):
-            pieces = math.ceil(credit_of(recipe).trained_per_step(recipe) / decided(recipe.training.micro_batch_size))
-            cast = pieces * (self.shape.num_linear_weights + self.head)  # by autocast, before every piece
-            seconds += (1 + again) * cast / speed.values_per_second
         if self.device == "cpu":
             values = tokens * self.shape.num_layers * values_per_block(recipe, self.shape, packs=packs) * (2 + again)
+            if in_bf16:  # autocast casts the weights for every piece
+                pieces = math.ceil(
+                    credit_of(recipe).trained_per_step(recipe) / decided(recipe.training.micro_batch_size)
+                )
+                values += (1 + again) * pieces * (self.shape.num_linear_weights + self.head)
             seconds += (values + _PER_LOGIT * replied * self.shape.vocab_size) / speed.values_per_second
         return recipe.training.num_iterations * seconds
