@@ -27,7 +27,6 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     [
         pytest.param("tiny, m=8 k=4", marks=pytest.mark.versions),
         pytest.param("6 layers of 0.5B, m=2 k=1", marks=pytest.mark.versions),
-        "wide MLP",
     ],
 )
 def test_the_planned_peak_is_within_a_fifth_of_the_measured_one(name: str, models: Path) -> None:

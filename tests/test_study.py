@@ -571,7 +571,7 @@ def test_two_workers_make_the_same_table_though_a_run_of_one_is_killed(
     finished: tuple[StudyPlan, str], nursery: Nursery, tmp_path: Path
 ) -> None:
     made, _ = finished
-    out = tmp_path / "out"
+    out = without_seed_2(made, tmp_path / "out")
     process = nursery.start("study", str(made.path), "--out", str(out), "--workers", "2", log=tmp_path / "log")
     begun = out / "workers" / "2.log"
     process.until(lambda: begun.exists() and begun.read_text().count("\n") > 0)

@@ -19,7 +19,7 @@ from motif_lite.errors import DataError, RecipeError, RunError
 from motif_lite.grading.answers import is_correct
 from motif_lite.jobs import checking, train_job
 from motif_lite.nouns import Problem
-from motif_lite.planning import planner, projection, shapes
+from motif_lite.planning import metering, planner, projection, shapes
 from motif_lite.planning.machine import Machine
 from motif_lite.planning.planner import Plan
 from motif_lite.planning.projection import Evaluated
@@ -438,13 +438,16 @@ def test_a_real_chat_model_imitates_its_own_solutions(smollm2: Path, tmp_path: P
         'warm_start={num_samples=4, instruction="", max_tokens=24, temperature=0.5, num_steps=8, examples_per_step=1, '
         "learning_rate=2e-3}",
     ]  # fmt: skip
+    import motif_lite.training.grpo  # noqa: F401  # its libraries, and what earlier tests hold, count before it begins
+
+    machine = metering.measured(Machine("cpu", 16.0, "a test's"))
     run, _ = perform(tmp_path / "run", given)
     files = WarmStart(run.root)
     sampled, examples = files.sampled(), files.examples()
     assert sampled is not None
     assert sampled.num_cut == len(examples) >= 1
     assert all("<|im_start|>assistant" in each.prompt and has_strict_format(each.reply) for each in examples)
-    planned = planner.make(checking.check(TINY, given), shapes.of(str(smollm2)), Machine("cpu", 16.0, "a test's"))
+    planned = planner.make(checking.check(TINY, given), shapes.of(str(smollm2)), machine)
     ratio = planned.estimate.total("imitation") / max(step.peak_memory_bytes for step in files.steps())
     print(f"imitation planned / measured: {ratio:.2f}")
     assert 1 / 1.3 < ratio < 1.3

@@ -32,7 +32,11 @@ class Problems:
 
 
 def read(recipe: Recipe, observer: Observer, *, trains: bool) -> Problems:
-    """All problems; what is measured is not trained on."""
+    """All problems; what is measured is not trained on.
+
+    Raises:
+        DataError: A source cannot be read, or holds too few to train on.
+    """
     section, held_out = recipe.evaluation, list[Problem]()
 
     def load(
@@ -53,6 +57,7 @@ def read(recipe: Recipe, observer: Observer, *, trains: bool) -> Problems:
         f"evaluation.benchmarks.{name}": b for name, b in benchmarks.items()
     }
     train = load(recipe.data.as_source(), "train", measured) if trains else []
+    _require_enough(recipe, train, levels=train)
     return Problems(train, held_out, benchmarks)
 
 
@@ -64,10 +69,7 @@ def fitting(context: RunContext, problems: Problems) -> Problems:
     """
     recipe, strategy = context.recipe, strategy_of(context.recipe, context.recipe.rollout.strategy)
     train = _short_enough(context, strategy, problems.train, recipe.data.train)
-    for level in sorted({problem.level for problem in problems.train}):
-        name = recipe.data.train if recipe.data.curriculum is None else f"{recipe.data.train}, level {level}"
-        mine = [problem for problem in train if problem.level == level]
-        limits.require_enough(mine, recipe.training.problems_per_step, source=name)
+    _require_enough(recipe, train, levels=problems.train)
     benchmarks = fitting_benchmarks(context, problems.benchmarks)
     return Problems(train, _short_enough(context, strategy, problems.held_out, "evaluation.validation"), benchmarks)
 
@@ -78,6 +80,14 @@ def fitting_benchmarks(context: RunContext, benchmarks: Benchmarks) -> Benchmark
     chosen = [strategy_of(recipe, name) for name in recipe.evaluation.strategies]
     strategy = max(chosen, key=lambda strategy: len(policy.render(strategy.first_messages(Problem("", "", "")))))
     return {name: _short_enough(context, strategy, problems, name) for name, problems in benchmarks.items()}
+
+
+def _require_enough(recipe: Recipe, train: list[Problem], *, levels: list[Problem]) -> None:
+    """Each level that these problems have needs problems for a step."""
+    for level in sorted({problem.level for problem in levels}):
+        name = recipe.data.train if recipe.data.curriculum is None else f"{recipe.data.train}, level {level}"
+        mine = [problem for problem in train if problem.level == level]
+        limits.require_enough(mine, recipe.training.problems_per_step, source=name)
 
 
 def _short_enough(context: RunContext, strategy: Strategy, problems: list[Problem], source: str) -> list[Problem]:
