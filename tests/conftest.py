@@ -1,8 +1,10 @@
 """Real models for tests: a random one of Qwen2's architecture, and the tiny one that the project builds."""
 
+import gc
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -35,6 +37,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     needing = {item.path for item in items if "tiny_folder" in getattr(item, "fixturenames", ())}
     first = next((item.path for item in items if item.path in needing), None)
     items.sort(key=lambda item: (item.path != first, item.path in needing))
+
+
+_num_modules = 0
+
+
+def pytest_runtest_setup() -> None:
+    """Modules stay: each run collects garbage several times, and need not look at all of them each time."""
+    global _num_modules
+    if len(sys.modules) > _num_modules + 500:
+        gc.collect()
+        gc.freeze()
+        _num_modules = len(sys.modules)
 
 
 def write_random_qwen(folder: Path, shape: ModelShape) -> Path:
