@@ -28,6 +28,17 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def crowd() -> tuple[int, int] | None:
+    """How many threads wanted a processor over the last five minutes, and how many there are; None where all had one.
+
+    Both are the machine's. Windows does not say.
+    """
+    if not hasattr(os, "getloadavg"):
+        return None
+    wanted, there = round(os.getloadavg()[1]), os.cpu_count() or 1
+    return (wanted, there) if wanted > there else None
+
+
 class _Lasting:
     """A standard stream whose terminal or pipe may be closed; from then on it discards what is written."""
 

@@ -293,3 +293,17 @@ def test_after_three_steps_the_run_tells_its_own_time_in_place_of_the_plans() ->
         watch.step(metrics(step, share_done=step / 100, seconds={"openings": 20.0, "futures": 40.0}))
     told = [line for line in file.getvalue().splitlines() if line.startswith("measured")]
     assert told == ["measured: 1:00 a step, 20:00 at most by the plan; 1:37:00 left, evaluation included"]
+
+
+@pytest.mark.parametrize(("load", "crowded"), [(1.2, False), (5.4, True)])
+def test_a_run_that_shares_its_processors_and_is_slower_than_planned_is_told_why(
+    load: float, crowded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.getloadavg", lambda: (0.0, load, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    file = io.StringIO()
+    watch = RunConsole(Console(file=file, width=400), "tiny_cpu", "tiny")
+    watch.planned({"openings": 10.0, "futures": 10.0})
+    for step in (1, 2, 3):
+        watch.step(metrics(step, share_done=step / 100, seconds={"openings": 20.0, "futures": 40.0}))
+    assert ("5 threads want this machine's 2 processors" in file.getvalue()) == crowded

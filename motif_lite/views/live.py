@@ -15,6 +15,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
+from motif_lite import process
 from motif_lite.monitor.forecast import Ahead, Forecast
 from motif_lite.monitor.pace import Speed, StepClock
 from motif_lite.nouns import Opening, TokenProgress
@@ -178,7 +179,14 @@ class RunConsole:
     def _measured(self, metrics: StepMetrics, planned: float) -> str:
         """What the plan assumed is replaced by the run's own steps, and the time left by what follows from them."""
         step, left = duration(self._clock.typical_step), duration(self._left_of_run(metrics))
-        return f"measured: {step} a step, {duration(planned)} at most by the plan; {left} left, evaluation included"
+        told = f"measured: {step} a step, {duration(planned)} at most by the plan; {left} left, evaluation included"
+        if self._clock.typical_step <= planned or (crowded := process.crowd()) is None:
+            return told
+        wanted, there = crowded
+        return (
+            f"{told}. {wanted} threads want this machine's {there} processors, so other work slows the run down; a "
+            f"run on a CPU loses less if it is started with OMP_NUM_THREADS=1"
+        )
 
     def _say(self, text: str) -> None:
         self._spoke = time.monotonic()

@@ -41,7 +41,9 @@ PREPARED = [
 ]  # fmt: skip
 """On chains that are short enough to be solved in one reply."""
 
-CASES = {**{credit: [f'training.credit="{credit}"'] for credit in ("opening", "chain", "tree", "reset")}, "prepared": PREPARED}
+_CREDITS = "opening", "chain", "tree", "reset"
+
+CASES = {**{credit: [f'training.credit="{credit}"'] for credit in _CREDITS}, "prepared": PREPARED}
 """What is run, by name, and what is set for it."""
 
 MEASURED = {"seconds", "tokens_per_second", "peak_memory_bytes", "planned_memory_bytes"}
