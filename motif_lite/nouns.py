@@ -16,6 +16,9 @@ class Message(TypedDict):
 
 Conversation = list[Message]
 
+TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
+"""What stands around a reply's thinking, and around its progress or final answer."""
+
 OnProgress = Callable[[int, int], None]
 """Called with (units done, units in all) while something long is under way."""
 

@@ -2,15 +2,18 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tokenizers import decoders
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from motif_lite.errors import ModelError
 from motif_lite.nouns import Conversation
 from motif_lite.policies.chat_template import ChatTemplate
 from motif_lite.policies.template_checks import TurnEnd, is_thinking
+from motif_lite.policies.turn_ends import TurnEnds
 from tests.chats import ASKS, CHATML, CHATML_MARKS, TURNS, chat_tokenizer
 
 ASKED: Conversation = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "1 + 1?"}]
@@ -23,6 +26,11 @@ def tokenizer(template: str, marks: list[str] | None = None, **names: str) -> Pr
 def examined(template: str, marks: list[str] | None = None, day: str = "auto", **arguments: object) -> ChatTemplate:
     made = tokenizer(template, marks)
     return ChatTemplate(made, "folder", len(made), arguments, day)
+
+
+def model_with(made: PreTrainedTokenizerFast, end: int) -> Any:
+    """As much of a model as tells where replies end."""
+    return SimpleNamespace(name_or_path="folder", generation_config=SimpleNamespace(eos_token_id=end))
 
 
 def refusal(template: str, marks: list[str] | None = None, **arguments: Any) -> str:
@@ -60,11 +68,11 @@ def test_a_system_prompt_that_would_not_arrive_begins_the_users_message(template
 
 def test_what_trl_renders_is_what_we_render() -> None:
     """TRL samples openings itself: from the messages that `plain` gives, with the template's own arguments."""
-    made = tokenizer(USERS_ONLY + ASKS + "{{ strftime_now('%Y') }}")
+    made = tokenizer("{{ strftime_now('%Y') }}" + USERS_ONLY + ASKS)
     found = ChatTemplate(made, "folder", len(made), {}, "2024-05-06")
     by_trl = made.apply_chat_template(found.plain(ASKED), tokenize=False, add_generation_prompt=True, **found.arguments)
     assert by_trl == found.render(ASKED)
-    assert by_trl.endswith("2024")
+    assert by_trl.startswith("2024")
 
 
 def test_a_system_prompt_that_arrives_is_left_where_it_is() -> None:
@@ -212,6 +220,52 @@ def test_a_think_block_that_the_prompt_opens_is_told() -> None:
     found = examined(TURNS + ASKS.replace("assistant\\n", "assistant\\n<think>\\n"))
     assert found.facts.opens_think
     assert "opens a think block" in " ".join(found.remarks())
+
+
+@pytest.mark.parametrize("begun", ["<start_working_out>", "<reasoning>\\n", "<|channel|>analysis<|message|>", "Sure, "])
+def test_a_template_that_begins_each_reply_is_refused(begun: str) -> None:
+    told = refusal(TURNS + ASKS.replace("assistant\\n", f"assistant\\n{begun}"))
+    assert f"begins each reply with {begun.strip().removesuffix(chr(92) + 'n')!r}" in told
+
+
+@pytest.mark.parametrize("header", ["assistant:", "assistant: ", "assistant:\\n"])
+def test_white_space_behind_a_header_begins_no_reply(header: str) -> None:
+    turns = TURNS.replace("'<|im_start|>' + m['role'] + '\\n'", "m['role'] + ': '")
+    assert turns != TURNS
+    assert examined(turns + ASKS.replace("<|im_start|>assistant\\n", header)).facts.prefill == ""
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["m['content'][:2000]", "m['content'].split('</think>')[-1]", "m['content'].split('<answer>')[0]"],
+    ids=["cut at a length", "cut behind a think block", "cut before a tag"],
+)
+def test_a_template_that_cuts_what_it_is_given_is_refused(content: str) -> None:
+    assert "drops the user message or changes its text" in refusal(TURNS.replace("m['content']", content) + ASKS)
+
+
+def test_tags_that_are_special_tokens_stay_in_prompts_and_in_replies() -> None:
+    made = tokenizer(CHATML, [*CHATML_MARKS, "<answer>", "</answer>"])
+    found = ChatTemplate(made, "folder", len(made))
+    rendered = found.render([{"role": "user", "content": "Write <answer>, not <|im_end|>."}])
+    assert "Write <answer>, not < |im_end|>." in rendered
+    ends = TurnEnds(model_with(made, 258), made, found.facts.turn_end)
+    ids = made("<answer>\n5\n</answer><|im_end|>")["input_ids"]
+    assert made.decode(ends.readable(ids), skip_special_tokens=not ends.kept) == "<answer>\n5\n</answer>"
+
+
+def test_a_tokenizer_that_does_not_give_back_what_it_was_given_is_refused() -> None:
+    made = tokenizer(CHATML)
+    made.backend_tokenizer.decoder = decoders.Fuse()
+    with pytest.raises(ModelError, match="folder: its tokenizer does not give back a text"):
+        TurnEnds(model_with(made, 258), made, TurnEnd())
+
+
+@pytest.mark.parametrize("text", ["False", "true"])
+def test_a_switch_that_is_a_text_is_refused(text: str) -> None:
+    told = refusal(SWITCHES, enable_thinking=text)
+    assert f"enable_thinking is the text {text!r}" in told
+    assert f"write {text.lower()} without quotes" in told
 
 
 SWITCHES = (

@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from motif_lite.evaluation.best_mark import best_mark
 from motif_lite.nouns import Reply
+from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import sealing
 from motif_lite.runs.directory import RunDirectory
@@ -128,13 +130,32 @@ def test_equal_rewards_move_nothing_bit_for_bit(
         f'rewards={{"{name}:one"=1.0, "{name}:other"=0.7}}', f'training.credit="{credit}"', "data.num_problems=8",
         f'training.loss_type="{loss}"', apart if scaled == "apart" else f"training.scale_rewards={scaled}",
         "training.max_steps=1", "training.warmup_fraction=0.0", "rollout.num_openings=6", "training.micro_batch_size=6",
-        "rollout.openings.max_tokens=4", "rollout.futures.max_tokens=4",
+        "rollout.openings.max_tokens=4", "rollout.futures.max_tokens=4", "training.weight_decay=0.1",
     )  # fmt: skip
     training = Training(recipe, tiny_folder, tmp_path / "run")
     before = training.adapter()
     assert training.train()
     assert training.run.metrics()[0].groups_without_signal == 1.0
     assert all(torch.equal(weight, before[name]) for name, weight in training.adapter().items())
+
+
+def test_neither_momentum_nor_weight_decay_moves_anything_in_a_step_without_signal(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    name = tmp_path / "once.py"
+    name.write_text("calls = []\n\ndef once(opening):\n    calls.append(1)\n    return float(min(len(calls), 9))\n")
+    recipe = tiny_recipe(
+        f'rewards={{"{name}:once"=1.0}}', "training.max_steps=3", "training.save_every=1", "training.weight_decay=0.1",
+        "training.warmup_fraction=0.0", "rollout.openings.max_tokens=4", "rollout.futures.max_tokens=4",
+    )  # fmt: skip
+    training = Training(recipe, tiny_folder, tmp_path / "run")
+    before = training.adapter()
+    assert training.train()
+    assert [line.groups_without_signal for line in training.run.metrics()] == [0.0, 1.0, 1.0]
+    kept = load_file(training.run.root / "checkpoints" / "checkpoint-2" / ADAPTER_FILE)
+    after = load_file(training.run.adapter / ADAPTER_FILE)
+    assert any(not torch.equal(weight, before[name]) for name, weight in training.adapter().items())
+    assert all(torch.equal(weight, kept[name]) for name, weight in after.items())
 
 
 @pytest.mark.parametrize(("credit", "num_rounds"), [("chain", 24), ("tree", 40)])

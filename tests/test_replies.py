@@ -6,13 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from motif_lite.nouns import TAGS
 from motif_lite.rollout import reply_format
 from motif_lite.rollout.reply_format import has_soft_format, has_strict_format, tag_points
 
 STRICT = "<reasoning>\nthought\n</reasoning>\n<answer>\n5\n</answer>\n"
 MANY_LINES = "<reasoning>\none\ntwo\n\nthree\n</reasoning>\n<answer>\nfour\nfive\n</answer>\n"
 ONE_LINE = "<reasoning>thought</reasoning> <answer>5</answer>"
-TAG_SOUP = st.lists(st.one_of(st.sampled_from([*reply_format.TAGS, "\n", " ", "x"]), st.text(max_size=3))).map("".join)
+TAG_SOUP = st.lists(st.one_of(st.sampled_from([*TAGS, "\n", " ", "x"]), st.text(max_size=3))).map("".join)
 
 
 @pytest.mark.parametrize(

@@ -122,12 +122,17 @@ class ChatTemplate:
         return find_undeclared_variables(tree) - environment.globals.keys()
 
     def _require_used(self, arguments: TemplateArguments) -> None:
-        for name in arguments:
+        for name, value in arguments.items():
             if name not in self._names:
                 known = sorted(self._names - _OURS - self._tokenizer.special_tokens_map.keys())
                 raise ModelError(
                     f"{self._origin}: model.chat_template_kwargs: its chat template does not use {name!r}"
                     f"{nearest(name, known)}; it takes: {', '.join(known) or 'none'}"
+                )
+            if str(value).lower() in ("true", "false") and not isinstance(value, bool):
+                raise ModelError(
+                    f"{self._origin}: model.chat_template_kwargs.{name} is the text {value!r}, which a chat template "
+                    f"takes for true; write {str(value).lower()} without quotes"
                 )
 
     def _examined(self) -> TemplateFacts:
@@ -156,6 +161,9 @@ class ChatTemplate:
              f"{{{{ {facts.missing_header!r} }}}}{{% endif %}}"),
             (unknown is not None, f"its chat template writes {unknown is not None and encode(unknown)!r}, token "
              f"{unknown}, and the model knows {num_rows} tokens only; take the tokenizer that belongs to the model"),
+            (facts.prefill, f"its chat template begins each reply with {facts.prefill!r}, which is no part of what the "
+             f"model writes, so no reply would have the form that is asked for; take it out of the template's "
+             f"add_generation_prompt part"),
         ):  # fmt: skip
             if is_wrong:
                 raise ModelError(f"{self._origin}: {complaint}")

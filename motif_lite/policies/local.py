@@ -271,7 +271,7 @@ class LocalPolicy:
     def _text(self, written: Generated) -> str:
         """What was written, without special tokens; the last one may be an end of turn that is not declared such."""
         ids = written.ids[:-1] if written.ids and written.ids[-1] in self.stop_ids else written.ids
-        text: str = self.tokenizer.decode(self.turn_ends.readable(ids), skip_special_tokens=not self.turn_ends.thinks)
+        text: str = self.tokenizer.decode(self.turn_ends.readable(ids), skip_special_tokens=not self.turn_ends.kept)
         return text
 
     def _make_room(self, wanted: int, error: RuntimeError) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from motif_lite.nouns import Conversation
+from motif_lite.nouns import TAGS, Conversation
 
 TemplateArguments = Mapping[str, Any]
 """Variables for a chat template, of whatever kinds it reads."""
@@ -18,6 +18,8 @@ TemplateArguments = Mapping[str, Any]
 
 class SpecialTokens:
     """The marks of a tokenizer: its special tokens, and any other token of its own that its chat template writes.
+
+    The tags of a reply's form are none, whatever a tokenizer declares: prompts ask for them by name.
 
     Args:
         arguments: Variables for the template.
@@ -30,7 +32,7 @@ class SpecialTokens:
             token.content
             for number, token in tokenizer.added_tokens_decoder.items()
             if token.special or token.content in around or (num_rows is not None and number >= num_rows)
-        }
+        } - set(TAGS)
         self._pattern = _first_characters(mark for mark in marks if len(mark) > 1)
 
     def broken_in(self, conversation: Conversation) -> Conversation:

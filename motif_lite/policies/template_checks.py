@@ -15,14 +15,17 @@ from motif_lite.nouns import Conversation
 Apply = Callable[[Conversation, bool], str]
 """Applies a template to messages; the second argument is ``add_generation_prompt``."""
 
-SYSTEM = 'Rules:\n1. Use <answer> tags, "quotes" & \\boxed{}.\n\n2. Be brief'
-QUESTION = 'How many are 2 < 3?\n\n"Both" & {none} of \\frac{1}{2}'
+_LONG = "word " * 1000
+SYSTEM = f'Rules:\n1. Use <answer> tags, "quotes" & \\boxed{{}}.\n\n2. Be brief: {_LONG}end'
+QUESTION = f'How many are 2 < 3?\n\n"Both" & {{none}} of </think> \\frac{{1}}{{2}} </answer> <answer> {_LONG}end'
+"""Both hold what a template may look for, and are as long as a prompt may be: some cut what they are given."""
 _REPLY, _NEXT = "Two are", "And then?"
 
 _TIMES = 4
 """So often a template is applied to the same messages; one that draws at random is then found out."""
 
 _THINK = re.compile(r"<(/?)(?:think|thinking|thought)>|\[(/?)THINK\]", re.IGNORECASE)
+_THINK_BLOCK = re.compile(_THINK.pattern + r"(?:\s*" + _THINK.pattern + ")?", re.IGNORECASE)
 _TO_FIRST_LINE = re.compile(r"\s*\S[^\n]*")
 
 
@@ -50,6 +53,8 @@ class TemplateFacts:
         missing_header: What it writes in a conversation before a reply and not in a prompt for one, where it takes no
             notice of ``add_generation_prompt``; None where it asks for replies as it should.
         opens_think: The prompt ends inside a think block.
+        prefill: What else the prompt begins each reply with, beyond a reply's header in a conversation; empty where
+            nothing.
         sample: A prompt and a whole turn as it writes them.
         own_system: The system prompt that it writes where it is given none; empty where it writes none.
     """
@@ -59,6 +64,7 @@ class TemplateFacts:
     is_steady: bool
     missing_header: str | None
     opens_think: bool
+    prefill: str
     turn_end: TurnEnd
     sample: str
     own_system: str
@@ -81,6 +87,7 @@ def examine(apply: Apply, tokenizer: Any) -> TemplateFacts:
         all(apply(asked, True) == prompt for _ in range(_TIMES - 1)),
         _missing_header(prompt, apply(asked, False), whole),
         is_thinking(prompt.rpartition(QUESTION)[2]),
+        _prefill(prompt, whole),
         _turn_end(whole, followed, tokenizer),
         prompt + whole,
         _own_system(apply) if takes_system else "",
@@ -131,6 +138,18 @@ def _missing_header(prompt: str, unasked: str, whole: str) -> str | None:
     num_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, before, strict=False)))
     rest = before[num_shared:]
     return rest if _THINK.sub("", rest).strip() else None
+
+
+def _prefill(prompt: str, whole: str) -> str:
+    """What a prompt has behind a reply's header; think blocks and white space apart.
+
+    A conversation with a reply tells the header. A template that writes something else there has no such part.
+    """
+    header, reply, _ = whole.partition(_REPLY)
+    if not reply or not prompt.startswith(header.rstrip()):
+        return ""
+    rest = prompt[len(header.rstrip()) :].strip()
+    return rest if _THINK_BLOCK.sub("", rest).strip() else ""
 
 
 def is_thinking(text: str) -> bool:

@@ -48,7 +48,7 @@ class TextStreams:
     def _add(self, index: int, token: int) -> None:
         if self._tokenizer is None or token in self._turn_ends.ids or not self._turn_ends.readable([token]):
             return
-        decoder = self._decoders.setdefault(index, DecodeStream(skip_special_tokens=not self._turn_ends.thinks))
+        decoder = self._decoders.setdefault(index, DecodeStream(skip_special_tokens=not self._turn_ends.kept))
         text = self._texts.get(index, "") + (decoder.step(self._tokenizer, token) or "")
         self._texts[index] = text
         told, upto = self._told.get(index, 0), len(text) - self._held_back

@@ -5,9 +5,12 @@ from collections.abc import Callable
 from typing import Any
 
 from motif_lite.errors import ModelError
+from motif_lite.nouns import TAGS
 from motif_lite.policies.template_checks import TurnEnd
 
 _THINK_MARK = re.compile(r"</?(?:think|thinking|thought)>|\[/?THINK\]", re.IGNORECASE)
+
+_FORM = "{}\na\n{}\n{}\n5\n{}".format(*TAGS)
 
 
 class TurnEnds:
@@ -19,10 +22,11 @@ class TurnEnds:
     Attributes:
         ids: Tokens, those of the model's generation settings first.
         texts: What ends a reply where the template ends a turn with something that is no token.
-        thinks: Tokens that open or close a think block and are declared special, so that decoding would drop them.
+        kept: Tokens that tell what a reply's form is, of a think block or the form's own tags, and are declared
+            special, so that decoding would drop them.
 
     Raises:
-        ModelError: Nothing does.
+        ModelError: Nothing does, or the tokenizer does not give back what it was given.
     """
 
     def __init__(self, model: Any, tokenizer: Any, by_template: TurnEnd) -> None:
@@ -39,16 +43,24 @@ class TurnEnds:
         undeclared = [token for token in by_template.tokens if token not in declared]
         self._undeclared = [repr(tokenizer.convert_ids_to_tokens(token)) for token in undeclared]
         special = {number: token for number, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self.thinks = {number for number, token in special.items() if _THINK_MARK.fullmatch(token.content)}
-        self._hidden = {*special, *tokenizer.all_special_ids} - self.thinks
+        self.kept = {
+            number for number, token in special.items() if _THINK_MARK.fullmatch(token.content) or token.content in TAGS
+        }
+        self._hidden = {*special, *tokenizer.all_special_ids} - self.kept
+        ids = tokenizer(_FORM, add_special_tokens=False)["input_ids"]
+        if tokenizer.decode(self.readable(ids), skip_special_tokens=not self.kept).strip() != _FORM:
+            raise ModelError(
+                f"{model.name_or_path}: its tokenizer does not give back a text that it was given ({_FORM!r}), so the "
+                f"form of replies could not be told; is its tokenizer.json whole?"
+            )
 
     def closing(self, encode: Callable[[str], list[int]]) -> list[int]:
         """Tokens that end a reply as the chat template ends one; those of the model's settings where it ends none."""
         return [*self._written] or (encode(self.texts[0]) if self.texts else self.ids[:1])
 
     def readable(self, ids: list[int]) -> list[int]:
-        """Tokens without special ones where some of a think block are; they stay, and tell what a reply's form is."""
-        return [token for token in ids if token not in self._hidden] if self.thinks else ids
+        """Tokens without special ones, where some of those tell what a reply's form is; these stay."""
+        return [token for token in ids if token not in self._hidden] if self.kept else ids
 
     def without(self, text: str) -> str:
         """A reply without the text that ended it."""

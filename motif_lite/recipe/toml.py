@@ -63,9 +63,10 @@ def apply_override(settings: dict[str, Any], override: str) -> None:
         if list(parsed) != ["value"]:
             raise tomllib.TOMLDecodeError("more than one value")
     except (ValueError, RecursionError):  # also numbers of 5000 digits and arrays without end
-        raise RecipeError(
-            f"--set {override}: {text!r} is not a TOML value; text needs quotes, e.g. --set '{path}=\"{text}\"'"
-        ) from None
+        hint = f"text needs quotes, e.g. --set '{path}=\"{text}\"'"
+        if (switch := text.strip().lower()) in ("true", "false"):
+            hint = f"write {path}={switch}"
+        raise RecipeError(f"--set {override}: {text!r} is not a TOML value; {hint}") from None
     table = settings
     for key in keys[:-1]:
         table = table.setdefault(key, {})

@@ -19,9 +19,10 @@ from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from motif_lite.grading.answers import boxes
+from motif_lite.nouns import TAGS
 from motif_lite.rollout import reply_format
 
-_TAG = re.compile("|".join(map(re.escape, reply_format.TAGS)))
+_TAG = re.compile("|".join(map(re.escape, TAGS)))
 
 _SENTENCE_END = re.compile(r"[.!?][\"')\]*]*\s+(?=\S)")
 

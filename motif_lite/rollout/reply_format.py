@@ -6,7 +6,7 @@ Every function takes any text whatever and never raises: a reply that breaks the
 
 import re
 
-TAGS = ("<reasoning>", "</reasoning>", "<answer>", "</answer>")
+from motif_lite.nouns import TAGS
 
 # DOTALL is what the reference forgot: without it no reply of more than one line has a form at all.
 _SOFT_START = re.compile(r"<reasoning>.*?</reasoning>\s*<answer>", re.DOTALL)

@@ -27,7 +27,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config,
 
 from motif_lite import locks
 from motif_lite.errors import ModelError
-from motif_lite.nouns import Conversation, OnProgress, Sampling
+from motif_lite.nouns import TAGS, Conversation, OnProgress, Sampling
 from motif_lite.planning.shapes import TINY
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.rollout import reply_format
@@ -184,7 +184,7 @@ def make_tokenizer(num_rounds: int) -> PreTrainedTokenizerFast:
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     core.decoder = decoders.ByteLevel()
     notices = [progress_notice(i, num_rounds, "\0").split("\0") for i in range(1, num_rounds)]
-    phrases = [*reply_format.TAGS, "\\boxed{", *dict.fromkeys(part for notice in notices for part in notice)]
+    phrases = [*TAGS, "\\boxed{", *dict.fromkeys(part for notice in notices for part in notice)]
     core.add_tokens([AddedToken(phrase, normalized=False) for phrase in phrases if len(phrase) > 1])
     marks = ["<|pad|>", "<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
     core.add_special_tokens([AddedToken(mark, normalized=False, special=True) for mark in marks])

@@ -97,9 +97,15 @@ class StepCallback(TrainerCallback):
     def on_pre_optimizer_step(
         self, args: Any, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
-        """Leave the adapter and the optimiser as they are if a gradient is not a number: without one, nothing moves."""
+        """Leave the adapter and the optimiser as they are without a signal, or if a gradient is not a number.
+
+        Weights without a gradient stay; with one of zero, momentum and weight decay would move them.
+        """
         gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        if not torch.nn.utils.get_total_norm(gradients).isfinite():
+        norm = torch.nn.utils.get_total_norm(gradients)
+        if norm == 0:
+            model.zero_grad(set_to_none=True)
+        elif not norm.isfinite():
             self._num_skipped += 1
             model.zero_grad(set_to_none=True)
             number = state.global_step // self.recipe.training.num_iterations + 1

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT))
 from motif_lite.grading import answers  # noqa: E402
 from motif_lite.grading.server import MEMORY_BYTES  # noqa: E402
 from motif_lite.jobs import checking  # noqa: E402
-from motif_lite.nouns import Opening, Problem, Reply, Trajectory, Turn  # noqa: E402
+from motif_lite.nouns import TAGS, Opening, Problem, Reply, Trajectory, Turn  # noqa: E402
 from motif_lite.rollout import prompts, reply_format  # noqa: E402
 from motif_lite.rollout.rewards import REWARDS, is_solved  # noqa: E402
 from motif_lite.rollout.rollouts import Rollouts  # noqa: E402
@@ -45,7 +45,7 @@ RECIPE = checking.check(ROOT / "recipes" / "tiny_cpu.toml", [])
 GOLDS = ("42", "1,234", "\\frac{1}{2}", "x^2+1", "(3,4)", "\\{1,2\\}", "\\text{Evelyn}", "2516_8", "0.5", "y=2x+1")
 
 PIECES = (
-    *reply_format.TAGS, "\\boxed{", "\\boxed", "{", "}", "\\{", "\\}", "\\", "$", "^", "_", "=", ",", "\n", " ", "\t",
+    *TAGS, "\\boxed{", "\\boxed", "{", "}", "\\{", "\\}", "\\", "$", "^", "_", "=", ",", "\n", " ", "\t",
     "\r",
     "42", "0", "-1", "9" * 40, "\\frac{", "\\sqrt{", "\\text{", "\\left(", "\\right)", "\\pm", "\\circ", "x", "%", "&",
     "\x00", "\x07", "\x08", "\x1b[2J", "\x1b]0;t\x07", "\x9b31m", "\ud800", "\udfff", "\u202e", "\u200b", "\ufeff",
