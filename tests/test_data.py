@@ -67,7 +67,9 @@ def test_every_kind_of_file_gives_the_same_problems(tmp_path: Path, kind: str) -
     [("gsm8k/train", 7473, "72"), ("gsm8k/test", 1319, "18"),
      ("math500/test", 500, "\\left( 3, \\frac{\\pi}{2} \\right)"), ("aime24/test", 30, None)],
 )  # fmt: skip
-def test_the_real_files_load_without_naming_their_columns(name: str, number: int, first: str | None) -> None:
+def test_the_real_files_load_without_naming_their_columns(
+    caplog: pytest.LogCaptureFixture, name: str, number: int, first: str | None
+) -> None:
     path = REAL / f"{name}.jsonl"
     if not path.exists():
         pytest.skip(f"{path} is not here")
@@ -75,6 +77,7 @@ def test_the_real_files_load_without_naming_their_columns(name: str, number: int
     assert len(problems) == len({each.id for each in problems}) == number
     assert first in (None, problems[0].gold)
     assert not any("#" in each.gold for each in problems)
+    assert not caplog.text, "no final answer of theirs is odd"
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:

@@ -36,6 +36,10 @@ def read(path: Path) -> list[str]:
         (r"It is $\boxed{2}$.", "2"),
         (r"First $\boxed{3}$, so the answer is $\boxed{\frac{1}{2}}$.", r"\frac{1}{2}"),
         (r"#### \boxed{7}", "7"),
+        (r"We get $x = \boxed 5$ since 3+2=5.", "5"),
+        (r"Hence \fbox{5} eggs.", "5"),
+        (r"\fbox{\boxed{3}}", "3"),
+        (r"It is $\boxed\frac{1}{2}$.", r"\frac{1}{2}"),
         ("\uff11\uff12", "12"),
         ("٣", "3"),
         ("1e-05", "0.00001"),
@@ -73,7 +77,12 @@ def test_either_the_number_alone_is_right_or_the_row_is_named(
 
 @pytest.mark.parametrize(
     "gold",
-    ["18", "-3", "1,000", "$18", r"\frac{1}{2}", "x^2+1", r"2\sqrt{3}", "Monday", "2 and 3", r"2\pi", "(1, 2)", "0.5"],
+    [
+        "18", "-3", "1,000", "$18", r"\frac{1}{2}", "x^2+1", r"2\sqrt{3}", "Monday", "2 and 3", r"2\pi", "(1, 2)",
+        "0.5", "H2O", "2:30", "3:4", "52_8", "2xy+3ab", "n 2^n", "1,2,3", "(1,2),(2,1)", r"x<1 \text{ or } x>4",
+        r"12\sqrt3\text{ cm}^2", r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}", r"1 \pm \sqrt{2}",
+        r"(0,9) \cup (9,36)", r"5\times 10^3", "5!",
+    ],
 )  # fmt: skip
 def test_answers_that_say_what_they_mean_cause_no_remark(gold: str) -> None:
     assert golds.odd_golds([Problem("a/1", "?", gold)]) == []
@@ -86,9 +95,49 @@ def test_an_answer_that_two_numbers_match_is_named() -> None:
     assert none.startswith("a.jsonl: final answers that match no plain number")
 
 
-def test_a_percentage_is_one_number_or_named() -> None:
-    found = golds.odd_golds([Problem("a/1", "?", "50%")])
-    assert [each.matches for each in found] in ([], [("50", "0.5")])
+@pytest.mark.parametrize("gold", ["50%", "50 percent", "50 pct", "50 per cent", r"50\%", r"50\text{ percent}"])
+def test_a_percentage_that_takes_its_share_too_is_named(gold: str) -> None:
+    assert [each.matches for each in golds.odd_golds([Problem("a/1", "?", gold)])] == [("50", "0.5")]
+
+
+def test_half_a_percent_is_named() -> None:
+    assert [each.matches for each in golds.odd_golds([Problem("a/1", "?", r"\frac{1}{2}\%")])] == [("0.5", "0.005")]
+
+
+@pytest.mark.parametrize(
+    "gold",
+    [
+        "### 1234", "5+", "'18'", "['18']", "1,23", "0,5", "1.234,5", "12,34,567", "1_000", "1.5M", "5k", "5 x 10^3",
+        "10**3", "0x10", "2 hours 30 minutes", "7 R 2", "5 or 6", "0.75 (or 3/4)", "1 and 1/2", "5 ft 6 in", "<5",
+        "She has 3 apples and 4 oranges so 7 in all.", "about 5", "5 (five)", "1.000.000",
+    ],
+)  # fmt: skip
+def test_an_answer_that_none_of_its_numbers_matches_is_named(gold: str) -> None:
+    assert golds.odd_golds([Problem("a/1", "How many?", gold)]) == [golds.OddGold(1, gold, ())]
+
+
+@pytest.mark.parametrize("gold", ["A. 42", "D) 12", r"\textbf{(C)}\ 42", "C: Paris", "(a) 5"])
+def test_a_choice_that_neither_its_letter_nor_its_text_matches_is_named(gold: str) -> None:
+    [remark] = golds.remarks(golds.odd_golds([Problem("a/1", "Which?", gold)]), "a.jsonl")
+    assert remark.startswith("a.jsonl: final answers that hold a choice's letter and its text")
+    assert remark.endswith("write the letter alone, or the text alone, as the question asks for it")
+
+
+@pytest.mark.parametrize(
+    ("question", "gold"),
+    [("Give the roots, separated by commas.", "1,23"), ("Simplify $3k-k$.", "2k"), ("Whose is it?", "J. K. Rowling")],
+)
+def test_the_question_tells_that_algebra_or_a_list_is_asked_for(question: str, gold: str) -> None:
+    assert golds.odd_golds([Problem("a/1", question, gold)]) == []
+
+
+def test_rows_that_were_not_tried_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(golds, "_ALLOWANCE", 3)
+    problems = [Problem(f"a/{n}", "?", f"{n} boxes") for n in range(1, 10)]
+    [remark] = golds.remarks(golds.odd_golds(problems), "a.jsonl")
+    assert remark.startswith("a.jsonl: final answers that were not tried")
+    assert "row 4 ('4 boxes')" in remark
+    assert "and 1 more" in remark
 
 
 def test_reading_many_rows_tells_how_far_it_is_and_takes_its_time_for_the_rows_alone(tmp_path: Path) -> None:

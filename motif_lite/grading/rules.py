@@ -244,12 +244,12 @@ def words(text: str) -> str | None:
     if not _WORDS.fullmatch(bare.strip("()")):
         return None
     bare = _LABEL.sub("", bare.strip("() "), count=1)
-    if "\\text" not in text and _is_product(bare) and not (text.startswith("(") or text.endswith(")")):
+    if "\\text" not in text and is_product(bare) and not (text.startswith("(") or text.endswith(")")):
         return bare if len(bare) == 1 and bare.isupper() else None
     return bare if len(bare) == 1 else bare.lower()
 
 
-def _is_product(letters: str) -> bool:
+def is_product(letters: str) -> bool:
     r"""Whether bare letters are factors and not a word."""
     if " " in letters:
         return all(len(part) == 1 for part in letters.split())

@@ -7,21 +7,22 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from motif_lite.grading.answers import equivalent, last_boxed
+from motif_lite.grading.rule_golds import is_rule
+from motif_lite.grading.rules import decide
 from motif_lite.nouns import Problem
+from motif_lite.tasks.readings import letter_and_text, readings
 
-_PLAIN = re.compile(r"[+-]?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?")
 _EXPONENT = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?[eE][+-]?[0-9]{1,2}")
-_NUMBER = re.compile(r"[+-]?[0-9][0-9,]*(?:\.[0-9]+)?(?:\s*/\s*[0-9]+)?")
-_COMMAND = re.compile(r"\\(?:text|textbf|textit|mathrm|mbox)\s*\{|\\[A-Za-z]+|[{}$\\]")
-_WORD = re.compile(r"[^\W\d_]{2,}|%")
-_MATHEMATICS = frozenset({"sqrt", "frac", "pi", "sin", "cos", "tan", "log", "ln", "mod", "times", "cdot", "infty"})
-_SCALES = {
-    "hundred": Decimal(100), "thousand": Decimal(1000), "million": Decimal(10**6), "billion": Decimal(10**9),
-    "%": Decimal("0.01"),
-}  # fmt: skip
+_FRAMED = re.compile(r"\\fbox(?![A-Za-z])")
+_BARE_BOX = re.compile(
+    r"\\boxed\s*(-?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?|(?<=\s)[A-Za-z](?![A-Za-z])|\\[dt]?frac\{[^{}]*\}\{[^{}]*\})"
+)
 
-_MOST_TRIED = 500
-"""Final answers of a source; each may take a millisecond of algebra."""
+_ALLOWANCE = 20_000
+"""Final answers of a source that are tried, where each is decided by rules; a few seconds."""
+
+_ALGEBRA_COSTS = 150
+"""Of the allowance, for each comparison that goes to the judge: some 20 ms."""
 
 _ROWS_SHOWN = 5
 
@@ -31,21 +32,23 @@ class OddGold:
     """A final answer to look at.
 
     Attributes:
-        matches: Plain numbers that are right for it: none, or two that differ.
+        matches: What is right for it of all that a person may mean by it: nothing, or two that differ. None where this
+            was not tried.
     """
 
     row: int
     gold: str
-    matches: tuple[str, ...]
+    matches: tuple[str, ...] | None
 
 
 def final_answer(answer: str) -> str:
     r"""What follows ``####``, in it what the last box holds, and with ASCII digits; otherwise the whole text.
 
-    A worked solution that ends in ``\boxed{18}`` has the gold answer 18.
+    A worked solution that ends in ``\boxed{18}`` has the gold answer 18. So has one that ends in ``\boxed 18`` or
+    ``\fbox{18}``: the box of a file is taken where it can be read, a reply has to keep to the form that is asked for.
     """
     gold = answer.rpartition("####")[2].strip()
-    if boxed := last_boxed(gold):
+    while boxed := last_boxed(_BARE_BOX.sub(r"\\boxed{\1}", _FRAMED.sub(r"\\boxed", gold)) if "box" in gold else gold):
         gold = boxed.text.strip()
     if not gold.isascii():
         gold = "".join(str(unicodedata.decimal(char, char)) for char in gold)
@@ -58,47 +61,56 @@ def plain_number(number: Decimal) -> str:
 
 
 def odd_golds(problems: Sequence[Problem]) -> list[OddGold]:
-    """Final answers with one number and words that the number alone, or its value, does not match; or both do."""
-    candidates = ((row, problem.gold, _readings(problem.gold)) for row, problem in enumerate(problems, start=1))
-    found, num_tried = [], 0
-    for row, gold, readings in candidates:
-        if readings and num_tried < _MOST_TRIED:
-            num_tried += 1
-            matches = tuple(reading for reading in readings if equivalent(gold, reading))
-            if len(matches) != 1:
-                found.append(OddGold(row, gold, matches))
+    """Final answers of which not exactly one of the answers that a person may mean is right, and those not tried."""
+    found, left = list[OddGold](), _ALLOWANCE
+    for row, problem in enumerate(problems, start=1):
+        gold = problem.gold
+        meant = () if gold.isdigit() or is_rule(gold) else readings(gold, problem.question)
+        if not meant:
+            continue
+        if left <= 0:
+            found.append(OddGold(row, gold, None))
+            continue
+        verdicts = {reading: decide(gold, reading).correct for reading in meant}
+        unknown = [reading for reading, verdict in verdicts.items() if verdict is None]
+        left -= _ALGEBRA_COSTS * len(unknown) or 1
+        verdicts |= {reading: equivalent(gold, reading) for reading in unknown}
+        matches = tuple(reading for reading, verdict in verdicts.items() if verdict)
+        if len(matches) != 1:
+            found.append(OddGold(row, gold, matches))
     return found
 
 
 def remarks(odd: Sequence[OddGold], source: str) -> Iterator[str]:
-    """A line for each of the two kinds, which names the first rows."""
-    for kind, what in ((False, "match no plain number, so a reply has to repeat them word for word"),
-                       (True, "match two different numbers")):  # fmt: skip
-        rows = [each for each in odd if bool(each.matches) == kind]
+    """A line for each kind of final answers, which names the first rows."""
+    for kind, (what, remedy) in _KINDS.items():
+        rows = [each for each in odd if _kind(each) == kind]
         if rows:
             shown = ", ".join(f"row {each.row} ({each.gold[:40]!r})" for each in rows[:_ROWS_SHOWN])
-            more = f" and {len(rows) - _ROWS_SHOWN} more" if len(rows) > _ROWS_SHOWN else ""
-            yield f"{source}: final answers that {what}: {shown}{more}; write the number alone where one is meant"
+            more = f" and {len(rows) - _ROWS_SHOWN:,} more" if len(rows) > _ROWS_SHOWN else ""
+            yield f"{source}: final answers that {what}: {shown}{more}; {remedy}"
 
 
-def _readings(gold: str) -> list[str]:
-    """Plain numbers that a person may mean by a final answer; none where it is a plain one, or no number with words."""
-    if _PLAIN.fullmatch(gold):
-        return []
-    text = _COMMAND.sub(" ", _with_fractions(gold))
-    numbers = _NUMBER.findall(text)
-    words = {word.lower() for word in _WORD.findall(text)}
-    words |= {char for char in gold if unicodedata.category(char) in ("No", "Sc") and char != "$"}
-    if len(numbers) != 1 or not words or words & _MATHEMATICS:
-        return []
-    number = numbers[0].replace(",", "").replace(" ", "")
-    scales = [scale for name, scale in _SCALES.items() if name in words]
-    if not scales or "/" in number:
-        return [number]
-    scaled = plain_number((Decimal(number) * scales[0]).normalize())
-    return [scaled] if scales[0] >= 1 else [number, scaled]
+_NUMBER_ALONE = "write the number alone where one is meant"
+
+_KINDS = {
+    "none": ("match no plain number, so a reply has to give all that stands there", _NUMBER_ALONE),
+    "choice": (
+        "hold a choice's letter and its text, and take neither of them alone, or both",
+        "write the letter alone, or the text alone, as the question asks for it",
+    ),
+    "two": ("match two different numbers", _NUMBER_ALONE),
+    "untried": (
+        "were not tried, as so many others before them are no plain values",
+        "put a plain value behind '####' in each row, or check them in parts of the file",
+    ),
+}
+"""What each kind of final answers is, and the remedy."""
 
 
-def _with_fractions(text: str) -> str:
-    """The text with signs such as ``½`` spelled out."""
-    return text if text.isascii() else unicodedata.normalize("NFKC", text).replace("\u2044", "/")
+def _kind(odd: OddGold) -> str:
+    if odd.matches is None:
+        return "untried"
+    if letter_and_text(odd.gold):
+        return "choice"
+    return "two" if odd.matches else "none"
