@@ -3,9 +3,13 @@
 import csv
 import json
 import logging
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import pytest
 
 from motif_lite.errors import DataError
@@ -36,9 +40,6 @@ def write(path: Path, rows: list[dict[str, Any]]) -> Path:
                 writer.writeheader()
                 writer.writerows(rows)
         case ".parquet":
-            import pyarrow
-            import pyarrow.parquet
-
             text = [{key: str(value) for key, value in row.items()} for row in rows]
             pyarrow.parquet.write_table(pyarrow.Table.from_pylist(text), path)
     return path
@@ -78,6 +79,45 @@ def test_the_real_files_load_without_naming_their_columns(
     assert first in (None, problems[0].gold)
     assert not any("#" in each.gold for each in problems)
     assert not caplog.text, "no final answer of theirs is odd"
+
+
+@pytest.mark.parametrize(
+    "choices",
+    [
+        ["Rome", "Paris"],
+        {"text": ["Rome", "Paris"], "label": ["A", "B"]},
+        {"A": "Rome", "B": "Paris"},
+        "A) Rome\nB) Paris",
+    ],
+    ids=["a list", "as ARC's", "by letter", "lines"],
+)
+def test_choices_that_no_prompt_shows_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture, choices: Any) -> None:
+    row = {"question": "Which is in France?", "choices": choices, "answer": 1}
+    load(write(tmp_path / "a.jsonl", [row, row | {"question": "Which is in Italy?"}]))
+    assert (
+        "a.jsonl: the choices in column 'choices' are in no prompt, as only the question is (row 1 and 1" in caplog.text
+    )
+    caplog.clear()
+    load(write(tmp_path / "b.jsonl", [row | {"question": "Which is in France: A) Rome or B) Paris?"}]))
+    assert not caplog.text
+
+
+def test_choices_in_columns_of_their_own_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    row = {"question": "Which is in France?", "A": "Rome", "B": "Paris", "C": "Bonn", "D": "Oslo", "answer": "B"}
+    load(write(tmp_path / "a.csv", [row]))
+    assert "the choices in the columns 'A' to 'D' are in no prompt" in caplog.text
+
+
+def test_numbers_of_a_parquet_file_are_those_that_were_written(tmp_path: Path) -> None:
+    columns = {
+        "float": pyarrow.array([0.1, 1234567.8], pyarrow.float32()),
+        "half": pyarrow.array([np.float16(0.1), np.float16(3)], pyarrow.float16()),
+        "decimal": pyarrow.array([Decimal("1.50"), Decimal("-20.00")]),
+    }
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(pyarrow.table({"question": ["q", "r"], **columns}), path)
+    golds = {name: [each.gold for each in load(path, answer_column=name)] for name in columns}
+    assert golds == {"float": ["0.1", "1234567.8"], "half": ["0.1", "3.0"], "decimal": ["1.50", "-20.00"]}
 
 
 def test_columns_can_be_named(tmp_path: Path) -> None:

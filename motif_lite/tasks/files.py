@@ -2,15 +2,21 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from motif_lite.errors import DataError
 from motif_lite.tasks.rows import Row
 
+if TYPE_CHECKING:
+    import pyarrow
+
 _LONGEST_LINE = 1 << 24
 """Bytes of a line of JSONL; more is no row but a file of another kind."""
+
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read_jsonl(path: Path) -> Iterator[Row]:
@@ -54,6 +60,7 @@ def _read_csv(path: Path) -> Iterator[Row]:
         rows = csv.DictReader(_decoded(line, path, number) for number, line in enumerate(file, start=1))
         try:
             columns = rows.fieldnames or []
+            _require_commas(columns, path)
             if len(set(columns)) < len(columns):
                 raise DataError(f"{path}: two columns have the same name in {', '.join(columns)}; rename one")
             for number, row in enumerate(rows, start=1):
@@ -66,16 +73,42 @@ def _read_csv(path: Path) -> Iterator[Row]:
             raise DataError(f"{path}: line {rows.line_num + 1} cannot be read ({error}); fix or remove it") from None
 
 
+def _require_commas(columns: Sequence[str], path: Path) -> None:
+    """Refuse a table whose fields are parted by another sign.
+
+    Raises:
+        DataError: They are, or a line before the names says by what.
+    """
+    if columns and columns[0].startswith("sep="):
+        raise DataError(f"{path}: line 1 is {columns[0]!r} of a spreadsheet program; remove it")
+    sign = next((name for mark, name in _SEPARATORS.items() if len(columns) == 1 and mark in columns[0]), None)
+    if sign:
+        raise DataError(f"{path}: its fields are parted by {sign}, not by commas; save it with commas, or as .jsonl")
+
+
 def _read_parquet(path: Path) -> Iterator[Row]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        yield from pyarrow.parquet.read_table(path).to_pylist()
+        yield from _as_written(pyarrow.parquet.read_table(path)).to_pylist()
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # a damaged part, odd dates, ...
         raise DataError(
             f"{path}: is not a Parquet file that can be read ({str(error).strip()}); write it again"
         ) from None
+
+
+def _as_written(table: "pyarrow.Table") -> "pyarrow.Table":
+    """A table with its short floats as the shortest decimals that are these: 0.1, not 0.10000000149011612."""
+    import numpy as np
+    import pyarrow
+
+    short = {pyarrow.float16(): np.float16, pyarrow.float32(): np.float32}
+    for place, column in enumerate(table.schema):
+        if (kind := short.get(column.type)) is not None:
+            numbers = [None if each is None else float(str(kind(each))) for each in table.column(place).to_pylist()]
+            table = table.set_column(place, column.name, pyarrow.array(numbers, pyarrow.float64()))
+    return table
 
 
 READERS: dict[str, Callable[[Path], Iterator[Row]]] = {

@@ -122,13 +122,26 @@ def _text(row: Row, wanted: str | None, usual: tuple[str, ...], key: str, where:
     value = row[column]
     if type(value) is int:
         value = str(value)
-    elif type(value) is float and math.isfinite(value):
+    elif (type(value) is float and math.isfinite(value)) or (isinstance(value, Decimal) and value.is_finite()):
         value = plain_number(Decimal(str(value)))
     if not isinstance(value, str) or not value.strip():
-        shown = repr(str(value)[:40]) if isinstance(value, str | float | bool | None) else f"a {type(value).__name__}"
-        raise DataError(f"{where}: column {column!r} holds {shown}, not text; fix or remove the row")
+        raise DataError(f"{where}: column {column!r} holds {_not_text(value, row)}")
     if not value.isascii() and value.encode(errors="ignore").decode() != value:
         raise DataError(
             f"{where}: column {column!r} contains half of a character (a lone surrogate); fix or remove the row"
         )
     return value.strip()
+
+
+def _not_text(value: Any, row: Row) -> str:
+    """What a column holds instead of text, and what to do."""
+    if isinstance(value, list) and value and isinstance(value[0], dict) and "content" in value[0]:
+        rewarded = row.get("reward_model")
+        there = isinstance(rewarded, dict) and "ground_truth" in rewarded
+        answer = ", and what reward_model holds as ground_truth into a column answer" if there else ""
+        return (
+            f"a list of chat messages, as in verl's files, not text; write the user's message alone into a column "
+            f"question{answer}: the prompt around it is the program's own"
+        )
+    shown = repr(str(value)[:40]) if isinstance(value, str | float | bool | None) else f"a {type(value).__name__}"
+    return f"{shown}, not text; fix or remove the row"

@@ -240,6 +240,10 @@ FILES: dict[str, tuple[str, str | bytes, str]] = {
     "an infinite answer": ("a.jsonl", '{"question": "q", "answer": Infinity}', "row 1: column 'answer' holds 'inf'"),
     "no number": ("a.json", '[{"question": "q", "answer": NaN}]', "row 1: column 'answer' holds 'nan'"),
     "a deep answer": ("a.jsonl", f'{{"question": "q", "answer": {DEEP_LIST}}}', "row 1: column 'answer' holds a list"),
+    "chat messages": ("a.jsonl", row([{"role": "user", "content": "q"}]), "a list of chat messages, as in verl's"),
+    "a reward model's answer": (
+        "a.jsonl", row([{"content": "q"}], reward_model={"ground_truth": "3"}), "what reward_model holds"
+    ),
     "an object as answer": ("a.jsonl", row(answer={"a": 1}), "row 1: column 'answer' holds a dict"),
     "an empty answer": ("a.jsonl", row() + row(answer="####"), "row 2: the final answer is empty"),
     "a long answer": ("a.jsonl", row(answer="9" * 5000), "row 1: the final answer has 5000 characters"),
@@ -257,6 +261,9 @@ FILES: dict[str, tuple[str, str | bytes, str]] = {
     "a column twice": ("a.csv", "question,answer,answer\nq,1,2\n", "two columns have the same name"),
     "a null byte in CSV": ("a.csv", b"question,answer\nq,1\nq\0,1\n", "a.csv: "),
     "a field too long for CSV": ("a.csv", "question,answer\nq,1\n" + "q" * 200_000 + ",1\n", "line 3 cannot be read"),
+    "semicolons": ("a.csv", "question;answer\nq;1\n", "its fields are parted by semicolons, not by commas"),
+    "tabs": ("a.csv", "question\tanswer\nq\t1\n", "its fields are parted by tabs, not by commas"),
+    "a spreadsheet's first line": ("a.csv", "sep=;\nquestion;answer\nq;1\n", "line 1 is 'sep=;'"),
     "an open quote": ("a.csv", 'question,answer\n"q,1\n', "row 1: column 'answer' holds 'None'"),
     "a header alone": ("a.csv", "question,answer\n", "holds no problems"),
     "no header": ("a.csv", "what is 1+1?,2\nwhat is 2+2?,4\n", "row 1 has no column 'question'"),

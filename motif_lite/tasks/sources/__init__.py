@@ -12,7 +12,7 @@ from motif_lite.errors import DataError
 from motif_lite.nouns import OnProgress, Problem, ReadProgress
 from motif_lite.recipe.data import SourceSection
 from motif_lite.recipe.spelling import nearest
-from motif_lite.tasks import golds
+from motif_lite.tasks import choices, golds
 from motif_lite.tasks import held_out as held_out_problems
 from motif_lite.tasks.held_out import Measured
 from motif_lite.tasks.rows import Row, problems_of
@@ -58,9 +58,11 @@ def load(
     kind = kind_of(source.source)
     if not isinstance(kind, Rows):
         return kind.problems(request)
-    problems = [problem for problem, _ in _with_rows(kind, request)]
-    for remark in golds.remarks(golds.odd_golds(problems), source.source):
-        _log.warning("%s", remark)
+    found = _with_rows(kind, request)
+    problems = [problem for problem, _ in found]
+    for remark in (choices.remark(found, source.source), *golds.remarks(golds.odd_golds(problems), source.source)):
+        if remark is not None:
+            _log.warning("%s", remark)
     for key, those in held_out.items():
         problems = held_out_problems.left_out(problems, those, key, source.source)
     _warn_of_contradictions(problems, source.source)
