@@ -53,6 +53,8 @@ _MATHEMATICS = re.compile(r"\\(?!text|%)[A-Za-z]+|_|=|(?=.*[A-Za-z])[<>]")
 
 _MOST_NUMBERS = 8
 
+_MOST_PLACES = 20
+
 
 def readings(gold: str, question: str = "") -> tuple[str, ...]:
     """Answers that a person may mean, each in its plainest form; none where the final answer says what it means.
@@ -150,11 +152,8 @@ def _plainest(numbers: Iterable[Fraction]) -> tuple[str, ...]:
 
 
 def _written(number: Fraction) -> str:
-    """As a decimal where it has an end, otherwise as a fraction."""
-    rest = number.denominator
-    for prime in (2, 5):
-        while rest % prime == 0:
-            rest //= prime
-    if rest > 1 or number.denominator > 10**12:
+    """As a decimal where it has an end and few places, otherwise as a fraction."""
+    places = next((each for each in range(_MOST_PLACES + 1) if 10**each % number.denominator == 0), None)
+    if places is None:
         return f"{number.numerator}/{number.denominator}"
-    return format(Decimal(number.numerator) / Decimal(number.denominator), "f")
+    return format(Decimal(f"{number.numerator * 10**places // number.denominator}E-{places}"), "f")
