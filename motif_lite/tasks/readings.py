@@ -14,7 +14,7 @@ from motif_lite.grading import shapes, units, values
 from motif_lite.grading.notation import normalized
 from motif_lite.grading.rules import is_product
 
-_PLAIN = re.compile(r"[+-]?[0-9]+(?:,[0-9]{3})*(?:\.[0-9]+)?(?:/[0-9]+)?")
+_PLAIN = re.compile(r"[+-]?(?:[0-9]+|[1-9][0-9]{0,2}(?:,[0-9]{3})+)(?:\.[0-9]+)?(?:/[0-9]+)?")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 """``H2O``, ``A1``: the digits belong to it."""
 
@@ -33,7 +33,7 @@ _NUMERALS = re.compile(r"0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO][0-7]+|[+-]?[0-9]{1,3
 """As programs write them."""
 
 _DECIMAL_COMMA = re.compile(
-    r"[+-]?(?:[0-9]{2,}|[0-9]{1,3}(?:\.[0-9]{3})+|0),[0-9]{1,2}|[+-]?[0-9]+,[0-9]{2}|0,[0-9]{4,}"
+    r"[+-]?(?:[0-9]{2,},[0-9]{1,2}|[0-9]{1,3}(?:\.[0-9]{3})+,[0-9]{1,2}|[0-9],[0-9]{2}|0,[0-9]+|[0-9]{4,},[0-9]+)"
 )
 _OTHER_GROUPS = re.compile(r"[+-]?(?:[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}|[0-9]{1,3}(?:\.[0-9]{3}){2,})")
 """``12,34,567`` and ``1.234.567``, as many countries write them."""
@@ -91,7 +91,7 @@ def letter_and_text(gold: str) -> tuple[str, str] | None:
 def _otherwise_spelled(text: str, question: str) -> Fraction | None:
     """The number in a spelling that the grader reads as something else."""
     if _NUMERALS.fullmatch(text):
-        return Fraction(int(text.replace("_", ""), 0) if text[:1] == "0" else int(text.replace("_", "")))
+        return Fraction(int(text, 0) if text[1:2].isalpha() else int(text.replace("_", "")))
     if _OTHER_GROUPS.fullmatch(text):
         return Fraction(text.replace(",", "").replace(".", ""))
     if _DECIMAL_COMMA.fullmatch(text) and "comma" not in question.lower():
