@@ -154,7 +154,7 @@ def attempt(tmp_path: Path, model: Path | str, *changes: str, resume: bool = Fal
         ("rows.json", '{"question": "q"}', "rows.json: must hold a list"),
         ("rows.csv", "question,answer\nq,\n", "rows.csv: row 1: column 'answer' holds ''"),
         ("rows.parquet", "text", "rows.parquet: is not a Parquet file"),
-        ("rows.jsonl", json.dumps({"question": "q" * 500, "answer": "1"}), "every prompt is longer than"),
+        ("rows.jsonl", (json.dumps({"question": "q" * 500, "answer": "1"}) + "\n") * 8, "every prompt is longer than"),
     ],
 )
 def test_malformed_rows_end_a_run_with_one_message(
