@@ -176,3 +176,10 @@ def test_a_remark_reaches_the_log(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     caplog.set_level(logging.WARNING)
     read(rows(tmp_path / "a.jsonl", "July 4"))
     assert "a.jsonl: final answers that match no plain number" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "gold", ["9" * 5000 + " m", "1," * 3000 + "000 m", "0x" + "f" * 5000, "1/" + "9" * 5000 + " m"]
+)
+def test_a_number_without_end_is_not_tried(gold: str) -> None:
+    assert golds.odd_golds([Problem("", "", gold)]) == []

@@ -15,6 +15,9 @@ from motif_lite.grading.notation import normalized
 from motif_lite.grading.rules import is_product
 
 _PLAIN = re.compile(r"[+-]?(?:[0-9]+|[1-9][0-9]{0,2}(?:,[0-9]{3})+)(?:\.[0-9]+)?(?:/[0-9]+)?")
+_ENDLESS = re.compile(r"[0-9a-fA-F,_]{1000}")
+"""No answer of a person's, and too long for Python to turn into a number."""
+
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 """``H2O``, ``A1``: the digits belong to it."""
 
@@ -62,7 +65,7 @@ def readings(gold: str, question: str = "") -> tuple[str, ...]:
     Args:
         question: May tell that a list, or a letter of algebra, is asked for.
     """
-    if _PLAIN.fullmatch(gold):
+    if _PLAIN.fullmatch(gold) or _ENDLESS.search(gold):
         return ()
     if choice := letter_and_text(gold):
         return choice
