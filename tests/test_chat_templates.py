@@ -124,7 +124,7 @@ def test_a_system_prompt_of_the_templates_own_is_found(template: str, own: str) 
         (TURNS.replace("m['content']", "m['content'] | upper") + ASKS, "drops the user message or changes its text"),
         (TURNS.replace("m['content']", "m['content'].replace('\\n', ' ')") + ASKS, "changes its text"),
         ("{{ ['a', 'b', 'c', 'd', 'e', 'f', 'g', 'h'] | random }}" + CHATML, "writes something else each time"),
-        ("{% for %}", "refuses our messages"),
+        ("{% for %}", "is no template"),
     ],
 )
 def test_a_template_that_changes_messages_is_refused(template: str, reason: str) -> None:
@@ -289,6 +289,34 @@ def test_a_variable_that_the_template_does_not_use_is_refused_with_those_it_does
     told = refusal(SWITCHES, enable_thinkin=False)
     assert "does not use 'enable_thinkin' (did you mean 'enable_thinking'?); it takes: enable_thinking" in told
     assert refusal(CHATML, enable_thinking=False).endswith("it takes: none")
+
+
+@pytest.mark.parametrize(
+    ("template", "remedy"),
+    [
+        ("{{ 'Reasoning: ' + reasoning_effort }}" + CHATML, "--set 'model.chat_template_kwargs.reasoning_effort="),
+        ("{{ raise_exception('give mode') if not mode }}" + CHATML, "--set 'model.chat_template_kwargs.mode="),
+        ("{{ 1 / 0 }}" + CHATML, "fix the template"),
+        (CHATML + "{% if %}", "fix the template"),
+    ],
+)
+def test_a_template_that_takes_not_even_a_question_is_not_helped_by_leaving_the_system_prompt_out(
+    template: str, remedy: str
+) -> None:
+    told = refusal(template)
+    assert remedy in told
+    assert "rollout.system_prompt" not in told
+    assert ("--set" in told) == ("--set" in remedy)
+
+
+def test_templates_of_which_none_is_the_default_are_named() -> None:
+    made = tokenizer(CHATML)
+    made.chat_template = {"tool_use": CHATML, "rag": CHATML}
+    with pytest.raises(ModelError, match=r"folder: its chat templates have names \(rag, tool_use\)") as caught:
+        ChatTemplate(made, "folder", len(made))
+    assert "save the one to use as chat_template.jinja" in str(caught.value)
+    made.chat_template = {"tool_use": "{{ 1 / 0 }}", "default": CHATML}
+    assert "1 + 1?<|im_end|>" in ChatTemplate(made, "folder", len(made)).render(ASKED)
 
 
 @pytest.mark.parametrize(

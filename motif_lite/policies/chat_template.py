@@ -25,6 +25,8 @@ _GENERATION = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 _OURS = frozenset({"add_generation_prompt", "documents", "messages", "raise_exception", "strftime_now", "tools"})
 """Variables of a template that are no switches of it."""
 
+_FIX = "fix the template (chat_template.jinja, or chat_template in tokenizer_config.json)"
+
 
 class FixedDate:
     """What a template calls for the time: midnight of one day, whenever it is asked."""
@@ -114,11 +116,16 @@ class ChatTemplate:
 
     def _variables(self) -> set[str]:
         """Names that the template takes from outside."""
-        environment = Environment(extensions=["jinja2.ext.loopcontrols"])
+        environment, named = Environment(extensions=["jinja2.ext.loopcontrols"]), self._tokenizer.chat_template
+        if isinstance(named, dict) and "default" not in named:
+            raise ModelError(
+                f"{self._origin}: its chat templates have names ({', '.join(sorted(named))}), and none is the default; "
+                f"save the one to use as chat_template.jinja in the model's folder"
+            )
         try:
             tree = environment.parse(_GENERATION.sub("", self._tokenizer.get_chat_template()))
         except (TemplateError, RecursionError) as error:
-            raise ModelError(self._refusal(error)) from None
+            raise ModelError(f"{self._origin}: its chat template is no template ({error}); {_FIX}") from None
         return find_undeclared_variables(tree) - environment.globals.keys()
 
     def _require_used(self, arguments: TemplateArguments) -> None:
@@ -139,7 +146,14 @@ class ChatTemplate:
         try:
             return examine(self._apply, self._tokenizer)
         except Exception as error:  # see `render`
-            raise ModelError(self._refusal(error)) from None
+            raise ModelError(self._no_question(error)) from None
+
+    def _no_question(self, error: Exception) -> str:
+        """What to say of a template that takes not even a question alone, so that no system prompt is at fault."""
+        switches = self._names - _OURS - self._tokenizer.special_tokens_map.keys() - self.arguments.keys()
+        missing = next((name for name in sorted(switches) if re.search(rf"\b{re.escape(name)}\b", str(error))), None)
+        remedy = f"set that variable: --set 'model.chat_template_kwargs.{missing}=\"...\"', or " if missing else ""
+        return f"{self._origin}: its chat template refuses a question alone ({error}); {remedy}{_FIX}"
 
     def _refusal(self, error: Exception) -> str:
         return (
