@@ -168,7 +168,7 @@ def test_a_run_starts_from_the_adapter_that_model_name_is(
     [
         (("lora.rank=8", "lora.alpha=8"), "--set lora.rank=4"),
         (("lora.rank=4", "lora.alpha=64"), "--set lora.alpha=8"),
-        ((*SMALL, 'lora.targets=["q_proj"]'), "does not fit"),
+        ((*SMALL, 'lora.targets=["q_proj"]'), """--set 'lora.targets=["down_proj", "gate_proj", "k_proj","""),
     ],
 )
 def test_an_adapter_of_other_settings_is_refused(
@@ -199,11 +199,15 @@ def settings_with(folder: Path, **changes: Any) -> None:
     ("changes", "message"),
     [
         ({"use_dora": True}, "no plain LoRA adapter (use_dora = True)"),
+        ({"use_qalora": True}, "no plain LoRA adapter (use_qalora = True)"),
+        ({"r": "4"}, "adapter_config.json: r = '4' must be a number without quotes"),
         ({"use_rslora": True}, "no plain LoRA adapter (use_rslora = True)"),
         ({"peft_type": "IA3"}, "no plain LoRA adapter (peft_type = 'IA3')"),
         ({"modules_to_save": ["lm_head"]}, "no plain LoRA adapter"),
         ({"init_lora_weights": "pissa"}, "no plain LoRA adapter"),
         ({"base_model_name_or_path": "/gone/model"}, "its base model is gone (/gone/model)"),
+        ({"base_model_name_or_path": "C:\\models\\t0"}, "its base model is gone (C:\\models\\t0)"),
+        ({"base_model_name_or_path": "out/models/t0"}, "its base model is gone (out/models/t0)"),
         ({"base_model_name_or_path": None}, "names no base model"),
     ],
 )
@@ -231,6 +235,58 @@ def test_folders_that_are_something_else_are_named(
     shutil.copy(qwen_folder / "model.safetensors", folder)
     with pytest.raises(ModelError, match="holds both an adapter and a model"):
         load(folder, tiny_recipe(*SMALL))
+
+
+def rewritten(folder: Path, change: Callable[[str, torch.Tensor], torch.Tensor | None]) -> None:
+    """Change each weight of an adapter by its name, or leave it out."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "adapter_model.safetensors"
+    changed = {name: change(name, weight) for name, weight in load_file(path).items()}
+    save_file({name: weight for name, weight in changed.items() if weight is not None}, path)
+
+
+def test_an_adapter_on_other_layers_says_which(trained: tuple[Path, LocalPolicy], tiny_recipe: MakeRecipe) -> None:
+    folder = trained[0]
+    rewritten(folder, lambda name, weight: weight if "q_proj" in name or "v_proj" in name else None)
+    with pytest.raises(ModelError, match="does not fit") as caught:
+        load(folder, tiny_recipe(*SMALL))
+    targets = """lora.targets=["q_proj", "v_proj"]"""
+    assert str(caught.value).endswith(f"--set '{targets}'")
+    load(folder, tiny_recipe(*SMALL, targets))
+    rewritten(folder, lambda name, weight: weight if "layers.0." in name else None)
+    with pytest.raises(ModelError, match=r"on some layers called q_proj, v_proj .* merge it into its model"):
+        load(folder, tiny_recipe(*SMALL, targets))
+    path = folder / "adapter_model.safetensors"
+    from safetensors.torch import load_file, save_file
+
+    save_file({name.replace("v_proj", "lm_head"): weight for name, weight in load_file(path).items()}, path)
+    with pytest.raises(ModelError, match="also on lm_head, which gets no adapter here; merge it into its model"):
+        load(folder, tiny_recipe(*SMALL, targets))
+
+
+def test_an_adapter_whose_weights_cannot_be_used_is_named(
+    trained: tuple[Path, LocalPolicy], tiny_recipe: MakeRecipe
+) -> None:
+    folder, policy = trained
+    rewritten(folder, lambda name, weight: weight.index_fill(0, torch.tensor([0]), torch.inf))
+    with pytest.raises(ModelError, match=r"adapter_model\.safetensors: holds weights that are not finite numbers"):
+        policy.load_adapter(folder)
+    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
+    with pytest.raises(ModelError, match=r"adapter_model\.bin: is a pickle.*to convert it"):
+        load(folder, tiny_recipe(*SMALL))
+
+
+def test_what_became_of_the_base_is_told(trained: tuple[Path, LocalPolicy], caplog: pytest.LogCaptureFixture) -> None:
+    folder, _ = trained
+    settings_with(folder, base_model_name_or_path="models/gone", revision="v1.0")
+    assert adapters.start_of(str(folder)) == ("models/gone", folder)
+    assert "was trained on revision v1.0 of models/gone, and the newest is used" in caplog.text
+    with (
+        pytest.raises(ModelError, match=r"if models/gone is to be a folder, .* set base_model_name_or_path in "),
+        adapters.named(folder),
+    ):
+        raise ModelError("models/gone: the model cannot be loaded")
 
 
 # ------------------------------------------------------------------------------------------- an adapter to evaluate
@@ -291,6 +347,28 @@ def test_an_adapter_on_the_hub_is_taken_by_its_name(
     assert adapter_choice.fetched("somebody/rounds", RecordingObserver()) == snapshot
     with pytest.raises(ModelError, match=r"somebody/other: the adapter cannot be downloaded .*give a folder"):
         adapter_choice.fetched("somebody/other", RecordingObserver())
+
+
+@pytest.mark.parametrize(
+    ("base", "is_told"),
+    [
+        ("here/model", False), ("elsewhere/model", True), ("/gone/model", True), ("someone/model", False),
+        ("someone/other", True),
+    ],
+)  # fmt: skip
+def test_an_adapter_on_another_model_of_the_same_name_is_told(
+    trained: tuple[Path, LocalPolicy], tmp_path: Path, tiny_recipe: MakeRecipe, base: str, is_told: bool
+) -> None:
+    for name in ("here", "elsewhere"):
+        (tmp_path / name / "model").mkdir(parents=True)
+    here = tmp_path / "here" / "model"
+    base = str(tmp_path / base) if (tmp_path / base).is_dir() else base
+    settings_with(trained[0], base_model_name_or_path=base)
+    observer = RecordingObserver()
+    recipe = tiny_recipe(f"model.name={json.dumps(str(here))}")
+    assert adapter_choice.with_settings_of(recipe, trained[0], observer).lora.rank == 4
+    told = f"note: {trained[0]} was trained on {base}, and is used with {here}"
+    assert observer.notes == ([told] if is_told else [])
 
 
 def test_an_adapter_that_does_not_go_with_the_command_is_refused(tmp_path: Path, somebodys: Path) -> None:

@@ -1,7 +1,5 @@
 """An adapter that a command line names: a folder, or an adapter on the hub, whose settings the recipe then takes on."""
 
-import json
-import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +8,7 @@ from motif_lite.errors import ModelError, RunError
 from motif_lite.jobs import session
 from motif_lite.observer import Observer
 from motif_lite.planning import adapter_folder, hub_name
+from motif_lite.policies import adapter_weights
 from motif_lite.policies.protocol import ADAPTER_FILE, trainable
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 BEST = "best"
 """In place of an adapter's folder: that of the run's best mark."""
-
-_WEIGHT_OF_LAYER = re.compile(r"(?:^|\.)([A-Za-z_]\w*)\.lora_A\b")
 
 WRITTEN_HERE = {"rollout.server": None, "rollout.server_folder": None}
 """For a model that is used: it writes here, whatever server wrote while it was trained."""
@@ -70,9 +67,14 @@ def with_settings_of(recipe: Recipe, folder: Path, observer: Observer) -> Recipe
     """
     config = adapter_folder.config_of(folder)
     base, name = config.get("base_model_name_or_path"), recipe.model.name
-    if isinstance(base, str) and Path(base).name.lower() != Path(name).name.lower() and name != "tiny":
-        observer.note(f"note: {folder} was trained on {base}, and is used with {name}")
-    found = {"lora.rank": config.get("r"), "lora.alpha": config.get("lora_alpha"), "lora.targets": _targets(folder)}
+    if isinstance(base, str) and name != "tiny":
+        if not _is_same_model(folder, base, name):
+            observer.note(f"note: {folder} was trained on {base}, and is used with {name}")
+        elif remark := adapter_folder.remark_on_revision(folder, name):
+            observer.note(f"note: {remark}")
+    adapter_folder.require_numbers(folder)
+    targets = adapter_weights.targets_of(folder)
+    found = {"lora.rank": config.get("r"), "lora.alpha": config.get("lora_alpha"), "lora.targets": targets}
     return changed(recipe, {key: value for key, value in found.items() if value})
 
 
@@ -196,15 +198,23 @@ def require_own(run: RunDirectory) -> None:
         )
 
 
+def _is_same_model(adapter: Path, base: str, name: str) -> bool:
+    """Whether a model may be the base that an adapter names: copies of one, here or on the hub, share a last name."""
+    ours, theirs = adapter_folder.as_folder(name), adapter_folder.as_folder(base)
+    theirs = theirs or adapter_folder.as_folder(str(adapter / base))
+    if ours is not None and (theirs is not None or adapter_folder.is_path(base)):
+        return theirs is not None and theirs.resolve() == ours.resolve()
+    return Path(base).name.lower() == Path(name).name.lower()
+
+
 def _require_whole(folder: Path) -> None:
     try:
         is_there = (folder / ADAPTER_FILE).is_file()
     except OSError:  # a name that no file can have
         is_there = False
     if not is_there:
-        has_pickle = (folder / "adapter_model.bin").is_file()
-        why = " in safetensors (adapter_model.bin is a pickle, which could execute code)" if has_pickle else ""
-        raise ModelError(f"{folder}: contains no adapter{why}; give a run's, e.g. runs/NAME/adapter")
+        adapter_folder.require_readable(folder)
+        raise ModelError(f"{folder}: contains no adapter; give a run's, e.g. runs/NAME/adapter")
     damage = sealing.damage(folder) if (folder / sealing.MANIFEST).exists() else None
     if damage:
         raise ModelError(f"{folder}: {damage}; resume its run to write it again")
@@ -222,16 +232,3 @@ def _downloaded(name: str, observer: Observer) -> Path:
         raise ModelError(
             f"{name}: the adapter cannot be downloaded ({reason}); check the name and the connection, or give a folder"
         ) from None
-
-
-def _targets(folder: Path) -> list[str]:
-    """The names of the layers that an adapter has weights for: its settings may say it by a pattern."""
-    path = folder / ADAPTER_FILE
-    try:
-        with path.open("rb") as file:
-            size = int.from_bytes(file.read(8), "little")
-            names = json.loads(file.read(min(size, 1 << 26)))
-        found = [match[1] for name in names if (match := _WEIGHT_OF_LAYER.search(name))]
-    except (OSError, ValueError, RecursionError, TypeError) as error:
-        raise ModelError(f"{path}: is not an adapter that can be read ({error})") from None
-    return sorted(set(found))

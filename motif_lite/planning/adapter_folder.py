@@ -1,6 +1,7 @@
 """A folder that holds an adapter in PEFT's format, such as a run's ``adapter/``, where a model is expected."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,15 @@ CONFIG = "adapter_config.json"
 
 ConfigJson = Mapping[str, Any]
 """The content of a model's config.json or an adapter's adapter_config.json: their libraries define the keys."""
+
+
+_OF_PATHS = re.compile(r"[/~]|\.\.?[/\\]|[A-Za-z]:[/\\]|[^/]*\\|[^/]+/[^/]+/")
+"""How a name begins that is a folder's, whether it is there or not: one on the hub has a single slash."""
+
+
+def is_path(model_name: str) -> bool:
+    """Whether a name can only be that of a folder."""
+    return _OF_PATHS.match(model_name) is not None
 
 
 def as_folder(model_name: str) -> Path | None:
@@ -43,6 +53,46 @@ def config_of(folder: Path) -> ConfigJson:
         raise ModelError(f"{path}: cannot be read ({error}); copy the adapter again") from None
 
 
+def require_readable(folder: Path) -> None:
+    """Refuse an adapter whose weights are a pickle.
+
+    Raises:
+        ModelError: They are.
+    """
+    pickle = folder / "adapter_model.bin"
+    if pickle.is_file() and next(folder.glob("adapter_model*.safetensors"), None) is None:
+        raise ModelError(
+            f"{pickle}: is a pickle, which could execute code, and is not read; to convert it, load it with "
+            f"torch.load(..., weights_only=True), and save it with safetensors.torch.save_file as "
+            f"adapter_model.safetensors"
+        )
+
+
+def require_numbers(folder: Path) -> None:
+    """Refuse settings whose rank or scale is something else than a number.
+
+    Raises:
+        ModelError: One is, or the settings cannot be read.
+    """
+    config = config_of(folder)
+    for key, kinds in (("r", (int,)), ("lora_alpha", (int, float))):
+        value = config.get(key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, kinds)):
+            raise ModelError(f"{folder / CONFIG}: {key} = {value!r:.60} must be a number without quotes; correct it")
+
+
+def remark_on_revision(folder: Path, base: str) -> str | None:
+    """What to say of an adapter that was trained on another revision of its base on the hub than is loaded."""
+    revision = config_of(folder).get("revision")
+    if not revision or revision == "main" or as_folder(base) is not None:
+        return None
+    return (
+        f"{folder}: was trained on revision {revision!s:.60} of {base}, and the newest is used; to use that one, "
+        f"download it (hf download {base} --revision {revision!s:.60} --local-dir FOLDER), and give FOLDER as the "
+        f"base's name"
+    )
+
+
 def base_of(folder: Path) -> str:
     """The model that an adapter belongs to, as a hub name or the path of a folder.
 
@@ -63,7 +113,7 @@ def base_of(folder: Path) -> str:
         raise ModelError(
             f"{folder}: is an adapter whose base, {here}, is itself an adapter; merge one of them into its model first"
         )
-    if here is None and name.startswith(("/", "./", "../", "~")):
+    if here is None and is_path(name):
         raise ModelError(
             f"{folder}: is an adapter, and its base model is gone ({name}); put it back, or correct "
             f"base_model_name_or_path in {CONFIG}"

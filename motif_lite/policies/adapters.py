@@ -1,5 +1,6 @@
 """Which layers an adapter is put on, and an earlier adapter as the start of a run."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,26 +10,16 @@ from typing import Any
 
 from motif_lite.errors import ModelError
 from motif_lite.planning import adapter_folder
+from motif_lite.planning.adapter_folder import CONFIG
 from motif_lite.recipe.schema import ALL_LINEAR
 from motif_lite.recipe.spelling import nearest
+
+_log = logging.getLogger(__name__)
 
 _NAMES_SHOWN = 12
 
 _WORTH_A_NOTE = 0.99
 """Share of the decoder's weights; less is told even where no linear layer is left out."""
-
-_PLAIN = {
-    "peft_type": ("LORA",),
-    "bias": ("none", None),
-    "init_lora_weights": (True, False, "gaussian", None),
-}
-"""What settings of an adapter may say that is trained on here; others than these and the next have no weight of it."""
-
-_ABSENT = (
-    "use_dora", "use_rslora", "use_bdlora", "alora_invocation_tokens", "rank_pattern", "alpha_pattern", "lora_bias",
-    "modules_to_save", "layers_to_transform", "layer_replication", "target_parameters", "trainable_token_indices",
-    "arrow_config",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,47 +90,6 @@ def coverage(model: Any, targets: str | Sequence[str], model_name: str) -> Cover
     )
 
 
-def require_same_settings(folder: Path, ours: Any, weights: Path) -> None:
-    """Refuse an adapter that was trained with a scale, or in a way, that its weights alone do not tell.
-
-    Args:
-        ours: The settings of the adapter whose weights are to be replaced, as PEFT has them.
-        weights: Its file, which the message names.
-
-    Raises:
-        ModelError: Its settings are not the recipe's.
-    """
-    if not adapter_folder.is_adapter(folder):
-        return  # weights alone: their shapes have to do
-    config = adapter_folder.config_of(folder)
-    odd = [key for key, allowed in _PLAIN.items() if key in config and config[key] not in allowed]
-    odd += [key for key in _ABSENT if config.get(key)]
-    if odd:
-        raise ModelError(
-            f"{weights}: does not fit: it is no plain LoRA adapter ({_shown(odd[0], config)}); merge it into its "
-            f"model (peft's merge_and_unload), and give the merged folder as model.name"
-        )
-    settings = {"lora.rank": (config.get("r"), ours.r), "lora.alpha": (config.get("lora_alpha"), ours.lora_alpha)}
-    different = {key: values for key, values in settings.items() if values[0] != values[1]}
-    if different:
-        given = ", ".join(f"{key} = {here}" for key, (_, here) in different.items())
-        changes = " ".join(f"--set {key}={there}" for key, (there, _) in different.items())
-        raise ModelError(
-            f"{weights}: does not fit this model and its [lora] settings: it was trained with others than {given}; "
-            f"{changes}"
-        )
-
-
-def of_another_base(folder: Path, model_name: str) -> str:
-    """What to say of an adapter that was trained on another model than the one it is to be put on; else nothing."""
-    base = (
-        adapter_folder.config_of(folder).get("base_model_name_or_path") if adapter_folder.is_adapter(folder) else None
-    )
-    if not base or base == model_name:
-        return ""
-    return f"; it was trained on {base}, and this is {model_name}: set model.name to its base"
-
-
 def _linear_layers(model: Any) -> dict[str, Any]:
     """The linear layers of the decoder by name, quantised or not, but for the output head."""
     decoder, head = model.get_decoder(), model.get_output_embeddings()
@@ -195,20 +145,20 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMES_SHOWN]) + (", ..." if len(names) > _NAMES_SHOWN else "")
 
 
-def _shown(key: str, config: adapter_folder.ConfigJson) -> str:
-    return f"{key} = {config[key]!r:.60}"
-
-
 def start_of(model_name: str) -> tuple[str, Path | None]:
     """What to load for ``model.name``: a model, and the adapter that the run starts from where the name is one's.
 
     Raises:
-        ModelError: It is an adapter whose base model is gone or not named.
+        ModelError: It is an adapter whose base model is gone or not named, or whose weights are a pickle.
     """
     folder = adapter_folder.as_folder(model_name)
     if folder is None or not adapter_folder.is_adapter(folder):
         return model_name, None
-    return adapter_folder.base_of(folder), folder
+    base = adapter_folder.base_of(folder)
+    adapter_folder.require_readable(folder)
+    if remark := adapter_folder.remark_on_revision(folder, base):
+        _log.warning("%s", remark)
+    return base, folder
 
 
 @contextmanager
@@ -223,7 +173,11 @@ def named(start: Path | None) -> Iterator[None]:
     except ModelError as error:
         if start is None or str(error).startswith(str(start)):
             raise
-        raise ModelError(f"{start}: is an adapter of a base model that cannot be used: {error}") from None
+        base = adapter_folder.base_of(start)
+        remedy = ""
+        if adapter_folder.as_folder(base) is None:
+            remedy = f"; if {base} is to be a folder, put it back, or set base_model_name_or_path in {start / CONFIG}"
+        raise ModelError(f"{start}: is an adapter of a base model that cannot be used: {error}{remedy}") from None
 
 
 def require_no_adapter(model: Any, model_name: str) -> None:

@@ -17,15 +17,14 @@ from transformers import GenerationConfig
 
 from motif_lite.errors import ModelError
 from motif_lite.nouns import Conversation, NotWanted, OnText, OnTokens, Reply, Sampling
-from motif_lite.policies import hf_generate
-from motif_lite.policies.adapters import Coverage, of_another_base, require_same_settings
+from motif_lite.policies import adapter_weights, hf_generate
+from motif_lite.policies.adapters import Coverage
 from motif_lite.policies.chat_template import ChatTemplate
 from motif_lite.policies.engine import engine
 from motif_lite.policies.engine.engine import Engine
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
 from motif_lite.policies.facts import PolicyFacts, Token, tokens_of
 from motif_lite.policies.out_of_memory import free_memory_of, is_out_of_memory
-from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.policies.text_streams import OnToken, TextStreams
 from motif_lite.policies.turn_ends import TurnEnds
 from motif_lite.recipe.model import ModelSection
@@ -181,28 +180,8 @@ class LocalPolicy:
         Raises:
             ModelError: The folder holds no adapter, or one that does not fit this model and recipe.
         """
-        from peft import set_peft_model_state_dict
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        path = folder / ADAPTER_FILE
-        try:
-            weights = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise ModelError(f"{path}: is not an adapter that can be read ({error})") from None
-        require_same_settings(folder, self.model.active_peft_config, path)
-        try:
-            result = set_peft_model_state_dict(self.model, weights)
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1].strip()
-            whose = of_another_base(folder, self.model.name_or_path)
-            raise ModelError(f"{path}: does not fit this model and its [lora] settings ({reason}){whose}") from None
-        missing = [name for name in result.missing_keys if "lora_" in name]
-        if missing or result.unexpected_keys:
-            raise ModelError(
-                f"{path}: does not fit this model and its [lora] settings ({len(missing)} weights missing, "
-                f"{len(result.unexpected_keys)} unknown); load it with the recipe that it was trained with"
-            )
+        names = (*self.coverage.targets, *self.coverage.left_out)
+        adapter_weights.put_into(self.model, folder, {name.rpartition(".")[2] for name in names})
 
     def start_from(self, coverage: Coverage, start: Path | None) -> None:
         """Say what the adapter leaves out, and load the one that the run starts from, if there is one.
