@@ -11,7 +11,7 @@ import pytest
 from motif_lite.errors import ModelError
 from motif_lite.planning import shapes
 from motif_lite.planning.machine import lacks_memory
-from motif_lite.policies.model_folder import explain_loading, require_trainable_kind
+from motif_lite.policies.model_folder import explain_loading, require_numbers, require_trainable_kind
 from motif_lite.recipe.schema import Recipe
 from tests.chats import CHATML, CHATML_MARKS, TURNS, chat_tokenizer
 from tests.fakes import write
@@ -122,6 +122,96 @@ def test_padding_that_the_model_does_not_know_is_replaced(tmp_path: Path, tiny_r
     chat_tokenizer(marks, CHATML, names=names).save_pretrained(folder)
     policy = load(folder, tiny_recipe("lora.rank=4"))
     assert policy.tokenizer.pad_token_id == policy.stop_ids[0]
+
+
+@pytest.mark.parametrize(
+    ("declared", "known", "unknown"),
+    [
+        ([0, 60_000], [0], ["60000"]),
+        (-1, [], ["-1"]),
+        ("<|im_end|>", ["<|im_end|>"], []),
+        (["<|im_end|>", "<|eot|>"], ["<|im_end|>"], ["'<|eot|>'"]),
+        ([[2]], [], ["[2]"]),
+    ],
+    ids=str,
+)
+def test_an_end_that_is_declared_and_no_token_is_told_and_left_out(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], caplog: pytest.LogCaptureFixture,
+    declared: Any, known: list[Any], unknown: list[str],
+) -> None:  # fmt: skip
+    path = write_random(tmp_path, "llama", num_hidden_layers=1) / "generation_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token_id": declared}))
+    policy = load(tmp_path, tiny_recipe("lora.rank=4"))
+    to_id = policy.tokenizer.convert_tokens_to_ids
+    end = to_id("<|im_end|>")
+    assert policy.stop_ids == list(dict.fromkeys([*(to_id(t) if isinstance(t, str) else t for t in known), end]))
+    assert all(isinstance(text, str) for text in policy.facts().ends)
+    told = [each.getMessage() for each in caplog.records if "eos_token_id" in each.getMessage()]
+    assert told == [
+        f"{tmp_path}: generation_config.json: eos_token_id: {token} is no token of its tokenizer, and ends no reply"
+        for token in unknown
+    ]
+
+
+# ------------------------------------------------------------------------------------------------------ the weights
+
+
+def test_weights_that_are_no_numbers_are_refused_with_their_name(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = write_random(tmp_path, "llama", num_hidden_layers=1) / "model.safetensors"
+    weights = load_file(path)
+    weights["model.layers.0.mlp.up_proj.weight"][0, 0] = float("nan")
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"not finite numbers \(model\.layers\.0\.mlp\.up_proj\.weight\)"):
+        load(tmp_path, tiny_recipe("lora.rank=4"))
+
+
+def test_weights_whose_sum_alone_is_too_large_are_taken() -> None:
+    import torch
+
+    layer = torch.nn.Linear(4, 4, bias=False).to(torch.float16)
+    torch.nn.init.constant_(layer.weight, 60_000)
+    require_numbers("folder", layer)
+    layer.weight.data[0, 0] = float("inf")
+    with pytest.raises(ModelError, match=r"folder: holds weights that are not finite numbers \(weight\)"):
+        require_numbers("folder", layer)
+
+
+def test_a_pickle_of_weights_is_named_with_the_way_to_convert_it(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe]
+) -> None:
+    folder = write_random(tmp_path, "llama", num_hidden_layers=1)
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match=r"are a pickle \(pytorch_model\.bin\).*to convert it to safetensors"):
+        load(folder, tiny_recipe("lora.rank=4"))
+
+
+@pytest.mark.parametrize(
+    ("scaling", "said"),
+    [
+        ({}, "knows 64 positions"),
+        ({"rope_type": "linear", "factor": 2.0}, "knows 128 positions"),
+        ({"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 32}, None),
+    ],
+)
+def test_a_context_longer_than_the_models_is_told(
+    tmp_path: Path, tiny_recipe: Callable[..., Recipe], caplog: pytest.LogCaptureFixture, scaling: Any, said: str | None
+) -> None:
+    rotary = {"rope_theta": 10000.0, "rope_type": "default"} | scaling
+    write_random(tmp_path, "llama", num_hidden_layers=1, max_position_embeddings=64, rope_parameters=rotary)
+    load(tmp_path, tiny_recipe("lora.rank=4", "model.max_seq_length=256"))
+    told = [each.getMessage() for each in caplog.records if "positions" in each.getMessage()]
+    assert len(told) == (said is not None)
+    assert all(said in line and "model.max_seq_length is 256" in line for line in told if said)
+
+
+def test_a_context_beyond_learned_positions_is_refused(tmp_path: Path, tiny_recipe: Callable[..., Recipe]) -> None:
+    write_random(tmp_path, "opt", num_hidden_layers=1, max_position_embeddings=200, ffn_dim=32, word_embed_proj_dim=32)
+    with pytest.raises(ModelError, match=r"--set model\.max_seq_length=200"):
+        load(tmp_path, tiny_recipe("lora.rank=4", "model.max_seq_length=201"))
 
 
 # ---------------------------------------------------------------------------------------------- a real chat model

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from motif_lite.errors import ModelError
-from motif_lite.planning.adapter_folder import ConfigJson, as_folder
+from motif_lite.planning.adapter_folder import ConfigJson, as_folder, is_path
 from motif_lite.planning.machine import lacks_memory
 
 _NAMES_SHOWN = 3
@@ -83,8 +83,7 @@ def _other_quantisation(config: ConfigJson, load_in_4bit: bool) -> str | None:
 def explain_loading(model_name: str, error: Exception) -> str:
     """What to tell the user when a model cannot be loaded."""
     reason = str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
-    is_path = model_name.startswith(("/", "./", "../", "~"))
-    if is_path and not Path(model_name).exists():
+    if is_path(model_name) and not Path(model_name).exists():
         return f"{model_name}: there is no such folder; check model.name"
     if complaint := _other_kind(_config(model_name)):  # of the hub's models it is known only now
         return f"{model_name}: {complaint}"
@@ -93,11 +92,38 @@ def explain_loading(model_name: str, error: Exception) -> str:
     folder = as_folder(model_name)
     if folder is not None and (folder / "resolved.json").is_file():
         return f"{model_name}: is a run's folder and no model; give its adapter: {folder / 'adapter'}"
-    if is_path or Path(model_name).exists():
+    if folder is not None and next(folder.glob("pytorch_model*.bin"), None) and not _has_safetensors(folder):
+        return (
+            f"{model_name}: its weights are a pickle (pytorch_model.bin), which could execute code, and is not read; "
+            f"to convert it to safetensors, load it with transformers' AutoModelForCausalLM, and save it with "
+            f"save_pretrained"
+        )
+    if is_path(model_name) or Path(model_name).exists():
         remedy = "the folder must hold config.json, *.safetensors and a tokenizer"
     else:
         remedy = "check the name and the connection, or give a local folder as model.name"
     return f"{model_name}: the model cannot be loaded ({reason}); {remedy}"
+
+
+def _has_safetensors(folder: Path) -> bool:
+    return next(folder.glob("*.safetensors"), None) is not None
+
+
+def require_numbers(model_name: str, model: Any) -> None:
+    """Refuse weights that are not finite numbers, by their sums: a sum that is finite has only such.
+
+    Raises:
+        ModelError: Some weights are not.
+    """
+    for name, parameter in model.named_parameters():
+        weight = parameter.detach()
+        is_counted = weight.is_floating_point() and weight.element_size() > 1 and not weight.is_meta
+        # A sum may be too large for its type where no weight is.
+        if is_counted and not weight.sum().isfinite() and not weight.isfinite().all():
+            raise ModelError(
+                f"{model_name}: holds weights that are not finite numbers ({name}); download the model again, or take "
+                f"an earlier one"
+            )
 
 
 def require_all_weights(model_name: str, loaded: Mapping[str, Any]) -> None:

@@ -19,9 +19,14 @@ from motif_lite.policies.bf16_products import Bf16Products
 from motif_lite.policies.engine.sampler import Generated, Request
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.merged_lora import adapter_folded
-from motif_lite.policies.model_folder import explain_loading, require_all_weights, require_trainable_kind
+from motif_lite.policies.model_folder import (
+    explain_loading,
+    require_all_weights,
+    require_numbers,
+    require_trainable_kind,
+)
 from motif_lite.policies.onednn import fast_products
-from motif_lite.policies.positions import require_positions
+from motif_lite.policies.positions import require_positions, require_room
 from motif_lite.policies.server.rollouts import RolloutServer
 from motif_lite.policies.text_streams import OnToken
 from motif_lite.recipe.schema import Recipe, decided
@@ -61,6 +66,7 @@ class TransformersPolicy(LocalPolicy):
         adapters.require_no_adapter(model, base_name)
         coverage = adapters.coverage(model, recipe.lora.targets, base_name)
         require_positions(model, base_name)
+        require_room(model, base_name, recipe.model.max_seq_length)
         if recipe.model.load_in_4bit:
             # Casts norms and keeps the base frozen; checkpointing is the trainer's to switch on.
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
@@ -162,6 +168,7 @@ def _load(recipe: Recipe, model_name: str, device: str, start: Path | None) -> t
     except Exception as error:  # a missing file, key or network each raise their own kind
         raise ModelError(explain_loading(model_name, error)) from None
     require_all_weights(model_name, loaded)
+    require_numbers(model_name, model)
     return model, tokenizer
 
 

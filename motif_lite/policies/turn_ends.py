@@ -32,7 +32,9 @@ class TurnEnds:
     def __init__(self, model: Any, tokenizer: Any, by_template: TurnEnd) -> None:
         configured = model.generation_config.eos_token_id if model.generation_config is not None else None
         listed = configured if isinstance(configured, list) else [configured]
-        declared = [token for token in [*listed, tokenizer.eos_token_id] if token is not None]
+        found = [(each, _token(each, tokenizer)) for each in listed if each is not None]
+        declared = [token for _, token in [*found, (None, tokenizer.eos_token_id)] if token is not None]
+        self._unknown = [f"{each!r:.60}" for each, token in found if token is None]
         self.ids: list[int] = list(dict.fromkeys([*declared, *by_template.tokens]))
         self.texts: list[str] = [by_template.text] if by_template.text else []
         self._written = by_template.tokens[:1]
@@ -69,6 +71,21 @@ class TurnEnds:
         return text
 
     def remarks(self, name: str) -> list[str]:
-        """Lines about ends that the model's folder does not declare."""
+        """Lines about ends that the model's folder does not declare, or declares and are none."""
         ends = [*map(repr, self.texts), *self._undeclared]
-        return [f"{name}: its chat template ends a turn with {end}, which now ends replies, too" for end in ends]
+        return [
+            *(f"{name}: its chat template ends a turn with {end}, which now ends replies, too" for end in ends),
+            *(
+                f"{name}: generation_config.json: eos_token_id: {token} is no token of its tokenizer, and ends no reply"
+                for token in self._unknown
+            ),
+        ]
+
+
+def _token(declared: object, tokenizer: Any) -> int | None:
+    """The token that a folder declares by its number or its text; None where the tokenizer has no such."""
+    if isinstance(declared, str):
+        number: int | None = tokenizer.get_vocab().get(declared)
+        return number
+    is_number = isinstance(declared, int) and not isinstance(declared, bool)
+    return declared if is_number and 0 <= declared < len(tokenizer) else None  # type: ignore[operator,return-value]

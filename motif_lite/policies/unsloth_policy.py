@@ -68,9 +68,10 @@ from motif_lite.policies.local import LocalPolicy, generation_mode  # noqa: E402
 from motif_lite.policies.model_folder import (  # noqa: E402
     explain_loading,
     require_all_weights,
+    require_numbers,
     require_trainable_kind,
 )
-from motif_lite.policies.positions import require_positions  # noqa: E402
+from motif_lite.policies.positions import require_positions, require_room  # noqa: E402
 from motif_lite.policies.text_streams import OnToken  # noqa: E402
 
 _log = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ class UnslothPolicy(LocalPolicy):
         coverage = adapters.coverage(model, recipe.lora.targets, base_name)
         if not _rewrites_the_trainer():
             require_positions(model, base_name)  # its own trainer moves the padding behind the row
+        require_room(model, base_name, recipe.model.max_seq_length)
         try:
             model = unsloth.FastLanguageModel.get_peft_model(
                 model,
@@ -203,6 +205,7 @@ def _load(recipe: Recipe, model_name: str, start: Path | None) -> tuple[Any, Any
         raise ModelError(explain_loading(model_name, error)) from None
     for info in infos:
         require_all_weights(model_name, vars(info))
+    require_numbers(model_name, model)
     return model, tokenizer
 
 
