@@ -225,4 +225,5 @@ def try_out(job: dry_run_job.DryRunJob) -> None:
 def start() -> None:
     """The program."""
     process.prepare()
-    app()
+    with process.reported():
+        app()

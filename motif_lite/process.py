@@ -1,6 +1,7 @@
 """What the program's process has before anything else: streams that last, docstrings, and UTF-8; and its processors."""
 
 import codecs
+import errno
 import io
 import locale
 import os
@@ -9,15 +10,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
 
 def prepare() -> None:
     """Make standard streams last, and have every file that a library opens read and written in UTF-8.
 
     Raises:
-        SystemExit: Python runs without docstrings.
+        SystemExit: Python runs without docstrings, or in a folder that is gone.
     """
     _open_closed_streams()
     _require_docstrings()
+    _require_folder()
     _in_utf8()
     _read_any_bytes()
     sys.stdout, sys.stderr = cast(TextIO, _Lasting(sys.stdout)), cast(TextIO, _Lasting(sys.stderr))
@@ -39,11 +43,36 @@ def crowd() -> tuple[int, int] | None:
     return (wanted, there) if wanted > there else None
 
 
+@contextmanager
+def reported() -> Iterator[None]:
+    """What the program does, after `prepare`; its standard output, a report perhaps, has to arrive.
+
+    Raises:
+        SystemExit: With code 2, also where a file did not take all of the output.
+    """
+    code: str | int | None = None
+    try:
+        yield
+    except SystemExit as ended:
+        code = ended.code
+    output = cast(Any, sys.stdout)
+    output.flush()
+    if output.refused is not None and not code:
+        sys.stderr.write(f"error: standard output: cannot be written ({output.refused}); what it holds is not whole\n")
+        code = 2
+    raise SystemExit(code)
+
+
 class _Lasting:
-    """A standard stream whose terminal or pipe may be closed; from then on it discards what is written."""
+    """A standard stream whose terminal or pipe may be closed; from then on it discards what is written.
+
+    Attributes:
+        refused: Why a file took no more, on a full disk for example; None for a terminal or pipe that was closed.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self.refused: str | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -61,7 +90,9 @@ class _Lasting:
     def _lasting(self) -> Iterator[None]:
         try:
             yield
-        except OSError:
+        except OSError as error:
+            if error.errno in _FULL:
+                self.refused = error.strerror
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())  # not closed: what it still holds is written at the very end
             os.close(nowhere)
@@ -94,6 +125,15 @@ def _require_docstrings() -> None:
     if sys.flags.optimize > 1:
         sys.stderr.write("error: Python runs without docstrings (-OO); unset PYTHONOPTIMIZE, or set it to 1\n")
         raise SystemExit(2)
+
+
+def _require_folder() -> None:
+    """Refuse a working directory that was removed: libraries ask for it, and end the process where there is none."""
+    try:
+        os.getcwd()  # noqa: PTH109  # as they do
+    except OSError as error:
+        sys.stderr.write(f"error: the working directory cannot be used ({error.strerror}); change to another one\n")
+        raise SystemExit(2) from None
 
 
 def _in_utf8() -> None:

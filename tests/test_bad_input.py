@@ -92,6 +92,8 @@ def test_a_malformed_recipe_is_refused_in_one_message(
         (["--recipe", str(TINY), "--out", "used"], "used: is not empty; continue that run with --resume"),
         (["--recipe", str(TINY), "--out", "bytes.toml"], "bytes.toml: is not empty"),
         (["--recipe", str(TINY), "--out", "a" * 300], "a" * 300),
+        (["--recipe", str(TINY), "--out", "/proc/x"], "/proc/x: cannot be written (no folder can be made in /proc: "),
+        (["--recipe", "loop.toml", "--check"], "loop.toml: "),
         (["--resume", "--out", "used"], "used: holds no run"),
         (["--resume"], "no run to resume; give --out"),
         (["--resume", "--recipe", str(TINY)], "no run to resume"),
@@ -112,6 +114,7 @@ def test_a_command_line_that_cannot_be_followed_is_refused_in_one_message(
         (tmp_path / folder).mkdir()
         (tmp_path / folder / ("resolved.json" if content else "file")).write_bytes(content or b"")
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    (tmp_path / "loop.toml").symlink_to("loop.toml")
     RunDirectory.create(tmp_path / "run", checking.check(TINY, []), TINY.read_text())
     assert message in refused(command(*arguments)).replace("\n", "")
 

@@ -32,6 +32,24 @@ def test_a_stream_that_is_closed_is_no_error(closed: str) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_output_that_a_full_disk_does_not_take_is_an_error_and_a_closed_pipe_is_none() -> None:
+    done = shell("> /dev/full", *CHECK)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: standard output: cannot be written (No space left on device)")
+    closed = shell("| head -n 1", *CHECK)
+    assert (closed.stdout.count("\n"), closed.stderr) == (1, "")
+
+
+def test_a_working_directory_that_is_gone_is_refused(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    words = f"cd '{gone}' && rmdir '{gone}' && exec '{sys.executable}' '{ROOT / 'run.py'}' --dry-run"
+    done = subprocess.run(["sh", "-c", words], capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: the working directory cannot be used")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_mistake_has_its_exit_code_where_nobody_reads_it() -> None:
     assert shell(">&- 2>&-", "--recipe", "gone.toml").returncode == 2
 

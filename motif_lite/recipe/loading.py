@@ -70,7 +70,8 @@ def _told(lines: Sequence[str], num_hidden: int, origin: str) -> str:
 
 def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
     """A file's settings laid over those of the file that it extends."""
-    if "\0" not in str(path) and path.resolve() in seen:
+    place = _place(path)
+    if place in seen:
         chain = " -> ".join(step.name for step in (*seen, path))
         raise RecipeError(f"{path}: extends is circular ({chain}); remove one of them")
     if len(seen) >= _LONGEST_CHAIN:
@@ -83,9 +84,21 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         return settings
     if not isinstance(parent, str):
         raise RecipeError(f'{path}: extends must be a file name in quotes, e.g. extends = "motif_gsm8k.toml"')
-    base = _read(path.parent / parent, (*seen, path.resolve()))
+    base = _read(path.parent / parent, (*seen, place))
     own_files.require_agreement(base, settings, path)
     return merged(base, settings)
+
+
+def _place(path: Path) -> Path:
+    """Where a file lies, by whatever name; reading it says what is wrong with a name that no file can have.
+
+    Raises:
+        RecipeError: It is a symbolic link to itself.
+    """
+    try:
+        return path if "\0" in str(path) else path.resolve()
+    except RuntimeError:  # so before Python 3.13, which leaves it to the reading
+        raise RecipeError(f"{path}: is a symbolic link that leads back to itself; give the file itself") from None
 
 
 def _explain(detail: ErrorDetails) -> str:

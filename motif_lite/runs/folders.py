@@ -1,7 +1,9 @@
 """Which folders hold runs, and which are free for a new one."""
 
 import errno
+import os
 import re
+import tempfile
 from pathlib import Path
 
 from motif_lite.errors import RunError
@@ -24,10 +26,28 @@ def require_free(root: Path) -> None:
         if not here.is_dir() and here != root:
             raise NotADirectoryError(errno.ENOTDIR, f"{here} is a file")
         is_free = here.is_dir() and (here != root or _holds_nothing(root))
+        if is_free:
+            _require_writable(here, is_root=here == root)
     except OSError as error:
         raise RunError(f"{root}: cannot be written ({error.strerror}); choose another --out") from None
     if not is_free:
         raise RunError(f"{root}: is not empty; continue that run with --resume, or choose another --out")
+
+
+def _require_writable(here: Path, *, is_root: bool) -> None:
+    """Try to make a folder, which alone tells for all file systems; in the run's own nothing is made.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    if is_root:
+        if not os.access(here, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    else:
+        try:
+            Path(tempfile.mkdtemp(prefix=".motif_lite-", dir=here)).rmdir()
+        except OSError as error:
+            raise OSError(error.errno, f"no folder can be made in {here}: {error.strerror}") from None
 
 
 def _holds_nothing(root: Path) -> bool:
