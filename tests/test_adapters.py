@@ -256,7 +256,7 @@ def test_an_adapter_on_other_layers_says_which(trained: tuple[Path, LocalPolicy]
     load(folder, tiny_recipe(*SMALL, targets))
     rewritten(folder, lambda name, weight: weight if "layers.0." in name else None)
     with pytest.raises(ModelError, match=r"on some layers called q_proj, v_proj .* merge it into its model"):
-        load(folder, tiny_recipe(*SMALL, targets))
+        load(folder, tiny_recipe(*SMALL))
     path = folder / "adapter_model.safetensors"
     from safetensors.torch import load_file, save_file
 

@@ -77,7 +77,7 @@ def put_into(model: Any, folder: Path, known: Collection[str]) -> None:
         raise ModelError(f"{path}: does not fit this model and its [lora] settings ({reason}){whose}") from None
     missing = [name for name in result.missing_keys if "lora_" in name]
     if missing or result.unexpected_keys:
-        remedy = _other_layers(weights, model.active_peft_config.target_modules, known)
+        remedy = _other_layers(model, weights, known)
         raise ModelError(
             f"{path}: does not fit this model and its [lora] settings ({len(missing)} weights missing, "
             f"{len(result.unexpected_keys)} unknown); {remedy}"
@@ -88,14 +88,15 @@ def _targets(names: Mapping[str, Any]) -> list[str]:
     return sorted({match[1] for name in names if (match := _WEIGHT_OF_LAYER.search(name))})
 
 
-def _other_layers(weights: Mapping[str, Any], ours: Collection[str], known: Collection[str]) -> str:
+def _other_layers(model: Any, weights: Mapping[str, Any], known: Collection[str]) -> str:
     """What to do about an adapter that is on other layers than ours."""
     theirs = _targets(weights)
     if not theirs:
         return "it holds no LoRA weights; give another adapter"
     if foreign := [name for name in theirs if name not in known]:
         return f"it is also on {', '.join(foreign)}, which gets no adapter here; {_MERGE}"
-    if set(theirs) == set(ours):
+    num_layers = sum(name.rpartition(".")[2] in theirs for name, _ in model.named_modules())
+    if len({name.partition(".lora_")[0] for name in weights}) < num_layers:
         return f"it is on some layers called {', '.join(theirs)} and not on others of these names; {_MERGE}"
     return f"it is on other layers: --set 'lora.targets={json.dumps(theirs)}'"
 
