@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from motif_lite.errors import RecipeError
 from motif_lite.jobs import checking
 from motif_lite.nouns import Sampling
 from motif_lite.recipe import keys, loading
+from motif_lite.recipe.other_names import OTHER_NAMES
 from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.toml import apply_override
 from motif_lite.views.formats import recipe_toml
@@ -334,6 +336,47 @@ def test_openings_of_unsloth_end_at_a_stop_string_only_with_vllm_or_where_our_st
     assert "Unsloth's openings end at an end of turn only; leave it out" in mistakes(tmp_path, *change)
     for other in ("model.fast_inference=true", "data.refill=1"):
         assert load(tmp_path, MINIMAL, *change, other).rollout.openings.stop == ["</answer>"]
+
+
+@pytest.mark.parametrize(
+    ("change", "suggested"),
+    [
+        ("training.num_generations=8", "rollout.num_openings"),
+        ("save_steps=5", "training.save_every"),
+        ("num_train_epochs=1", "training.max_steps or training.until_tokens"),
+        ("training.temperature=1.0", "rollout.openings.temperature or rollout.futures.temperature"),
+        ("rollout.temperature=1.0", "rollout.openings.temperature or rollout.futures.temperature"),
+        ("evaluation.validation={temperature=1.0}", "evaluation.temperature"),
+        ("rollout.max_tokens=9", "rollout.openings.max_tokens or rollout.futures.max_tokens"),
+        ("lora.r=8", "lora.rank"),
+        ("learning_rate=1e-5", "training.learning_rate"),
+    ],
+)
+def test_a_name_of_trl_or_of_another_section_is_answered_with_the_key(
+    tmp_path: Path, change: str, suggested: str
+) -> None:
+    assert f": unknown key; did you mean {suggested}?\n" in f"{mistakes(tmp_path, change)}\n"
+
+
+def test_keys_of_a_table_that_the_recipe_has_not_are_not_suggested(tmp_path: Path) -> None:
+    assert "warm_start" not in mistakes(tmp_path, "training.examples_per_step=4")
+    told = mistakes(tmp_path, "training.examples_per_step=4", "warm_start={}")
+    assert "did you mean warm_start.examples_per_step?" in told
+
+
+def test_other_names_stand_for_keys_and_are_none() -> None:
+    paths = {path for path, _, _ in keys.key_paths()}
+    assert {key for there in OTHER_NAMES.values() for key in there} <= paths
+    # A name that a key has, too, has to be one of sampling, which TRL does not give per round.
+    assert OTHER_NAMES.keys() & {path.rpartition(".")[2] for path in paths} == {
+        "temperature", "top_p", "top_k", "min_p",
+    }  # fmt: skip
+
+
+def test_the_glossary_has_the_same_names() -> None:
+    text = (SHIPPED[0].parents[1] / "docs" / "glossary.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (`.*`) \|$", text, re.MULTILINE)
+    assert {name: tuple(re.findall(r"`(.*?)`", told)) for name, told in rows} == OTHER_NAMES
 
 
 def test_all_mistakes_are_told_at_once_each_on_a_line(tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 import difflib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from motif_lite.recipe.data import SelectSection, SkipSection, SourceSection, ValidationSection
+from motif_lite.recipe.other_names import OTHER_NAMES
 from motif_lite.recipe.schema import Recipe, WarmStartSection
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -72,14 +73,36 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def nearest_key(path: str) -> str:
-    """Suggest the real key that is nearest in spelling: by whole path first, then by its last part."""
-    known = [known for known, _, _ in key_paths()]
+def nearest_key(path: str, settings: Mapping[str, Any]) -> str:
+    """Suggest the real key for an unknown one: of the same name elsewhere, of others' name for it, or spelled alike.
+
+    Args:
+        settings: What the recipe says; keys of tables that it may have and has not are not suggested.
+    """
+    close = _close_keys(path, list(_offered(settings)))
+    return f"; did you mean {' or '.join(close)}?" if close else "; docs/recipe.md lists the keys"
+
+
+def _close_keys(path: str, known: list[str]) -> Sequence[str]:
+    """What is spelled alike is looked for by whole path first, then by its last part."""
+    first, leaf = path.partition(".")[0], path.rpartition(".")[2]
+    same = [key for key in known if key.rpartition(".")[2] == leaf]
+    if found := [key for key in same if key.startswith(f"{first}.")] or OTHER_NAMES.get(leaf) or same:
+        return found
     sections = list(dict.fromkeys(key.rpartition(".")[0] for key in known if "." in key))
-    close = difflib.get_close_matches(path, [*known, *sections], n=1, cutoff=0.75)
-    if not close:
-        by_leaf = {key.rpartition(".")[2]: key for key in known}
-        close = [
-            by_leaf[leaf] for leaf in difflib.get_close_matches(path.rpartition(".")[2], by_leaf, n=1, cutoff=0.75)
-        ]
-    return f"; did you mean {close[0]}?" if close else "; docs/recipe.md lists the keys"
+    if close := difflib.get_close_matches(path, [*known, *sections], n=1, cutoff=0.75):
+        return close
+    leaves = dict.fromkeys(key.rpartition(".")[2] for key in known)
+    near = difflib.get_close_matches(leaf, leaves, n=1, cutoff=0.75)
+    return [key for key in known if key.rpartition(".")[2] in near]
+
+
+def _offered(settings: Mapping[str, Any]) -> Iterator[str]:
+    """All keys but those of tables that a recipe has left out."""
+    for path, section, name in key_paths():
+        table: Any = settings
+        if section in (SourceSection, *_TABLES.values()):
+            for part in path.removesuffix(f".{name}").removesuffix(".NAME").split("."):
+                table = table.get(part) if isinstance(table, Mapping) else None
+        if isinstance(table, Mapping):
+            yield path

@@ -53,7 +53,7 @@ def validate(settings: TomlTable, tables: Tables, *, origin: str) -> Recipe:
         recipe = Recipe.model_validate(settings, context=dict(tables))
     except ValidationError as error:
         details = error.errors()
-        lines = [_explain(detail) for detail in details[:_MISTAKES_SHOWN]]
+        lines = [_explain(detail, settings) for detail in details[:_MISTAKES_SHOWN]]
         raise RecipeError(_told(lines, len(details[_MISTAKES_SHOWN:]), origin)) from None
     if broken := broken_rules(recipe, tables):
         raise RecipeError(_told(broken, 0, origin))
@@ -101,14 +101,14 @@ def _place(path: Path) -> Path:
         raise RecipeError(f"{path}: is a symbolic link that leads back to itself; give the file itself") from None
 
 
-def _explain(detail: ErrorDetails) -> str:
+def _explain(detail: ErrorDetails, settings: TomlTable) -> str:
     """One pydantic error as ``key: what is wrong, and the remedy``."""
     path = ".".join(str(part) for part in detail["loc"] if not _BRANCH.fullmatch(str(part)))
     path = path if len(path) <= 200 else f"{path[:200]}..."
     given = "" if isinstance(detail["input"], dict | BaseModel) else f" (got {_shown(detail['input'])})"
     match detail["type"]:
         case "extra_forbidden":
-            return f"{path}: unknown key{nearest_key(path)}"
+            return f"{path}: unknown key{nearest_key(path, settings)}"
         case "missing":
             return f"{path}: must be given; docs/recipe.md says what it means"
         case "value_error":
