@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 
 from motif_lite import cli
 from motif_lite.errors import ModelError, RunError
-from motif_lite.exporting import check, formats, gguf, ollama, places
-from motif_lite.exporting.records import FILE, ExportRecord
+from motif_lite.exporting import check, gguf, ollama, places, writing
+from motif_lite.exporting.records import FILE, Bound, Difference, ExportRecord
 from motif_lite.exporting.writing import write_merged
 from motif_lite.jobs import checking, export_job, train_job
 from motif_lite.nouns import Sampling
@@ -63,7 +63,7 @@ def test_what_was_exported_is_adapter_and_base(
     found = export(run, tmp_path / "out", name, number)
     assert found.difference.mean <= mean
     assert found.difference.effect > 0.01, "the adapter matters"
-    assert check.can_tell(found.difference)
+    assert found.difference.can_tell
     assert abs(found.difference.lost or 0.0) < 0.2
     assert ExportRecord.model_validate_json((tmp_path / "out" / FILE).read_text()) == found
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
@@ -124,7 +124,7 @@ def one_layer_doubled(policy: LocalPolicy, folder: Path, dtype: torch.dtype) -> 
 def test_a_broken_merge_is_refused_and_leaves_nothing(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: Any, number: str
 ) -> None:
-    monkeypatch.setattr(formats, "write_merged", broken)
+    monkeypatch.setattr(writing, "write_merged", broken)
     with pytest.raises(ModelError, match=r"is not the trained model: .*nothing was exported"):
         export(run, tmp_path / "out", "merged", number)
     assert list(tmp_path.iterdir()) == []
@@ -136,15 +136,26 @@ def test_a_lost_adapter_is_found_by_its_effect_where_it_is_within_the_bound() ->
     reference = torch.randn(800)
     lost = check.difference(reference + effect + rounding, reference, reference + effect, 8)
     kept = check.difference(reference + rounding, reference, reference + effect, 8)
-    wide = check.Bound(1.0, 10.0)
+    wide = Bound(1.0, 10.0)
     assert lost.lost == pytest.approx(1.0, abs=0.05)
     assert kept.lost == pytest.approx(0.0, abs=0.05)
     check.require_equal(kept, wide, "out")
     with pytest.raises(ModelError, match=r"it lacks .* % of what the adapter changes"):
         check.require_equal(lost, wide, "out")
     small = check.difference(reference + rounding, reference, reference + effect / 1000, 8)
-    assert not check.can_tell(small), "less than rounding"
+    assert not small.can_tell, "less than rounding"
     assert check.difference(reference, reference, reference, 8).lost is None
+
+
+def test_a_negative_share_is_not_called_lacking() -> None:
+    found = Difference(replies=8, tokens=80, mean=0.01, largest=0.1, effect=0.5, lost=-0.013, lost_error=0.002)
+    record = ExportRecord(
+        run="r", base="tiny", format="merged", adapter="", difference=found, mean_bound=1.0, largest_bound=9.0
+    )
+    told = "\n".join(exports.lines(record, Path("out")))
+    assert "of that the export lacks nothing: it has 101.3 % (standard error 0.2)" in told
+    less = record.model_copy(update={"difference": found.model_copy(update={"lost": 0.013})})
+    assert "of that the export lacks 1.3 % (standard error 0.2)" in "\n".join(exports.lines(less, Path("out")))
 
 
 def test_numbers_that_are_none_are_refused() -> None:
@@ -242,6 +253,7 @@ def test_wrong_commands_are_one_message(run: Path, tmp_path: Path) -> None:
     quantised.mkdir()
     (quantised / "config.json").write_text(json.dumps({"quantization_config": {"load_in_4bit": True}}))
     out = str(tmp_path / "out")
+    in_4_bits = ["--run", str(run), "--to", out, "--format", "merged", "--set", "model.load_in_4bit=true", "--base"]
     for arguments, message in (
         (["--run", str(run), "--to", out, "--format", "merge"], "there is no format 'merge' (did you mean 'merged'?)"),
         (["--run", str(run), "--to", str(full), "--format", "merged"], "is not empty; choose another --to"),
@@ -249,12 +261,20 @@ def test_wrong_commands_are_one_message(run: Path, tmp_path: Path) -> None:
         (["--run", str(copied), "--to", out, "--format", "merged"], "has no trained adapter yet"),
         (["--run", str(run), "--to", out, "--format", "merged", "--quantisation", "q8_0"], "takes bf16, f16, f32"),
         (["--run", str(run), "--to", out, "--format", "adapter", "--quantisation", "f16"], "stay as they are"),
-        (["--run", str(run), "--to", out, "--format", "merged", "--base", str(quantised)], "with --base"),
+        (
+            ["--run", str(run), "--to", out, "--format", "merged", "--base", "some/model"],
+            "and this run's, tiny, was not",
+        ),
+        ([*in_4_bits, str(quantised)], "model that they were made from with --base"),
+        ([*in_4_bits, "/gone"], "--base /gone: there is no such folder"),
         (["--run", str(run), "--to", out], "Missing option '--format'"),
     ):
         done = invoke(*arguments)
         assert (done.exit_code, done.stdout) == (2, ""), message
         assert message in " ".join(done.stderr.replace("│", " ").split())
+    done = invoke(*in_4_bits, "no/such/model")
+    assert (done.exit_code, "no/such/model: the model cannot be loaded" in done.stderr) == (2, True)
+    assert "give a local folder as --base" in " ".join(done.stderr.split())
     assert not (tmp_path / "out").exists()
 
 

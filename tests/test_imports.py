@@ -46,7 +46,7 @@ def test_only_policies_training_exporting_loggers_the_tiny_model_and_metering_ma
     light = [
         ".".join(module.parts)
         for module in modules
-        if module.name not in {"__main__", "tiny_model", "metering", "export_job", "push_job", "exports"}
+        if module.name not in {"__main__", "tiny_model", "metering"}
         and not set(heavy) & set(module.parts)
         and not module.name.endswith("_logger")  # each needs a package of its own
     ]

@@ -25,7 +25,11 @@ Quantisation = Annotated[
 ]  # fmt: skip
 Base = Annotated[
     str | None,
-    typer.Option("--base", metavar="NAME", help="The 16-bit base model, where the recipe names one in 4 bits."),
+    typer.Option(
+        "--base",
+        metavar="NAME",
+        help="The 16-bit model of a base that was loaded in 4 bits; with others it is refused.",
+    ),
 ]
 Adapter = Annotated[
     str | None,
@@ -56,7 +60,7 @@ def export(
 ) -> None:
     """Export, check, push if asked to, and print what was found."""
     with exit_codes():
-        # They import torch, which takes seconds: the other commands do without.
+        # They import the hub's client, which takes a moment: the other commands do without.
         from motif_lite.jobs import export_job, push_job
         from motif_lite.views import exports
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from motif_lite.errors import ModelError, RunError
-from motif_lite.exporting.records import Difference
+from motif_lite.exporting.records import Bound, Difference
 from motif_lite.nouns import OnProgress
 from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.runs.directory import RunDirectory
@@ -17,16 +17,8 @@ from motif_lite.runs.records import RolloutLine, RolloutTurn
 NUM_REPLIES, MOST_TOKENS = 8, 128
 """So many of the last step's replies, and of each so many tokens from its beginning."""
 
-_MOST_LOST, _LEAST_CERTAIN = 0.25, 0.1
-"""So much of the adapter's effect may be lacking, where that share is known to within such a standard error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Bound:
-    """The largest differences that a format may make, in natural logarithms."""
-
-    mean: float
-    largest: float
+_MOST_LOST = 0.25
+"""So much of the adapter's effect may be lacking, where that can be told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +93,13 @@ def difference(exported: torch.Tensor, reference: torch.Tensor, base: torch.Tens
     )  # fmt: skip
 
 
-def can_tell(found: Difference) -> bool:
-    """Whether the adapter's effect stands out from rounding, so that an export without it would be noticed by it."""
-    return found.lost_error is not None and found.lost_error <= _LEAST_CERTAIN
-
-
 def require_equal(found: Difference, bound: Bound, what: str) -> None:
     """Refuse an export that is not adapter and base.
 
     Raises:
         ModelError: It differs by more than the bound, or lacks the adapter.
     """
-    if can_tell(found) and found.lost is not None and found.lost > _MOST_LOST:
+    if found.can_tell and found.lost is not None and found.lost > _MOST_LOST:
         complaint = (
             f"it lacks {100 * found.lost:.0f} % of what the adapter changes. Updates much smaller than the weights "
             f"are lost in rounding: --quantisation f16 keeps more of them than bf16, and f32 all"

@@ -1,20 +1,23 @@
-"""The table of export formats: how each is written, loaded again, and by how much it may differ."""
+"""The table of export formats: how each is written, loaded again, and by how much it may differ.
+
+PyTorch is imported where something is written: a command line is checked without it.
+"""
 
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from motif_lite.exporting import gguf, ollama
-from motif_lite.exporting.check import Bound
-from motif_lite.exporting.records import Number
-from motif_lite.exporting.writing import TYPES, loaded, write_merged
-from motif_lite.policies.local import LocalPolicy
+from motif_lite.exporting.records import Bound, Number
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import sealing
+
+if TYPE_CHECKING:
+    import torch
+
+    from motif_lite.policies.local import LocalPolicy
 
 _UNFINISHED = "merged.unfinished"
 
@@ -31,8 +34,8 @@ class Source:
     """
 
     recipe: Recipe
-    policy: LocalPolicy
-    dtype: torch.dtype
+    policy: "LocalPolicy"
+    dtype: "torch.dtype"
     adapter: Path
     sixteen_bit: Number
 
@@ -67,6 +70,8 @@ def _write_adapter(source: Source, folder: Path, number: Number | None) -> None:
 
 def _load_adapter(source: Source, folder: Path) -> Any:
     """Base and exported adapter; what the adapter was is wiped out first."""
+    import torch
+
     with torch.no_grad():
         for name, weight in source.policy.model.named_parameters():
             if "lora_" in name:
@@ -76,23 +81,31 @@ def _load_adapter(source: Source, folder: Path) -> Any:
 
 
 def _write_merged(source: Source, folder: Path, number: Number | None) -> None:
-    write_merged(source.policy, folder, TYPES[number or source.sixteen_bit])
+    from motif_lite.exporting import writing
+
+    writing.write_merged(source.policy, folder, writing.TYPES[number or source.sixteen_bit])
 
 
 def _load_merged(source: Source, folder: Path) -> Any:
-    return loaded(folder, source.dtype, source.policy.device_type)
+    from motif_lite.exporting import writing
+
+    return writing.loaded(folder, source.dtype, source.policy.device_type)
 
 
 def _write_gguf(source: Source, folder: Path, number: Number | None) -> None:
+    from motif_lite.exporting import writing
+
     between = folder / _UNFINISHED
     number = number or "q8_0"
-    write_merged(source.policy, between, TYPES.get(number, torch.float32))
+    writing.write_merged(source.policy, between, writing.TYPES.get(number, writing.TYPES["f32"]))
     gguf.convert(between, folder / gguf.MODEL, number)
     shutil.rmtree(between)
 
 
 def _load_gguf(source: Source, folder: Path) -> Any:
-    return loaded(folder, source.dtype, source.policy.device_type, gguf_file=gguf.MODEL)
+    from motif_lite.exporting import writing
+
+    return writing.loaded(folder, source.dtype, source.policy.device_type, gguf_file=gguf.MODEL)
 
 
 def _write_ollama(source: Source, folder: Path, number: Number | None) -> None:

@@ -1,13 +1,16 @@
 """A Modelfile for Ollama: the chat template in Ollama's language, ends, limits, and the rounds' system prompt."""
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from motif_lite.errors import ModelError
 from motif_lite.exporting.gguf import MODEL
 from motif_lite.nouns import Conversation, Problem
-from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.strategies import strategy_of
+
+if TYPE_CHECKING:
+    from motif_lite.policies.local import LocalPolicy
 
 MODELFILE = "Modelfile"
 
@@ -15,7 +18,7 @@ _SYSTEM, _PROMPT, _RESPONSE = "{{ .System }}", "{{ .Prompt }}", "{{ .Response }}
 _MARKS = {"system": "SYSTEMTEXT", "user": "USERTEXT", "assistant": "REPLYTEXT"}
 
 
-def modelfile(recipe: Recipe, policy: LocalPolicy) -> str:
+def modelfile(recipe: Recipe, policy: "LocalPolicy") -> str:
     """The text of a Modelfile.
 
     Raises:
@@ -37,7 +40,7 @@ def modelfile(recipe: Recipe, policy: LocalPolicy) -> str:
     return "\n".join(lines) + "\n"
 
 
-def template(policy: LocalPolicy) -> str:
+def template(policy: "LocalPolicy") -> str:
     """The chat template for a system prompt, a question and a reply, which is checked against the model's own.
 
     Raises:
@@ -62,21 +65,21 @@ def template(policy: LocalPolicy) -> str:
     return f"{head}{without[len(without) - shared :]}{_PROMPT}{tail}{_RESPONSE}"
 
 
-def _rendered(policy: LocalPolicy, *, has_system: bool) -> str:
+def _rendered(policy: "LocalPolicy", *, has_system: bool) -> str:
     """A first message as the model sees it, without the beginning of a text, which llama.cpp adds by itself."""
     messages: Conversation = [{"role": "system", "content": _MARKS["system"]}] if has_system else []
     messages.append({"role": "user", "content": _MARKS["user"]})
     return without_beginning(policy, policy.render(messages))
 
 
-def without_beginning(policy: LocalPolicy, text: str) -> str:
+def without_beginning(policy: "LocalPolicy", text: str) -> str:
     """A rendered text less the token that the tokenizer, and so llama.cpp, puts before every text."""
     ids = policy.tokenizer("x")["input_ids"]
     adds_one = bool(ids) and ids[0] == policy.tokenizer.bos_token_id
     return text.removeprefix(policy.tokenizer.bos_token) if adds_one else text
 
 
-def _stops(recipe: Recipe, policy: LocalPolicy) -> Iterator[str]:
+def _stops(recipe: Recipe, policy: "LocalPolicy") -> Iterator[str]:
     texts = [policy.tokenizer.convert_ids_to_tokens(token) for token in policy.stop_ids]
     yield from dict.fromkeys([*filter(None, texts), *policy.turn_ends.texts, *recipe.rollout.futures.stop])
 

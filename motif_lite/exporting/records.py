@@ -1,5 +1,6 @@
 """What an export is checked with, and what was found: export.json in the exported folder."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 from motif_lite.runs.records import Versioned
@@ -8,6 +9,17 @@ Number = Literal["f32", "f16", "bf16", "q8_0"]
 """How weights are stored, by llama.cpp's names."""
 
 FILE = "export.json"
+
+_LEAST_CERTAIN = 0.1
+"""The largest standard error of a share of the adapter's effect that tells something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The largest differences that a format may make, in natural logarithms."""
+
+    mean: float
+    largest: float
 
 
 class Difference(Versioned):
@@ -27,6 +39,11 @@ class Difference(Versioned):
     effect: float
     lost: float | None = None
     lost_error: float | None = None
+
+    @property
+    def can_tell(self) -> bool:
+        """Whether the adapter's effect stands out from rounding, so that an export without it would be noticed."""
+        return self.lost_error is not None and self.lost_error <= _LEAST_CERTAIN
 
 
 class Runtime(Versioned):

@@ -5,21 +5,21 @@ its own name. So a folder of that name is whole and was checked.
 """
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from motif_lite.errors import ModelError, RunError
-from motif_lite.exporting import check, gguf, ollama, places
+from motif_lite.exporting import gguf, ollama, places
 from motif_lite.exporting.formats import FORMATS, Source
 from motif_lite.exporting.records import FILE, ExportRecord, Number, Runtime
 from motif_lite.jobs import adapter_choice, checking, session
 from motif_lite.nouns import Reply, Sampling
 from motif_lite.observer import Observer
+from motif_lite.planning import adapter_folder
 from motif_lite.policies import adapters
-from motif_lite.policies.local import LocalPolicy, generation_mode
 from motif_lite.policies.model_folder import is_half, is_quantised
 from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.recipe.keys import changed
@@ -28,6 +28,10 @@ from motif_lite.recipe.spelling import nearest
 from motif_lite.runs import inputs
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.files import write_record
+
+if TYPE_CHECKING:
+    from motif_lite.exporting.check import OwnReply
+    from motif_lite.policies.local import LocalPolicy
 
 _BYTES: dict[Number | None, int] = {None: 2, "bf16": 2, "f16": 2, "f32": 4, "q8_0": 3}
 """Of a weight, at most."""
@@ -56,7 +60,7 @@ class ExportJob:
     Attributes:
         recipe: The run's, with the weights that the adapter is put on in 16 bits or more.
         to: As `places.free` gives it.
-        has_other_base: The base was named on the command line.
+        has_other_base: The base was named on the command line, as `recipe` has it.
         adapter: The folder of what is exported.
     """
 
@@ -97,13 +101,26 @@ class ExportJob:
         backend = session.required_backend(self.recipe)
         here = changed(self.recipe, adapter_choice.WRITTEN_HERE)
         asked = adapter_choice.with_settings_of(here, self.adapter, observer)
-        recipe, _, policy = session.load_policy(backend, asked, observer, trains=False)
+        with self._base_named():
+            recipe, _, policy = session.load_policy(backend, asked, observer, trains=False)
         if not self.has_other_base:
             inputs.require_same_model(self.run.root, recipe.model.name, session.sums_of_model(recipe, policy, observer))
+        from motif_lite.policies.local import LocalPolicy
+
         assert isinstance(policy, LocalPolicy)
         policy.load_adapter(self.adapter)
         sixteen_bit: Number = "f16" if is_half(policy.model.name_or_path) else "bf16"
         return Source(recipe, policy, policy.model.dtype, self.adapter, sixteen_bit)
+
+    @contextmanager
+    def _base_named(self) -> Iterator[None]:
+        """What is wrong with a base from the command line is told by its option, not by the recipe's key."""
+        try:
+            yield
+        except ModelError as error:
+            if not self.has_other_base:
+                raise
+            raise ModelError(str(error).replace("model.name", "--base")) from None
 
     def _checked(self, source: Source, observer: Observer) -> ExportRecord:
         """Write into the unfinished folder, load what was written, and compare.
@@ -111,6 +128,9 @@ class ExportJob:
         Raises:
             ModelError: It is not adapter and base.
         """
+        from motif_lite.exporting import check
+        from motif_lite.policies.local import generation_mode
+
         policy, chosen = source.policy, FORMATS[self.format]
         base_name = policy.model.name_or_path
         replies = check.own_replies(self.run, policy)
@@ -138,18 +158,17 @@ class ExportJob:
             runtime=None if trial is None else self._run_by_llama_cpp(trial, observer),
         )  # fmt: skip
 
-    def _exported(self, source: Source) -> torch.nn.Module:
+    def _exported(self, source: Source) -> Any:
         try:
-            model: torch.nn.Module = FORMATS[self.format].load(source, self.unfinished)
+            return FORMATS[self.format].load(source, self.unfinished)
         except (ValueError, OSError, KeyError, NotImplementedError, RuntimeError) as error:
             reason = str(error).strip().partition("\n")[0][:300]
             raise ModelError(
                 f"{self.to}: what was written cannot be loaded again ({reason}), so it cannot be checked; nothing was "
                 f"exported"
             ) from None
-        return model
 
-    def _trial(self, policy: LocalPolicy, first: check.OwnReply) -> Trial:
+    def _trial(self, policy: "LocalPolicy", first: "OwnReply") -> Trial:
         """What adapter and base write greedily for a prompt of the run."""
         prompt = policy.tokenizer.decode(first.prompt)
         sampling = Sampling(max_tokens=_NUM_TRIED, temperature=0.0)
@@ -160,7 +179,7 @@ class ExportJob:
         observer.phase("checking", "with llama.cpp")
         return gguf.runtime(self.unfinished / gguf.MODEL, trial.prompt, trial.num_tokens, trial.reply)
 
-    def _require_room(self, policy: LocalPolicy) -> None:
+    def _require_room(self, policy: "LocalPolicy") -> None:
         """Refuse before anything is written what the disk has no room for."""
         chosen = FORMATS[self.format]
         num_weights = sum(weight.numel() for weight in policy.model.parameters()) if chosen.merges else 0
@@ -191,13 +210,14 @@ def job(
         raise RunError(
             f"there is no format {format_name!r}{nearest(format_name, FORMATS)}; known: {', '.join(FORMATS)}"
         )
-    chosen = FORMATS[format_name]
+    chosen, stored = FORMATS[format_name], _number(format_name, number)
     if chosen.is_gguf:
         gguf.require()
     directory = RunDirectory.open(run)
     chosen_adapter = adapter_choice.named(directory, adapter)
-    to = places.free(to)
     found = directory.resolved(checking.TABLES, changes)
+    if base is not None:
+        _require_base(base, found)
     found = changed(found, {
         "model.backend": "transformers", "model.load_in_4bit": False, "model.fast_inference": False,
         "training.logit_chunks": None, **({"model.name": base} if base else {}),
@@ -208,8 +228,21 @@ def job(
             f"{name}: has 4-bit weights only, and an adapter merged into these would be another model; name the 16-bit "
             f"model that they were made from with --base"
         )
-    made = ExportJob(directory, found, to, format_name, _number(format_name, number), base is not None, chosen_adapter)
-    return made if made.number else replace(made, number=next(iter(chosen.bounds)))
+    return ExportJob(
+        directory, found, places.free(to), format_name, stored or next(iter(chosen.bounds)), base is not None,
+        chosen_adapter,
+    )  # fmt: skip
+
+
+def _require_base(base: str, recipe: Recipe) -> None:
+    """Refuse a base model next to one that is whole, and a folder that is not there."""
+    if not recipe.model.load_in_4bit:
+        raise RunError(
+            f"--base {base}: names the 16-bit model of a base that was loaded in 4 bits, and this run's, "
+            f"{recipe.model.name}, was not; leave it out. If the model lies elsewhere now: --set 'model.name=\"...\"'"
+        )
+    if base.startswith(("/", "./", "../", "~")) and not adapter_folder.as_folder(base):
+        raise ModelError(f"--base {base}: there is no such folder")
 
 
 def _number(format_name: str, number: str | None) -> Number | None:

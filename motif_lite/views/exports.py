@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from motif_lite.exporting.check import can_tell
 from motif_lite.exporting.formats import FORMATS
 from motif_lite.exporting.records import ExportRecord, Runtime
 from motif_lite.views.formats import excerpt
@@ -22,10 +21,10 @@ def lines(found: ExportRecord, to: Path) -> Iterator[str]:
     )
     if difference.lost is None:
         yield "adapter     changes nothing in these replies: whether the export has it cannot be told"
-    elif can_tell(difference):
+    elif difference.can_tell:
         yield (
-            f"adapter     changes {difference.effect:.3g} on average; of that the export lacks "
-            f"{100 * difference.lost:.1f} % (standard error {100 * (difference.lost_error or 0):.1f})"
+            f"adapter     changes {difference.effect:.3g} on average; of that the export {_share(difference.lost)} "
+            f"(standard error {100 * (difference.lost_error or 0):.1f})"
         )
     else:
         yield (
@@ -48,6 +47,12 @@ def pushed_lines(name: str, files: Mapping[str, int], url: str | None) -> Iterat
     yield f"{word:<11} {url or name}: {len(files)} files, {sum(files.values()):,} bytes"
     for file, size in files.items():
         yield f"            {file}  {size:,}"
+
+
+def _share(lost: float) -> str:
+    """How much of the adapter's effect an export has; rounding may also add to it."""
+    lacks = round(100 * lost, 1)
+    return f"lacks {lacks:.1f} %" if lacks > 0 else f"lacks nothing: it has {100 - lacks:.1f} %"
 
 
 def _runtime(found: Runtime) -> Iterator[str]:
