@@ -29,8 +29,9 @@ from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.reply_format import has_strict_format
 from motif_lite.runs import accounting, selection
+from motif_lite.runs.costs import Cost
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.runs.warm_start import Example, WarmStart
+from motif_lite.runs.warm_start import Example, Sampled, WarmStart
 from motif_lite.tasks import chain_sum
 from motif_lite.views import plots
 from tests.fakes import RecordingObserver
@@ -231,9 +232,20 @@ def test_what_cannot_be_cut_is_counted_by_its_reason(load: Callable[..., RunCont
     cutter.add(PROBLEM, "One.\n" + "\n".join("123456789" for _ in range(9)) + "\n\\boxed{9}")
     cutter.add(PROBLEM, SOLUTION.replace("{9}", "{8}"))
     assert not cutter.has(PROBLEM)
-    assert cutter.left_out == {"cannot be cut into as many rounds": 2, "have a round that is longer than its limit": 1}
+    uncut, long = "cannot be cut into as many rounds", "have a round that is longer than its limit"
+    assert cutter.left_out == {uncut: [PROBLEM.id] * 2, long: [PROBLEM.id]}
     cutter.add(PROBLEM, SOLUTION)
     assert [each.round for each in cutter.examples_of(PROBLEM)] == [1, 2, 3]
+
+
+def test_solutions_and_problems_that_are_left_out_are_told_apart() -> None:
+    from motif_lite.training.warm_start import _told
+
+    sampled = Sampled(
+        num_problems=9, num_solved=8, num_cut=6, left_out={"are long": 25}, problems_left_out={"are long": 7},
+        examples_by_round=(6, 6), cost=Cost(),
+    )  # fmt: skip
+    assert _told(sampled).endswith("; 25 right solutions of 7 problems are long")
 
 
 def test_a_single_round_imitates_whole_solutions(tmp_path: Path, tiny_folder: Path) -> None:

@@ -93,7 +93,7 @@ class WarmStartSection(Section):
     num_problems: PositiveInt = 64
     """Training problems that are asked, drawn with the recipe's seed; all where there are fewer."""
     num_samples: Annotated[int, Field(ge=1, le=1024)] = 4
-    """Most solutions of a problem that are sampled; one that has a right solution is not asked again."""
+    """Most solutions of a problem that are sampled; one with a right solution that could be cut is not asked again."""
     instruction: Annotated[str, Field(max_length=10_000)] = (
         "Solve the problem step by step, and put the final answer into \\boxed{}."
     )

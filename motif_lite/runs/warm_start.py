@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from pydantic import Field
+
 from motif_lite.errors import RunError
 from motif_lite.policies.protocol import ADAPTER_FILE
 from motif_lite.runs import inputs, sealing
@@ -55,6 +57,7 @@ class Sampled(Versioned):
         num_solved: Of them, those with a right solution.
         num_cut: Of these, those with one that was cut into rounds.
         left_out: Right solutions that were not, by the reason.
+        problems_left_out: How many problems these are of, which may have another that was cut.
         examples_by_round: Their number, from round 1 on.
         cost: What writing and grading the solutions took.
     """
@@ -63,6 +66,7 @@ class Sampled(Versioned):
     num_solved: int
     num_cut: int
     left_out: dict[str, int]
+    problems_left_out: dict[str, int] = Field(default_factory=dict)
     examples_by_round: tuple[int, ...]
     cost: Cost
 

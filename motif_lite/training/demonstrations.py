@@ -1,7 +1,7 @@
 """What a warm start imitates: the base's own right solutions, sampled under a plain prompt and cut into rounds."""
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -71,8 +71,8 @@ class Cutter:
         self._rollout, self._policy = recipe.rollout, policy
         self._strategy = strategy_of(recipe, recipe.rollout.strategy)
         self._examples: dict[str, list[Example]] = {}
-        self.left_out = Counter[str]()
-        """Right solutions that could not be cut, by the reason."""
+        self.left_out = defaultdict[str, list[str]](list)
+        """The problem of each right solution that could not be cut, by the reason."""
 
     def has(self, problem: Problem) -> bool:
         """Whether one of its solutions was cut."""
@@ -86,11 +86,11 @@ class Cutter:
         """Cut a right solution; what cannot be cut is counted."""
         replies = cutting.replies(solution, self._strategy.num_rounds)
         if replies is None or answer_score(problem.gold, replies[-1]) != INSIDE_ANSWER:
-            self.left_out[_UNCUT] += 1
+            self.left_out[_UNCUT].append(problem.id)
             return
         path = self._path(problem, replies)
         if path is None:
-            self.left_out[_LONG] += 1
+            self.left_out[_LONG].append(problem.id)
             return
         self._examples[problem.id] = [
             Example(problem=problem.id, round=number, prompt=turn.prompt, reply=turn.reply.text)
@@ -164,7 +164,8 @@ def _counted(parts: Parts, cutter: Cutter, asked: Sequence[Problem], examples: S
         num_problems=len(asked),
         num_solved=len({each.problem for each in graded if each.correct}),
         num_cut=sum(map(cutter.has, asked)),
-        left_out=dict(cutter.left_out),
+        left_out={reason: len(ids) for reason, ids in cutter.left_out.items()},
+        problems_left_out={reason: len(set(ids)) for reason, ids in cutter.left_out.items()},
         examples_by_round=tuple(by_round[number] for number in sorted(by_round)),
         cost=Cost(
             prompts=len(graded),

@@ -52,7 +52,10 @@ def warm_started(context: RunContext, problems: Sequence[Problem]) -> None:
 
 
 def _told(sampled: Sampled) -> str:
-    left_out = "".join(f"; {number} right solutions {reason}" for reason, number in sampled.left_out.items())
+    left_out = "".join(
+        f"; {number} right solutions of {sampled.problems_left_out.get(reason, 'some')} problems {reason}"
+        for reason, number in sampled.left_out.items()
+    )
     examples = sum(sampled.examples_by_round)
     return (
         f"warm_start: {sampled.num_solved} of {sampled.num_problems} problems were solved, solutions of "
