@@ -1,5 +1,7 @@
 """Hand-written openings from a file."""
 
+import errno
+import os
 from pathlib import Path
 
 from motif_lite.errors import DataError
@@ -23,6 +25,15 @@ def read(path: Path, recipe: Recipe) -> list[HandWritten]:
     """
     if sources.is_named(str(path)):
         raise DataError(f"{path}: is a data set without openings; give a file, such as recipes/tiny_openings.jsonl")
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a null character
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(
+            f"{path}: cannot be read ({reason}); give a file, such as recipes/tiny_openings.jsonl"
+        ) from None
     # A copy, which is not validated: the path may hold what no TOML can.
     source = recipe.data.as_source().model_copy(update={"source": str(path), "twins": None})
     return [
