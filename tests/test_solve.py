@@ -380,6 +380,7 @@ def test_commands_at_the_prompt_change_what_the_next_question_gets(
     assert [(row["question"], row["answer"], row["share"]) for row in rows] == [("1+1?", "5", 1.0), ("2+2?", "5", 1.0)]
     assert [len(sample["rounds"]) for sample in rows[0]["samples"]] == [5, 5]
     assert f"error: {saved}: exists; choose another name" in lines
+    assert f"2 answers in {saved}" in lines
     assert lines[-1].startswith("Ctrl-C ends an answer")
 
 
@@ -389,6 +390,7 @@ def test_what_is_wrong_at_the_prompt_is_said_and_the_session_goes_on(monkeypatch
         "/rounds",
         "/rounds 1",
         "/rounds ²",
+        "/samples",
         "/samples 0",
         "/save",
         "/save /nowhere/at/all",
@@ -400,6 +402,7 @@ def test_what_is_wrong_at_the_prompt_is_said_and_the_session_goes_on(monkeypatch
     errors = [line for line in chatted(monkeypatch, *wrong, "1+1?") if line.startswith("error")]
     assert len(errors) == len(wrong)
     assert errors[0] == "error: there is no command /nothing; /help lists all"
+    assert "error: /samples needs a number, e.g. /samples 8" in errors
     assert chatted(monkeypatch, *wrong, "1+1?")[-2] == "answer    3"
 
 
@@ -446,6 +449,11 @@ def test_the_tiny_models_samples_vote_for_the_right_answer_of_a_held_out_problem
         (["--recipe", str(TINY), "--json"], "--json needs QUESTION, --file or --held-out"),
         (["--recipe", str(TINY), "1?", "--held-out"], "one of QUESTION, --file and --held-out"),
         (["--recipe", str(TINY), "--file", "nowhere.txt"], "nowhere.txt: cannot be read"),
+        (["--recipe", str(TINY), " "], "the question is empty"),
+        (
+            ["--recipe", str(TINY.with_name("tiny_cpu_grpo.toml")), "--rounds", "4", "1?"],
+            "'single_round' has one round; take a recipe of several",
+        ),
         (["--recipe", str(TINY), "--rounds", "1", "1?"], "Invalid value for '--rounds'"),
     ],
 )

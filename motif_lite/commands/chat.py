@@ -14,7 +14,7 @@ from motif_lite.jobs.answering import answer
 from motif_lite.jobs.interrupting import AnswerEnded
 from motif_lite.observer import Observer
 from motif_lite.runs.files import write_whole
-from motif_lite.solving.solver import Effort, Solution, Solver
+from motif_lite.solving.solver import Effort, Solution, Solver, require_rounds
 from motif_lite.views import formats
 from motif_lite.views.solving import SolutionView
 
@@ -96,13 +96,13 @@ class Chat:
         formats.print_text(self.terminal, commands[name](argument.strip()))
 
     def _rounds(self, argument: str) -> str:
-        effort = solve_job.with_rounds(self.effort, _number(argument, "/rounds 5"))
-        self.solver.require_rounds(effort)
+        effort = solve_job.with_rounds(self.effort, _number(argument, "/rounds", 5))
+        require_rounds(effort, self.solver.recipe)
         self.effort = effort
         return f"from here on {self.solver.remark(effort) or f'{effort.num_rounds} rounds'}"
 
     def _samples(self, argument: str) -> str:
-        self.effort = solve_job.with_samples(self.effort, _number(argument, "/samples 8"))
+        self.effort = solve_job.with_samples(self.effort, _number(argument, "/samples", 8))
         return f"{self.effort.num_samples} samples from here on"
 
     def _think(self, argument: str) -> str:
@@ -113,7 +113,7 @@ class Chat:
         if not argument:
             raise DataError("/save needs a file, e.g. /save answers.jsonl")
         save(Path(argument), self.solved)
-        return f"{len(self.solved)} answers in {argument}"
+        return f"{len(self.solved)} answer{'s' * (len(self.solved) != 1)} in {argument}"
 
 
 def save(path: Path, solved: list[Solution]) -> None:
@@ -148,7 +148,7 @@ def _line(is_typed: bool) -> str | None:
         return None
 
 
-def _number(argument: str, example: str) -> int:
+def _number(argument: str, command: str, example: int) -> int:
     if not argument.isascii() or not argument.isdecimal() or len(argument) > 9:
-        raise DataError(f"{argument or 'nothing'} is no number; for example {example}")
+        raise DataError(f"{command} needs a number, e.g. {command} {example}")
     return int(argument)

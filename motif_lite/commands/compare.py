@@ -22,7 +22,9 @@ def compare(runs: Runs, html: Html = Path("compare.html")) -> None:
     """Print the tables and write the page."""
     with exit_codes():
         terminal = Console(file=sys.stdout, highlight=False)
-        with RunConsole(Console(file=sys.stderr, highlight=False), "compare", f"{len(runs)} runs") as live:
+        with RunConsole(
+            Console(file=sys.stderr, highlight=False), "compare", f"{len(runs)} run{'s' * (len(runs) != 1)}"
+        ) as live:
             found = compare_job.compared(runs, live)
         comparison.print_tables(terminal, found)
         comparison.write_page(found, html)

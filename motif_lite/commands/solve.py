@@ -1,6 +1,7 @@
 """``run.py solve``: answer questions in rounds."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,7 @@ from motif_lite.jobs.interrupting import AnswerEnded
 from motif_lite.jobs.questions import Question
 from motif_lite.jobs.solve_job import SolveJob
 from motif_lite.observer import Observer
-from motif_lite.solving.solver import MOST_ROUNDS, MOST_SAMPLES, Effort, Solution, Solver
+from motif_lite.solving.solver import MOST_ROUNDS, MOST_SAMPLES, Effort, Solution, Solver, require_text
 from motif_lite.solving.watcher import Watcher
 from motif_lite.views.solving import SolutionView
 
@@ -83,6 +84,7 @@ def solve(
             asked = [Question(1, (sys.stdin.read() if question == "-" else question).strip())]
         if as_json and not asked and not held_out:
             raise DataError("--json needs QUESTION, --file or --held-out; for a pipe, --file /dev/stdin")
+        _check(asked, require_text)
         perform(job, asked, held_out=held_out, as_json=as_json, shows_thinking=not hide_thinking)
 
 
@@ -97,7 +99,7 @@ def perform(
         solver = job.load(live)
         problem = job.held_out(live) if held_out else None
         asked = [Question(1, problem.question)] if problem else asked
-        _check(solver, asked, job.effort)
+        _check(asked, lambda text: solver.check(text, job.effort))
         if remark := solver.remark(job.effort):
             live.note(f"note: {remark}")
         for number, each in enumerate(asked if as_json else [], start=1):
@@ -121,11 +123,11 @@ def _beside(terminal: Console) -> Console:
     return Console(file=sys.stderr, highlight=False, force_terminal=False if terminal.is_terminal else None)
 
 
-def _check(solver: Solver, asked: list[Question], effort: Effort) -> None:
+def _check(asked: list[Question], check: Callable[[str], None]) -> None:
     """Refuse questions that cannot be answered before the first is."""
     for each in asked:
         try:
-            solver.check(each.text, effort)
+            check(each.text)
         except DataError as error:
             raise DataError(f"line {each.line}: {error}" if len(asked) > 1 else str(error)) from None
 

@@ -15,7 +15,7 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.reply_format import progress
 from motif_lite.runs import own_code_record
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.solving.solver import MOST_ROUNDS, MOST_SAMPLES, Effort, Solution, Solver
+from motif_lite.solving.solver import MOST_ROUNDS, MOST_SAMPLES, Effort, Solution, Solver, require_rounds
 from motif_lite.tasks import sources
 
 
@@ -82,8 +82,16 @@ def job(
         command: Its name, for messages.
 
     Raises:
-        MotifError: The run, the recipe or the adapter is not fit for it.
+        MotifError: The run, the recipe, the adapter or the effort is not fit for it.
     """
+    made = _job(run, recipe, changes, adapter, effort, command)
+    require_rounds(effort, made.recipe)
+    return made
+
+
+def _job(
+    run: Path | None, recipe: Path | None, changes: Sequence[str], adapter: str | None, effort: Effort, command: str
+) -> SolveJob:
     if (run is None) == (recipe is None):
         raise RecipeError(f"{command} takes either --run DIR, e.g. runs/tiny_cpu, or --recipe FILE [--adapter DIR]")
     asks_for_best = adapter == adapter_choice.BEST and run is not None

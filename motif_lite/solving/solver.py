@@ -67,6 +67,45 @@ class Solution:
         return sum(trajectory.num_tokens for trajectory in self.trajectories)
 
 
+def require_rounds(effort: Effort, recipe: Recipe) -> None:
+    """Refuse rounds that the recipe's strategy does not take.
+
+    Raises:
+        RecipeError: It has one round.
+        CodeError: It is the user's own, and has another number.
+    """
+    recipe = with_rounds_of(effort, recipe)
+    strategy_of(recipe, recipe.rollout.strategy)
+
+
+def with_rounds_of(effort: Effort, recipe: Recipe) -> Recipe:
+    """The recipe with the rounds that are asked for.
+
+    Raises:
+        RecipeError: Its strategy has one round.
+    """
+    if effort.num_rounds is None:
+        return recipe
+    if recipe.rollout.strategy == "single_round":
+        raise RecipeError("rollout.strategy = 'single_round' has one round; take a recipe of several for more")
+    return changed(recipe, {"rollout.num_rounds": effort.num_rounds})
+
+
+def require_text(question: str) -> None:
+    """Refuse a question that no model could be asked.
+
+    Raises:
+        DataError: It is empty, or not Unicode text.
+    """
+    if not question.strip():
+        raise DataError("the question is empty")
+    if not _is_unicode(question):
+        raise DataError(
+            "the question contains bytes that are not UTF-8, or half of a character (a lone surrogate); write it in "
+            "UTF-8"
+        )
+
+
 class Solver:
     """Answers questions with a policy as it is.
 
@@ -76,16 +115,6 @@ class Solver:
 
     def __init__(self, recipe: Recipe, policy: Policy) -> None:
         self.recipe, self.policy = recipe, policy
-
-    def require_rounds(self, effort: Effort) -> None:
-        """Refuse rounds that the strategy does not take.
-
-        Raises:
-            RecipeError: It has one round.
-            CodeError: It is the user's own, and has another number.
-        """
-        recipe = self._recipe(effort)
-        strategy_of(recipe, recipe.rollout.strategy)
 
     def remark(self, effort: Effort) -> str | None:
         """A line about what the model was not trained for; None if there is nothing to say."""
@@ -101,14 +130,8 @@ class Solver:
             RecipeError: The strategy does not take so many rounds.
             DataError: The question is empty, too long, or not Unicode text.
         """
-        recipe = self._recipe(effort)
-        if not question.strip():
-            raise DataError("the question is empty")
-        if not _is_unicode(question):
-            raise DataError(
-                "the question contains bytes that are not UTF-8, or half of a character (a lone surrogate); write it "
-                "in UTF-8"
-            )
+        recipe = with_rounds_of(effort, self.recipe)
+        require_text(question)
         first = strategy_of(recipe, recipe.rollout.strategy).first_messages(_problem(question))
         num_tokens = self.policy.count_tokens(self.policy.render(first))
         limits = recipe.rollout
@@ -128,7 +151,7 @@ class Solver:
             number: Of the question in its session: asked again under another number, it gets other samples.
         """
         started = time.monotonic()
-        recipe = self._recipe(effort)
+        recipe = with_rounds_of(effort, self.recipe)
         strategy, policy = strategy_of(recipe, recipe.rollout.strategy), ListeningPolicy(self.policy, watcher)
         openings, futures = (self._sampling(each, effort) for each in (recipe.rollout.openings, recipe.rollout.futures))
         seed, problems = derive_seed(recipe.seed, "solve", number), [_problem(question)] * effort.num_samples
@@ -137,14 +160,6 @@ class Solver:
         trajectories = tuple(opening.futures[0] for opening in found.openings)
         counted = votes([trajectory.final.text for trajectory in trajectories], watcher.voting)
         return Solution(question, trajectories, tuple(counted), found.num_cut, time.monotonic() - started)
-
-    def _recipe(self, effort: Effort) -> Recipe:
-        """The recipe with the rounds that are asked for."""
-        if effort.num_rounds is None:
-            return self.recipe
-        if self.recipe.rollout.strategy == "single_round":
-            raise RecipeError("rollout.strategy = 'single_round' has one round; take a recipe of several for more")
-        return changed(self.recipe, {"rollout.num_rounds": effort.num_rounds})
 
     def _sampling(self, limits: Sampling, effort: Effort) -> Sampling:
         """A round's limits with the temperature that is asked for."""
