@@ -70,10 +70,12 @@ def test_the_chat_template_opens_the_reply() -> None:
 
 @pytest.mark.usefixtures("uncritical")
 def test_a_finished_model_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = prepare(tmp_path)
+    started: list[str] = []
+    first = prepare(tmp_path, on_start=lambda: started.append("once"))
     assert (first / "model.safetensors").is_file()
     monkeypatch.setattr(tiny_model, "_imitate", lambda *arguments: pytest.fail("it was built again"))
-    assert prepare(tmp_path) == first
+    assert prepare(tmp_path, on_start=lambda: started.append("again")) == first
+    assert started == ["once"]
 
 
 @pytest.mark.usefixtures("uncritical")

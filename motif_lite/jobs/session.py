@@ -150,13 +150,15 @@ def _model_name(recipe: Recipe, observer: Observer) -> str:
     if name == "tiny":
         from motif_lite.tasks import tiny_model
 
-        observer.phase("warm start", "the tiny model learns the steps of chain_sum (once, then cached)")
         folder = tiny_model.prepare(
             seed=recipe.seed,
             num_rounds=recipe.rollout.num_rounds,
             max_tokens=recipe.rollout.futures.max_tokens,  # one model for openings of any length
             cache_folder=cache_folder(),
             task=recipe.data.train if recipe.data.train in chain_sum.TASKS else "chain_sum",
+            on_start=lambda: observer.phase(
+                "building", "the tiny model learns the steps of chain_sum (once, then cached)"
+            ),
             on_progress=observer.advance,
         )
         name = str(folder)

@@ -14,7 +14,7 @@ import math
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import islice
@@ -104,6 +104,7 @@ def prepare(
     max_tokens: int,
     cache_folder: Path,
     on_progress: OnProgress,
+    on_start: Callable[[], None] = lambda: None,
     task: str = "chain_sum",
 ) -> Path:
     """Build and warm-start the tiny model, or find it in the cache.
@@ -115,6 +116,7 @@ def prepare(
         cache_folder: Where finished models are kept, one folder for each set of arguments.
         task: Which kind of `chain_sum` it is for.
         on_progress: Told the training steps done and in all; a second attempt counts from the start again.
+        on_start: Called before, where the model is not in the cache.
 
     Returns:
         A folder that ``AutoModelForCausalLM`` and ``AutoTokenizer`` load.
@@ -129,6 +131,7 @@ def prepare(
     with ExitStack() as stack:
         try:
             cache_folder.mkdir(parents=True, exist_ok=True)
+            on_start()
             on_progress(0, _NUM_STEPS)
             # Another process that builds the same model is waited for, and what it has built is taken.
             stack.enter_context(locks.taken(folder.with_name(f".{folder.name}.lock"), wait=True))
