@@ -413,6 +413,13 @@ def test_a_file_that_is_no_recipe_is_named(tmp_path: Path, content: bytes, messa
     assert str(caught.value).startswith(str(tmp_path / "recipe.toml"))
 
 
+def test_a_study_in_place_of_a_recipe_is_told_in_one_line() -> None:
+    path = SHIPPED[0].parents[1] / "studies" / "tiny_credit.toml"
+    with pytest.raises(RecipeError) as caught:
+        loading.load(path, ["training.max_steps=5"], checking.TABLES)
+    assert str(caught.value) == f"{path}: this is a study: python run.py study {path}"
+
+
 def test_differing_keys_are_found_in_both_directions(tmp_path: Path) -> None:
     one = load(tmp_path, MINIMAL, "rewards={future_accuracy=1.0}")
     other = load(tmp_path, MINIMAL, "rewards={future_accuracy=1.0, tag_count=1.0}", "seed=9")

@@ -181,6 +181,15 @@ def test_a_file_that_is_no_study(tmp_path: Path, text: str, said: str) -> None:
     assert said in "\n".join(mistakes(tmp_path, text))
 
 
+def test_a_recipe_in_place_of_a_study_is_told_in_one_line(tmp_path: Path) -> None:
+    extending = tmp_path / "mine.toml"
+    extending.write_text(f'extends = "{TINY}"\n')
+    for path in (TINY, extending):
+        with pytest.raises(StudyError) as caught:
+            study_plan.load(path)
+        assert str(caught.value) == f"{path}: this is a recipe: python run.py --recipe {path}"
+
+
 def test_a_study_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="there is no such study"):
         study_plan.load(tmp_path / "none.toml")
@@ -219,7 +228,8 @@ def test_longer_openings_begin_with_the_same_tiny_model(monkeypatch: pytest.Monk
     monkeypatch.setattr(tiny_model, "prepare", prepare)
     for changes in ([], ['rollout.strategy="single_round"', "rollout.openings.max_tokens=105"]):
         session._model_name(checking.check(TINY, changes), Mock())
-    assert asked[0].pop("on_progress") and asked[1].pop("on_progress")
+    for how in asked:
+        assert how.pop("on_progress") and how.pop("on_start")
     assert asked[0] == asked[1]
 
 

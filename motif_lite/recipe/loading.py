@@ -78,6 +78,8 @@ def _read(path: Path, seen: tuple[Path, ...]) -> dict[str, Any]:
         raise RecipeError(f"{seen[0]}: extends chains more than {_LONGEST_CHAIN} files; merge some of them")
     by = f", which {seen[-1]} extends" if seen else ""
     settings = read_toml(path, f"recipe{by}", "recipes/", RecipeError)
+    if "variants" in settings and not settings.keys() & Recipe.model_fields.keys():
+        raise RecipeError(f"{path}: this is a study: python run.py study {path}")
     own_files.bind(settings, path.parent)
     parent = settings.pop("extends", None)
     if parent is None:

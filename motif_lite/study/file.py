@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails
 
 from motif_lite.errors import StudyError
+from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.spelling import nearest
 from motif_lite.recipe.toml import read_toml
 
@@ -186,6 +187,8 @@ def read(path: Path) -> Study:
         StudyError: It cannot be read, or something in it is wrong; all that is, is named.
     """
     settings = read_toml(path, "study", "studies/", StudyError)
+    if settings.keys() & {*Recipe.model_fields, "extends"} and not settings.keys() & Study.model_fields.keys():
+        raise StudyError(f"{path}: this is a recipe: python run.py --recipe {path}")
     try:
         return Study.model_validate(settings)
     except ValidationError as error:
