@@ -7,6 +7,7 @@ Exit codes: 0: done. 2: an error that the user can fix, explained in one message
 
 import json as json_text
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -19,6 +20,8 @@ from motif_lite.commands.options import Adapter, Changes, RecipeFile
 from motif_lite.commands.terminal import exit_codes, watched
 from motif_lite.errors import RecipeError
 from motif_lite.jobs import checking, dry_run_job, launching, solve_job, train_job
+from motif_lite.recipe import idle_keys
+from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.solving.solver import Effort
 from motif_lite.views import formats, tables
@@ -102,7 +105,7 @@ def main(
         elif check:
             if out or plan_only or of_plan or dry_run or resume or runs_only or processes:
                 raise RecipeError("--check goes with --recipe and --set only; it neither loads nor runs anything")
-            print(formats.recipe_toml(checking.check(recipe, changes or [])), end="")
+            print_checked(checking.check(recipe, changes or []))
         elif plan_only:
             if out or dry_run or resume or runs_only:
                 raise RecipeError(
@@ -141,6 +144,13 @@ app.command(help=export.HELP)(export.export)
 app.command(help=view.HELP)(view.view)
 app.command(help=compare.HELP)(compare.compare)
 app.command(help=doctor.HELP)(doctor.doctor)
+
+
+def print_checked(recipe: Recipe) -> None:
+    """A recipe as TOML, and beside it what in it does nothing."""
+    print(formats.recipe_toml(recipe), end="")
+    for remark in idle_keys.remarks(recipe):
+        print(f"note: {remark}", file=sys.stderr)
 
 
 def is_shared(job: train_job.RunJob, here: ranks.Ranks, processes: int) -> bool:

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from motif_lite import cli
 from motif_lite.errors import ModelError, MotifError, TrainingError
-from motif_lite.jobs import checking, dry_run_job
+from motif_lite.jobs import checking, dry_run_job, session
 from motif_lite.monitor import first_group
 from motif_lite.planning import planner, shapes, speeds
 from motif_lite.planning.machine import Machine
@@ -286,6 +286,17 @@ def test_a_step_whose_gradient_is_no_number_would_not_be_trained(
 
 
 # ---------------------------------------------------------------------------------------------------------- parts
+
+
+def test_a_key_that_does_nothing_is_noted_where_the_model_is_trained(tiny_folder: Path) -> None:
+    recipe = checking.check(TINY, [f"model.name={json.dumps(str(tiny_folder))}", "training.epsilon_high=0.28"])
+    noted = []
+    for trains in (True, False):
+        observer = RecordingObserver()
+        session.load_policy(session.required_backend(recipe), recipe, observer, trains=trains)
+        noted.append([note for note in observer.notes if "does nothing" in note])
+    note = "note: training.epsilon_high does nothing with training.num_iterations = 1: every policy ratio is 1"
+    assert noted == [[note], []]
 
 
 def test_seconds_memory_and_tokens_are_those_of_one_step(recorded: Recorded) -> None:

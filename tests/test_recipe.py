@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from typer.testing import CliRunner
 
+from motif_lite import cli
 from motif_lite.credits.table import credit_of
 from motif_lite.errors import RecipeError
 from motif_lite.jobs import checking
 from motif_lite.nouns import Sampling
-from motif_lite.recipe import keys, loading
+from motif_lite.recipe import idle_keys, keys, loading
 from motif_lite.recipe.other_names import OTHER_NAMES
 from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.toml import apply_override
@@ -210,6 +212,41 @@ def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: st
         apply_override(settings, change)
     except RecipeError as error:
         assert str(error).startswith("--set ")
+
+
+# -------------------------------------------------------------------------------------- keys that do nothing
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ([], []),
+        (["training.epsilon_high=0.28"], ["training.epsilon_high does nothing with training.num_iterations = 1"]),
+        (
+            ['training.importance_sampling_level="sequence"', "training.epsilon=0.1"],
+            ["training.epsilon, training.importance_sampling_level do nothing with training.num_iterations = 1"],
+        ),
+        (["training.epsilon_high=0.28", "training.num_iterations=2"], []),
+        (['training.loss_type="luspo"', 'training.importance_sampling_level="sequence"'], []),
+        (["rollout.tail_tokens=20"], ["rollout.tail_tokens does nothing with rollout.strategy = 'multi_round'"]),
+        (["rollout.tail_tokens=20", 'evaluation.strategies=["delethink"]'], []),
+        (
+            ["rollout.head_tokens=9", "rollout.tail_tokens=20", 'rollout.strategy="refine"', "rewards={tag_count=1}"],
+            ["rollout.head_tokens, rollout.tail_tokens do nothing with rollout.strategy = 'refine'"],
+        ),
+    ],
+)
+def test_keys_that_do_nothing_are_told(tmp_path: Path, changes: list[str], said: list[str]) -> None:
+    remarks = list(idle_keys.remarks(load(tmp_path, MINIMAL, *changes)))
+    assert [remark.partition(":")[0] for remark in remarks] == said
+
+
+def test_a_check_notes_them_beside_the_recipe() -> None:
+    path = next(path for path in SHIPPED if path.stem == "tiny_cpu")
+    done = CliRunner().invoke(cli.app, ["--recipe", str(path), "--set", "training.epsilon_high=0.28", "--check"])
+    assert done.exit_code == 0
+    assert done.stderr.startswith("note: training.epsilon_high does nothing with training.num_iterations = 1")
+    assert tomllib.loads(done.stdout)["training"]["epsilon_high"] == 0.28
 
 
 # ---------------------------------------------------------------------------------------------------- mistakes

@@ -22,6 +22,7 @@ from motif_lite.planning.planner import Plan
 from motif_lite.policies import backends
 from motif_lite.policies.protocol import trainable
 from motif_lite.ranks import ALONE, PeerEnded, Ranks
+from motif_lite.recipe import idle_keys
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import inputs, resuming
@@ -107,6 +108,8 @@ def load_policy(
     machine = _machine(
         recipe, ranks, trains=trains
     )  # before the tiny model is made here, which takes memory of its own
+    for remark in idle_keys.remarks(recipe) if trains else ():
+        observer.note(f"note: {remark}")
     name = _model_name(recipe, observer)
     recipe = with_date(recipe)
     recipe, plan = _planned(recipe, name, machine, observer, trains=trains, processes=ranks.count)
