@@ -19,7 +19,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402  # the line above finds our own
+from motif_lite.jobs import session  # noqa: E402  # the line above finds it
+
+session.quiet_libraries()
+
+import torch  # noqa: E402
 
 from benchmarks import provenance  # noqa: E402
 from motif_lite.jobs import checking  # noqa: E402

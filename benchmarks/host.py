@@ -17,7 +17,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402  # the line above finds our own
+from motif_lite.jobs import session  # noqa: E402  # the line above finds it
+
+session.quiet_libraries()
+
+import torch  # noqa: E402
 from peft import LoraConfig, get_peft_model  # noqa: E402
 from transformers import AutoConfig, AutoModelForCausalLM  # noqa: E402
 

@@ -78,7 +78,7 @@ def required_backend(recipe: Recipe, ranks: Ranks = ALONE) -> "Backend":
     Raises:
         MissingHardwareError: This machine has no GPU for it, or lacks a package.
     """
-    _quiet_libraries()
+    quiet_libraries()
     if chosen := one_card.use(recipe, ranks):
         _log.warning(chosen)
     backend = backends.backend(recipe.model.backend)
@@ -301,7 +301,7 @@ class _Notices(logging.Handler):
         self._observer.note(f"note: {record.getMessage()}")
 
 
-def _quiet_libraries() -> None:
+def quiet_libraries() -> None:
     """Silence the libraries' own bars and banners; must come before they are imported."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

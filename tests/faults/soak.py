@@ -107,8 +107,10 @@ def main() -> int:
 def _build_model() -> Path:
     """The tiny model, which takes minutes where it is not cached."""
     sys.path.insert(0, str(ROOT))
-    from motif_lite.jobs import checking
+    from motif_lite.jobs import checking, session
     from motif_lite.paths import cache_folder
+
+    session.quiet_libraries()
     from motif_lite.tasks import tiny_model
 
     recipe = checking.check(ROOT / "recipes" / "tiny_cpu.toml", SETTINGS)
