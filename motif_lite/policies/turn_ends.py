@@ -26,7 +26,7 @@ class TurnEnds:
             special, so that decoding would drop them.
 
     Raises:
-        ModelError: Nothing does, or the tokenizer does not give back what it was given.
+        ModelError: Nothing does.
     """
 
     def __init__(self, model: Any, tokenizer: Any, by_template: TurnEnd) -> None:
@@ -50,11 +50,7 @@ class TurnEnds:
         }
         self._hidden = {*special, *tokenizer.all_special_ids} - self.kept
         ids = tokenizer(_FORM, add_special_tokens=False)["input_ids"]
-        if tokenizer.decode(self.readable(ids), skip_special_tokens=not self.kept).strip() != _FORM:
-            raise ModelError(
-                f"{model.name_or_path}: its tokenizer does not give back a text that it was given ({_FORM!r}), so the "
-                f"form of replies could not be told; is its tokenizer.json whole?"
-            )
+        self._keeps_form = tokenizer.decode(self.readable(ids), skip_special_tokens=not self.kept).strip() == _FORM
 
     def closing(self, encode: Callable[[str], list[int]]) -> list[int]:
         """Tokens that end a reply as the chat template ends one; those of the model's settings where it ends none."""
@@ -71,9 +67,11 @@ class TurnEnds:
         return text
 
     def remarks(self, name: str) -> list[str]:
-        """Lines about ends that the model's folder does not declare, or declares and are none."""
+        """Lines about ends that the model's folder does not declare, or declares and are none; and about the form."""
         ends = [*map(repr, self.texts), *self._undeclared]
+        form = f"{name}: its tokenizer does not give back {_FORM!r} as it was given, so no reply can have that form"
         return [
+            *([] if self._keeps_form else [f"{form}; is its tokenizer.json whole?"]),
             *(f"{name}: its chat template ends a turn with {end}, which now ends replies, too" for end in ends),
             *(
                 f"{name}: generation_config.json: eos_token_id: {token} is no token of its tokenizer, and ends no reply"
