@@ -241,7 +241,7 @@ def _require_base(base: str, recipe: Recipe) -> None:
             f"--base {base}: names the 16-bit model of a base that was loaded in 4 bits, and this run's, "
             f"{recipe.model.name}, was not; leave it out. If the model lies elsewhere now: --set 'model.name=\"...\"'"
         )
-    if base.startswith(("/", "./", "../", "~")) and not adapter_folder.as_folder(base):
+    if adapter_folder.is_path(base) and not adapter_folder.as_folder(base):
         raise ModelError(f"--base {base}: there is no such folder")
 
 

@@ -55,7 +55,7 @@ class TemplateFacts:
         opens_think: The prompt ends inside a think block.
         prefill: What else the prompt begins each reply with, beyond a reply's header in a conversation; empty where
             nothing.
-        sample: A prompt and a whole turn as it writes them.
+        sample: A prompt and a whole turn as it writes them, but for what makes them long.
         own_system: The system prompt that it writes where it is given none; empty where it writes none.
     """
 
@@ -89,7 +89,7 @@ def examine(apply: Apply, tokenizer: Any) -> TemplateFacts:
         is_thinking(prompt.rpartition(QUESTION)[2]),
         _prefill(prompt, whole),
         _turn_end(whole, followed, tokenizer),
-        prompt + whole,
+        (prompt + whole).replace(_LONG, ""),
         _own_system(apply) if takes_system else "",
     )
 
