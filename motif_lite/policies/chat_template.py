@@ -128,10 +128,14 @@ class ChatTemplate:
             raise ModelError(f"{self._origin}: its chat template is no template ({error}); {_FIX}") from None
         return find_undeclared_variables(tree) - environment.globals.keys()
 
+    def _switches(self) -> set[str]:
+        """Those of the names that somebody may set."""
+        return self._names - _OURS - set(self._tokenizer.special_tokens_map)
+
     def _require_used(self, arguments: TemplateArguments) -> None:
         for name, value in arguments.items():
             if name not in self._names:
-                known = sorted(self._names - _OURS - self._tokenizer.special_tokens_map.keys())
+                known = sorted(self._switches())
                 raise ModelError(
                     f"{self._origin}: model.chat_template_kwargs: its chat template does not use {name!r}"
                     f"{nearest(name, known)}; it takes: {', '.join(known) or 'none'}"
@@ -150,8 +154,8 @@ class ChatTemplate:
 
     def _no_question(self, error: Exception) -> str:
         """What to say of a template that takes not even a question alone, so that no system prompt is at fault."""
-        switches = self._names - _OURS - self._tokenizer.special_tokens_map.keys() - self.arguments.keys()
-        missing = next((name for name in sorted(switches) if re.search(rf"\b{re.escape(name)}\b", str(error))), None)
+        unset = sorted(self._switches() - self.arguments.keys())
+        missing = next((name for name in unset if re.search(rf"\b{re.escape(name)}\b", str(error))), None)
         remedy = f"set that variable: --set 'model.chat_template_kwargs.{missing}=\"...\"', or " if missing else ""
         return f"{self._origin}: its chat template refuses a question alone ({error}); {remedy}{_FIX}"
 

@@ -24,8 +24,7 @@ _REPLY, _NEXT = "Two are", "And then?"
 _TIMES = 4
 """So often a template is applied to the same messages; one that draws at random is then found out."""
 
-_THINK = re.compile(r"<(/?)(?:think|thinking|thought)>|\[(/?)THINK\]", re.IGNORECASE)
-_THINK_BLOCK = re.compile(_THINK.pattern + r"(?:\s*" + _THINK.pattern + ")?", re.IGNORECASE)
+THINK_MARK = re.compile(r"<(/?)(?:think|thinking|thought)>|\[(/?)THINK\]", re.IGNORECASE)
 _TO_FIRST_LINE = re.compile(r"\s*\S[^\n]*")
 
 
@@ -137,11 +136,11 @@ def _missing_header(prompt: str, unasked: str, whole: str) -> str | None:
         return None
     num_shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(prompt, before, strict=False)))
     rest = before[num_shared:]
-    return rest if _THINK.sub("", rest).strip() else None
+    return rest if THINK_MARK.sub("", rest).strip() else None
 
 
 def _prefill(prompt: str, whole: str) -> str:
-    """What a prompt has behind a reply's header; think blocks and white space apart.
+    """What a prompt has behind a reply's header; marks of think blocks and white space apart.
 
     A conversation with a reply tells the header. A template that writes something else there has no such part.
     """
@@ -149,12 +148,12 @@ def _prefill(prompt: str, whole: str) -> str:
     if not reply or not prompt.startswith(header.rstrip()):
         return ""
     rest = prompt[len(header.rstrip()) :].strip()
-    return rest if _THINK_BLOCK.sub("", rest).strip() else ""
+    return rest if THINK_MARK.sub("", rest).strip() else ""
 
 
 def is_thinking(text: str) -> bool:
     """Whether a text ends inside a think block."""
-    marks = list(_THINK.finditer(text))
+    marks = list(THINK_MARK.finditer(text))
     return bool(marks) and not (marks[-1][1] or marks[-1][2])
 
 

@@ -1,14 +1,11 @@
 """Where a reply ends: the tokens that a model's folder declares, and what its chat template writes after a reply."""
 
-import re
 from collections.abc import Callable
 from typing import Any
 
 from motif_lite.errors import ModelError
 from motif_lite.nouns import TAGS
-from motif_lite.policies.template_checks import TurnEnd
-
-_THINK_MARK = re.compile(r"</?(?:think|thinking|thought)>|\[/?THINK\]", re.IGNORECASE)
+from motif_lite.policies.template_checks import THINK_MARK, TurnEnd
 
 _FORM = "{}\na\n{}\n{}\n5\n{}".format(*TAGS)
 
@@ -46,7 +43,7 @@ class TurnEnds:
         self._undeclared = [repr(tokenizer.convert_ids_to_tokens(token)) for token in undeclared]
         special = {number: token for number, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.kept = {
-            number for number, token in special.items() if _THINK_MARK.fullmatch(token.content) or token.content in TAGS
+            number for number, token in special.items() if THINK_MARK.fullmatch(token.content) or token.content in TAGS
         }
         self._hidden = {*special, *tokenizer.all_special_ids} - self.kept
         ids = tokenizer(_FORM, add_special_tokens=False)["input_ids"]
