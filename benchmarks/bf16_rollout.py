@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from motif_lite.jobs import session  # noqa: E402  # the line above finds it
 
-session.quiet_libraries()
+session.prepare_libraries()
 
 import torch  # noqa: E402
 

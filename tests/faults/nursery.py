@@ -149,7 +149,7 @@ def _serve(listening: socket.socket, python: str) -> None:
     from motif_lite.jobs import session
     from motif_lite.policies import backends
 
-    session.quiet_libraries()
+    session.prepare_libraries()
     backends.backend("transformers")
     importlib.import_module("motif_lite.training.grpo")  # and TRL with it, after the policy's libraries as in a run
     gc.freeze()  # what is never looked at again stays shared memory

@@ -110,7 +110,7 @@ def _build_model() -> Path:
     from motif_lite.jobs import checking, session
     from motif_lite.paths import cache_folder
 
-    session.quiet_libraries()
+    session.prepare_libraries()
     from motif_lite.tasks import tiny_model
 
     recipe = checking.check(ROOT / "recipes" / "tiny_cpu.toml", SETTINGS)
