@@ -436,7 +436,7 @@ def test_a_run_that_is_killed_at_each_of_its_moments_is_the_run_that_was_not(
 def test_a_real_chat_model_imitates_its_own_solutions(smollm2: Path, tmp_path: Path) -> None:
     """An easy task, in one round: to copy the sentence with the box, which it does now and then."""
     rows = []
-    for number in (2, 3, 5, 7, 8, 9, 11, 12):
+    for number in (2, 3, 5, 7, 8, 9):
         said = " ".join(f"{each} is a number. The answer is \\boxed{{{each}}}." for each in (4, number))
         rows.append({"question": f"Complete the text: {said} {number} is a number.", "answer": str(number)})
     problems = tmp_path / "problems.jsonl"
@@ -447,7 +447,7 @@ def test_a_real_chat_model_imitates_its_own_solutions(smollm2: Path, tmp_path: P
         "rollout.openings.max_tokens=48", "rollout.futures.max_tokens=48", "rollout.num_openings=2",
         "rollout.num_futures=1", "training.max_steps=1", "training.problems_per_step=1", "training.micro_batch_size=2",
         "evaluation.benchmarks={}", "evaluation.before=false", "evaluation.after=false",
-        'warm_start={num_samples=4, instruction="", max_tokens=24, temperature=0.5, num_steps=8, examples_per_step=1, '
+        'warm_start={num_samples=3, instruction="", max_tokens=24, temperature=0.5, num_steps=8, examples_per_step=1, '
         "learning_rate=2e-3}",
     ]  # fmt: skip
     import motif_lite.training.grpo  # noqa: F401  # its libraries, and what earlier tests hold, count before it begins
