@@ -12,6 +12,7 @@ import pytest
 from motif_lite.evaluation import intervals
 from motif_lite.jobs import checking
 from motif_lite.monitor import findings, remedies
+from motif_lite.monitor.finding import Finding
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.records import Mark, StepMetrics
@@ -63,7 +64,7 @@ def names(metrics: Metrics, validation: list[Mark] | None = None, recipe: Recipe
     return [finding.name for finding in findings.diagnose(recipe, metrics, validation or [])]
 
 
-def only(metrics: Metrics, validation: list[Mark] | None = None, recipe: Recipe = TINY) -> findings.Finding:
+def only(metrics: Metrics, validation: list[Mark] | None = None, recipe: Recipe = TINY) -> Finding:
     [finding] = findings.diagnose(recipe, metrics, validation or [])
     return finding
 
@@ -243,7 +244,7 @@ def test_one_lost_verdict_is_told_at_once_and_retries_where_they_are_many() -> N
 
 def test_a_run_sees_step_by_step_what_the_files_show_in_the_end() -> None:
     metrics = steps(broken_form=late(0.02, 0.5), accuracy=late(0.7, 0.2), groups_without_signal=late(0.0, 0.9))
-    told: dict[str, findings.Finding] = {}
+    told: dict[str, Finding] = {}
     for number in range(1, len(metrics) + 1):
         for finding in findings.at_last_step(TINY, metrics[:number], []):
             told.setdefault(finding.name, finding)

@@ -8,6 +8,7 @@ import pytest
 
 from motif_lite.jobs import checking
 from motif_lite.monitor import findings
+from motif_lite.monitor.finding import Finding
 from motif_lite.rollout.rollouts import Rollouts
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.training import step_metrics
@@ -169,7 +170,7 @@ def test_warnings_stand_in_the_report_and_where_there_are_none_it_says_so(run: R
 
 def test_what_the_recipe_says_is_text_in_a_remedy_too(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     train(run, "a plain reply")
-    finding = findings.Finding("<b>name</b>", 1, "<i>text</i>", "--set a='\"<script>\"'")
+    finding = Finding("<b>name</b>", 1, "<i>text</i>", "--set a='\"<script>\"'")
     monkeypatch.setattr(findings, "diagnose", lambda *_: [finding])
     page = Page(written(run))
     assert not {"i", "script"} & set(page.tags)

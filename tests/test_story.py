@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from motif_lite.jobs import checking
-from motif_lite.monitor.findings import Finding
+from motif_lite.monitor.finding import Finding
 from motif_lite.runs.records import Evaluation, StepMetrics
 from motif_lite.views.story import Kept, sentences
 from tests import records

@@ -18,14 +18,14 @@ and what happens before there is one whole window of good steps may not be told 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import ceil, hypot, sqrt
 from statistics import fmean
 from typing import Literal
 
 from motif_lite.figures import in_percent
-from motif_lite.grading.server import CPU_SECONDS, MEMORY_BYTES
 from motif_lite.monitor import remedies
+from motif_lite.monitor.finding import SIGMAS, Finding
+from motif_lite.monitor.grader_findings import of_grader
 from motif_lite.monitor.trends import Change, Series, Span
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.records import Mark, StepMetrics
@@ -33,42 +33,15 @@ from motif_lite.runs.records import Mark, StepMetrics
 MANY_SIGMAS = 4.5
 """Standard errors between the newest window and the best of many before."""
 
-SIGMAS = 3.5
-"""Standard errors between the newest window and a bound that is known beforehand."""
-
 MATTERS = 0.1
 """Changes of a share, or of the reward, that are smaller are not worth a word, however sure they are."""
 
 HELD_OUT_MATTERS = 0.05
 """Held-out accuracy stands still if its gain is below this, or below half the gain in training."""
 
-FEW = 0.01
-"""Share of the replies that may go without a verdict, or be graded twice, before it is worth a word."""
-
 _MIN_STEPS, _MIN_PROBLEMS, _STEPS_PER_STEP_OF_WINDOW = 5, 24, 6
 
 Figure = Callable[[StepMetrics], float | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that goes wrong.
-
-    Attributes:
-        name: What, in a few words; a run tells each name once.
-        step: The step after which it was first seen.
-        text: The figures that show it.
-        remedy: What to do, with ``--set`` changes of the recipe.
-    """
-
-    name: str
-    step: int
-    text: str
-    remedy: str
-
-    def __str__(self) -> str:
-        """All of it on a line."""
-        return f"warning at step {self.step}: {self.name}: {self.text}. Remedy: {self.remedy}"
 
 
 def diagnose(recipe: Recipe, metrics: Sequence[StepMetrics], validation: Sequence[Mark]) -> list[Finding]:
@@ -124,8 +97,7 @@ class _Examination:
             self._without_signal(step, width, has_fallen=fall is not None),
             self._noise(step, width),
             self._held_out(step, width),
-            self._beyond_judging(step, width),
-            self._disturbed(step, width),
+            *of_grader(self.recipe, self._window(step, width)),
         ]
         return [finding for finding in found if finding]
 
@@ -222,30 +194,6 @@ class _Examination:
                 return Finding("held-out accuracy does not rise with the reward", step, text, remedy)
         return None
 
-    def _beyond_judging(self, step: int, width: int) -> Finding | None:
-        """Significantly more than `FEW` of the answers cannot be compared within the grader's limits."""
-        lines = self._window(step, width)
-        num_failed, num_replies = sum(line.grader_failures for line in lines), _num_replies(lines)
-        if not _are_many(num_failed, num_replies):
-            return None
-        text = (
-            f"in steps {lines[0].step} to {step} {num_failed} of {num_replies} replies have an answer that cannot be "
-            f"compared within {CPU_SECONDS:g} s of processor time and {MEMORY_BYTES >> 20} MiB; they count as wrong"
-        )
-        return Finding("answers that cannot be graded", step, text, remedies.gradable(self.recipe))
-
-    def _disturbed(self, step: int, width: int) -> Finding | None:
-        """Verdicts are lost, or comparisons are often made again, through no fault of theirs."""
-        lines = self._window(step, width)
-        num_lost, num_retries = sum(line.grader_losses for line in lines), sum(line.grader_retries for line in lines)
-        if not num_lost and not _are_many(num_retries, _num_replies(lines)):
-            return None
-        text = (
-            f"in steps {lines[0].step} to {step} {num_retries} comparisons of answers were killed or got no processor "
-            f"time and were made again; replies that count as wrong because that happened each time: {num_lost}"
-        )
-        return Finding("the grader is disturbed", step, text, remedies.FREE_THE_MACHINE)
-
     def _window(self, step: int, width: int) -> list[StepMetrics]:
         """The newest steps, fewer at the start of a run."""
         return [line for line in self.metrics if step - width < line.step <= step]
@@ -261,15 +209,6 @@ def _change(figure: Series, step: int, width: int, sign: int) -> Change | None:
     """A rise (1) or fall (-1) that is sure and matters."""
     change = figure.worst_change(step, width, sign)
     return change if change and sign * change.size >= MATTERS and change.is_sure(MANY_SIGMAS) else None
-
-
-def _are_many(number: int, of: int) -> bool:
-    """Significantly more than `FEW`: the score test of a share."""
-    return number > FEW * of + SIGMAS * sqrt(FEW * (1 - FEW) * of) if of else False
-
-
-def _num_replies(lines: Sequence[StepMetrics]) -> int:
-    return sum(sum(line.prompts.values()) for line in lines)
 
 
 def _kept(line: StepMetrics) -> Sequence[float | None]:

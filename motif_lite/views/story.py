@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from motif_lite.evaluation.best_mark import best_mark
 from motif_lite.figures import in_percent
-from motif_lite.monitor.findings import SIGMAS, Figure, Finding
+from motif_lite.monitor.finding import SIGMAS, Finding
+from motif_lite.monitor.findings import Figure
 from motif_lite.monitor.trends import Change, Series
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.budget import spent
