@@ -27,6 +27,7 @@ Metrics = list[StepMetrics]
 FORM = "replies lose the required format"
 CUT_FIRST, CUT_LATER = "first rounds are cut off", "later rounds are cut off"
 DRIFT, FALL, NO_SIGNAL = "later rounds drift", "accuracy falls", "groups without signal"
+ONLY_FORM = "only form is trained"
 NOISE = "reward noise is larger than the differences between openings"
 BEYOND, DISTURBED = "answers that cannot be graded", "the grader is disturbed"
 HELD_OUT = "held-out accuracy does not rise with the reward"
@@ -167,6 +168,37 @@ def test_half_of_the_groups_without_signal_are_not_most() -> None:
     assert names(steps(groups_without_signal=lambda index: 0.5 + 0.125 * (index % 3))) == []
 
 
+def _on_form(accuracy: float) -> Metrics:
+    """From the eleventh step on no answer is better than another, and half of the groups are trained on form."""
+    return steps(
+        30,
+        accuracy=lambda _: accuracy,
+        groups_without_signal=late(0.2, 0.5),
+        groups_on_form_alone=late(0.3, 0.5),
+    )
+
+
+def test_a_run_that_learns_nothing_but_form_is_told_so() -> None:
+    """As in a study of a real model, whose replies became 30 tokens in perfect form, none of them right."""
+    finding = only(_on_form(0.0))
+    assert finding.name == ONLY_FORM
+    assert 12 <= finding.step <= 20
+    assert re.search(r"in \d+ % of the groups of steps \d+ to \d+ all openings were right equally often", finding.text)
+    assert re.search(r"\d\d % were trained on the other rewards alone; [0-5] % of the answers were right", finding.text)
+    assert "--set warm_start={}" in finding.remedy
+    assert "--set warm_start={}" not in only(_on_form(0.0), recipe=changed(TINY, {"warm_start": {}})).remedy
+
+
+def test_problems_that_are_always_solved_are_told_to_be_easy_where_form_alone_is_trained() -> None:
+    [finding] = [each for each in findings.diagnose(TINY, _on_form(0.97), []) if each.name == ONLY_FORM]
+    assert "these problems are easy" in finding.remedy
+    assert "gated_accuracy" in finding.remedy
+
+
+def test_without_rewards_for_form_nothing_is_said_of_it() -> None:
+    assert names(steps(groups_without_signal=late(0.2, 0.6), groups_on_form_alone=late(0.0, 0.0, 99))) == []
+
+
 def test_reward_noise_above_the_differences_is_told() -> None:
     finding = only(steps(reward_noise=lambda index: {"between_openings": 0.2 + 0.02 * (index % 2), "sampling": 0.19}))
     assert finding.name == NOISE
@@ -265,6 +297,11 @@ ALL_REMEDIES: list[Callable[[Recipe], str]] = [
     lambda recipe: remedies.steadier_later_rounds(recipe, 7),
     *(
         lambda recipe, share=share, fell=fell: remedies.more_signal(recipe, 7, share, has_fallen=fell)
+        for share in (0.0, 0.5, 1.0)
+        for fell in (False, True)
+    ),
+    *(
+        lambda recipe, share=share, fell=fell: remedies.more_of_accuracy(recipe, 7, share, has_fallen=fell)
         for share in (0.0, 0.5, 1.0)
         for fell in (False, True)
     ),

@@ -20,7 +20,7 @@ and what happens before there is one whole window of good steps may not be told 
 from collections.abc import Callable, Sequence
 from math import ceil, hypot, sqrt
 from statistics import fmean
-from typing import Literal
+from typing import Literal, TypeGuard
 
 from motif_lite.figures import in_percent
 from motif_lite.monitor import remedies
@@ -74,6 +74,7 @@ class _Examination:
         self.reward = self._series(lambda line: line.reward)
         self.accuracy = self._series(lambda line: line.accuracy)
         self.without_signal = self._series(lambda line: line.groups_without_signal)
+        self.equally_right = self._series(_equally_right)
         self.broken_form = self._series(lambda line: line.broken_form)
         self.cut_openings = self._series(lambda line: line.cut_off["openings"])
         self.cut_futures = self._series(lambda line: line.cut_off.get("futures"))
@@ -94,7 +95,8 @@ class _Examination:
             self._cut_off(step, width, "futures"),
             drift,
             self._fall(step, fall) if fall and not drift else None,  # drift says it more exactly
-            self._without_signal(step, width, has_fallen=fall is not None),
+            self._without_signal(step, width, has_fallen=fall is not None)
+            or self._form_alone(step, width, has_fallen=fall is not None),
             self._noise(step, width),
             self._held_out(step, width),
             *of_grader(self.recipe, self._window(step, width)),
@@ -149,10 +151,9 @@ class _Examination:
         return Finding("accuracy falls", step, text, remedies.steadier(self.recipe, fall.before.last))
 
     def _without_signal(self, step: int, width: int, *, has_fallen: bool) -> Finding | None:
-        """Significantly more than half of the groups of a window: the score test of a share."""
+        """In most groups no opening is better than another."""
         share = self.without_signal.newest(step, width)
-        num_groups = width * self.recipe.training.problems_per_step
-        if share is None or share.mean <= 0.5 + SIGMAS * 0.5 / sqrt(num_groups):
+        if not self._is_most(share, width):
             return None
         accuracy = self.accuracy.mean(share) or 0.0
         text = (
@@ -161,6 +162,25 @@ class _Examination:
         )
         remedy = remedies.more_signal(self.recipe, step, accuracy, has_fallen=has_fallen)
         return Finding("groups without signal", step, text, remedy)
+
+    def _form_alone(self, step: int, width: int, *, has_fallen: bool) -> Finding | None:
+        """In most groups the answers are right equally often, and some of these groups are trained all the same."""
+        share = self.equally_right.newest(step, width)
+        if not self._is_most(share, width):
+            return None
+        accuracy, without = self.accuracy.mean(share) or 0.0, self.without_signal.mean(share) or 0.0
+        text = (
+            f"in {_percent(share.mean)} of the groups of {_steps(share)} all openings were right equally often, and "
+            f"{_percent(share.mean - without)} were trained on the other rewards alone; {_percent(accuracy)} of the "
+            f"answers were right"
+        )
+        remedy = remedies.more_of_accuracy(self.recipe, step, accuracy, has_fallen=has_fallen)
+        return Finding("only form is trained", step, text, remedy)
+
+    def _is_most(self, share: Span | None, width: int) -> TypeGuard[Span]:
+        """Significantly more than half of the groups of a window: the score test of a share."""
+        num_groups = width * self.recipe.training.problems_per_step
+        return share is not None and share.mean > 0.5 + SIGMAS * 0.5 / sqrt(num_groups)
 
     def _noise(self, step: int, width: int) -> Finding | None:
         """More than half of the variance between openings is noise: noise less the other part is above zero."""
@@ -218,6 +238,12 @@ def _kept(line: StepMetrics) -> Sequence[float | None]:
 
 def _round(number: int) -> Figure:
     return lambda line: _kept(line)[number - 1] if number <= len(_kept(line)) else None
+
+
+def _equally_right(line: StepMetrics) -> float | None:
+    """Share of groups whose openings were right equally often; early versions did not count it."""
+    on_form_alone = line.groups_on_form_alone
+    return line.groups_without_signal + on_form_alone if on_form_alone else None
 
 
 def _noise_excess(line: StepMetrics) -> float | None:

@@ -84,6 +84,23 @@ def more_signal(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool)
     return varied
 
 
+def more_of_accuracy(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool) -> str:
+    """Against groups that are trained on form alone.
+
+    Args:
+        step: At which this was seen.
+        accuracy: In training, lately.
+        has_fallen: Whether it was higher once.
+    """
+    gate = "--set 'rewards={gated_accuracy=1.0}'"
+    if accuracy > 0.1:
+        return f"{more_signal(recipe, step, accuracy, has_fallen=has_fallen)}; or one without rewards for form, {gate}"
+    solvable = [] if recipe.data.select else ["is on problems that are solved sometimes, --set data.select={}"]
+    if recipe.warm_start is None and recipe.rollout.strategy in ("multi_round", "single_round"):
+        solvable.insert(0, "begins with right solutions of the model's own, --set warm_start={}")
+    return f"a new run that {', or '.join((*solvable, f'counts accuracy in good form alone, {gate}'))}"
+
+
 def less_noise(recipe: Recipe) -> str:
     """Against rewards that are mostly sampling noise."""
     changes = [f"--set rollout.num_futures={2 * recipe.rollout.num_futures}"]
