@@ -308,7 +308,7 @@ def prepare_libraries() -> None:
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     # On a CPU tensors go back to the system when they are freed (`metering.keep_within`), and Linux clears each page of
-    # the next one. With pages of 4 KB that was half of the time of an update in bfloat16 (measured, docs/memory.md).
+    # the next one. With pages of 4 KB that was half of the time of an update in bfloat16 (docs/measurements.md).
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     # Python prints what nobody handles to the screen; with this it goes to run.log or nowhere.
     logging.getLogger().addHandler(logging.NullHandler())

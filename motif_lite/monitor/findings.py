@@ -243,7 +243,7 @@ def _round(number: int) -> Figure:
 def _equally_right(line: StepMetrics) -> float | None:
     """Share of groups whose openings were right equally often; early versions did not count it."""
     on_form_alone = line.groups_on_form_alone
-    return line.groups_without_signal + on_form_alone if on_form_alone else None
+    return None if on_form_alone is None else line.groups_without_signal + on_form_alone
 
 
 def _noise_excess(line: StepMetrics) -> float | None:
