@@ -185,6 +185,7 @@ def test_a_run_that_learns_nothing_but_form_is_told_so() -> None:
     assert 12 <= finding.step <= 20
     assert re.search(r"in \d+ % of the groups of steps \d+ to \d+ all openings were right equally often", finding.text)
     assert re.search(r"\d\d % were trained on the other rewards alone; [0-5] % of the answers were right", finding.text)
+    assert r"\boxed{}" in finding.remedy
     assert "--set warm_start={}" in finding.remedy
     assert "--set warm_start={}" not in only(_on_form(0.0), recipe=changed(TINY, {"warm_start": {}})).remedy
 

@@ -98,7 +98,8 @@ def more_of_accuracy(recipe: Recipe, step: int, accuracy: float, *, has_fallen: 
     solvable = [] if recipe.data.select else ["is on problems that are solved sometimes, --set data.select={}"]
     if recipe.warm_start is None and recipe.rollout.strategy in ("multi_round", "single_round"):
         solvable.insert(0, "begins with right solutions of the model's own, --set warm_start={}")
-    return f"a new run that {', or '.join((*solvable, f'counts accuracy in good form alone, {gate}'))}"
+    ways = ", or ".join((*solvable, f"counts accuracy in good form alone, {gate}"))
+    return f"look whether last replies in rollouts.jsonl box their answers, \\boxed{{}}: only such count; a new run that {ways}"
 
 
 def less_noise(recipe: Recipe) -> str:
