@@ -99,7 +99,8 @@ def more_of_accuracy(recipe: Recipe, step: int, accuracy: float, *, has_fallen: 
     if recipe.warm_start is None and recipe.rollout.strategy in ("multi_round", "single_round"):
         solvable.insert(0, "begins with right solutions of the model's own, --set warm_start={}")
     ways = ", or ".join((*solvable, f"counts accuracy in good form alone, {gate}"))
-    return f"look whether last replies in rollouts.jsonl box their answers, \\boxed{{}}: only such count; a new run that {ways}"
+    look = "look whether last replies in rollouts.jsonl have their answers in \\boxed{}, for no others count"
+    return f"{look}; a new run that {ways}"
 
 
 def less_noise(recipe: Recipe) -> str:
