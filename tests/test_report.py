@@ -156,11 +156,13 @@ def test_it_can_be_written_with_whatever_the_run_has_so_far(run: RunDirectory, s
 
 
 def test_warnings_stand_in_the_report_and_where_there_are_none_it_says_so(run: RunDirectory) -> None:
-    train(run, "a plain reply", steps=11)
+    train(run, "a plain reply", steps=1)
+    usual = run.metrics()[-1].model_copy(update={"groups_on_form_alone": 0.0})
+    for step in range(2, 12):
+        run.append_metrics(usual.model_copy(update={"step": step}))
     assert "None: replies kept their form" in written(run)
     for step in range(12, 24):
-        cut_off = {"openings": 0.9, "futures": 0.0}
-        run.append_metrics(run.metrics()[-1].model_copy(update={"step": step, "cut_off": cut_off}))
+        run.append_metrics(usual.model_copy(update={"step": step, "cut_off": {"openings": 0.9, "futures": 0.0}}))
     text = written(run)
     assert "<b>first rounds are cut off</b>: the share that reaches the token limit rose from 0 %" in text
     assert "--set rollout.openings.max_tokens=70" in text

@@ -93,7 +93,7 @@ def more_of_accuracy(recipe: Recipe, step: int, accuracy: float, *, has_fallen: 
         has_fallen: Whether it was higher once.
     """
     gate = "--set 'rewards={gated_accuracy=1.0}'"
-    if accuracy > 0.1:
+    if accuracy > 0.1 or has_fallen:
         return f"{more_signal(recipe, step, accuracy, has_fallen=has_fallen)}; or one without rewards for form, {gate}"
     solvable = [] if recipe.data.select else ["is on problems that are solved sometimes, --set data.select={}"]
     if recipe.warm_start is None and recipe.rollout.strategy in ("multi_round", "single_round"):
