@@ -266,7 +266,7 @@ def test_a_policy_that_collapses_is_told_once_with_a_remedy_and_not_again_after_
     assert not first.train(stop_after=9)
     warnings = [note for note in first.observer.notes if note.startswith("warning at step")]
     assert any("groups without signal" in warning for warning in warnings), "nothing it writes earns anything"
-    assert all("--set training.learning_rate=0.033" in warning for warning in warnings)
+    assert all("--set training.learning_rate=0.033" in warning for warning in warnings), warnings
     second = Training(tiny_recipe(*changes), tiny_folder, tmp_path)
     assert second.train()
     repeated = {warning.split(":")[1] for warning in warnings} & {note.split(":")[1] for note in second.observer.notes}

@@ -100,7 +100,7 @@ def more_of_accuracy(recipe: Recipe, step: int, accuracy: float, *, has_fallen: 
         solvable.insert(0, "begins with right solutions of the model's own, --set warm_start={}")
     ways = ", or ".join((*solvable, f"counts accuracy in good form alone, {gate}"))
     look = "look whether last replies in rollouts.jsonl have their answers in \\boxed{}, for no others count"
-    return f"{look}; a new run that {ways}"
+    return f"{look}; if they make no sense, a new run with {_slower(recipe)}; if they do, one that {ways}"
 
 
 def less_noise(recipe: Recipe) -> str:
