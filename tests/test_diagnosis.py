@@ -190,6 +190,13 @@ def test_a_run_that_learns_nothing_but_form_is_told_so() -> None:
     assert "--set warm_start={}" not in only(_on_form(0.0), recipe=changed(TINY, {"warm_start": {}})).remedy
 
 
+def test_a_remedy_does_not_name_what_the_recipe_has() -> None:
+    has_all = {"warm_start": {}, "data.select": {}, "rewards": {"gated_accuracy": 1.0}}
+    for accuracy in (0.0, 0.5):
+        text = remedies.more_of_accuracy(changed(TINY, has_all), 7, accuracy, has_fallen=False)
+        assert not any(f"{name}={{" in text for name in has_all), text
+
+
 def test_problems_that_are_always_solved_are_told_to_be_easy_where_form_alone_is_trained() -> None:
     [finding] = [each for each in findings.diagnose(TINY, _on_form(0.97), []) if each.name == ONLY_FORM]
     assert "these problems are easy" in finding.remedy
