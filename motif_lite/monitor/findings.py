@@ -20,7 +20,7 @@ and what happens before there is one whole window of good steps may not be told 
 from collections.abc import Callable, Sequence
 from math import ceil, hypot, sqrt
 from statistics import fmean
-from typing import Literal, TypeGuard
+from typing import Literal
 
 from motif_lite.figures import in_percent
 from motif_lite.monitor import remedies
@@ -74,7 +74,7 @@ class _Examination:
         self.reward = self._series(lambda line: line.reward)
         self.accuracy = self._series(lambda line: line.accuracy)
         self.without_signal = self._series(lambda line: line.groups_without_signal)
-        self.equally_right = self._series(_equally_right)
+        self.on_form_alone = self._series(lambda line: line.groups_on_form_alone)
         self.broken_form = self._series(lambda line: line.broken_form)
         self.cut_openings = self._series(lambda line: line.cut_off["openings"])
         self.cut_futures = self._series(lambda line: line.cut_off.get("futures"))
@@ -151,9 +151,10 @@ class _Examination:
         return Finding("accuracy falls", step, text, remedies.steadier(self.recipe, fall.before.last))
 
     def _without_signal(self, step: int, width: int, *, has_fallen: bool) -> Finding | None:
-        """In most groups no opening is better than another."""
+        """Significantly more than half of the groups of a window: the score test of a share."""
         share = self.without_signal.newest(step, width)
-        if not self._is_most(share, width):
+        num_groups = width * self.recipe.training.problems_per_step
+        if share is None or share.mean <= 0.5 + SIGMAS * 0.5 / sqrt(num_groups):
             return None
         accuracy = self.accuracy.mean(share) or 0.0
         text = (
@@ -164,23 +165,22 @@ class _Examination:
         return Finding("groups without signal", step, text, remedy)
 
     def _form_alone(self, step: int, width: int, *, has_fallen: bool) -> Finding | None:
-        """In most groups the answers are right equally often, and some of these groups are trained all the same."""
-        share = self.equally_right.newest(step, width)
-        if not self._is_most(share, width):
+        """Of the groups of a window that are trained, significantly more than half are so for their form alone."""
+        on_form = self.on_form_alone.newest(step, width)
+        if on_form is None:
             return None
-        accuracy, without = self.accuracy.mean(share) or 0.0, self.without_signal.mean(share) or 0.0
+        trained = 1 - (self.without_signal.mean(on_form) or 0.0)
+        num_trained = trained * width * self.recipe.training.problems_per_step
+        if on_form.mean <= 0.5 * trained + (SIGMAS * 0.5 * trained / sqrt(num_trained) if num_trained > 0 else 0.0):
+            return None
+        accuracy = self.accuracy.mean(on_form) or 0.0
         text = (
-            f"in {_percent(share.mean)} of the groups of {_steps(share)} all openings were right equally often, and "
-            f"{_percent(share.mean - without)} were trained on the other rewards alone; {_percent(accuracy)} of the "
-            f"answers were right"
+            f"of the groups that were trained in {_steps(on_form)}, {_percent(on_form.mean / trained)} were so on the "
+            f"other rewards alone: their openings were right equally often; {_percent(accuracy)} of the answers were "
+            f"right"
         )
         remedy = remedies.more_of_accuracy(self.recipe, step, accuracy, has_fallen=has_fallen)
         return Finding("only form is trained", step, text, remedy)
-
-    def _is_most(self, share: Span | None, width: int) -> TypeGuard[Span]:
-        """Significantly more than half of the groups of a window: the score test of a share."""
-        num_groups = width * self.recipe.training.problems_per_step
-        return share is not None and share.mean > 0.5 + SIGMAS * 0.5 / sqrt(num_groups)
 
     def _noise(self, step: int, width: int) -> Finding | None:
         """More than half of the variance between openings is noise: noise less the other part is above zero."""
@@ -238,12 +238,6 @@ def _kept(line: StepMetrics) -> Sequence[float | None]:
 
 def _round(number: int) -> Figure:
     return lambda line: _kept(line)[number - 1] if number <= len(_kept(line)) else None
-
-
-def _equally_right(line: StepMetrics) -> float | None:
-    """Share of groups whose openings were right equally often; early versions did not count it."""
-    on_form_alone = line.groups_on_form_alone
-    return None if on_form_alone is None else line.groups_without_signal + on_form_alone
 
 
 def _noise_excess(line: StepMetrics) -> float | None:

@@ -92,17 +92,18 @@ def more_of_accuracy(recipe: Recipe, step: int, accuracy: float, *, has_fallen: 
         accuracy: In training, lately.
         has_fallen: Whether it was higher once.
     """
-    gate = [] if "gated_accuracy" in recipe.rewards else ["--set 'rewards={gated_accuracy=1.0}'"]
+    has_gate = "gated_accuracy" in recipe.rewards or recipe.rollout.strategy == "delethink"  # whose chunks have no form
+    gate = [] if has_gate else ["--set 'rewards={gated_accuracy=1.0}'"]
     if accuracy > 0.1 or has_fallen:
         signal = more_signal(recipe, step, accuracy, has_fallen=has_fallen)
-        return "; or one without rewards for form, ".join((signal, *gate))
-    ways = [f"counts accuracy in good form alone, {change}" for change in gate]
-    if recipe.data.select is None:
+        return "; or a new run in which form is no more than a gate, ".join((signal, *gate))
+    ways = [f"counts accuracy where the form is kept, and nothing else, {change}" for change in gate]
+    if recipe.data.select is None and recipe.data.curriculum is None:
         ways.insert(0, "is on problems that are solved sometimes, --set data.select={}")
     if recipe.warm_start is None and recipe.rollout.strategy in ("multi_round", "single_round"):
         ways.insert(0, "begins with right solutions of the model's own, --set warm_start={}")
     look = "look whether last replies in rollouts.jsonl have their answers in \\boxed{}, for no others count"
-    sensible = f"; if they do, one that {', or '.join(ways)}" if ways else ""
+    sensible = f"; if they do, or have no box, one that {', or '.join(ways)}" if ways else ""
     return f"{look}; if they make no sense, a new run with {_slower(recipe)}{sensible}"
 
 
