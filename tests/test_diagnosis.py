@@ -169,7 +169,7 @@ def test_half_of_the_groups_without_signal_are_not_most() -> None:
 
 
 def _on_form(accuracy: float) -> Metrics:
-    """From the eleventh step on no answer is better than another, and half of the groups are trained on form."""
+    """From the eleventh step on no answer is better than another, and most groups are trained on form."""
     return steps(
         30,
         accuracy=lambda _: accuracy,

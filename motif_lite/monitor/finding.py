@@ -1,6 +1,7 @@
 """What a look at a run's metrics finds, and how sure it has to be."""
 
 from dataclasses import dataclass
+from math import sqrt
 
 SIGMAS = 3.5
 """Standard errors between the newest window and a bound that is known beforehand."""
@@ -25,3 +26,8 @@ class Finding:
     def __str__(self) -> str:
         """All of it on a line."""
         return f"warning at step {self.step}: {self.name}: {self.text}. Remedy: {self.remedy}"
+
+
+def is_above(share: float, bound: float, number: float) -> bool:
+    """Whether a share of so many is significantly above a bound: the score test of a share."""
+    return number > 0 and share > bound + SIGMAS * sqrt(bound * (1 - bound) / number)

@@ -18,13 +18,13 @@ and what happens before there is one whole window of good steps may not be told 
 """
 
 from collections.abc import Callable, Sequence
-from math import ceil, hypot, sqrt
+from math import ceil, hypot
 from statistics import fmean
 from typing import Literal
 
 from motif_lite.figures import in_percent
 from motif_lite.monitor import remedies
-from motif_lite.monitor.finding import SIGMAS, Finding
+from motif_lite.monitor.finding import SIGMAS, Finding, is_above
 from motif_lite.monitor.grader_findings import of_grader
 from motif_lite.monitor.trends import Change, Series, Span
 from motif_lite.recipe.schema import Recipe
@@ -151,10 +151,10 @@ class _Examination:
         return Finding("accuracy falls", step, text, remedies.steadier(self.recipe, fall.before.last))
 
     def _without_signal(self, step: int, width: int, *, has_fallen: bool) -> Finding | None:
-        """Significantly more than half of the groups of a window: the score test of a share."""
+        """Significantly more than half of the groups of a window."""
         share = self.without_signal.newest(step, width)
         num_groups = width * self.recipe.training.problems_per_step
-        if share is None or share.mean <= 0.5 + SIGMAS * 0.5 / sqrt(num_groups):
+        if share is None or not is_above(share.mean, 0.5, num_groups):
             return None
         accuracy = self.accuracy.mean(share) or 0.0
         text = (
@@ -167,15 +167,15 @@ class _Examination:
     def _form_alone(self, step: int, width: int, *, has_fallen: bool) -> Finding | None:
         """Of the groups of a window that are trained, significantly more than half are so for their form alone."""
         on_form = self.on_form_alone.newest(step, width)
-        if on_form is None:
+        trained = 1 - (self.without_signal.mean(on_form) or 0.0) if on_form else 0.0
+        if on_form is None or trained <= 0:
             return None
-        trained = 1 - (self.without_signal.mean(on_form) or 0.0)
-        num_trained = trained * width * self.recipe.training.problems_per_step
-        if on_form.mean <= 0.5 * trained + (SIGMAS * 0.5 * trained / sqrt(num_trained) if num_trained > 0 else 0.0):
+        share = on_form.mean / trained
+        if not is_above(share, 0.5, trained * width * self.recipe.training.problems_per_step):
             return None
         accuracy = self.accuracy.mean(on_form) or 0.0
         text = (
-            f"of the groups that were trained in {_steps(on_form)}, {_percent(on_form.mean / trained)} were so on the "
+            f"of the groups that were trained in {_steps(on_form)}, {_percent(share)} were so on the "
             f"other rewards alone: their openings were right equally often; {_percent(accuracy)} of the answers were "
             f"right"
         )

@@ -1,11 +1,10 @@
 """Warnings about verdicts: answers that nobody can compare, and a grader that something else kills or starves."""
 
 from collections.abc import Iterator, Sequence
-from math import sqrt
 
 from motif_lite.grading.server import CPU_SECONDS, MEMORY_BYTES
 from motif_lite.monitor import remedies
-from motif_lite.monitor.finding import SIGMAS, Finding
+from motif_lite.monitor.finding import Finding, is_above
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.records import StepMetrics
 
@@ -44,8 +43,8 @@ def _disturbed(lines: Sequence[StepMetrics]) -> Finding | None:
 
 
 def _are_many(number: int, of: int) -> bool:
-    """Significantly more than `FEW`: the score test of a share."""
-    return number > FEW * of + SIGMAS * sqrt(FEW * (1 - FEW) * of) if of else False
+    """Significantly more than `FEW`."""
+    return of > 0 and is_above(number / of, FEW, of)
 
 
 def _num_replies(lines: Sequence[StepMetrics]) -> int:
