@@ -7,6 +7,7 @@ from motif_lite.policies.protocol import Policy
 from motif_lite.ranks import ALONE, Ranks
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.kept_replies import KeptReplies
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class RunContext:
         run: Where everything is written.
         observer: Told of what happens.
         ranks: The processes that the run shares.
+        replies: What a server has answered of a measurement's part that is not complete; None without a server.
     """
 
     recipe: Recipe
@@ -26,3 +28,4 @@ class RunContext:
     run: RunDirectory
     observer: Observer
     ranks: Ranks = field(default=ALONE, kw_only=True)
+    replies: KeptReplies | None = field(default=None, kw_only=True)

@@ -531,7 +531,9 @@ def test_a_server_that_dies_costs_nothing_that_was_measured(tmp_path: Path, monk
     assert f"to continue: python run.py --evaluate-only --out {out}" in str(caught.value)
     with ApiServer(counting_up, ["it"]) as server:
         evaluate(server.url, out)  # the same command, though the server has another port
-    assert len(server.bodies) == 3 * 12
+    # 20 of 60 are missing, and what was on its way when another request failed
+    assert 20 <= len(server.bodies) <= 23, "each reply that came is kept, though its part was not complete"
+    assert not RunDirectory.open(out).kept_replies.exists()
     [measured] = RunDirectory.open(out).evaluation().measurements
     assert (measured.num_problems, measured.generated_tokens) == (20, 20 * 3 * 7)
     with ApiServer(counting_up, ["another"]) as server, pytest.raises(Exception, match="has changed since"):

@@ -47,6 +47,8 @@ def evaluate(context: RunContext, benchmarks: Mapping[str, Sequence[Problem]], w
         problems = list(benchmarks[subject.benchmark]) * (settings.num_samples or 1)
         for part in measure_parts(context, problems, subject, len(parts.graded)):
             parts.add(part)
+            if context.replies is not None:
+                context.replies.drop()
         run.write_graded(subject, when, parts.graded)
         measurement = _measurement(subject, when, settings, parts, policy)
         evaluation = _with(evaluation, measurement)

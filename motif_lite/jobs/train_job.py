@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from motif_lite.context import RunContext
 from motif_lite.errors import RunError
@@ -35,8 +36,12 @@ from motif_lite.rollout.strategies import strategy_of
 from motif_lite.runs import budget, inputs, own_code_record, software
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import free_folder, holds_run, newest_run, require_free
+from motif_lite.runs.kept_replies import KeptReplies
 from motif_lite.runs.resuming import check_resumable, with_decisions_of
 from motif_lite.tasks import sources
+
+if TYPE_CHECKING:
+    from motif_lite.policies.server.policy import ServerPolicy
 
 RUNS = Path("runs")
 """Where runs go unless --out says otherwise."""
@@ -296,10 +301,15 @@ def _measure(context: RunContext, benchmarks: Benchmarks) -> None:
     from motif_lite.evaluation import memorisation
     from motif_lite.evaluation.benchmarks import evaluate
 
-    run = context.run
+    run, recipe = context.run, context.recipe
+    if recipe.model.backend == "server":
+        context = replace(context, replies=KeptReplies(run.kept_replies))
+        cast("ServerPolicy", context.policy).store = context.replies
     benchmarks = fitting_benchmarks(context, benchmarks)
     evaluate(context, benchmarks, "before")
     memorisation.probe(context, benchmarks)
+    if context.replies is not None:
+        context.replies.drop()
     if run.adapter.exists():
         run.require_whole_adapter()
         trainable(context.policy).load_adapter(run.adapter)

@@ -70,6 +70,7 @@ class RunDirectory:
         self.adapter, self.best_adapter = root / "adapter", root / "adapter_best"
         self.checkpoints = root / "checkpoints"
         self.unfinished = root / "unfinished"
+        self.kept_replies = self.unfinished / "replies.jsonl"
         self.report = root / "report.html"
         self.log = root / "run.log"
 

@@ -1,9 +1,11 @@
 """The server backend: prompts go to an OpenAI-compatible API as chat messages, many at once."""
 
 import asyncio
+import hashlib
+import json
 import logging
 from collections.abc import Sequence
-from typing import Self
+from typing import Protocol, Self
 
 from motif_lite.errors import ModelError, ServerError
 from motif_lite.nouns import Conversation, NotWanted, OnText, OnTokens, Reply, Sampling, TokenProgress
@@ -19,6 +21,16 @@ _BYTES_PER_TOKEN = 3
 """By which tokens are estimated: English has about four, digits and code fewer."""
 
 
+class ReplyStore(Protocol):
+    """Where replies are kept, by a hash of what was asked."""
+
+    def find(self, request: str) -> Reply | None:
+        """The reply that it was given before."""
+
+    def add(self, request: str, reply: Reply) -> None:
+        """Keep a reply."""
+
+
 class ServerPolicy:
     """Implements `Policy` by a model that is served elsewhere.
 
@@ -30,6 +42,8 @@ class ServerPolicy:
 
     device_type = "cpu"
     """Of what happens in this process."""
+    store: ReplyStore | None = None
+    """Where each reply is kept as it comes, so that a server that fails costs none of them."""
 
     def __init__(self, section: ModelSection, served: str, pauses: Sequence[float] = PAUSES) -> None:
         self._section, self.served, self._pauses = section, served, pauses
@@ -104,7 +118,7 @@ class ServerPolicy:
 
         async def ask(index: int) -> None:
             if on_text is None:
-                replies[index] = await self._whole(connection, bodies[index], sampling)
+                replies[index] = await self._kept(connection, bodies[index], sampling)
             else:
                 replies[index] = await self._streamed(connection, bodies[index], sampling, index, on_text)
 
@@ -113,6 +127,17 @@ class ServerPolicy:
                 ask, len(bodies), self._section.requests, lambda: report(_progress(replies, len(bodies), sampling))
             )
         return [replies[index] for index in range(len(bodies))]
+
+    async def _kept(self, connection: Connection, body: Body, sampling: Sampling) -> Reply:
+        """From the store, if it is there."""
+        if self.store is None:
+            return await self._whole(connection, body, sampling)
+        request = hashlib.sha256(json.dumps([body, list(sampling.stop)], sort_keys=True).encode()).hexdigest()
+        reply = self.store.find(request)
+        if reply is None:
+            reply = await self._whole(connection, body, sampling)
+            self.store.add(request, reply)
+        return reply
 
     async def _whole(self, connection: Connection, body: Body, sampling: Sampling) -> Reply:
         found = await connection.complete(body)
