@@ -21,6 +21,13 @@ def test_the_notice_of_each_round_is_the_references_text(round_number: int, num_
     assert prompts.progress_notice(round_number, num_rounds, "x=2") == notice
 
 
+def test_a_recipe_may_end_the_last_notice_in_its_own_words() -> None:
+    own = "End with:\n<answer>\n\\boxed{...}\n</answer>"
+    assert prompts.progress_notice(1, 3, "x=2", own) == ' Progress in round 1: "x=2"'
+    assert prompts.progress_notice(2, 3, "x=2", own).endswith(f"is the final (third) round. {own}")
+    assert prompts.progress_notice(2, 3, "x=2", "").endswith("is the final (third) round.")
+
+
 @pytest.mark.parametrize("num_rounds", [2, 3, 4, 11])
 def test_only_the_last_round_is_announced_as_final(num_rounds: int) -> None:
     notices = [prompts.progress_notice(done, num_rounds, "") for done in range(1, num_rounds)]

@@ -234,6 +234,15 @@ def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: st
             ["rollout.head_tokens=9", "rollout.tail_tokens=20", 'rollout.strategy="refine"', "rewards={tag_count=1}"],
             ["rollout.head_tokens, rollout.tail_tokens do nothing with rollout.strategy = 'refine'"],
         ),
+        (['rollout.final_instruction="Box it."'], []),
+        (
+            [
+                'rollout.final_instruction="Box it."',
+                'rollout.strategy="single_round"',
+                'evaluation.strategies=["single_round"]',
+            ],
+            ["rollout.final_instruction does nothing with rollout.strategy = 'single_round'"],
+        ),
     ],
 )
 def test_keys_that_do_nothing_are_told(tmp_path: Path, changes: list[str], said: list[str]) -> None:

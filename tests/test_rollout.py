@@ -53,6 +53,16 @@ def test_all_futures_of_all_openings_take_one_wide_call_per_round(num_rounds: in
     assert {len(future.turns) for opening in rollouts.openings for future in opening.futures} == {num_rounds}
 
 
+def test_the_recipes_final_instruction_ends_the_last_rounds_message_alone() -> None:
+    policy, section = counting(), RolloutSection(num_rounds=3, final_instruction="Box it.")
+    STRATEGIES["multi_round"](section).continue_openings(policy, openings_of(PROBLEMS[:1], 1), 1, FUTURES, seed=7)
+    second, third = [call.prompts[0] for call in policy.calls]
+    assert "Box it." not in second
+    assert "Current round is the final (third) round. Box it." in third
+    assert section.notice_tokens == RolloutSection().notice_tokens, "it is no longer than the reference's"
+    assert RolloutSection(final_instruction="x" * 223).notice_tokens == RolloutSection().notice_tokens + 67
+
+
 def test_futures_part_after_the_round_that_a_credit_names() -> None:
     """After the first, the second and the last of three; those of one opening have the rounds before in common."""
     policy, given = counting(), openings_of(PROBLEMS[:1], 3)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from motif_lite.credits.chain import ChainCredit
 from motif_lite.credits.table import credit_of
-from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe
+from motif_lite.recipe.schema import Recipe
 
 FREE_THE_MACHINE = (
     "free memory or processors, e.g. stop other programs, and continue with --resume: when memory runs out, the system "
@@ -36,7 +36,7 @@ def longer_replies(recipe: Recipe, phase: Literal["openings", "futures"]) -> str
     """The ``--set`` changes that double a token limit, with the context that this needs."""
     limit = 2 * getattr(recipe.rollout, phase).max_tokens
     longer = f"--set rollout.{phase}.max_tokens={limit}"
-    needed = recipe.rollout.max_prompt_tokens + NOTICE_TOKENS + limit
+    needed = recipe.rollout.max_prompt_tokens + recipe.rollout.notice_tokens + limit
     if needed > recipe.model.max_seq_length:
         longer += f" --set model.max_seq_length={needed}"
     return longer

@@ -22,6 +22,12 @@ def remarks(recipe: Recipe) -> Iterator[str]:
     found = [f"rollout.{key}" for key in ("head_tokens", "tail_tokens") if _is_set(rollout, key)]
     if found and not is_read:
         yield f"{_listed(found)} nothing with rollout.strategy = {rollout.strategy!r}: only delethink reads them"
+    is_read = "multi_round" in named or any(map(own_code.is_own, named))
+    if _is_set(rollout, "final_instruction") and not is_read:
+        yield (
+            f"rollout.final_instruction does nothing with rollout.strategy = {rollout.strategy!r}: only multi_round "
+            f"reads it"
+        )
 
 
 def _is_set(section: RolloutSection | TrainingSection, key: str) -> bool:

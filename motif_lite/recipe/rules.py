@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from motif_lite import own_code
 from motif_lite.recipe import curriculum_rules
 from motif_lite.recipe.model import ModelSection
-from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe
+from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.tables import Tables
 
 Rule = Callable[[Recipe], Iterator[str]]
@@ -88,10 +88,10 @@ def _openings_fit_the_context(recipe: Recipe) -> Iterator[str]:
 
 def _futures_fit_the_context(recipe: Recipe) -> Iterator[str]:
     rollout, context = recipe.rollout, recipe.model.max_seq_length
-    if rollout.max_prompt_tokens + NOTICE_TOKENS + rollout.futures.max_tokens > context:
+    if rollout.max_prompt_tokens + rollout.notice_tokens + rollout.futures.max_tokens > context:
         yield (
             f"model.max_seq_length = {context} leaves no room for a question of rollout.max_prompt_tokens = "
-            f"{rollout.max_prompt_tokens}, the round's notice ({NOTICE_TOKENS}) and a future of "
+            f"{rollout.max_prompt_tokens}, the round's notice ({rollout.notice_tokens}) and a future of "
             f"rollout.futures.max_tokens = {rollout.futures.max_tokens}"
         )
 
@@ -139,7 +139,7 @@ def longest_later_prompt(recipe: Recipe, strategy: str, first: int, before: int)
     rollout = recipe.rollout
     if strategy == "delethink":
         return first + rollout.head_tokens + rollout.tail_tokens
-    return first + NOTICE_TOKENS + before
+    return first + rollout.notice_tokens + before
 
 
 def _chunks_carry_less_than_they_are(recipe: Recipe) -> Iterator[str]:

@@ -23,8 +23,12 @@ LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", 
 ALL_LINEAR: Literal["all-linear"] = "all-linear"
 """PEFT's name for all linear layers of a model but its output head."""
 
-NOTICE_TOKENS = 32
-"""Room for what is said around the progress in later rounds; about 25 tokens of Qwen2.5's tokenizer."""
+FINAL_INSTRUCTION = "Provide a final answer."
+"""The reference's."""
+
+_NOTICE_TOKENS, _BYTES_PER_TOKEN = 32, 3
+"""Room for what is said around the progress in later rounds, which takes about 25 tokens of Qwen2.5's tokenizer with
+the reference's final instruction; those of a longer one are estimated by its bytes."""
 
 
 class LoraSection(Section):
@@ -66,6 +70,9 @@ agree has no signal and gets one future per opening."""
     """Strategy `delethink`: tokens that the next round sees of the end of the text so far."""
     system_prompt: str | None = None
     """Replaces the built-in system prompt; an empty text means none."""
+    final_instruction: Annotated[str, Field(max_length=2000)] = FINAL_INSTRUCTION
+    """Strategy `multi_round`: the end of the last round's message, by default the reference's. A small model may need \
+to be shown the box here: see recipes/laptop_gsm8k.toml."""
     server: ServerUrl | None = None
     """Backend `transformers`: the address of a vLLM server that writes all replies, e.g. `http://gpu2:8000/v1`; it is \
 given the adapter after every step (see rollout-server.md). By default they are written here."""
@@ -85,6 +92,12 @@ plan has room for the copy."""
     """Sampling of first rounds in training."""
     futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)
     """Sampling of later rounds in training."""
+
+    @property
+    def notice_tokens(self) -> int:
+        """Room for what a later round's message says around the progress."""
+        longer = len(self.final_instruction.encode(errors="replace")) - len(FINAL_INSTRUCTION)
+        return _NOTICE_TOKENS + max(0, -(-longer // _BYTES_PER_TOKEN))
 
 
 class WarmStartSection(Section):

@@ -2,10 +2,12 @@
 
 The user messages follow the reference code to the letter (purbeshmitra/MOTIF, ``motif.py``), for n rounds in
 general: the question; after round i ``Progress in round i: "..."``; before the last round a notice that it
-is final. The system prompts are our own wording to the same effect (paper, section 3).
+is final, whose last sentence a recipe may replace. The system prompts are our own wording to the same effect
+(paper, section 3).
 """
 
 from motif_lite.nouns import Conversation
+from motif_lite.recipe.schema import FINAL_INSTRUCTION
 
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
 
@@ -77,18 +79,21 @@ def system_prompt(num_rounds: int, *, early_finish: bool = False) -> str:
     )
 
 
-def progress_notice(round_number: int, num_rounds: int, progress: str) -> str:
+def progress_notice(
+    round_number: int, num_rounds: int, progress: str, final_instruction: str = FINAL_INSTRUCTION
+) -> str:
     """What stands after the question in the round that follows ``round_number``.
 
     Args:
         round_number: The round that has just ended, from 1.
         num_rounds: Rounds in all.
         progress: What that round left behind.
+        final_instruction: The end of the notice before the last round.
     """
     notice = f' Progress in round {round_number}: "{progress}"'
     if round_number + 1 == num_rounds:
-        notice += f" Current round is the final ({ordinal(num_rounds)}) round. Provide a final answer."
-    return notice
+        notice += f" Current round is the final ({ordinal(num_rounds)}) round. {final_instruction}"
+    return notice.rstrip(" ")
 
 
 def plain_question(question: str, instruction: str) -> str:

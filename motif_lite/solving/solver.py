@@ -8,7 +8,7 @@ from motif_lite.evaluation.voting import Vote, votes
 from motif_lite.nouns import Problem, Sampling, Trajectory
 from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.keys import changed
-from motif_lite.recipe.schema import NOTICE_TOKENS, Recipe
+from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rollouts import derive_seed
 from motif_lite.rollout.strategies import strategy_of
 from motif_lite.rollout.thinking import write_openings
@@ -135,9 +135,8 @@ class Solver:
         first = strategy_of(recipe, recipe.rollout.strategy).first_messages(_problem(question))
         num_tokens = self.policy.count_tokens(self.policy.render(first))
         limits = recipe.rollout
-        room = self.policy.context_tokens - max(
-            limits.openings.max_tokens, limits.futures.max_tokens + NOTICE_TOKENS * (limits.strategy != "single_round")
-        )
+        notice = 0 if limits.strategy == "single_round" else limits.notice_tokens
+        room = self.policy.context_tokens - max(limits.openings.max_tokens, limits.futures.max_tokens + notice)
         if num_tokens > room:
             raise DataError(
                 f"the question has {num_tokens} tokens with its prompt, and model.max_seq_length = "

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from motif_lite.nouns import Opening, Problem, Sampling, Trajectory, Turn
 from motif_lite.policies.protocol import Policy
-from motif_lite.recipe.schema import RolloutSection
+from motif_lite.recipe.schema import FINAL_INSTRUCTION, RolloutSection
 from motif_lite.rollout import allocation, prompts, reply_format
 from motif_lite.rollout.rewards import has_final_answer
 from motif_lite.rollout.strategies.base import Strategy
@@ -21,6 +21,7 @@ class MultiRound(RoundByRound):
         group_size: So many openings in a row are a group, whose futures go where they are needed and are shared by
             openings that pass on the same progress (`allocation`); None: equally many for each, and its own.
         early_finish: A final answer ends its trajectory, whatever rounds are left.
+        final_instruction: The end of the last round's message.
     """
 
     summary: ClassVar[str] = "In each later round the model sees the question and the progress of the round before."
@@ -28,6 +29,7 @@ class MultiRound(RoundByRound):
     num_rounds: int
     group_size: int | None = None
     early_finish: bool = False
+    final_instruction: str = FINAL_INSTRUCTION
 
     def has_ended(self, path: Trajectory) -> bool:
         """Whether its last reply has the final answer."""
@@ -56,8 +58,8 @@ class MultiRound(RoundByRound):
         """The question and the progress, which is cut at its beginning where it does not fit the context."""
 
         def render(progress: str) -> str:
-            user = path.problem.question + prompts.progress_notice(round_number - 1, self.num_rounds, progress)
-            return policy.render(prompts.conversation(self.system_prompt, user))
+            notice = prompts.progress_notice(round_number - 1, self.num_rounds, progress, self.final_instruction)
+            return policy.render(prompts.conversation(self.system_prompt, path.problem.question + notice))
 
         return fitting(policy, render, reply_format.progress(path.final.text), sampling)
 
@@ -98,4 +100,5 @@ def multi_round(section: RolloutSection) -> Strategy:
         section.num_rounds,
         section.num_openings if section.allocation == "adaptive" else None,
         section.early_finish,
+        section.final_instruction,
     )
