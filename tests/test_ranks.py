@@ -23,7 +23,8 @@ from motif_lite.policies.led import Wanted, help_until, led, want
 from motif_lite.ranks import ALONE, Followed, Ranks, of_environment
 from motif_lite.rollout import counting
 from motif_lite.training import step
-from motif_lite.training.sharing import evenly
+from motif_lite.training.reward_noise import reward_noise
+from motif_lite.training.sharing import evenly, own_rows
 from tests import fakes
 from tests.fakes import ScriptedPolicy
 
@@ -253,3 +254,38 @@ def test_rounds_that_futures_begin_with_are_counted_once_after_they_came_from_an
     assert come == own
     counted = [counting.generated_tokens([each])["futures"] for each in (own, come, step.sharing(come, 2))]
     assert counted == [7, 11, 7]
+
+
+def test_futures_that_openings_share_are_the_same_ones_after_they_came_from_another_process() -> None:
+    """Two openings that pass on the same, one of whose futures say the same, too, and a third one."""
+    first, other = fakes.turn("one"), fakes.turn("another")
+    told = [(first, boxed(3), boxed(3)), (first, boxed(3), "?"), (other, "?", boxed(3))]
+    a, b, c = (
+        [Trajectory(fakes.problem(gold="3"), (turn, fakes.turn(last))) for last in lasts] for turn, *lasts in told
+    )
+    own = [
+        Opening(fakes.problem(gold="3"), first, tuple(a), shared=tuple(b)),
+        Opening(fakes.problem(gold="3"), first, tuple(b), shared=tuple(a)),
+        Opening(fakes.problem(gold="3"), other, tuple(c)),
+    ]
+    [come] = in_each(lambda ranks: ranks.gather(list[Opening], lambda: own)[1])[:1]
+    assert isinstance(come, list)
+    assert come == own
+    assert reward_noise(come, 3) != reward_noise(own, 3), "copies are taken for draws of their own"
+    assert reward_noise(step.borrowing(come), 3) == reward_noise(own, 3)
+
+
+def boxed(answer: int) -> str:
+    return f"<answer>\\boxed{{{answer}}}</answer>"
+
+
+def test_rows_that_processes_have_in_different_orders_are_refused() -> None:
+    def own(ranks: Ranks, order: list[int]) -> list[int]:
+        rows = torch.tensor([[5, 6], [7, 8], [9, 10], [11, 12]])[order]
+        batch = {"prompt_mask": torch.ones(4, 3), "completion_mask": torch.ones(4, 2), "completion_ids": rows}
+        return [int(token) for token in own_rows(batch, ranks)["completion_ids"].flatten()]
+
+    assert in_each(lambda ranks: own(ranks, [2, 0, 1, 3])) == [[9, 10, 5, 6], [7, 8, 11, 12]]
+    for found in in_each(lambda ranks: own(ranks, [2, 0, 1, 3] if ranks.number else [0, 1, 2, 3])):
+        assert isinstance(found, TrainingError)
+        assert "leave --processes out" in str(found)

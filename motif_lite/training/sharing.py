@@ -4,21 +4,34 @@ Losses and gradients of rows are parts of the whole that are added up; that is w
 many pieces as its memory wants.
 """
 
+import zlib
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any
 
 import torch
 
+from motif_lite.errors import TrainingError
 from motif_lite.ranks import Ranks
 from motif_lite.training.loss_figures import LossFigures, Pieces
 from motif_lite.training.packing import Inputs, selected
 
 
 def own_rows(inputs: Inputs, ranks: Ranks) -> Inputs:
-    """The rows of a batch that this process propagates back."""
+    """The rows of a batch that this process propagates back.
+
+    Raises:
+        TrainingError: The processes do not have the same rows in the same order. TRL shuffles them by PyTorch's own
+            stream, which a model with dropout, or code of the user's, may draw from in one process more than in others.
+    """
     if ranks.count == 1:
         return inputs
+    sums = ranks.gather(int, lambda: zlib.crc32(inputs["completion_ids"].cpu().numpy().tobytes()))
+    if len(set(sums)) > 1:
+        raise TrainingError(
+            "the processes of this run shuffle the rows of a step differently, because PyTorch's random numbers were "
+            "drawn unequally in them, as by a model's dropout or a reward of your own: leave --processes out"
+        )
     lengths = (inputs["prompt_mask"].sum(1) + inputs["completion_mask"].sum(1)).tolist()
     return selected(inputs, evenly(lengths, ranks))
 

@@ -215,10 +215,12 @@ class TrainingStep:
         for found in parts:
             answers.learn(found.rulings)
         openings = [opening for found in parts for opening in found.openings]
-        if branches is not None and self.ranks.count > 1:
-            openings = [sharing(opening, branch) for opening, branch in zip(openings, branches, strict=True)]
-        rewards = [entry for found in parts for entry in found.rewards]
         places = [slice(first, first + size) for first in range(0, len(openings), size)]
+        if self.ranks.count > 1:
+            openings = [opening for at in places for opening in borrowing(openings[at])]
+            if branches is not None:
+                openings = [sharing(opening, branch) for opening, branch in zip(openings, branches, strict=True)]
+        rewards = [entry for found in parts for entry in found.rewards]
         return [Group(openings[at], rewards[at], branches[at] if branches is not None else None) for at in places]
 
     def _written(self, problems: Sequence[Problem], step: int, start: int) -> list[tuple[Problem, Turn]]:
@@ -276,6 +278,20 @@ class TrainingStep:
         phase = "openings" if round_number == 1 else "futures"
         self.observer.phase(phase, f"round {round_number} of {num_rounds}, {width} replies")
         return self.observer.generating
+
+
+def borrowing(group: Sequence[Opening]) -> list[Opening]:
+    """Openings that came from another process, with one record of each future that several of them share.
+
+    Who shares a future is told by its identity (`reward_noise`), and messages hold copies.
+    """
+    return [_borrowing(opening, group) if opening.shared else opening for opening in group]
+
+
+def _borrowing(opening: Opening, group: Sequence[Opening]) -> Opening:
+    """With the others' own records: futures are shared in their order (`MultiRound.lent`)."""
+    lent = iter([future for other in group if other is not opening for future in other.futures])
+    return replace(opening, shared=tuple(next((its for its in lent if its == copy), copy) for copy in opening.shared))
 
 
 def sharing(opening: Opening, branch: int) -> Opening:
