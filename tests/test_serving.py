@@ -1,10 +1,12 @@
 """`run.py serve`: rounds behind an OpenAI-compatible API: the openai client, load, and hostile requests."""
 
 import asyncio
+import gc
 import json
 import socket
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -177,6 +179,38 @@ def test_calls_that_nobody_wants_any_longer_leave_while_they_wait_for_a_batch() 
     assert [call.prompts for call in inner.calls] == [("first",)]
     assert len(policy.generate(["third"], Sampling(), seeds=[0])) == 1
     policy.close(5)
+
+
+def test_an_answer_that_was_left_keeps_nothing_of_its_batch_alive() -> None:
+    """The batch's keys and values, which lie in the frames that ``on_text`` is called from: in reach of no garbage."""
+
+    class Holding(ScriptedPolicy):
+        kept: weakref.ref[object]
+
+        def generate(self, *words: Any, **more: Any) -> list[Reply]:
+            keys = Keys()
+            self.kept = weakref.ref(keys)
+            with suppress(NotWanted):
+                more["on_text"](0, "a piece")
+            return [Reply("a piece", 1, "stop")]
+
+    class Keys:
+        pass
+
+    def leaves(index: int, piece: str | None) -> None:
+        raise NotWanted
+
+    inner = Holding(lambda prompt, sampling: prompt)
+    policy = BatchingPolicy(inner)
+    gc.disable()
+    try:
+        with pytest.raises(NotWanted) as caught:
+            policy.generate(["x"], Sampling(), seeds=[0], on_text=leaves)
+        policy.close(5)
+        assert caught.value is not None
+        assert inner.kept() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("has_engine", [True, False])

@@ -79,11 +79,12 @@ class Listening:
         """Answer requests until Ctrl-C."""
         import uvicorn
 
+        from motif_lite.planning.metering import give_back
         from motif_lite.serving.app import Endpoint, Limits
         from motif_lite.serving.batching import BatchingPolicy
 
         is_served = self.recipe.model.backend == "server"  # a server makes batches of its own
-        batching = None if is_served else BatchingPolicy(self.policy)
+        batching = None if is_served else BatchingPolicy(self.policy, tidy_up=give_back)
         limits = Limits(self.job.key, self.job.at_once, self.job.seconds)
         endpoint = Endpoint(self.job.model.name, self.recipe, batching or self.policy, limits)
         config = uvicorn.Config(

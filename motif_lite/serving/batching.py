@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from motif_lite.nouns import Conversation, NotWanted, OnText, OnTokens, Reply, Sampling, TokenProgress
@@ -47,9 +47,13 @@ class _Call:
                     self.fail(error)
 
     def fail(self, error: BaseException) -> None:
-        """End it at once."""
+        """End it at once.
+
+        Without its traceback, whose frames lead to those of the batch: its keys and values, a gigabyte for 64 requests,
+        would live until Python next looks for garbage in circles.
+        """
         if not self.is_done.is_set():
-            self.error = error
+            self.error = error.with_traceback(None)
             self.is_done.set()
 
 
@@ -58,10 +62,11 @@ class BatchingPolicy:
 
     Args:
         policy: Writes the replies, in a thread of its own.
+        tidy_up: Called after each batch.
     """
 
-    def __init__(self, policy: Policy) -> None:
-        self._policy = policy
+    def __init__(self, policy: Policy, tidy_up: Callable[[], None] = lambda: None) -> None:
+        self._policy, self._tidy_up = policy, tidy_up
         self.context_tokens, self.device_type = policy.context_tokens, policy.device_type
         self._waiting: deque[_Call] = deque()
         self._has_changed = threading.Condition()
@@ -124,6 +129,7 @@ class BatchingPolicy:
                 _log.exception("a batch of %d calls failed", len(calls))
                 for call in calls:
                     call.fail(error)
+            self._tidy_up()
 
     def _next(self) -> list[_Call]:
         """All that wait with the sampling of the first, and are still wanted; nothing at the end."""
