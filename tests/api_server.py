@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
@@ -50,11 +50,11 @@ class ApiServer:
 
     Args:
         respond: Called for each completion, in a thread of its own.
-        models: Names that it lists; None: it has no list.
+        models: Names that it lists, as they are when it is asked; None: it has no list.
         port: 0: any.
     """
 
-    def __init__(self, respond: Respond, models: list[str] | None = None, port: int = 0) -> None:
+    def __init__(self, respond: Respond, models: Collection[str] | None = None, port: int = 0) -> None:
         self.bodies: list[Body] = []
         self.headers: list[dict[str, str]] = []
         self.at_once = self.most_at_once = 0

@@ -36,7 +36,7 @@ class VllmServer:
         self._takes_adapters, self._dies_after = takes_adapters, dies_after
         self._loaded: str | None = None
         self._lock = threading.Lock()
-        self.api = ApiServer(self._respond)
+        self.api = ApiServer(self._respond, self.adapters)
 
     def _respond(self, exchange: Exchange) -> None:
         with self._lock:

@@ -138,21 +138,22 @@ class RolloutServer:
         await self._loaded(connection, name)
         await self._require_taken(connection, name, ids)
         if self._served is not None:
-            await connection.order("/unload_lora_adapter", {"lora_name": self._served})
+            await self._drop(self._served, self._pauses)
             self._remove(self._served)
         self._served = name
         return name
 
     async def _dropped(self, names: list[str]) -> None:
-        await asyncio.gather(*map(self._drop, names))
+        await asyncio.gather(*(self._drop(name, (), _CLOSING_SECONDS) for name in names))
 
-    async def _drop(self, name: str) -> None:
+    async def _drop(self, name: str, pauses: Sequence[float], seconds: float | None = None) -> None:
+        """Have the server forget an adapter; one that was restarted has done so. What goes wrong is only said."""
         try:
-            async with asyncio.timeout(_CLOSING_SECONDS), Connection(self._section, pauses=()) as connection:
+            async with asyncio.timeout(seconds), Connection(self._section, pauses) as connection:
                 await connection.order("/unload_lora_adapter", {"lora_name": name})
         except (ServerError, TimeoutError) as error:
-            reason = str(error) or f"{self._section.url}: no answer in {_CLOSING_SECONDS} seconds"
-            _log.warning("%s stays loaded on the server: %s", name, reason)
+            reason = str(error) or f"{self._section.url}: no answer in {seconds} seconds"
+            _log.warning("%s may stay loaded on the server: %s", name, reason)
 
     def _remove(self, name: str) -> None:
         """What there is of it in the folder."""
@@ -166,11 +167,21 @@ class RolloutServer:
         try:
             await connection.order("/load_lora_adapter", {"lora_name": name, "lora_path": str(folder)})
         except ServerError as error:
+            if await self._has(name):
+                return
             self._remove(name)
             raise ServerError(
                 f"{error}\n(of /load_lora_adapter: start vLLM with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1, --enable-lora "
                 f"and --max-lora-rank of at least lora.rank, where it sees {folder})"
             ) from None
+
+    async def _has(self, name: str) -> bool:
+        """Whether the server lists an adapter: if its answer was lost, it refuses to load the name once more."""
+        try:
+            async with Connection(self._section, pauses=()) as connection:
+                return name in (await connection.models() or ())
+        except ServerError:
+            return False
 
     def _written(self, name: str) -> Path:
         """The folder with the adapter, in PEFT's format; whole as soon as it is there."""
