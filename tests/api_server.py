@@ -33,7 +33,7 @@ class Exchange:
         self.handler.end_headers()
         self.handler.wfile.write(raw)
 
-    def reply(self, text: str, *, finish: str = "stop", tokens: int | None = 7) -> None:
+    def reply(self, text: str, *, finish: str | None = "stop", tokens: int | None = 7) -> None:
         """A completion, streamed where it was asked for so."""
         usage = {} if tokens is None else {"usage": {"completion_tokens": tokens}}
         if not self.body.get("stream"):

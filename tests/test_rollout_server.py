@@ -240,6 +240,33 @@ def test_an_adapter_is_loaded_though_the_answer_was_lost(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("reason", ["abort", None])
+def test_a_reply_that_was_broken_off_is_asked_for_again_and_never_taken_for_a_whole_one(
+    reason: str | None, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    num_left = [2]
+
+    def complete(exchange: Exchange, body: Body) -> None:
+        if num_left[0] and body["max_tokens"] == SAMPLED.max_tokens:  # not the probe's
+            num_left[0] -= 1
+            choice = {"token_ids": [1], "logprobs": {"token_logprobs": [-0.5]}, "finish_reason": reason}
+            exchange.send({"choices": [choice]})
+        else:
+            whole(exchange, body)
+
+    server = VllmServer(tiny_folder)
+    whole = server._complete
+    monkeypatch.setattr(server, "_complete", complete)
+    with server.api:
+        policy = tiny_policy(tiny_folder, *at(server, tmp_path))
+        assert ask(policy, SAMPLED, 1) == ask(tiny_policy(tiny_folder), SAMPLED, 1)
+        num_left[0] = 3
+        with pytest.raises(ServerError) as told:
+            ask(policy, SAMPLED, 1)
+    said = f"it gave a reply up, see its log: finish_reason {json.dumps(reason)}"
+    assert f"no reply after 3 tries ({said})" in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -308,6 +308,34 @@ def test_a_stream_that_breaks_off_is_not_told_twice() -> None:
     assert told == ["a"]
 
 
+@pytest.mark.parametrize("reason", ["abort", "error"])
+def test_a_reply_that_a_server_gave_up_is_asked_for_again(reason: str) -> None:
+    left = [2]
+
+    def gives_up(exchange: Exchange) -> None:
+        left[0] -= 1
+        exchange.reply("<answer>1", finish=reason if left[0] >= 0 else "stop")
+
+    said = f'it gave a reply up, see its log: finish_reason "{reason}"'
+    with ApiServer(gives_up) as server:
+        assert ask(policy_at(server.url), "1?")[0].finish == "stop"
+        assert len(server.bodies) == 3
+        left[0] = 9
+        with pytest.raises(ServerError, match=f"no reply after 3 tries .{said}"):
+            ask(policy_at(server.url), "1?")
+        with pytest.raises(ServerError, match=f"broke off in the middle of a reply .{said}"):
+            ask(policy_at(server.url), "1?", on_text=lambda index, piece: None)
+
+
+@pytest.mark.parametrize("reason", [None, "", "eos_token", "tool_calls", "content_filter"])
+def test_other_reasons_than_those_of_the_api_and_none_are_an_end(reason: str | None) -> None:
+    with ApiServer(lambda exchange: exchange.reply("whole", finish=reason)) as server:
+        either: list[dict[str, Any]] = [{}, {"on_text": lambda index, piece: None}]
+        for listening in either:
+            [reply] = ask(policy_at(server.url), "1?", **listening)
+            assert (reply.text, reply.finish) == ("whole", "stop")
+
+
 def ends_by_closing(exchange: Exchange, *lines: bytes) -> None:
     """A stream without a length, as from servers that speak HTTP/1.0."""
     exchange.handler.send_response(200)

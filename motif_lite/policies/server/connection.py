@@ -1,6 +1,7 @@
 """Requests to an OpenAI-compatible server, which are sent again where that may help."""
 
 import asyncio
+import json
 import logging
 import os
 import random
@@ -46,6 +47,13 @@ class _Unavailable(Exception):
         self.pause = pause
 
 
+class _BrokenOff(_Unavailable):
+    """The server gave a reply up, and sends what there is of it as if it were whole."""
+
+    def __init__(self, reason: str | None) -> None:
+        super().__init__(f"it gave a reply up, see its log: finish_reason {json.dumps(reason)}")
+
+
 class Connection:
     """A client of one server; an asynchronous context.
 
@@ -81,11 +89,25 @@ class Connection:
 
     async def complete(self, body: Body) -> Completion:
         """A whole reply."""
-        return await self._posted("/chat/completions", body, lambda content: formats.parsed(Completion, content))
+
+        def read(content: bytes) -> Completion:
+            found = formats.parsed(Completion, content)
+            if found.choices[0].finish_reason in formats.BROKEN_OFF:
+                raise _BrokenOff(found.choices[0].finish_reason)
+            return found
+
+        return await self._posted("/chat/completions", body, read)
 
     async def continued(self, body: Body) -> Continuation:
         """What is written behind a prompt of tokens, as tokens: vLLM's form of a completion."""
-        return await self._posted("/completions", body, lambda content: formats.parsed(Continuation, content))
+
+        def read(content: bytes) -> Continuation:
+            found = formats.parsed(Continuation, content)
+            if found.choices[0].finish_reason not in formats.ENDS:
+                raise _BrokenOff(found.choices[0].finish_reason)
+            return found
+
+        return await self._posted("/completions", body, read)
 
     async def order(self, path: str, body: Body) -> None:
         """Have something done that answers by its status alone."""
@@ -119,6 +141,9 @@ class Connection:
                         return
                     num_pieces += 1
                     piece = formats.parsed(Piece, line)
+                    for choice in piece.choices:
+                        if choice.finish_reason in formats.BROKEN_OFF:
+                            raise _BrokenOff(choice.finish_reason)
                     is_complete |= any(choice.finish_reason for choice in piece.choices)
                     if not on_piece(piece):
                         return

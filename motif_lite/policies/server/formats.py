@@ -94,8 +94,15 @@ def num_tokens(usage: object) -> int | None:
     return count if isinstance(count, int) and 0 <= count < 10**9 else None
 
 
+BROKEN_OFF = frozenset({"abort", "error"})
+"""Reasons of servers that gave a reply up, with status 200: vLLM's when it pauses or shuts down, for example."""
+
+ENDS = frozenset({"stop", "length"})
+"""Reasons of vLLM for the end of a reply to a prompt of tokens."""
+
+
 def finish(reason: str | None) -> Literal["stop", "length"]:
-    """Why a reply has ended."""
+    """Why a reply that is not `BROKEN_OFF` has ended; some servers give a reason of their own, or none."""
     return "length" if reason in ("length", "max_tokens") else "stop"
 
 
