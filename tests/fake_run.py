@@ -1,8 +1,9 @@
 """Stands in for run.py in tests of studies: leaves what a run leaves, without a model.
 
-The file named in MOTIF_FAKE_RUN tells it what happens: a line per call is appended to ``calls``; ``fails`` names a
-word in the run directory's path that makes it fail with its content as the message; ``waits`` one that makes it stand
-still until it is stopped.
+The file named in MOTIF_FAKE_RUN tells it what happens: a line per call is appended to ``calls``; ``loads`` names a file
+that it waits for before it holds its folder, as a run waits for its model; ``fails`` names a word in the run
+directory's path that makes it fail with its content as the message; ``waits`` one that makes it stand still until it is
+stopped.
 """
 
 import json
@@ -11,12 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+from motif_lite import process
 from motif_lite.jobs import checking
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import holds_run
 from motif_lite.runs.records import Evaluation, Subject, When
 from tests import records
 
+process.prepare()
 words = sys.argv[1:]
 told = json.loads(os.environ["MOTIF_FAKE_RUN"])
 root = Path(words[words.index("--out") + 1])
@@ -26,6 +29,8 @@ with Path(told["calls"]).open("a") as calls:
         json.dumps({"root": str(root), "modes": [w for w in ("--resume", "--evaluate-only") if w in words]}) + "\n"
     )
 
+while "loads" in told and not Path(told["loads"]).exists():
+    time.sleep(0.01)
 run = RunDirectory(root)
 with run.locked():
     trains = "--evaluate-only" not in words

@@ -29,7 +29,7 @@ from motif_lite.process import usable_cores
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.study import plan as study_plan
 from motif_lite.study import runs as study_runs
-from motif_lite.study import workers
+from motif_lite.study import schedule, workers
 from motif_lite.study.plan import Run, StudyPlan
 from motif_lite.tasks import tiny_model
 from tests.faults.nursery import Nursery
@@ -390,6 +390,30 @@ def test_a_run_that_another_process_holds_is_left_to_it(tmp_path: Path, tell: Te
         assert calls(tmp_path) == ["wide/seed-1"]
     thread.join(60)
     assert calls(tmp_path)[1:] == ["base/seed-1 --evaluate-only", "plain/seed-1"]
+
+
+def test_a_run_whose_study_was_killed_is_left_to_its_process_though_it_does_not_hold_its_folder_yet(
+    tmp_path: Path, tell: Tell, nursery: Nursery
+) -> None:
+    path, model, seen = written(tmp_path, seeds=[1], variants={"plain": {}}), tmp_path / "model", Seen()
+    tell(loads=str(model))
+    program = [sys.executable, str(FAKE_RUN)]
+    fake = f"from motif_lite.study import runs; runs.THIS_PROGRAM = {program}"
+    killed = nursery.start("study", str(path), log=tmp_path / "log", before=fake)
+    killed.until((tmp_path / "calls").exists)
+    killed.send(signal.SIGKILL)
+    killed.wait()
+    made = study_plan.load(path)
+    thread = threading.Thread(target=study_runs.perform, args=(made, program, seen, lambda: None))
+    thread.start()
+    while not seen.waited and not seen.begun:
+        time.sleep(0.01)
+    assert not made.final_run("plain", 1, None).root.exists()
+    model.touch()
+    thread.join(60)
+    assert (seen.begun, seen.waited[0]) == ([], ["plain, seed 1"])
+    assert calls(tmp_path) == ["plain/seed-1"]
+    assert list(schedule.missing(made)) == []
 
 
 def test_two_processes_share_the_runs(tmp_path: Path, tell: Tell) -> None:

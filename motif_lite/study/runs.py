@@ -2,7 +2,8 @@
 
 A process of its own gives each run its memory back, lets Unsloth change what it likes, and keeps a crash to itself. A
 run that is done is skipped, one that was interrupted is resumed: the same command always goes on. Several processes may
-work at one study, in as many terminals; a run that another one holds is left to it.
+work at one study, in as many terminals; a run that another one holds is left to it, and one whose study was killed to
+its own process.
 """
 
 import os
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TextIO
 
 import motif_lite
 from motif_lite import locks
@@ -68,12 +69,12 @@ def perform(plan: StudyPlan, program: Sequence[str], watcher: Watcher, remake: C
     check_folders(plan)
     while left := list(missing(plan)):
         for run in left:
-            with _claimed(run.root) as is_ours:
-                if not is_ours or locks.is_held(run.root / lock.NAME) or is_done(plan, run):
+            with _claimed(run.root) as claim:
+                if claim is None or locks.is_held(run.root / lock.NAME) or is_done(plan, run):
                     continue
                 _require_same(run)
                 watcher.started(run.name, plan.num_runs - num_left(plan), plan.num_runs)
-                _perform(plan, run, program, watcher)
+                _perform(plan, run, program, watcher, claim)
             remake()
             watcher.finished(run.name, figure(plan, run))
             break
@@ -108,20 +109,20 @@ def _require_same(run: Run) -> None:
 
 
 @contextmanager
-def _claimed(root: Path) -> Iterator[bool]:
-    """Whether a run is ours to perform; while it is, no other process that works at the study takes it."""
+def _claimed(root: Path) -> Iterator[TextIO | None]:
+    """The claim to a run, if it is ours to perform; while it is, no other process that works at the study takes it."""
     path = root.with_name(f"{root.name}.claim")
     with ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _, is_ours = stack.enter_context(locks.taken(path))
+            claim, is_ours = stack.enter_context(locks.taken(path))
         except OSError as error:
             raise RunError(f"{path}: cannot be written ({error.strerror}); choose another --out") from None
-        yield is_ours
+        yield claim if is_ours else None
 
 
-def _perform(plan: StudyPlan, run: Run, program: Sequence[str], watcher: Watcher) -> None:
-    code, complaint = _talk(_command(run, program), watcher)
+def _perform(plan: StudyPlan, run: Run, program: Sequence[str], watcher: Watcher, claim: TextIO) -> None:
+    code, complaint = _talk(_command(run, program), watcher, claim)
     if code in (130, -signal.SIGINT):
         raise KeyboardInterrupt
     if code < 0:
@@ -147,11 +148,15 @@ def _command(run: Run, program: Sequence[str]) -> list[str]:
     return [*program, "--recipe", str(run.recipe), *changes, "--out", str(run.root), *mode]
 
 
-def _talk(command: list[str], watcher: Watcher) -> tuple[int, str]:
+def _talk(command: list[str], watcher: Watcher, claim: TextIO) -> tuple[int, str]:
     """Perform a command; its exit code and, where it failed, its complaint.
 
     It has a session of its own, so that a Ctrl-C reaches it once, from here, and it is waited for. A further one makes
     it leave at once.
+
+    Args:
+        claim: To the run. The command keeps it open, and so locked (`flock`) until it ends, also if this process is
+            killed: it may be loading its model by then, with its folder not locked yet.
 
     Raises:
         KeyboardInterrupt: The user stopped it, and it has ended.
@@ -160,6 +165,7 @@ def _talk(command: list[str], watcher: Watcher) -> tuple[int, str]:
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as errors:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, start_new_session=True,
+            pass_fds=[claim.fileno()],
             env=os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": python_path()},
         )  # fmt: skip
         assert process.stdout is not None

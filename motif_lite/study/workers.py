@@ -1,7 +1,8 @@
 """Further processes on this machine that work at a study beside this one, on a GPU or a share of the cores each.
 
 Each is the same command in a session of its own; they share the runs as processes in several terminals do (`runs`). One
-that is killed leaves its run to the others, who resume it; if this process is killed, they go on.
+that is killed leaves its run to the others, who resume it, or wait for the run's own process where that lives on; if
+this process is killed, they go on.
 """
 
 import os
