@@ -23,8 +23,9 @@ from motif_lite.policies.led import Wanted, help_until, led, want
 from motif_lite.ranks import ALONE, Followed, Ranks, of_environment
 from motif_lite.rollout import counting
 from motif_lite.training import step
+from motif_lite.training.loss_figures import LossFigures
 from motif_lite.training.reward_noise import reward_noise
-from motif_lite.training.sharing import evenly, own_rows
+from motif_lite.training.sharing import evenly, own_rows, shared, sum_of
 from tests import fakes
 from tests.fakes import ScriptedPolicy
 
@@ -289,3 +290,5 @@ def test_rows_that_processes_have_in_different_orders_are_refused() -> None:
     for found in in_each(lambda ranks: own(ranks, [2, 0, 1, 3] if ranks.number else [0, 1, 2, 3])):
         assert isinstance(found, TrainingError)
         assert "leave --processes out" in str(found)
+        figures = LossFigures({})
+        shared(ranks, torch.nn.Linear(1, 1), lambda: (torch.zeros(()), figures, sum_of(batch, ranks)))

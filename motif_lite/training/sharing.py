@@ -20,20 +20,19 @@ from motif_lite.training.packing import Inputs, selected
 def own_rows(inputs: Inputs, ranks: Ranks) -> Inputs:
     """The rows of a batch that this process propagates back.
 
-    Raises:
-        TrainingError: The processes do not have the same rows in the same order. TRL shuffles them by PyTorch's own
-            stream, which a model with dropout, or code of the user's, may draw from in one process more than in others.
+    It asks nobody: a process that runs out of memory comes here again, the others do not.
     """
     if ranks.count == 1:
         return inputs
-    sums = ranks.gather(int, lambda: zlib.crc32(inputs["completion_ids"].cpu().numpy().tobytes()))
-    if len(set(sums)) > 1:
-        raise TrainingError(
-            "the processes of this run shuffle the rows of a step differently, because PyTorch's random numbers were "
-            "drawn unequally in them, as by a model's dropout or a reward of your own: leave --processes out"
-        )
     lengths = (inputs["prompt_mask"].sum(1) + inputs["completion_mask"].sum(1)).tolist()
     return selected(inputs, evenly(lengths, ranks))
+
+
+def sum_of(inputs: Inputs, ranks: Ranks) -> int:
+    """Of the rows of a batch in their order, where several processes compare them."""
+    if ranks.count == 1:
+        return 0
+    return zlib.crc32(inputs["completion_ids"].cpu().numpy().tobytes())
 
 
 def evenly(lengths: Sequence[int], ranks: Ranks) -> range:
@@ -50,23 +49,31 @@ def evenly(lengths: Sequence[int], ranks: Ranks) -> range:
     return range(*[*bounds, len(lengths)][ranks.number : ranks.number + 2])
 
 
-def shared(ranks: Ranks, model: Any, own: Callable[[], tuple[torch.Tensor, LossFigures]]) -> torch.Tensor:
+def shared(ranks: Ranks, model: Any, own: Callable[[], tuple[torch.Tensor, LossFigures, int]]) -> torch.Tensor:
     """The loss of a whole batch; the model has its gradient, and TRL's metrics have its figures.
 
     Args:
-        own: Propagates this process's rows back; gives their part of the loss, and their figures.
+        own: Propagates this process's rows back; gives their part of the loss, their figures, and `sum_of` all rows.
 
     Raises:
-        TrainingError: In some process there was not enough memory.
+        TrainingError: In some process there was not enough memory. Or the processes do not have the same rows in the
+            same order: TRL shuffles them by PyTorch's own stream, which a model with dropout, or code of the user's,
+            may draw from in one process more than in others.
     """
     found: list[tuple[torch.Tensor, LossFigures]] = []
 
-    def done() -> tuple[float, Pieces]:
-        found.append(own())
-        return float(found[0][0]), found[0][1].pieces
+    def done() -> tuple[float, Pieces, int]:
+        loss, figures, rows = own()
+        found.append((loss, figures))
+        return float(loss), figures.pieces, rows
 
-    told = ranks.gather(tuple[float, Pieces], done)
+    told = ranks.gather(tuple[float, Pieces, int], done)
+    if len({rows for _, _, rows in told}) > 1:
+        raise TrainingError(
+            "the processes of this run shuffle the rows of a step differently, because PyTorch's random numbers were "
+            "drawn unequally in them, as by a model's dropout or a reward of your own: leave --processes out"
+        )
     [(loss, figures)] = found
-    figures.end([piece for _, pieces in told for piece in pieces])
+    figures.end([piece for _, pieces, _ in told for piece in pieces])
     ranks.add_up([weight.grad for weight in model.parameters() if weight.grad is not None])
-    return loss.new_tensor(sum(part for part, _ in told))
+    return loss.new_tensor(sum(part for part, _, _ in told))

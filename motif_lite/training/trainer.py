@@ -29,7 +29,7 @@ from motif_lite.training.old_logprobs import OldLogprobs
 from motif_lite.training.order import EpochSampler
 from motif_lite.training.packing import Inputs, PackedUpdate, selected
 from motif_lite.training.saving import UnsavedStep, kept_step
-from motif_lite.training.sharing import own_rows, shared
+from motif_lite.training.sharing import own_rows, shared, sum_of
 from motif_lite.training.step import TrainingStep
 
 _Generated = tuple[list[list[int]], list[list[float]] | None]
@@ -94,8 +94,8 @@ class Trainer(GRPOTrainer):
         """The rollouts of the step under way are in the buffer."""
         self._figures: LossFigures | None = None
         """Of the latest loss of the micro-batch under way."""
-        self._latest: LossFigures
-        """The same, when it is done."""
+        self._latest: tuple[LossFigures, int]
+        """The same, when it is done, and the sum of all its rows (`sharing`)."""
 
     @property
     def steps_done(self) -> int:
@@ -183,7 +183,7 @@ class Trainer(GRPOTrainer):
         """
         if self._ranks.count == 1:
             return self._own_step(model, inputs, num_items_in_batch)
-        return shared(self._ranks, model, lambda: (self._own_step(model, inputs, num_items_in_batch), self._latest))
+        return shared(self._ranks, model, lambda: (self._own_step(model, inputs, num_items_in_batch), *self._latest))
 
     def _own_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> torch.Tensor:
         """One micro-batch forward and backward, in smaller pieces after running out of memory.
@@ -225,7 +225,8 @@ class Trainer(GRPOTrainer):
         rows, whole = len(inputs["completion_ids"]), self.current_gradient_accumulation_steps
         old = OldLogprobs(inputs) if self._keeps_old else None
         pieces, earlier = self._pieces(own_rows(old.batch if old else inputs, self._ranks)), 0.0
-        self._figures = self._latest = LossFigures(self._metrics["train"])
+        self._figures = LossFigures(self._metrics["train"])
+        self._latest = self._figures, sum_of(old.batch if old else inputs, self._ranks)
         try:
             for number, piece in enumerate(pieces, start=1):
                 if self._policy.device_type == "cpu":
