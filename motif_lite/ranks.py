@@ -15,11 +15,12 @@ that a process has ended, where NCCL waits.
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -41,6 +42,9 @@ _NEVER = timedelta(days=1000)
 """Others may measure, save or wait for a disk for hours; that a process has ended is told at once."""
 
 _OF_LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE")
+
+LAUNCHER = "MOTIF_LITE_LAUNCHER"
+"""The number of the process that `launching` works in; other launchers are their processes' parents."""
 
 
 class Followed(MotifError):
@@ -80,19 +84,18 @@ class Ranks:
             return self
         from torch.distributed import ProcessGroupGloo
         from torch.distributed.distributed_c10d import PrefixStore
-        from torch.distributed.rendezvous import rendezvous
 
         try:
-            store, number, count = next(rendezvous("env://", timeout=_MEETING))
-            group = ProcessGroupGloo(PrefixStore("motif_lite", store), number, count, _NEVER)
-        except (RuntimeError, ValueError) as error:
+            group = ProcessGroupGloo(PrefixStore("motif_lite", self._store()), self.number, self.count, _NEVER)
+        except (RuntimeError, ValueError, OSError) as error:
             reason = str(error).strip().partition("\n")[0]
             raise RunError(f"the {self.count} processes of the run do not find each other ({reason})") from None
-        for name in [*_OF_LAUNCHERS, *(key for key in os.environ if key.startswith("ACCELERATE_"))]:
+        launcher = int(os.environ.get(LAUNCHER, os.getppid()))
+        for name in [*_OF_LAUNCHERS, LAUNCHER, *(key for key in os.environ if key.startswith("ACCELERATE_"))]:
             os.environ.pop(name, None)
         if self.is_main:
-            threading.Thread(target=_stop_without, args=(os.getppid(),), name="launcher", daemon=True).start()
-        return type(self)(number, count, group)
+            threading.Thread(target=_stop_without, args=(launcher,), name="launcher", daemon=True).start()
+        return type(self)(self.number, self.count, group)
 
     def share(self, num: int) -> slice:
         """This process's part of so many things in order, of almost equal sizes."""
@@ -155,6 +158,17 @@ class Ranks:
         for tensor, part in zip(tensors, parts, strict=True):
             tensor.detach().copy_(part.view_as(tensor))
 
+    def _store(self) -> Any:
+        """What they meet at. Under our launcher other machines do not reach it; torch's listens on all addresses."""
+        from torch.distributed import TCPStore  # type: ignore[attr-defined]
+        from torch.distributed.rendezvous import rendezvous
+
+        if LAUNCHER not in os.environ or not self.is_main:
+            return next(rendezvous("env://", timeout=_MEETING))[0]
+        address = ("127.0.0.1", int(os.environ["MASTER_PORT"]))
+        listening = socket.create_server(address).detach()
+        return TCPStore(*address, self.count, is_master=True, timeout=_MEETING, master_listen_fd=listening)
+
     def _gathered(self, text: bytes) -> list[bytes]:
         import torch
 
@@ -184,16 +198,37 @@ class Ranks:
 ALONE = Ranks()
 
 
-def of_environment(environment: Mapping[str, str]) -> Ranks:
-    """Which process this is, as torchrun's variables say it.
+def of_environment(environment: MutableMapping[str, str]) -> Ranks:
+    """Which process this is, as torchrun's variables say it; they are taken out where it is alone.
 
     Raises:
-        RecipeError: The others are on other machines.
+        RecipeError: They are no numbers or do not fit, or the others are on other machines.
     """
-    count = int(environment.get("WORLD_SIZE", "1"))
-    if int(environment.get("LOCAL_WORLD_SIZE", str(count))) != count:
-        raise RecipeError("the processes of a run are to be on one machine: start them there with --processes N")
-    return Ranks(int(environment.get("RANK", "0")), count) if count > 1 else ALONE
+    count = _number(environment, "WORLD_SIZE") or 1
+    if count == 1:
+        for name in _OF_LAUNCHERS:
+            environment.pop(name, None)
+        return ALONE
+    if _number(environment, "LOCAL_WORLD_SIZE") != count:
+        raise RecipeError(
+            f"WORLD_SIZE = {count} processes, and LOCAL_WORLD_SIZE does not say that all are on this machine, where "
+            f"the processes of a run are to be: start them here with --processes {count}, or unset WORLD_SIZE"
+        )
+    number = _number(environment, "RANK")
+    if number is None or number >= count:
+        raise RecipeError(
+            f"RANK = {environment.get('RANK', '')!r} is none of the {count} processes that WORLD_SIZE tells of, which "
+            f"count from 0; unset both, or correct what sets them"
+        )
+    return Ranks(number, count)
+
+
+def _number(environment: Mapping[str, str], name: str) -> int | None:
+    """What a variable says; None where it is not set, or empty."""
+    text = environment.get(name, "").strip()
+    if text and not (text.isascii() and text.isdecimal()):
+        raise RecipeError(f"{name} = {text!r} in the environment is no number of processes; unset it, or correct it")
+    return int(text) if text else None
 
 
 def _told(error: Exception, ranks: Ranks) -> tuple[str, str]:
@@ -205,9 +240,18 @@ def _told(error: Exception, ranks: Ranks) -> tuple[str, str]:
     return "RunError", f"in {where}: {type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
-def _stop_without(parent: int) -> None:
-    """Ask this process to stop, as SIGTERM does, once its launcher is gone."""
-    while os.getppid() == parent:
+def _stop_without(launcher: int) -> None:
+    """Ask this process to stop, as SIGTERM does, once its launcher is gone, as it may be from the first."""
+    parent = os.getppid()
+    while os.getppid() == parent and _is_there(launcher):
         time.sleep(1)
     if not sys.is_finalizing():
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_there(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError:  # it has ended; perhaps its number is another user's by now
+        return False
+    return True

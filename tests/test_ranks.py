@@ -155,8 +155,32 @@ def test_torchruns_variables_say_which_process_this_is() -> None:
     assert of_environment({}) is ALONE
     assert of_environment({"RANK": "0", "WORLD_SIZE": "1"}) is ALONE
     assert of_environment({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}) == Ranks(1, 2)
-    with pytest.raises(RecipeError, match="on one machine"):
-        of_environment({"RANK": "1", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2"})
+
+
+@pytest.mark.parametrize(
+    "left", [{"WORLD_SIZE": ""}, {"WORLD_SIZE": " ", "RANK": "5"}, {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": ""}]
+)
+def test_variables_that_say_nothing_are_taken_out_for_the_libraries_that_would_read_them(left: dict[str, str]) -> None:
+    assert of_environment(left) is ALONE
+    assert left == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"WORLD_SIZE": "b"}, "WORLD_SIZE = 'b' in the environment is no number of processes; unset it"),
+        ({"WORLD_SIZE": "-2"}, "WORLD_SIZE = '-2' in the environment is no number"),
+        ({"LOCAL_WORLD_SIZE": "1.5"}, "LOCAL_WORLD_SIZE = '1.5' in the environment is no number"),
+        ({"LOCAL_WORLD_SIZE": "1"}, "start them here with --processes 2, or unset WORLD_SIZE"),
+        ({"LOCAL_WORLD_SIZE": ""}, "LOCAL_WORLD_SIZE does not say that all are on this machine"),
+        ({"RANK": "2"}, "RANK = '2' is none of the 2 processes that WORLD_SIZE tells of"),
+        ({"RANK": ""}, "RANK = '' is none of the 2 processes"),
+    ],
+)
+def test_variables_that_do_not_fit_are_refused(changes: dict[str, str], message: str) -> None:
+    with pytest.raises(RecipeError) as refused:
+        of_environment({"RANK": "1", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"} | changes)
+    assert message in str(refused.value)
 
 
 @pytest.mark.parametrize(

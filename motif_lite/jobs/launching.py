@@ -20,6 +20,7 @@ from motif_lite.planning.hardware import torch_build
 from motif_lite.process import usable_cores
 from motif_lite.recipe.schema import Recipe
 
+from motif_lite.ranks import LAUNCHER
 FOLLOWING_SECONDS = 10.0
 """After the end of one process the others have so long to end by themselves, as those do that were told why."""
 
@@ -111,7 +112,7 @@ def _variables(count: int) -> dict[str, str]:
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, usable_cores() // count))
     return {
         "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count),
-        "OMP_NUM_THREADS": threads,
+        "OMP_NUM_THREADS": threads, LAUNCHER: str(os.getpid()),
     }  # fmt: skip
 
 

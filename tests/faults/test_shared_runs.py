@@ -4,6 +4,8 @@ import json
 import os
 import re
 import signal
+import socket
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
+from motif_lite.ranks import LAUNCHER
 from tests.faults.nursery import Child, Nursery
 from tests.faults.soak import compare
 from tests.faults.test_faults import SMALL, lines
@@ -32,6 +35,9 @@ ROUNDING = 1e-5
 """Two processes add the same numbers up in another order, and products of other heights round differently: by 1.5e-7
 in the adapter's weights after four steps (measured), and in the norms and means of metrics.jsonl. What is sampled is
 equal to the last character, unless a draw falls on the edge between two tokens."""
+
+EVERYWHERE = {"0" * 8, "0" * 32}
+"""Addresses that other machines reach."""
 
 OTHER = re.compile("second|memory|policy")
 """Times, memory, and the sum of an adapter's file."""
@@ -96,6 +102,13 @@ def processes_of(out: Path) -> list[int]:
     return [
         int(number) for number in re.findall("processes of this run: (.*)", (out / "run.log").read_text())[-1].split()
     ]
+
+
+def listening(process: int) -> set[str]:
+    """The addresses at which a process waits for others, as Linux writes them."""
+    own = {str(file.readlink()) for file in Path(f"/proc/{process}/fd").iterdir()}
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()]
+    return {row[1].split(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in own}
 
 
 def require_equal(one: Path, other: Path) -> None:
@@ -168,6 +181,7 @@ def test_a_run_whose_processes_are_killed_ends_and_the_resumed_one_is_that_which
     child = runs.begin(out)
     child.until(lambda: lines(out / "metrics.jsonl") >= 1)
     main, helper = processes_of(out)
+    assert {each for number in (main, helper) for each in listening(number)} & EVERYWHERE == set()
     os.kill(helper, signal.SIGKILL)
     printed = require_end_of_all(child, 2, [main, helper])
     assert "another process of this run has ended" in printed
@@ -202,6 +216,27 @@ def test_a_stop_reaches_all_processes(runs: Runs, whole: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("runs", ["opening"], indirect=True)
 def test_the_end_of_the_main_process_is_told_by_the_launcher(runs: Runs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("runs", ["opening"], indirect=True)
+def test_processes_whose_launcher_was_gone_before_they_met_do_not_begin(runs: Runs, tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    everybody = {
+        "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+        LAUNCHER: str(gone.pid), "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    children = [
+        runs.nursery.start(
+            "--recipe", "recipes/tiny_cpu.toml", "--out", str(tmp_path / "orphan"), log=tmp_path / str(number),
+            environment=os.environ | everybody | {"RANK": str(number)},
+        )
+        for number in (0, 1)
+    ]  # fmt: skip
+    assert [child.wait() for child in children] == [130, 0], children[0].printed()
+    assert not (tmp_path / "orphan").exists()
+
+
     out = tmp_path / "headless"
     child = runs.begin(out)
     child.until(lambda: lines(out / "metrics.jsonl") >= 1)
