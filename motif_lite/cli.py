@@ -164,7 +164,9 @@ def is_shared(job: train_job.RunJob, here: ranks.Ranks, processes: int) -> bool:
         MotifError: The run cannot be shared, or one of its processes was killed.
         typer.Exit: The run ended with an error, which was told.
     """
-    launching.require_shareable(job.recipe, max(here.count, processes), trains=not job.evaluate_only)
+    launching.require_shareable(
+        job.recipe, max(here.count, processes), trains=not job.evaluate_only, resumes=job.existing
+    )
     if here.count == 1:
         if processes > 1 and (code := launching.launch(processes)):
             raise typer.Exit(code)

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from motif_lite.credits.table import credit_of
 from motif_lite.errors import MissingHardwareError, RecipeError, RunError
 from motif_lite.planning import driver
 from motif_lite.planning.hardware import torch_build
@@ -31,7 +32,7 @@ _PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 Process = subprocess.Popen[bytes]
 
 
-def require_shareable(recipe: Recipe, count: int, *, trains: bool, here: bool = True) -> None:
+def require_shareable(recipe: Recipe, count: int, *, trains: bool, here: bool = True, resumes: bool = False) -> None:
     """Refuse a recipe that several processes cannot share.
 
     Args:
@@ -40,54 +41,74 @@ def require_shareable(recipe: Recipe, count: int, *, trains: bool, here: bool = 
     Raises:
         RecipeError: Its backend or its problems do not allow it.
         MissingHardwareError: There is not a GPU for each.
+        resumes: The recipe is that of a run, and may not become another one.
     """
     if count == 1:
         return
-    remedies = {
-        "unsloth": "Unsloth trains on one GPU; --set model.backend=\"'transformers'\", which trains on several",
-        "server": "a server has processes of its own; raise model.requests to ask it for more at a time",
-    }
-    if recipe.model.backend in remedies:
-        raise RecipeError(f"--processes {count}: {remedies[recipe.model.backend]}, or leave --processes out")
-    if recipe.rollout.server is not None:
-        raise RecipeError(
-            f"--processes {count}: one process sends its adapter to rollout.server, which writes all replies; leave "
-            f"--processes out, or rollout.server and rollout.server_folder"
-        )
-    if trains and recipe.warm_start is not None:
-        raise RecipeError(
-            f"--processes {count}: a warm start trains in one process; leave --processes out, or [warm_start]"
-        )
-    if trains and recipe.data.raise_above is not None:
-        raise RecipeError(
-            f"--processes {count}: with data.raise_above the next level follows from metrics, which the main process "
-            f"alone has; leave --processes out, or data.raise_above, and the level follows from the number of the step"
-        )
-    problems = recipe.training.problems_per_step
-    if trains and problems % count:
-        fitting = " or ".join(str(each) for each in range(1, problems + 1) if problems % each == 0)
+    for obstacle, otherwise in _obstacles(recipe, trains=trains):
+        way = f", or {otherwise}" if otherwise and not resumes else ""
+        raise RecipeError(f"--processes {count}: {obstacle}; leave --processes out{way}")
+    problems = recipe.training.problems_per_step if trains else count
+    fitting = [each for each in range(1, problems + 1) if problems % each == 0]
+    if count not in fitting:
         raise RecipeError(
             f"--processes {count} does not divide training.problems_per_step = {problems}, and each process rolls out "
-            f"whole problems; take --processes {fitting}, or --set training.problems_per_step="
-            f"{-(-problems // count) * count}"
-        )
-    if ":" in recipe.model.device:
-        raise RecipeError(
-            f"--processes {count}: model.device = {recipe.model.device!r} names one GPU; leave it at 'auto', and each "
-            f"process takes one of its own"
+            f"whole problems; take --processes {' or '.join(map(str, fitting))}"
+            f"{'' if resumes else _larger_step(recipe, count)}"
         )
     gpus = driver.ask().gpus if here and recipe.model.device != "cpu" and torch_build() == "CUDA" else ()
     if gpus and len(gpus) < count:
         raise MissingHardwareError(
             f"--processes {count}: each takes a GPU, and there is only {', '.join(gpu.name for gpu in gpus)}; take "
-            f"--processes {len(gpus)}, or train on the CPU with --set model.device=\"'cpu'\""
+            f"--processes {most}{way}"
         )
+        way = "" if resumes else ", or train on the CPU with --set model.device=\"'cpu'\""
+        most = max(each for each in fitting if each <= len(gpus)) if trains else len(gpus)
 
 
 def launch(count: int) -> int:
     """Run this very command in so many processes; returns the exit code of the main one.
 
     Raises:
+def _obstacles(recipe: Recipe, *, trains: bool) -> Iterator[tuple[str, str]]:
+    """What in a recipe cannot be shared, and what to change in a new run, where that helps."""
+    if recipe.model.backend == "unsloth":
+        yield "Unsloth trains on one GPU", "--set model.backend=\"'transformers'\", which trains on several"
+    if recipe.model.backend == "server":
+        yield "a server has processes of its own, and is asked for model.requests replies at a time", ""
+    if recipe.rollout.server is not None:
+        yield (
+            "one process sends its adapter to rollout.server, which writes all replies",
+            "rollout.server and rollout.server_folder",
+        )
+    if trains and recipe.warm_start is not None:
+        yield "a warm start trains in one process", "[warm_start]"
+    if trains and recipe.data.raise_above is not None:
+        yield (
+            "with data.raise_above the next level follows from metrics, which the main process alone has",
+            "data.raise_above, and the level follows from the number of the step",
+        )
+    if ":" in recipe.model.device:
+        yield (
+            f"model.device = {recipe.model.device!r} names one GPU",
+            "--set model.device=\"'auto'\", and each process takes one of its own",
+        )
+
+
+def _larger_step(recipe: Recipe, count: int) -> str:
+    """The remedy of a new run: the next number of problems that can be shared, where there are so many."""
+    section = recipe.training
+    problems = -(-section.problems_per_step // count) * count
+    if recipe.data.num_problems is not None and recipe.data.num_problems < problems:
+        return ""
+    rows = credit_of(recipe).trained_per_step(recipe) // section.problems_per_step * problems
+    size = section.micro_batch_size
+    change = f", or --set training.problems_per_step={problems}"
+    if isinstance(size, int) and rows % size:
+        change += f" --set training.micro_batch_size={next(each for each in range(size, 0, -1) if rows % each == 0)}"
+    return change
+
+
         RunError: It was killed, or had to be because another one was.
     """
     with _signals() as asked:
