@@ -1,15 +1,72 @@
-"""Which runs can be shared among processes, and what is said where they cannot."""
+"""How processes of one run are started and seen through, and what is said about them; the processes here are shells."""
 
 import re
 import shlex
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
 
-from motif_lite.errors import RecipeError
-from motif_lite.jobs import checking, launching
+from motif_lite.errors import RecipeError, RunError
+from motif_lite.jobs import checking, launching, stopping
 
 TINY = Path("recipes/tiny_cpu.toml")
+
+SOON = 20
+"""Seconds from Ctrl-C to the end of all, as docs/processes.md says."""
+
+
+def launched(monkeypatch: pytest.MonkeyPatch, *programs: str) -> int:
+    """The exit code of a run whose processes are these programs of the shell."""
+
+    def started(number: int, variables: dict[str, str]) -> launching.Process:
+        return subprocess.Popen(["sh", "-c", programs[number]], env=variables, start_new_session=True)
+
+    monkeypatch.setattr(launching, "_started", started)
+    return launching.launch(len(programs))
+
+
+def test_helpers_of_a_main_process_that_waited_for_them_to_its_last_second_end_in_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun = time.monotonic()
+    assert launched(monkeypatch, "exit 130", "exec sleep 60") == 130
+    assert stopping.FIRST_SECONDS + time.monotonic() - begun < SOON
+
+
+@pytest.mark.parametrize("number", ["INT", "TERM"])
+def test_a_stop_before_the_main_process_can_heed_it_is_one(monkeypatch: pytest.MonkeyPatch, number: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        launched(monkeypatch, f"kill -{number} $PPID; exec sleep 60", "exec sleep 60")
+    assert time.monotonic() - begun < 5
+
+
+def test_a_request_that_comes_both_ways_is_one_and_a_second_of_either_is_another() -> None:
+    def requests(*numbers: int) -> int:
+        counted = stopping._Counted()
+        return sum(counted.is_new(number) for number in numbers)
+
+    term, passed_on = signal.SIGTERM, stopping.FROM_LAUNCHER
+    assert requests(term, passed_on) == requests(passed_on, term) == 1, "to all processes"
+    assert requests(term, passed_on, passed_on, term) == requests(term, term, passed_on, passed_on) == 2
+    assert requests(passed_on, passed_on) == requests(term, signal.SIGINT) == 2, "two Ctrl-C; and of one process"
+
+
+@pytest.mark.parametrize("end", ["exit 2", "exec sleep 60"], ids=["told", "deaf"])
+def test_a_helper_that_was_killed_is_named_also_where_the_main_process_has_told_of_its_own_end(
+    monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr(launching, "FOLLOWING_SECONDS", 0.5)
+    with pytest.raises(RunError, match=r"process 2 of 3 was killed \(SIGKILL\).*for want of memory"):
+        launched(monkeypatch, f"sleep 0.2; {end}", "kill -KILL $$", "sleep 0.3; exit 2")
+
+
+def test_a_helper_that_was_killed_after_the_end_of_the_run_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert launched(monkeypatch, "sleep 0.2", "kill -KILL $$") == 0
+    assert launched(monkeypatch, "sleep 0.2; exit 2", "exit 2") == 2
 
 
 @pytest.mark.parametrize(

@@ -305,11 +305,11 @@ def test_rows_that_processes_have_in_different_orders_are_refused() -> None:
     def own(ranks: Ranks, order: list[int]) -> list[int]:
         rows = torch.tensor([[5, 6], [7, 8], [9, 10], [11, 12]])[order]
         batch = {"prompt_mask": torch.ones(4, 3), "completion_mask": torch.ones(4, 2), "completion_ids": rows}
+        figures = LossFigures({})
+        shared(ranks, torch.nn.Linear(1, 1), lambda: (torch.zeros(()), figures, sum_of(batch, ranks)))
         return [int(token) for token in own_rows(batch, ranks)["completion_ids"].flatten()]
 
     assert in_each(lambda ranks: own(ranks, [2, 0, 1, 3])) == [[9, 10, 5, 6], [7, 8, 11, 12]]
     for found in in_each(lambda ranks: own(ranks, [2, 0, 1, 3] if ranks.number else [0, 1, 2, 3])):
         assert isinstance(found, TrainingError)
         assert "leave --processes out" in str(found)
-        figures = LossFigures({})
-        shared(ranks, torch.nn.Linear(1, 1), lambda: (torch.zeros(()), figures, sum_of(batch, ranks)))

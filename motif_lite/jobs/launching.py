@@ -2,7 +2,7 @@
 
 Each is the same command with torchrun's variables in its environment (`ranks`), so torchrun and ``accelerate launch``
 can take this launcher's place. They are in sessions of their own: Ctrl-C reaches the launcher alone, which passes
-signals on to the main process; the others follow that one. When one of them ends before its time, all do.
+it on to the main process (`stopping`); the others follow that one. When one of them ends before its time, all do.
 """
 
 import os
@@ -16,18 +16,22 @@ from contextlib import contextmanager
 
 from motif_lite.credits.table import credit_of
 from motif_lite.errors import MissingHardwareError, RecipeError, RunError
+from motif_lite.jobs.stopping import FROM_LAUNCHER
 from motif_lite.planning import driver
 from motif_lite.planning.hardware import torch_build
 from motif_lite.process import usable_cores
+from motif_lite.ranks import LAUNCHER
 from motif_lite.recipe.schema import Recipe
 
-from motif_lite.ranks import LAUNCHER
 FOLLOWING_SECONDS = 10.0
-"""After the end of one process the others have so long to end by themselves, as those do that were told why."""
+"""After a helper has failed the others have so long to end by themselves; one that only followed has not failed."""
+
+HELPERS_SECONDS = 1.0
+"""And so long after that of the main process: they write nothing, and it may have waited long for one of them."""
 
 _LOOKING_SECONDS = 0.05
 
-_PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Process = subprocess.Popen[bytes]
 
@@ -37,11 +41,11 @@ def require_shareable(recipe: Recipe, count: int, *, trains: bool, here: bool = 
 
     Args:
         here: On this machine, which has to have a GPU for each.
+        resumes: The recipe is that of a run, and may not become another one.
 
     Raises:
         RecipeError: Its backend or its problems do not allow it.
         MissingHardwareError: There is not a GPU for each.
-        resumes: The recipe is that of a run, and may not become another one.
     """
     if count == 1:
         return
@@ -58,18 +62,14 @@ def require_shareable(recipe: Recipe, count: int, *, trains: bool, here: bool = 
         )
     gpus = driver.ask().gpus if here and recipe.model.device != "cpu" and torch_build() == "CUDA" else ()
     if gpus and len(gpus) < count:
+        way = "" if resumes else ", or train on the CPU with --set model.device=\"'cpu'\""
+        most = max(each for each in fitting if each <= len(gpus)) if trains else len(gpus)
         raise MissingHardwareError(
             f"--processes {count}: each takes a GPU, and there is only {', '.join(gpu.name for gpu in gpus)}; take "
             f"--processes {most}{way}"
         )
-        way = "" if resumes else ", or train on the CPU with --set model.device=\"'cpu'\""
-        most = max(each for each in fitting if each <= len(gpus)) if trains else len(gpus)
 
 
-def launch(count: int) -> int:
-    """Run this very command in so many processes; returns the exit code of the main one.
-
-    Raises:
 def _obstacles(recipe: Recipe, *, trains: bool) -> Iterator[tuple[str, str]]:
     """What in a recipe cannot be shared, and what to change in a new run, where that helps."""
     if recipe.model.backend == "unsloth":
@@ -109,18 +109,27 @@ def _larger_step(recipe: Recipe, count: int) -> str:
     return change
 
 
-        RunError: It was killed, or had to be because another one was.
+def launch(count: int) -> int:
+    """Run this very command in so many processes; returns the exit code of the main one.
+
+    Raises:
+        RunError: One was killed, and the run ended early.
+        KeyboardInterrupt: The user stopped it before the main process could do so in order.
     """
     with _signals() as asked:
         variables = _variables(count)
         processes = [_started(number, variables) for number in range(count)]
         first = _seen_through(processes, asked)
-    code: int = processes[0].returncode
-    if code >= 0:
+    code, ended = int(processes[0].returncode), int(processes[first].returncode)
+    if code < 0 and not {signal.SIGINT, signal.SIGTERM}.isdisjoint(asked):
+        raise KeyboardInterrupt
+    if code in (0, 130) or (code > 0 and ended >= 0):
         return code
+    told = "" if code > 0 else (
+        ", and with it the run; what it saved is intact; to continue, repeat the command with --resume"
+    )  # fmt: skip
     raise RunError(
-        f"process {first + 1} of {count} {_ended(processes[first].returncode)}, and with it the run; what it saved is "
-        f"intact; to continue, repeat the command with --resume. If the system killed it for want of memory, take "
+        f"process {first + 1} of {count} {_ended(ended)}{told}. If the system killed it for want of memory, take "
         f"fewer processes"
     )
 
@@ -149,26 +158,28 @@ def _started(number: int, variables: dict[str, str]) -> Process:
 
 def _seen_through(processes: list[Process], asked: list[int]) -> int:
     """Wait for the end of all; returns which one ended first that did not end well, the main one where all did."""
-    first, deadline = None, float("inf")
-    while any(process.poll() is None for process in processes):
-        while asked:
-            processes[0].send_signal(asked.pop(0))
-        ended = [number for number, process in enumerate(processes) if process.returncode is not None]
-        failed = [number for number in ended if processes[number].returncode != 0]
-        if deadline == float("inf") and (failed or 0 in ended):
-            first, deadline = failed[0] if failed else 0, time.monotonic() + FOLLOWING_SECONDS
+    first, deadline, passed_on = None, float("inf"), 0
+    while None in (codes := [process.poll() for process in processes]) or first is None:
+        for number in asked[passed_on:]:
+            processes[0].send_signal(signal.SIGHUP if number == signal.SIGHUP else FROM_LAUNCHER)
+            passed_on += 1
+        failed = sorted((code > 0, number) for number, code in enumerate(codes) if code)
+        if first is None and (failed or codes[0] == 0):  # of two at a time the one that was killed
+            first, deadline = failed[0][1] if failed else 0, time.monotonic() + FOLLOWING_SECONDS
+        if codes[0] is not None:
+            deadline = min(deadline, time.monotonic() + HELPERS_SECONDS)
         if time.monotonic() > deadline:
             for process in processes:
                 process.kill()
         time.sleep(_LOOKING_SECONDS)
-    return first or 0
+    return first
 
 
 @contextmanager
 def _signals() -> Iterator[list[int]]:
     """The signals that come, in a list that grows; the launcher itself ends when its processes have."""
     asked: list[int] = []
-    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in _PASSED_ON}
+    before = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in _HEEDED}
     try:
         yield asked
     finally:

@@ -4,6 +4,9 @@ The first Ctrl-C or SIGTERM raises `Interrupted` where the run stands. Inside a 
 finished and saved, however long that takes, and says how long that will be. The second leaves at once, but for saving
 the steps that are finished. A run whose terminal goes away (SIGHUP) goes on.
 
+The launcher of several processes passes requests on as a signal of their own. Where all processes of a run are asked,
+as by systemd or scancel, one request comes in both ways; so the two are not added up.
+
 Python runs signal handlers between two instructions of the main thread. A library that stays in native code keeps
 them waiting, and one that catches everything swallows what they raise. So a thread of our own reads the signals, too
 (`signal.set_wakeup_fd`), and ends the process when its time is over: files are only ever appended to or renamed into
@@ -15,6 +18,7 @@ import select
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
@@ -38,12 +42,28 @@ COUNTING_SECONDS = 0.5
 SAVING_SECONDS = 60.0
 """What saving finished steps may take after that; a slow or busy disk must not cost them."""
 
-_ASKING = (signal.SIGINT, signal.SIGTERM)
+FROM_LAUNCHER = signal.SIGUSR1
+"""A SIGINT or SIGTERM that `launching` passes on. Before it is handled it ends the process, which wrote nothing yet."""
+
+_ASKING = (signal.SIGINT, signal.SIGTERM, FROM_LAUNCHER)
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
 class Interrupted(KeyboardInterrupt):
     """The user stopped the run; it can be resumed. Like KeyboardInterrupt it passes through `except Exception`."""
+
+
+class _Counted:
+    """Tells a further request from one that has already come the other way: directly, or through the launcher."""
+
+    def __init__(self) -> None:
+        self._times = Counter[bool]()
+
+    def is_new(self, number: int) -> bool:
+        """Whether this signal asks once more than all before it."""
+        most = max(self._times.values(), default=0)
+        self._times[number == FROM_LAUNCHER] += 1
+        return max(self._times.values()) > most
 
 
 class Stop:
@@ -56,7 +76,7 @@ class Stop:
 
     def __init__(self, say: Callable[[str], None], last_words: Callable[[], str]) -> None:
         self._say, self._last_words = say, last_words
-        self._requests = 0
+        self._requests, self._counted = 0, _Counted()
         """As the main thread counts them."""
         self._seen = 0
         """As the thread of `watch` counted them, where the main thread has counted fewer."""
@@ -102,11 +122,18 @@ class Stop:
             signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS, AGAIN_SECONDS)
 
     def on_request(self, number: int, frame: FrameType | None) -> None:
-        """The handler of SIGINT and SIGTERM."""
+        """The handler of SIGINT, SIGTERM and `FROM_LAUNCHER`."""
+        if not self._counted.is_new(number):
+            return
         self._requests += 1
         self._let_finished_steps_be_saved()
         if self._step is None or self._requests > 1:
             self._interrupt()
+
+    def on_request_at_end(self, number: int, frame: FrameType | None) -> None:
+        """The handler of the same once the stop is under way: nothing is left to unwind that it may disturb."""
+        if self._counted.is_new(number):
+            os._exit(130)
 
     def on_alarm(self, number: int, frame: FrameType | None) -> None:
         """The handler of SIGALRM: something has swallowed the exception, or two signals were one to `on_request`."""
@@ -116,7 +143,7 @@ class Stop:
 
     def watch(self, signals: int) -> None:
         """Read the numbers of signals as they come, until the pipe is closed; ends the process when time is over."""
-        asked, deadline = 0, None
+        asked, deadline, counted = 0, None, _Counted()
         while True:
             if not select.select([signals], [], [], deadline and max(0.0, deadline - time.monotonic()))[0]:
                 if self._saved_by <= time.monotonic() or asked > self._saved_for:
@@ -127,7 +154,7 @@ class Stop:
             if not numbers:
                 return
             for number in numbers:
-                if number in _ASKING:
+                if number in _ASKING and counted.is_new(number):
                     asked += 1
                     step = self._step if asked == 1 else None
                     if step is None:
@@ -192,7 +219,8 @@ def signals(say: Callable[[str], None], last_words: Callable[[], str]) -> Iterat
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         if stop.requested:
-            _end_at_next_signal()
+            for number in _ASKING:
+                signal.signal(number, stop.on_request_at_end)
         else:
             signal.set_wakeup_fd(wakeup)
             for number, handler in handlers.items():
@@ -200,9 +228,3 @@ def signals(say: Callable[[str], None], last_words: Callable[[], str]) -> Iterat
             os.close(write_end)
             watcher.join()
             os.close(read_end)
-
-
-def _end_at_next_signal() -> None:
-    """The stop is under way: nothing is left to unwind that a further signal may disturb."""
-    for number in _ASKING:
-        signal.signal(number, lambda number, frame: os._exit(130))

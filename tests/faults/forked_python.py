@@ -22,7 +22,7 @@ def main(place: str, arguments: list[str]) -> None:
         socket.send_fds(nursery, [json.dumps(request).encode() + b"\n"], [0, 1, 2])
         answers = nursery.makefile()
         pid = int(answers.readline())
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, lambda number, frame: os.kill(pid, number))
         code = int(answers.readline())
     if code < 0:

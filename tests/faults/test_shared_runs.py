@@ -185,6 +185,7 @@ def test_a_run_whose_processes_are_killed_ends_and_the_resumed_one_is_that_which
     os.kill(helper, signal.SIGKILL)
     printed = require_end_of_all(child, 2, [main, helper])
     assert "another process of this run has ended" in printed
+    assert "process 2 of 2 was killed (SIGKILL). If the system killed it for want of memory" in printed
     assert f"--resume --out {out} --processes 2" in printed
 
     child = runs.resume(out)
@@ -200,12 +201,13 @@ def test_a_run_whose_processes_are_killed_ends_and_the_resumed_one_is_that_which
 
 
 @pytest.mark.parametrize("runs", ["opening"], indirect=True)
-def test_a_stop_reaches_all_processes(runs: Runs, whole: Path, tmp_path: Path) -> None:
+def test_a_stop_that_all_processes_are_sent_is_one_stop(runs: Runs, whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "stopped"
     child = runs.begin(out)
     child.until(lambda: lines(out / "metrics.jsonl") >= 1)
     numbers = processes_of(out)
-    child.send(signal.SIGINT)
+    for number in (child.pid, *numbers):  # as systemd and scancel do
+        os.kill(number, signal.SIGTERM)
     printed = require_end_of_all(child, 130, numbers)
     assert f"to continue: python run.py --resume --out {out} --processes 2" in printed
     assert printed.count("stopping") == 1
@@ -214,8 +216,6 @@ def test_a_stop_reaches_all_processes(runs: Runs, whole: Path, tmp_path: Path) -
     assert compare(whole, out) == []
 
 
-@pytest.mark.parametrize("runs", ["opening"], indirect=True)
-def test_the_end_of_the_main_process_is_told_by_the_launcher(runs: Runs, tmp_path: Path) -> None:
 @pytest.mark.parametrize("runs", ["opening"], indirect=True)
 def test_processes_whose_launcher_was_gone_before_they_met_do_not_begin(runs: Runs, tmp_path: Path) -> None:
     gone = subprocess.Popen(["true"])
@@ -237,6 +237,8 @@ def test_processes_whose_launcher_was_gone_before_they_met_do_not_begin(runs: Ru
     assert not (tmp_path / "orphan").exists()
 
 
+@pytest.mark.parametrize("runs", ["opening"], indirect=True)
+def test_the_end_of_the_main_process_is_told_by_the_launcher(runs: Runs, tmp_path: Path) -> None:
     out = tmp_path / "headless"
     child = runs.begin(out)
     child.until(lambda: lines(out / "metrics.jsonl") >= 1)
