@@ -16,6 +16,7 @@ from motif_lite.nouns import OnTokens, Sampling
 from motif_lite.planning.precision import writes_in_bf16
 from motif_lite.policies import adapters
 from motif_lite.policies.bf16_products import Bf16Products
+from motif_lite.policies.engine.products import precision
 from motif_lite.policies.engine.sampler import Generated, Request
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.merged_lora import adapter_folded
@@ -81,6 +82,8 @@ class TransformersPolicy(LocalPolicy):
             max_width=decided(recipe.rollout.max_width),
             section=recipe.model,
         )
+        if policy.engine is not None:
+            policy.engine.precision = precision(model)
         if device == "cpu" and writes_in_bf16(recipe, "cpu"):
             policy._multiply_in_bf16()
         policy.start_from(coverage, start)

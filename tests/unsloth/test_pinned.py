@@ -108,7 +108,7 @@ def test_where_the_decoder_is_not_the_models_unsloth_writes_the_same_with_one_wa
     disturb_adapter(policy)
     expected = write(policy, prompts(policy), GREEDY)
     assert policy.engine is not None
-    monkeypatch.setattr(checking, "_is_off", lambda *_: True)
+    monkeypatch.setattr(checking, "_share", lambda *_: 1.0)
     with caplog.at_level(logging.WARNING):
         found = [write(policy, prompts(policy), GREEDY) for _ in range(2)]
     assert [[reply.token_ids for reply in each] for each in found] == 2 * [[reply.token_ids for reply in expected]]

@@ -5,6 +5,7 @@ Qwen2.5-3B's shape, which is as much as wrong positions change those of a traine
 part of each layer is given the states that the model's own part had, and rounding has no time to grow.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,8 +33,29 @@ class _Layer:
     passed: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Between a part of a decoder and the model's own.
+
+    Attributes:
+        part: Its name.
+        share: The distance as a share of the norm of what the model's own gives; not a number where either is not.
+        most: What of it is rounding.
+    """
+
+    part: str
+    share: float
+    most: float
+
+
 def fault(model: Any, decoder: Decoder, ids: list[int], precision: torch.dtype) -> str | None:
-    """The first part of a decoder that is not the model's, in words; None where all are.
+    """The first part of a decoder that is not the model's, in words; None where all are. Arguments as `differences`."""
+    found = differences(model, decoder, ids, precision)
+    return next((each.part for each in found if not each.share <= each.most), None)
+
+
+def differences(model: Any, decoder: Decoder, ids: list[int], precision: torch.dtype) -> Iterator[Difference]:
+    """How far each part of a decoder is from the model's own, in the order in which a token passes them.
 
     Args:
         model: The causal model, in inference mode.
@@ -41,13 +63,12 @@ def fault(model: Any, decoder: Decoder, ids: list[int], precision: torch.dtype) 
             beyond them, no more is asked than that they are the rotary embedding's own.
         precision: Of the products, which may be lower than that of the states between them.
     """
-    most_off, logits_off = MOST_OFF[precision], _LOGITS_OFF[precision]
-    device = model.device
+    most, device = MOST_OFF[precision], model.device
     tokens = torch.tensor([(ids if len(ids) > 1 else ids * 2)[:CHECKED_TOKENS]], device=device)
     with _watched(model) as layers:
         own = model(input_ids=tokens, use_cache=False).logits[0, -1:]
-    if not torch.equal(decoder.embedded(tokens), layers[0].states):
-        return "the embedding"
+    is_same = torch.equal(decoder.embedded(tokens), layers[0].states)
+    yield Difference("the embedding", 0.0 if is_same else math.inf, 0.0)
     length = tokens.shape[1]
     positions = torch.arange(length, device=device)
     hidden = positions > positions[:, None]
@@ -58,29 +79,28 @@ def fault(model: Any, decoder: Decoder, ids: list[int], precision: torch.dtype) 
             kept.rows, kept.columns, kept.slots = rows, some.stop, positions[some]
             rotation = decoder.rotation(positions[some])
             found = ours.attended(layer.states[some], rotation, mask[:, :, some, : some.stop], kept)
-            if _is_off(found, layer.attended[some], most_off):
-                return f"attention of layer {number}"
-        if _is_off(ours.passed(layer.states + layer.attended), layer.passed, most_off):
-            return f"the products of layer {number}"
+            yield Difference(f"attention of layer {number}", _share(found, layer.attended[some]), most)
+        passed = ours.passed(layer.states + layer.attended)
+        yield Difference(f"the products of layer {number}", _share(passed, layer.passed), most)
     last = layers[-1]
-    if _is_off(decoder.head((last.states + last.attended + last.passed)[-1:]), own, most_off):
-        return "the output layer"
+    headed = decoder.head((last.states + last.attended + last.passed)[-1:])
+    yield Difference("the output layer", _share(headed, own), most)
     cache.attend(torch.zeros(1, dtype=torch.long, device=device), length - 1, positions[:-1])
     decoder.read(tokens[:, :-1], positions[None, :-1], mask[:, :, :-1, :-1], cache)
     cache.attend(rows, length, positions[-1:])
     logits = decoder.logits(tokens[:, -1], positions[-1:], mask[:, :, -1:], cache)
-    return "the logits" if _is_off(logits, own, logits_off) else None
+    yield Difference("the logits", _share(logits, own), _LOGITS_OFF[precision])
 
 
-def _is_off(ours: torch.Tensor, own: torch.Tensor, most: float) -> bool:
-    """Whether more than a tenth of what we computed ``(T, width)`` differs by more than rounding, as not a number does.
+def _share(ours: torch.Tensor, own: torch.Tensor) -> float:
+    """What nine of ten rows that we computed ``(T, width)`` differ by at most, as a share of their norm.
 
-    A single row may be an unlucky one: it may differ twice as much.
+    A single row may be an unlucky one: half of what it differs by counts.
     """
     own = own.float()
     distance = torch.linalg.vector_norm(ours.float() - own, dim=-1)
     shares = distance / torch.linalg.vector_norm(own, dim=-1).clamp_(min=torch.finfo(torch.float32).tiny)
-    return not bool(shares.quantile(0.9) <= most * (1 if len(ours) > 1 else 2))
+    return float(shares.quantile(0.9)) / (1 if len(ours) > 1 else 2)
 
 
 @contextmanager

@@ -79,8 +79,19 @@ def _write_out(bases: Sequence[Any], below: torch.Tensor, out: torch.Tensor) -> 
 
 def has_4_bits(base: Any) -> bool:
     """Whether a linear layer's weight is one of bitsandbytes', in 4 bits and in the order that GPUs want."""
-    state = getattr(getattr(base, "weight", None), "quant_state", None)
+    state = _quant_state(base)
     return state is not None and not getattr(state, "packing_format_for_cpu", False)
+
+
+def _quant_state(module: Any) -> Any:
+    return getattr(getattr(module, "weight", None), "quant_state", None)
+
+
+def precision(model: Any) -> torch.dtype:
+    """What a model's linear layers compute in as they are: those of 4 bits not in what the states around them have."""
+    bases = (_base(module) for module in model.modules())
+    found: torch.dtype = next((base.compute_dtype for base in bases if _quant_state(base) is not None), model.dtype)
+    return found
 
 
 def products(modules: Sequence[Any], room: Room | None) -> Products:

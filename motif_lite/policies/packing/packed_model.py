@@ -7,12 +7,14 @@ from typing import Any
 import torch
 
 from motif_lite.policies.engine.attention import takes_row_attention
+from motif_lite.policies.engine.products import precision
 from motif_lite.policies.packing.attention import TreeMap, tree_attention
 from motif_lite.policies.packing.logprobs import token_logprobs
 from motif_lite.policies.packing.tree import Row, tree_of
 
 MOST_OFF = {torch.float32: 1e-3, torch.bfloat16: 0.1, torch.float16: 0.1}
-"""By precision, how far a token's log-probability may be from that of its row alone, as a root mean square."""
+"""By the precision of products, how far a token's log-probability may be from that of its row alone; the root mean
+square."""
 
 _QUESTIONS = ("How many legs do three cats have?", "How many legs do two ants have?")
 _ANSWERS = ("Three cats have 12 legs.", "12 is the answer.")
@@ -77,7 +79,7 @@ def can_pack(policy: Any) -> bool:
     rows = [(prompt, reply) for prompt in prompts for reply in replies]
     packed, alone = _packed(policy.model, rows), _alone(policy.model, rows)
     off = (packed - alone).pow(2).mean().sqrt()
-    return bool(off < MOST_OFF.get(base.dtype, MOST_OFF[torch.bfloat16]))
+    return bool(off < MOST_OFF.get(precision(base), MOST_OFF[torch.bfloat16]))
 
 
 @torch.no_grad()
