@@ -1,4 +1,4 @@
-"""What the plan charges for PyTorch's math attention is what PyTorch moves, counted operation by operation."""
+"""What attention moves, counted operation by operation: PyTorch's math path as the plan charges it, and our two."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +8,12 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from motif_lite.planning import shapes, timing
 from motif_lite.policies import grouped_queries
+from motif_lite.policies.engine.decoder import Decoder
+from motif_lite.policies.engine.kv_cache import RowCache
 
 SHAPE = shapes.KNOWN["qwen2.5-3b-instruct"]
 
@@ -59,3 +62,22 @@ def test_grouped_attention_moves_keys_and_values_once() -> None:
     """By the only kernel of a CPU that is not the math path; 1,024 bytes are needed."""
     per_column = _bytes_per_column(grouped_queries.Grouped(scaled_dot_product_attention), SDPBackend.FLASH_ATTENTION)
     assert 1024 <= per_column < 1200
+
+
+@torch.inference_mode()
+def test_the_engines_attention_moves_keys_and_values_once() -> None:
+    """As they lie in its cache, with the mask that it adds; PyTorch takes what kernel it likes."""
+    size, key_heads = SHAPE.attention_dim // SHAPE.num_heads, SHAPE.kv_dim * SHAPE.num_heads // SHAPE.attention_dim
+    config = AutoConfig.for_model(
+        "qwen2", hidden_size=32, intermediate_size=32, num_hidden_layers=1, num_attention_heads=SHAPE.num_heads,
+        num_key_value_heads=key_heads, head_dim=size, vocab_size=64,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).to(torch.bfloat16).eval()
+    [layer], cache = Decoder(model, _COLUMNS).layers, RowCache(1, _ROWS, _COLUMNS + 1)
+    cache.attend(slice(_ROWS), _COLUMNS, torch.arange(_ROWS) * (_COLUMNS + 1) + _COLUMNS - 1)
+    keys, values = cache.layers[0].add(torch.zeros(_ROWS, 2 * key_heads, size, dtype=torch.bfloat16))
+    query = torch.zeros(_ROWS, SHAPE.num_heads + 2 * key_heads, size, dtype=torch.bfloat16)[:, : SHAPE.num_heads]
+    mask = torch.zeros(_ROWS, 1, 1, _COLUMNS, dtype=torch.bfloat16)
+    with _Counting() as counting:
+        layer._seen(query, keys, values, mask)
+    assert 1024 <= counting.num_bytes / (_ROWS * _COLUMNS) < 1200
