@@ -10,18 +10,19 @@ import typer
 from motif_lite.commands import doctor as doctor_command
 from motif_lite.doctor import checks, facts
 from motif_lite.doctor.checks import Finding
-from motif_lite.doctor.facts import OPTIONAL, Facts, Torch
+from motif_lite.doctor.facts import OPTIONAL, Facts
 from motif_lite.doctor.gpu import gpu_fault
 from motif_lite.errors import MissingHardwareError
 from motif_lite.jobs import checking
-from motif_lite.planning import driver, one_card
+from motif_lite.planning import driver, one_card, pytorch
 from motif_lite.planning.driver import Driver, Gpu
+from motif_lite.planning.pytorch import Torch
 from motif_lite.recipe.schema import Recipe
-from tests.nvidia_smi import RTX_3090, T4, Install, installer
+from tests.nvidia_smi import A100, P40, RTX_3090, T4, Install, installer
 
 ROOT = Path(__file__).parents[1]
 CUDA_12_8, FOR_CPUS = Torch("2.10.0+cu128", "12.8"), Torch("2.13.0+cpu", None)
-CARD = Gpu("NVIDIA GeForce RTX 3090", 24.0, "GPU-a1", "570.86.15", capability=(8, 6))
+CARD = Gpu("NVIDIA GeForce RTX 3090", 23.6, "GPU-a1", "570.86.15", capability=(8, 6))
 
 
 @pytest.fixture
@@ -36,9 +37,60 @@ def recipe(*changes: str) -> Recipe:
 # ------------------------------------------------------------------------------------------ the driver
 
 
-def test_the_driver_is_asked_for_all_gpus(smi: Install) -> None:
-    smi(RTX_3090, T4)
-    assert driver.ask() == Driver((CARD, Gpu("Tesla T4", 15.0, "GPU-b2", "570.86.15", capability=(7, 5))))
+def test_the_driver_is_asked_for_all_gpus_whose_memory_is_what_pytorch_reports(smi: Install) -> None:
+    smi(RTX_3090, T4, "GPU-u, Some New Card, 10240, 1024, 570.86.15, 12.0")
+    assert driver.ask() == Driver(
+        (
+            CARD,
+            Gpu("Tesla T4", 14.7, "GPU-b2", "570.86.15", capability=(7, 5)),
+            Gpu("Some New Card", 9.5, "GPU-u", "570.86.15", 1.0, capability=(12, 0)),
+        )
+    )
+
+
+@pytest.mark.parametrize("unknown", ["[N/A]", "[Insufficient Permissions]"])
+def test_a_gpu_of_unknown_memory_is_a_gpu(smi: Install, unknown: str) -> None:
+    smi(f"GPU-g, NVIDIA GB10, {unknown}, {unknown}, 580.95.05, 12.1")
+    assert driver.ask() == Driver((Gpu("NVIDIA GB10", None, "GPU-g", "580.95.05", capability=(12, 1)),))
+
+
+ON_A100 = (
+    "GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-d4)",
+    "  MIG 3g.20gb     Device  0: (UUID: MIG-e5)",
+    "  MIG 1c.2g.10gb  Device  1: (UUID: MIG-f6)",
+)
+
+
+@pytest.mark.parametrize(
+    ("visible", "lists", "expected"),
+    [
+        (None, ON_A100, ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", 19.0, "MIG-e5")),
+        ("0", ON_A100, ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", 19.0, "MIG-e5")),
+        ("GPU-d4", ON_A100, ("NVIDIA A100-SXM4-40GB MIG 3g.20gb", 19.0, "MIG-e5")),
+        ("MIG-f6", ON_A100, ("NVIDIA A100-SXM4-40GB MIG 1c.2g.10gb", 9.5, "MIG-f6")),
+        ("MIG-f6", (), ("a MIG slice", None, "MIG-f6")),
+        (None, ON_A100[:1], ("NVIDIA A100-SXM4-40GB", 39.4, "GPU-d4")),
+    ],
+)
+def test_of_a_divided_gpu_programs_see_a_slice(
+    smi: Install,
+    monkeypatch: pytest.MonkeyPatch,
+    visible: str | None,
+    lists: tuple[str, ...],
+    expected: tuple[str, float | None, str],
+) -> None:
+    smi(A100, lists=lists)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    found = driver.ask()
+    [gpu] = found.gpus
+    assert (gpu.name, gpu.memory_gib, gpu.uuid, gpu.capability, found.hidden) == (*expected, (8, 0), 0)
+
+
+def test_a_slice_that_is_not_there_is_none(smi: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi(A100, lists=ON_A100)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-gone")
+    assert driver.ask() == Driver(hidden=1)
 
 
 @pytest.mark.parametrize(
@@ -116,6 +168,25 @@ def test_a_card_without_kernels_is_named_with_those_that_there_are() -> None:
     assert gpu_fault(CUDA_12_8, shown(replace(CARD, capability=(8, 9)))) is None, "kernels for 8.6 run on 8.9"
 
 
+@pytest.mark.parametrize(
+    ("fault", "remedy"),
+    [
+        ("nvidia-smi failed (Failed to initialize NVML: Driver/library version mismatch)", "restart the machine"),
+        ("nvidia-smi failed (No devices were found)", "--gpus all"),
+        ("nvidia-smi lists no GPU", "--gpus all"),
+        ("nvidia-smi is not on the PATH", "install NVIDIA's driver"),
+    ],
+)
+def test_each_silence_of_the_driver_has_a_remedy(fault: str, remedy: str) -> None:
+    assert remedy in str(gpu_fault(CUDA_12_8, Driver(fault=fault)))
+
+
+def test_of_several_cards_the_one_that_a_run_takes_is_judged() -> None:
+    old = Gpu("NVIDIA GeForce GTX 1080", 8.0, "GPU-o", CARD.driver, capability=(6, 1))
+    assert gpu_fault(CUDA_12_8, Driver((old, CARD))) is None
+    assert "capability is 6.1" in str(gpu_fault(CUDA_12_8, Driver((old, old))))
+
+
 def test_a_run_that_cannot_start_says_why(smi: Install) -> None:
     """Through the backend itself, with the PyTorch that is installed here."""
     import torch
@@ -141,6 +212,19 @@ def test_of_several_gpus_a_run_uses_the_best_and_says_so(smi: Install, monkeypat
     assert "cuda:1 NVIDIA GeForce RTX 3090" in told
     assert "not used: cuda:0 Tesla T4" in told
     assert one_card.use(recipe()) is None, "one is left, and nothing to tell"
+
+
+def test_a_card_without_kernels_is_the_last_choice(smi: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has more memory than the other: a run takes that one, and a plan is for that one."""
+    smi(P40, "GPU-e, NVIDIA GeForce RTX 2080 Ti, 11264, 0, 570.86.15, 7.5")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    found = checking.memory_plan(ROOT / "recipes" / "motif_gsm8k.toml", [], None)
+    assert (found.machine.name, found.machine.remark) == ("NVIDIA GeForce RTX 2080 Ti", "")
+    one_card.use(recipe())
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-e"
+    smi(P40)
+    alone = checking.memory_plan(ROOT / "recipes" / "motif_gsm8k.toml", [], None)
+    assert "capability is 6.1, and PyTorch" in alone.machine.remark
 
 
 def test_a_recipe_may_name_the_other(smi: Install, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +284,14 @@ def test_a_good_machine_has_nothing_to_put_right() -> None:
         (replace(GOOD, installed={**GOOD.installed, "trl": "1.15.0"}), "packages", "wrong", "pinned 1.14.2", "pip"),
         (replace(GOOD, pins={}), "packages", "note", "not compared", ""),
         (replace(GOOD, torch=FOR_CPUS), "GPU", "wrong", "for CPUs only", "requirements.txt"),
-        (replace(GOOD, driver=Driver(fault="no nvidia-smi")), "GPU", "note", "no nvidia-smi", "tiny_cpu.toml"),
+        (replace(GOOD, driver=Driver(fault="no nvidia-smi")), "GPU", "wrong", "no nvidia-smi", "tiny_cpu.toml"),
+        (
+            replace(GOOD, driver=Driver(fault="no nvidia-smi"), requirements=facts.FOR_CPUS),
+            "GPU",
+            "note",
+            "no nvidia-smi",
+            "tiny_cpu.toml",
+        ),
         (replace(GOOD, driver=Driver(hidden=2)), "GPU", "wrong", "hides all 2", "unset"),
         (replace(GOOD, driver=Driver((replace(CARD, memory_gib=6.0),))), "card", "note", "6.0 GiB", "--plan"),
         (replace(GOOD, driver=Driver((replace(CARD, capability=(7, 5)),))), "card", "note", "no bfloat16", "t4"),
@@ -208,10 +299,11 @@ def test_a_good_machine_has_nothing_to_put_right() -> None:
             replace(GOOD, driver=Driver((replace(CARD, used_gib=4.0),))),
             "card",
             "note",
-            "4.0 of 24.0",
-            "memory_gib=20.0",
+            "4.0 of 23.6",
+            "what is left",
         ),
-        (replace(GOOD, driver=Driver((CARD, CARD))), "card", "note", "one GPU", "cuda:N"),
+        (replace(GOOD, driver=Driver((CARD, CARD))), "card", "note", "best: cuda:0 NVIDIA", "cuda:N"),
+        (replace(GOOD, driver=Driver((replace(CARD, memory_gib=None),))), "card", "note", "not tell", "--vram"),
         (replace(GOOD, compiler=None), "compiler", "wrong", "no C compiler", "gcc"),
         (replace(GOOD, python_header=None), "compiler", "wrong", "Python.h", "python3.11-dev"),
         (replace(GOOD, memory_gib=8.0), "memory", "note", "8.0 GiB", "WSL"),
@@ -235,7 +327,7 @@ def test_each_fault_has_one_finding_and_a_remedy(given: Facts, name: str, state:
 def test_the_installed_pytorch_is_read_from_its_files() -> None:
     import torch
 
-    assert facts.torch() == Torch(torch.__version__, torch.version.cuda)
+    assert pytorch.installed() == Torch(torch.__version__, torch.version.cuda)
 
 
 def test_a_missing_compiler_is_found_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,16 +7,20 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from typer.testing import CliRunner, Result
 
 from motif_lite import cli
+from motif_lite.errors import MissingHardwareError
 from motif_lite.jobs import checking
-from motif_lite.planning import hardware, planner, rows, shapes, timing
+from motif_lite.planning import hardware, metering, planner, rows, shapes, timing
 from motif_lite.planning.driver import Gpu
 from motif_lite.planning.machine import GIB, Machine
+from motif_lite.planning.memory import CUDA_LIBRARIES
 from motif_lite.planning.planner import Plan
 from motif_lite.planning.speeds import Speed
 from motif_lite.recipe.keys import changed
@@ -294,6 +298,41 @@ def test_the_machine_that_is_planned_for(
 ) -> None:
     machine = hardware.machine_for(recipe("motif_gsm8k", *changes), gpu, **options)
     assert (machine.device, machine.memory_gib) == expected
+
+
+def test_what_other_programs_use_is_not_planned_with_and_said() -> None:
+    machine = hardware.machine_for(recipe(), Gpu("card", 11.7, used_gib=0.7))
+    assert machine.memory_gib == pytest.approx(11.0)
+    assert machine.remark == "other programs use 0.7 of its 11.7 GiB; end them, or this is what is left"
+    given = hardware.machine_for(recipe("motif_gsm8k", "model.memory_gib=11.5"), Gpu("card", 11.7, used_gib=0.7))
+    assert (given.memory_gib, given.remark) == (11.5, ""), "the user knows better"
+
+
+def test_what_a_run_may_use_is_what_others_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own tensors and libraries are no other program's."""
+    properties = SimpleNamespace(name="card", total_memory=12 * GIB, is_integrated=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: properties)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda number: 1 * GIB)
+    for free, used in ((12, 0.0), (12 - 1 - 0.5, 0.0), (12 - 1 - 3, 3 - CUDA_LIBRARIES / GIB)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number, free=free: (int(free * GIB), 12 * GIB))
+        found = metering.gpu()
+        assert found is not None
+        assert found.used_gib == pytest.approx(used)
+
+
+def test_memory_that_nobody_tells_is_asked_for() -> None:
+    unknown = Gpu("NVIDIA GB10", None)
+    with pytest.raises(MissingHardwareError, match=r"how much memory NVIDIA GB10 has; say it, e\.g\. --vram 16"):
+        hardware.machine_for(recipe(), unknown)
+    assert hardware.machine_for(recipe("motif_gsm8k", "model.memory_gib=16"), unknown).memory_gib == 16.0
+
+
+def test_a_device_that_a_run_refuses_is_not_planned_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("UNSLOTH_FORCE_CPU", raising=False)
+    done = invoked("--recipe", "recipes/motif_gsm8k.toml", "--plan", "--set", "model.device='cpu'")
+    assert done.exit_code == 2
+    assert "model.backend = 'unsloth' works on the GPU; set model.device to 'auto'" in " ".join(done.stderr.split())
 
 
 # ------------------------------------------------------------------------------------------ the time

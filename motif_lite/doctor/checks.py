@@ -4,8 +4,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from motif_lite.doctor.facts import OPTIONAL, Facts
-from motif_lite.doctor.gpu import gpu_fault, runs_on
+from motif_lite.doctor.facts import FOR_CPUS, OPTIONAL, Facts
+from motif_lite.doctor.gpu import gpu_fault
+from motif_lite.planning import one_card, pytorch
+from motif_lite.planning.driver import Gpu
 
 State = Literal["ok", "note", "wrong"]
 
@@ -74,35 +76,50 @@ def gpu(facts: Facts) -> Iterator[Finding]:
     asked, fault = facts.driver, gpu_fault(facts.torch, facts.driver)
     if fault is not None:
         text, _, remedy = fault.rpartition("; ")
-        harmless = not asked.gpus and not asked.hidden
-        also = "; without a GPU, recipes/tiny_cpu.toml trains a tiny model" if harmless else ""
-        yield Finding("note" if harmless else "wrong", text, remedy + also)
+        is_absent = not asked.gpus and not asked.hidden
+        also = "; without a GPU, recipes/tiny_cpu.toml trains a tiny model" if is_absent else ""
+        is_harmless = is_absent and facts.requirements == FOR_CPUS
+        yield Finding("note" if is_harmless else "wrong", text, remedy + also)
         return
     for number, each in enumerate(asked.gpus):
         capability = "{}.{}".format(*each.capability) if each.capability else "unknown"
-        text = f"cuda:{number} {each.name}, {each.memory_gib:.1f} GiB, compute capability {capability}"
+        text = f"cuda:{number} {each.name}, {each.size}, compute capability {capability}"
+        if why := pytorch.why_no_kernels(facts.torch, each.capability):
+            yield Finding("note", f"{text}; {why}", "a run takes another")
+            continue
         yield Finding("ok", f"{text}, driver {each.driver}; PyTorch's CUDA is {facts.torch and facts.torch.cuda}")
 
 
 def card(facts: Facts) -> Iterator[Finding]:
-    """Memory and number formats of the GPUs."""
-    for each in facts.driver.gpus:
-        if each.memory_gib < _LEAST_CARD_GIB:
-            yield Finding(
-                "note", f"{each.name}: {each.memory_gib:.1f} GiB are less than any recipe for 3B models needs",
-                "use a smaller model; --plan says what fits",
-            )  # fmt: skip
-        if each.used_gib > _USED_BY_A_DESKTOP_GIB:
-            yield Finding(
-                "note", f"{each.name}: other programs use {each.used_gib:.1f} of {each.memory_gib:.1f} GiB",
-                f"end them, or leave them room: --set model.memory_gib={each.memory_gib - each.used_gib:.1f}",
-            )  # fmt: skip
-        if each.capability and not runs_on(each.capability, _BITSANDBYTES_FROM):
-            yield Finding("wrong", f"{each.name}: bitsandbytes has no kernels for it", "set model.load_in_4bit = false")
-        if each.capability and not each.has_bfloat16:
-            yield Finding("note", f"{each.name} has no bfloat16; runs use float16", "see recipes/motif_t4.toml")
-    if len(facts.driver.gpus) > 1:
-        yield Finding("note", "a run uses one GPU, the best", 'model.device = "cuda:N" chooses another')
+    """Memory and number formats of the GPU that a run takes."""
+    gpus = facts.driver.gpus
+    if not gpus:
+        return
+    taken = one_card.best_first(gpus)[0]
+    yield from _memory_of(taken)
+    if taken.capability and not pytorch.runs_on(taken.capability, _BITSANDBYTES_FROM):
+        yield Finding("wrong", f"{taken.name}: bitsandbytes has no kernels for it", "set model.load_in_4bit = false")
+    if taken.capability and not taken.has_bfloat16:
+        yield Finding("note", f"{taken.name} has no bfloat16; runs use float16", "see recipes/motif_t4.toml")
+    if len(gpus) > 1:
+        best = f"cuda:{gpus.index(taken)} {taken.name}"
+        yield Finding("note", f"a run uses one GPU, the best: {best}", 'model.device = "cuda:N" chooses another')
+
+
+def _memory_of(gpu: Gpu) -> Iterator[Finding]:
+    if gpu.memory_gib is None:
+        yield Finding("note", f"{gpu.name}: nvidia-smi does not tell its memory", "--plan needs --vram GIB")
+        return
+    if gpu.memory_gib < _LEAST_CARD_GIB:
+        yield Finding(
+            "note", f"{gpu.name}: {gpu.size} are less than any recipe for 3B models needs",
+            "use a smaller model; --plan says what fits",
+        )  # fmt: skip
+    if gpu.used_gib > _USED_BY_A_DESKTOP_GIB:
+        yield Finding(
+            "note", f"{gpu.name}: other programs use {gpu.used_gib:.1f} of {gpu.size}",
+            "end them, or a run takes what is left",
+        )  # fmt: skip
 
 
 def compiler(facts: Facts) -> Iterator[Finding]:

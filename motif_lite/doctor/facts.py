@@ -8,29 +8,20 @@ import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 
 from motif_lite.paths import cache_folder
-from motif_lite.planning import driver, hardware
+from motif_lite.planning import driver, hardware, pytorch
 from motif_lite.planning.driver import Driver
 from motif_lite.planning.machine import GIB
+from motif_lite.planning.pytorch import Torch
 
 ROOT = Path(__file__).resolve().parents[2]
 
+FOR_CPUS = "requirements-cpu.txt"
+"""The pins of a machine without a GPU, on which nothing for one is installed."""
+
 _PIN = re.compile(r"^([A-Za-z0-9_.-]+)==([^\s#;]+)", re.MULTILINE)
-
-
-@dataclass(frozen=True, slots=True)
-class Torch:
-    """The installed PyTorch.
-
-    Attributes:
-        cuda: CUDA's version that it is built for, e.g. ``12.8``; None: a build for CPUs.
-    """
-
-    version: str
-    cuda: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +36,7 @@ class Facts:
         python_header: Python.h; None where it is missing.
         memory_gib: Of the machine, or what a container may use of it.
         free_disk_gib: By the folder that will be written to, and what for.
-        requirements: The file whose pins are meant for this machine.
+        requirements: The file whose pins are meant for this machine, or that is installed.
         pins: Versions by package, as the file says; empty where it is not here.
         installed: Versions by package; None: not installed.
     """
@@ -64,7 +55,7 @@ class Facts:
 
 def gather() -> Facts:
     """Look at this machine."""
-    found, asked = torch(), driver.ask()
+    found, asked = pytorch.installed(), driver.ask()
     requirements = _requirements(found, asked)
     pins = _pins(ROOT / requirements)
     return Facts(
@@ -93,18 +84,6 @@ OPTIONAL = {
 """Packages that only some recipes and commands need: what for, and the file that has them."""
 
 
-def torch() -> Torch | None:
-    """The installed PyTorch, by the files of its package: importing it takes seconds."""
-    spec = find_spec("torch")
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    about = Path(spec.submodule_search_locations[0]) / "version.py"
-    text = about.read_text(encoding="utf-8") if about.exists() else ""
-    number = re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE)
-    cuda = re.search(r"^cuda: [^=]*= '([^']+)'", text, re.MULTILINE)
-    return Torch(number[1] if number else _installed("torch") or "?", cuda[1] if cuda else None)
-
-
 def compiler() -> str | None:
     """What Triton compiles its launchers with: $CC, gcc or clang."""
     named = os.environ.get("CC")
@@ -121,7 +100,7 @@ def _requirements(found: Torch | None, asked: Driver) -> str:
     if _installed("vllm"):
         return "requirements-vllm.txt"
     for_gpu = asked.gpus or _installed("unsloth") or (found is None and not asked.fault)
-    return "requirements.txt" if for_gpu else "requirements-cpu.txt"
+    return "requirements.txt" if for_gpu else FOR_CPUS
 
 
 def _pins(file: Path) -> dict[str, str]:

@@ -1,9 +1,9 @@
 """Can PyTorch use the GPU that the driver shows? One answer, for `run.py doctor` and for a run that cannot start."""
 
-from motif_lite.doctor import facts
-from motif_lite.doctor.facts import Torch
 from motif_lite.planning import driver as nvidia
+from motif_lite.planning import one_card, pytorch
 from motif_lite.planning.driver import Driver, Gpu
+from motif_lite.planning.pytorch import Torch
 
 _INSTALL = "pip install -r requirements.txt into an environment of its own"
 
@@ -15,28 +15,29 @@ _OLDEST = {"12": 525, "13": 580}
 
 _BLACKWELL = (10, 0)
 
-ARCHITECTURES = {
-    "12.8": ((7, 0), (7, 5), (8, 0), (8, 6), (9, 0), (10, 0), (12, 0)),
-    "13.0": ((7, 5), (8, 0), (8, 6), (9, 0), (10, 0), (12, 0)),
+_NO_CARD = "start a container with --gpus all, and see whether the machine lists the card (lspci)"
+
+_REMEDIES = {
+    "version mismatch": "restart the machine: the driver was updated, and the old one is still loaded",
+    "no devices were found": _NO_CARD,
+    "lists no gpu": _NO_CARD,
 }
-"""Compute capabilities that PyTorch's wheels have kernels for, by their CUDA (torch 2.10)."""
+"""By words of the driver's fault; otherwise the driver is not there, or not at work."""
 
 
 def why_none() -> str:
     """Why PyTorch sees no GPU on this machine, and what to do, without its end."""
     asked = nvidia.ask()
-    return gpu_fault(facts.torch(), asked) or (
-        f"nvidia-smi shows {_named(asked.gpus[0])} with driver {asked.gpus[0].driver}, which PyTorch here can use, but "
-        f"CUDA does not start; restart the machine or the container"
-    )
+    if fault := gpu_fault(pytorch.installed(), asked):
+        return fault
+    return f"{_shown(asked)}, which PyTorch here can use, but CUDA does not start; restart the machine or the container"
 
 
 def gpu_fault(torch: Torch | None, driver: Driver) -> str | None:
-    """Why PyTorch cannot use a GPU here, and what to do, without its end; None where nothing is in the way."""
+    """Why PyTorch cannot use the GPU that a run takes, and what to do, without an end; None where it can."""
     if not driver.gpus:
         return _no_gpu(driver)
-    gpu = driver.gpus[0]
-    shown = f"nvidia-smi shows {_named(gpu)} with driver {gpu.driver}"
+    gpu, shown = one_card.best_first(driver.gpus)[0], _shown(driver)
     if torch is None:
         return f"{shown}, and PyTorch is not installed; {_INSTALL}"
     if torch.cuda is None:
@@ -47,10 +48,11 @@ def gpu_fault(torch: Torch | None, driver: Driver) -> str | None:
 def _no_gpu(driver: Driver) -> str:
     if driver.hidden:
         return f"CUDA_VISIBLE_DEVICES hides all {driver.hidden} GPUs that nvidia-smi shows; unset it"
-    return (
-        f"{driver.fault}; install NVIDIA's driver (on WSL in Windows, in a container start it with --gpus all), and "
-        f"see docs/install.md"
+    usual = (
+        "install NVIDIA's driver (on WSL in Windows, in a container start it with --gpus all), and see docs/install.md"
     )
+    said = driver.fault.lower()
+    return f"{driver.fault}; {next((remedy for words, remedy in _REMEDIES.items() if words in said), usual)}"
 
 
 def _too_old(shown: str, cuda: str, gpu: Gpu) -> str | None:
@@ -66,21 +68,12 @@ def _too_old(shown: str, cuda: str, gpu: Gpu) -> str | None:
 
 
 def _no_kernels(shown: str, torch: Torch, gpu: Gpu) -> str | None:
-    known = ARCHITECTURES.get(torch.cuda or "")
-    if known is None or gpu.capability is None or runs_on(gpu.capability, known):
-        return None
-    number, all_known = "{}.{}".format(*gpu.capability), ", ".join(f"{major}.{minor}" for major, minor in known)
-    return (
-        f"{shown}; its compute capability is {number}, and PyTorch {torch.version} has kernels for {all_known}; "
-        f"another card is needed"
-    )
+    why = pytorch.why_no_kernels(torch, gpu.capability)
+    return f"{shown}; {why}; another card is needed" if why else None
 
 
-def runs_on(capability: tuple[int, int], kernels: tuple[tuple[int, int], ...]) -> bool:
-    """Whether one of the kernels runs: of the same first number, and no later second one."""
-    return any(major == capability[0] and minor <= capability[1] for major, minor in kernels)
-
-
-def _named(gpu: Gpu) -> str:
-    short = gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ")
-    return f"{'an' if short[:1] in 'AHLR' else 'a'} {short}"
+def _shown(driver: Driver) -> str:
+    """The GPU that a run takes."""
+    gpu = one_card.best_first(driver.gpus)[0]
+    short = gpu.name.removeprefix("NVIDIA ").removeprefix("GeForce ").removeprefix("a ")
+    return f"nvidia-smi shows {'an' if short[:1] in 'AHLR' else 'a'} {short} with driver {gpu.driver}"

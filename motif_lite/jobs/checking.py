@@ -9,7 +9,7 @@ from motif_lite.errors import DataError, RecipeError
 from motif_lite.loggers.table import LOGGERS
 from motif_lite.planning import cards, hardware, planner, shapes, speeds
 from motif_lite.planning.projection import Evaluated
-from motif_lite.policies.backends import BACKENDS
+from motif_lite.policies.backends import BACKENDS, require_device
 from motif_lite.recipe import loading
 from motif_lite.recipe.data import SourceSection
 from motif_lite.recipe.schema import Recipe
@@ -100,6 +100,7 @@ def memory_plan(
     """
     recipe = check(path, changes)
     require_in_process(recipe, "--plan")
+    require_device(recipe)
     if vram is not None and not 0 < vram <= 100_000:
         raise RecipeError(f"--vram {vram:g}: give the card's memory in GiB, e.g. --vram 24")
     if card is not None:

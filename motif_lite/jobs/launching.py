@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from motif_lite.credits.table import credit_of
 from motif_lite.errors import MissingHardwareError, RecipeError, RunError
 from motif_lite.jobs.stopping import FROM_LAUNCHER
-from motif_lite.planning import driver
+from motif_lite.planning import driver, one_card
 from motif_lite.planning.hardware import torch_build
 from motif_lite.process import usable_cores
 from motif_lite.ranks import LAUNCHER
@@ -60,7 +60,8 @@ def require_shareable(recipe: Recipe, count: int, *, trains: bool, here: bool = 
             f"whole problems; take --processes {' or '.join(map(str, fitting))}"
             f"{'' if resumes else _larger_step(recipe, count)}"
         )
-    gpus = driver.ask().gpus if here and recipe.model.device != "cpu" and torch_build() == "CUDA" else ()
+    found = driver.ask().gpus if here and recipe.model.device != "cpu" and torch_build() == "CUDA" else ()
+    gpus = one_card.usable(found)
     if gpus and len(gpus) < count:
         way = "" if resumes else ", or train on the CPU with --set model.device=\"'cpu'\""
         most = max(each for each in fitting if each <= len(gpus)) if trains else len(gpus)

@@ -6,7 +6,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from motif_lite.planning import driver, one_card
+from motif_lite.errors import MissingHardwareError
+from motif_lite.planning import driver, one_card, pytorch
 from motif_lite.planning.cards import Card
 from motif_lite.planning.driver import Gpu
 from motif_lite.planning.machine import GIB, Machine
@@ -14,6 +15,9 @@ from motif_lite.recipe.schema import Recipe
 
 _DEFAULT_GPU_GIB = 24.0
 """The card that is planned for where nothing says which."""
+
+_WORTH_SAYING_GIB = 0.05
+"""Of other programs: less is what a driver itself takes."""
 
 
 def machine_for(recipe: Recipe, gpu: Gpu | None, *, vram: float | None = None, supposing: bool = True) -> Machine:
@@ -23,17 +27,38 @@ def machine_for(recipe: Recipe, gpu: Gpu | None, *, vram: float | None = None, s
         gpu: The machine's own, if it has one.
         vram: Plan for a card of so many GiB instead.
         supposing: Where the recipe needs a GPU and there is none, suppose one; a run has to do with what is here.
+
+    Raises:
+        MissingHardwareError: Nobody says how much memory the GPU has.
     """
     given = None if recipe.model.memory_gib == "auto" else recipe.model.memory_gib
     if vram is not None:
         return Machine("cuda", vram, f"a GPU of {vram:g} GiB")
     wants_gpu = recipe.model.device.startswith("cuda") or recipe.model.backend == "unsloth"
     if gpu is not None and recipe.model.device != "cpu":
-        return Machine("cuda", given or gpu.memory_gib, gpu.name)
+        return _of_gpu(gpu, given)
     if wants_gpu and supposing:
         size = given or _DEFAULT_GPU_GIB
         return Machine("cuda", size, f"a GPU of {size:g} GiB", is_here=False)
     return Machine("cpu", given or physical_memory_gib(), "this machine without a GPU")
+
+
+def _of_gpu(gpu: Gpu, given: float | None) -> Machine:
+    """What the recipe gives, or what other programs leave."""
+    remarks = []
+    if why := pytorch.why_no_kernels(pytorch.installed(), gpu.capability):
+        remarks.append(f"no run works on it: {why}")
+    if gpu.uuid.startswith("MIG-"):
+        remarks.append("a MIG slice, whose speed is not known")
+    if given is None and gpu.memory_gib is None:
+        raise MissingHardwareError(
+            f"nvidia-smi does not tell how much memory {gpu.name} has; say it, e.g. --vram 16, or limit the run: --set "
+            f"model.memory_gib=16"
+        )
+    if given is None and gpu.used_gib >= _WORTH_SAYING_GIB:
+        remarks.append(f"other programs use {gpu.used_gib:.1f} of its {gpu.size}; end them, or this is what is left")
+    free = max(0.0, (gpu.memory_gib or 0.0) - gpu.used_gib)
+    return Machine("cuda", given or free, gpu.name, remark="; ".join(remarks))
 
 
 def shared(machine: Machine, count: int) -> Machine:

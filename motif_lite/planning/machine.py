@@ -19,6 +19,7 @@ class Machine:
         name: For people.
         memory_gib: What may be used, in GiB.
         is_here: Nobody had to suppose it.
+        remark: What people should know about it, without an end; empty where nothing.
         libraries: Bytes that the imported libraries take, where a run has measured it (CPU only); None: not measured.
     """
 
@@ -27,6 +28,7 @@ class Machine:
     name: str
     is_here: bool = True
     libraries: int | None = None
+    remark: str = ""
 
 
 _WORDS_FOR_NO_MEMORY = re.compile(

@@ -20,11 +20,17 @@ PHASES = ("openings", "futures", "update")
 
 
 def gpu() -> Gpu | None:
-    """The GPU that PyTorch would use."""
+    """The GPU that PyTorch would use.
+
+    What is not free is used by other programs, but for this one's tensors and what its libraries may take; where CPU
+    and GPU share their memory, files that were read count as well, and so nothing is said.
+    """
     if not torch.cuda.is_available():
         return None
     found = torch.cuda.get_device_properties(0)
-    return Gpu(found.name, found.total_memory / GIB)
+    free, total = torch.cuda.mem_get_info(0)
+    others = total - free - torch.cuda.memory_reserved(0) - CUDA_LIBRARIES
+    return Gpu(found.name, found.total_memory / GIB, used_gib=0.0 if found.is_integrated else max(0, others) / GIB)
 
 
 def measured(machine: Machine) -> Machine:
@@ -44,10 +50,9 @@ def keep_within(machine: Machine) -> None:
     tensors of 1 MiB and more go back to the system at once: glibc would keep those under 32 MB, which doubled the peak
     of an update of 0.5 billion weights (measured, docs/measurements.md).
     """
-    found = gpu()
-    if machine.device == "cuda" and found is not None:
-        tensors = machine.memory_gib - CUDA_LIBRARIES / GIB
-        torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.01, tensors / found.memory_gib)))
+    if machine.device == "cuda" and torch.cuda.is_available():
+        tensors, total = machine.memory_gib * GIB - CUDA_LIBRARIES, torch.cuda.get_device_properties(0).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.01, tensors / total)))
     elif machine.device == "cpu":
         with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL("libc.so.6").mallopt(*_MMAP_THRESHOLD)

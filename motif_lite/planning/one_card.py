@@ -8,14 +8,14 @@ import os
 from collections.abc import Sequence
 
 from motif_lite.errors import MissingHardwareError
-from motif_lite.planning import driver
+from motif_lite.planning import driver, pytorch
 from motif_lite.planning.driver import Gpu
 from motif_lite.ranks import ALONE, Ranks
 from motif_lite.recipe.schema import Recipe
 
 
 def choose(recipe: Recipe, gpus: Sequence[Gpu], ranks: Ranks = ALONE) -> Gpu | None:
-    """The GPU that `model.device` names, or the best: bfloat16 in hardware first, then memory, then speed.
+    """The GPU that `model.device` names, or the best.
 
     Args:
         ranks: The second of several processes takes the second-best one, and so on.
@@ -27,7 +27,7 @@ def choose(recipe: Recipe, gpus: Sequence[Gpu], ranks: Ranks = ALONE) -> Gpu | N
     if not gpus or device == "cpu":
         return None
     if ":" not in device:
-        return sorted(gpus, key=worth, reverse=True)[ranks.number]
+        return best_first(gpus)[ranks.number]
     number = int(device.partition(":")[2])
     if number >= len(gpus):
         seen = ", ".join(f"cuda:{index} {gpu.name}" for index, gpu in enumerate(gpus))
@@ -35,9 +35,22 @@ def choose(recipe: Recipe, gpus: Sequence[Gpu], ranks: Ranks = ALONE) -> Gpu | N
     return gpus[number]
 
 
-def worth(gpu: Gpu) -> tuple[bool, int, float]:
-    """By which GPUs are compared: the largest is the best."""
-    return gpu.has_bfloat16, round(gpu.memory_gib), gpu.card.gigabytes_per_second if gpu.card else 0.0
+def best_first(gpus: Sequence[Gpu]) -> list[Gpu]:
+    """By kernels of PyTorch's for it, bfloat16 in hardware, memory and speed, in this order."""
+    torch = pytorch.installed()
+
+    def worth(gpu: Gpu) -> tuple[bool, bool, int, float]:
+        has_kernels = not pytorch.why_no_kernels(torch, gpu.capability)
+        speed = gpu.card.gigabytes_per_second if gpu.card else 0.0
+        return has_kernels, gpu.has_bfloat16, round(gpu.memory_gib or 0.0), speed
+
+    return sorted(gpus, key=worth, reverse=True)
+
+
+def usable(gpus: Sequence[Gpu]) -> list[Gpu]:
+    """Those that PyTorch has kernels for, the best first; all where it has none for any."""
+    torch, best = pytorch.installed(), best_first(gpus)
+    return [gpu for gpu in best if not pytorch.why_no_kernels(torch, gpu.capability)] or best
 
 
 def use(recipe: Recipe, ranks: Ranks = ALONE) -> str | None:
@@ -67,6 +80,6 @@ def use(recipe: Recipe, ranks: Ranks = ALONE) -> str | None:
         return f"this run uses {ranks.count} GPUs: {used}"
     others = ", ".join(f"cuda:{index} {gpu.name}" for index, gpu in enumerate(gpus) if gpu is not chosen)
     return (
-        f"this run uses one GPU, cuda:{gpus.index(chosen)} {chosen.name} ({chosen.memory_gib:.0f} GiB); not used: "
+        f"this run uses one GPU, cuda:{gpus.index(chosen)} {chosen.name} ({chosen.size}); not used: "
         f'{others}. model.device = "cuda:N" chooses another'
     )

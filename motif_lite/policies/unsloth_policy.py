@@ -62,6 +62,7 @@ import unsloth  # noqa: E402  # first of all: it patches what the next lines imp
 
 from motif_lite.nouns import OnTokens, Sampling  # noqa: E402
 from motif_lite.policies import adapters, grouped_queries, vllm_engine  # noqa: E402
+from motif_lite.policies.backends import require_device  # noqa: E402
 from motif_lite.policies.engine.engine import OtherDecoderError  # noqa: E402
 from motif_lite.policies.engine.sampler import Generated, Request  # noqa: E402
 from motif_lite.policies.local import LocalPolicy, generation_mode  # noqa: E402
@@ -90,11 +91,7 @@ class UnslothPolicy(LocalPolicy):
         Raises:
             MissingHardwareError: The recipe asks for a device or a package that this backend has not.
         """
-        if recipe.model.device == "cpu" and os.environ.get("UNSLOTH_FORCE_CPU") != "1":
-            raise MissingHardwareError(
-                "model.device = 'cpu', but model.backend = 'unsloth' works on the GPU; set model.device to 'auto', or "
-                "model.backend to 'transformers'"
-            )
+        require_device(recipe)
         if recipe.model.fast_inference:
             vllm_engine.require()
 

@@ -111,7 +111,7 @@ def _gpus(plan: StudyPlan) -> list[Gpu]:
     asked = driver.ask()
     if asked.fault and shutil.which("nvidia-smi"):
         raise StudyError(f"--workers gives each run a GPU, and {asked.fault}; repair it, or use --workers 1")
-    return sorted(asked.gpus, key=one_card.worth, reverse=True)
+    return one_card.usable(asked.gpus)
 
 
 @contextmanager
