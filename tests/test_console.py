@@ -91,8 +91,8 @@ def test_the_first_step_is_announced_by_the_plan_where_it_is_long(monkeypatch: p
     now = 40
     for watch in (plain, live):
         watch.advance(1, 4)
-    assert "25.0 %, up to 1:50 left of the step" in file.getvalue()
-    assert "the first one takes up to 2:30 by the plan, 1:50 of it left" in "\n".join(lines_of(live, 80))
+    assert "25.0 %, about 1:50 left of the step by the plan" in file.getvalue()
+    assert "the first one takes about 2:30 by the plan, 1:50 of it left" in "\n".join(lines_of(live, 80))
     for watch in (plain, live):
         watch.step(metrics(1))
         watch.phase("openings", "round 1 of 3, 32 replies")
@@ -292,7 +292,7 @@ def test_after_three_steps_the_run_tells_its_own_time_in_place_of_the_plans() ->
     for step in (1, 2, 3, 4):
         watch.step(metrics(step, share_done=step / 100, seconds={"openings": 20.0, "futures": 40.0}))
     told = [line for line in file.getvalue().splitlines() if line.startswith("measured")]
-    assert told == ["measured: 1:00 a step, 20:00 at most by the plan; 1:37:00 left, evaluation included"]
+    assert told == ["measured: 1:00 a step, 20:00 by the plan; 1:37:00 left, evaluation included"]
 
 
 @pytest.mark.parametrize(("load", "crowded"), [(1.2, False), (5.4, True)])

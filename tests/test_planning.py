@@ -17,11 +17,13 @@ from typer.testing import CliRunner, Result
 from motif_lite import cli
 from motif_lite.errors import MissingHardwareError
 from motif_lite.jobs import checking
-from motif_lite.planning import hardware, metering, planner, rows, shapes, timing
+from motif_lite.planning import cards, hardware, metering, planner, projection, rows, shapes, timing
 from motif_lite.planning.driver import Gpu
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.memory import CUDA_LIBRARIES
 from motif_lite.planning.planner import Plan
+from motif_lite.planning.remarks import remarks
+from motif_lite.planning.rows import Lengths
 from motif_lite.planning.speeds import Speed
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
@@ -167,6 +169,29 @@ def test_an_open_width_leaves_room_for_the_engines_openings() -> None:
     wider = plan(changed(decided.recipe, {"rollout.max_width": 2 * width}), 8.0)
     assert decided.estimate.total("openings") <= decided.usable_bytes < wider.estimate.total("openings")
     assert decided.seconds["openings"] > wider.seconds["openings"]
+
+
+def test_each_recipe_is_the_fastest_of_its_family_on_cards_of_its_size() -> None:
+    """In narrower batches than need be, or in wider ones that leave no room for weights in 16 bits, it would not be."""
+    family = {8: "motif_gsm8k_8gb", 12: "motif_gsm8k_12gb", 16: "motif_gsm8k_16gb", 24: "motif_gsm8k"}
+    for card in cards.CARDS:
+        size = next((size for size in family if size - 0.6 < card.memory_gib < size), None)
+        if size is None:
+            continue
+        plans = {
+            name: checking.memory_plan(ROOT / "recipes" / f"{name}.toml", [], None, card.name)
+            for name in family.values()
+        }
+        assert plans[family[size]].fits
+        for lengths in (Lengths.worst, lambda given: Lengths.typical(given, 250)):
+            hours = {name: total(found, lengths(found.recipe)) for name, found in plans.items() if found.fits}
+            assert min(hours, key=hours.__getitem__) == family[size], card.name
+
+
+def total(found: Plan, lengths: Lengths) -> float:
+    """Hours of the whole run."""
+    evaluated = list(checking.evaluated(found.recipe, checking.expected_problems(found.recipe)))
+    return projection.planned(found, evaluated, lengths).total / 3600
 
 
 def test_a_larger_card_is_never_used_less() -> None:
@@ -333,6 +358,15 @@ def test_a_device_that_a_run_refuses_is_not_planned_for(monkeypatch: pytest.Monk
     done = invoked("--recipe", "recipes/motif_gsm8k.toml", "--plan", "--set", "model.device='cpu'")
     assert done.exit_code == 2
     assert "model.backend = 'unsloth' works on the GPU; set model.device to 'auto'" in " ".join(done.stderr.split())
+
+
+def test_weights_that_stay_in_4_bits_for_lack_of_memory_are_told() -> None:
+    """One reply more at a time than the 12 GB recipe's takes twice as long."""
+    twelve = recipe("motif_gsm8k_12gb")
+    assert list(remarks(twelve, plan(twelve, 11.7))) == []
+    wider = recipe("motif_gsm8k_12gb", "rollout.max_width=12")
+    [said] = remarks(wider, plan(wider, 11.7))
+    assert "no memory for them in 16 bits beside 12 replies" in said
 
 
 # ------------------------------------------------------------------------------------------ the time

@@ -19,6 +19,7 @@ from motif_lite.paths import cache_folder
 from motif_lite.planning import hardware, one_card, planner, precision, shapes, speeds, timing
 from motif_lite.planning.machine import Machine, lacks_memory
 from motif_lite.planning.planner import Plan
+from motif_lite.planning.remarks import remarks
 from motif_lite.policies import backends
 from motif_lite.policies.protocol import trainable
 from motif_lite.ranks import ALONE, PeerEnded, Ranks
@@ -202,11 +203,8 @@ def _planned(
         observer.note(f"note: no memory plan ({error})")
         return changed(recipe, precision.decisions(recipe, machine.device)), None
     plan = planner.make(recipe, shape, machine, trains=trains, processes=processes)
-    if (recipe.rollout.weights, plan.recipe.rollout.weights) == ("auto", "32bit"):
-        observer.note(
-            "note: replies are generated in 32 bits: there is no memory for the weights in 16 bits beside them "
-            "(rollout.weights)"
-        )
+    for remark in remarks(recipe, plan):
+        observer.note(f"note: {remark}")
     if trains:
         observer.planned(_step_seconds(plan))
     if not plan.fits:

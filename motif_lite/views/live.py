@@ -113,12 +113,12 @@ class RunConsole:
         if not self._live and time.monotonic() - self._spoke > _SILENCE_SECONDS:
             left = self._clock.left_of_step()
             work = f", {self._work}" if self._work else ""
-            up_to = "up to " if self._clock.planned_step is not None else ""
-            step = f", {up_to}{duration(left)} left of the step" if left is not None else ""
+            about, plan = ("about ", " by the plan") if self._clock.planned_step is not None else ("", "")
+            step = f", {about}{duration(left)} left of the step{plan}" if left is not None else ""
             self._say(f"  {self._phase}: {self._detail}: {percent(done / total)}{work}{step}")
 
     def planned(self, seconds: Mapping[str, float]) -> None:
-        """A training step takes at most so long by phase."""
+        """A training step takes so long by phase if nothing ends early."""
         if sum(seconds.values()) >= _WORTH_WAITING:
             self._clock.plan(seconds)
 
@@ -179,7 +179,7 @@ class RunConsole:
     def _measured(self, metrics: StepMetrics, planned: float) -> str:
         """What the plan assumed is replaced by the run's own steps, and the time left by what follows from them."""
         step, left = duration(self._clock.typical_step), duration(self._left_of_run(metrics))
-        told = f"measured: {step} a step, {duration(planned)} at most by the plan; {left} left, evaluation included"
+        told = f"measured: {step} a step, {duration(planned)} by the plan; {left} left, evaluation included"
         if self._clock.typical_step <= planned or (crowded := process.crowd()) is None:
             return told
         wanted, there = crowded
@@ -197,7 +197,7 @@ class RunConsole:
         parts = [self._phase_line(), *([_one_line(Text(f"  {self._work}", style="dim"))] if self._work else [])]
         left, planned = self._clock.left_of_step(), self._clock.planned_step
         if left is not None and planned is not None:
-            of_it = f"  the first one takes up to {duration(planned)} by the plan, {duration(left)} of it left"
+            of_it = f"  the first one takes about {duration(planned)} by the plan, {duration(left)} of it left"
             parts.append(_one_line(Text.assemble(("  step", "bold"), of_it)))
         if self._metrics:
             parts.append(self._step_progress(self._metrics))

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from motif_lite.credits.table import credit_of
-from motif_lite.planning import precision, speeds, timing
+from motif_lite.planning import precision, rows, speeds, timing
 from motif_lite.planning.hardware import torch_build
 from motif_lite.planning.planner import Plan
 from motif_lite.planning.projection import Projection
@@ -48,6 +48,8 @@ def print_plan(console: Console, plan: Plan, time: PlannedTime) -> None:
     table.add_row("all", *(gib(plan.estimate.total(phase)) for phase in phases), style="bold")
     supposed = "" if plan.machine.is_here else " (none here; name another with --gpu or --vram)"
     print_text(console, f"{recipe.model.name} on {plan.machine.name}{supposed}")
+    if plan.machine.remark:
+        print_text(console, f"{'note':<9} {plan.machine.remark}")
     console.print(table)
     for name, text in _plan_lines(plan, time):
         print_text(console, f"{name:<9} {text}")
@@ -63,6 +65,7 @@ def _plan_lines(plan: Plan, time: PlannedTime) -> list[tuple[str, str]]:
         ("width", f"futures {rollout.max_width} at a time, update {training.micro_batch_size} {row}s at a time"),
         ("tokens", f"at most {sum(plan.num_tokens.values()):,} a step: {tokens}"),
         *_products(plan),
+        *_weights(plan),
         *_time("time", time.worst, "at least " * (training.until_tokens is not None)),
         *(
             [("", f"not counted: evaluation of {', '.join(time.not_counted)}; set num_problems")]
@@ -83,6 +86,13 @@ def _products(plan: Plan) -> list[tuple[str, str]]:
         return []
     replies, update = ("bfloat16" if each else "32 bits" for each in in_bf16)
     return [("products", f"replies in {replies}, updates in {update} (rollout.weights, training.autocast)")]
+
+
+def _weights(plan: Plan) -> list[tuple[str, str]]:
+    """How those of 4 bits are held where that makes token steps slow."""
+    if plan.recipe.rollout.weights != "4bit" or not rows.dequantises(plan.recipe, plan.shape):
+        return []
+    return [("weights", "dequantised at every token step; fewer at a time may leave room to do it once a call")]
 
 
 def _shared(plan: Plan, time: PlannedTime) -> list[tuple[str, str]]:
