@@ -252,6 +252,8 @@ def _stop_without(launcher: int) -> None:
 def _is_there(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except OSError:  # it has ended; perhaps its number is another user's by now
+    except ProcessLookupError:
         return False
+    except PermissionError:  # another user's, as the parent of a job may be
+        return True
     return True

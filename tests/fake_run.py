@@ -29,7 +29,8 @@ with Path(told["calls"]).open("a") as calls:
         json.dumps({"root": str(root), "modes": [w for w in ("--resume", "--evaluate-only") if w in words]}) + "\n"
     )
 
-while "loads" in told and not Path(told["loads"]).exists():
+deadline = time.monotonic() + 60
+while "loads" in told and not Path(told["loads"]).exists() and time.monotonic() < deadline:
     time.sleep(0.01)
 run = RunDirectory(root)
 with run.locked():

@@ -20,7 +20,6 @@ from motif_lite.jobs import checking
 from motif_lite.planning import cards, hardware, metering, planner, projection, rows, shapes, timing
 from motif_lite.planning.driver import Gpu
 from motif_lite.planning.machine import GIB, Machine
-from motif_lite.planning.memory import CUDA_LIBRARIES
 from motif_lite.planning.planner import Plan
 from motif_lite.planning.remarks import remarks
 from motif_lite.planning.rows import Lengths
@@ -334,12 +333,12 @@ def test_what_other_programs_use_is_not_planned_with_and_said() -> None:
 
 
 def test_what_a_run_may_use_is_what_others_leave(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its own tensors and libraries are no other program's."""
+    """Its own tensors and CUDA context are no other program's."""
     properties = SimpleNamespace(name="card", total_memory=12 * GIB, is_integrated=False)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: properties)
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda number: 1 * GIB)
-    for free, used in ((12, 0.0), (12 - 1 - 0.5, 0.0), (12 - 1 - 3, 3 - CUDA_LIBRARIES / GIB)):
+    for free, used in ((12, 0.0), (12 - 1 - 0.25, 0.0), (12 - 1 - 3, 2.75)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda number, free=free: (int(free * GIB), 12 * GIB))
         found = metering.gpu()
         assert found is not None

@@ -25,6 +25,7 @@ from motif_lite.policies.server import messages
 from motif_lite.policies.server.policy import ServerPolicy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.kept_replies import KeptReplies
 from motif_lite.solving.solver import Effort
 from tests.api_server import ApiServer, Exchange
 from tests.fakes import GOOD_FORM, RecordingObserver
@@ -566,6 +567,22 @@ def test_a_server_that_dies_costs_nothing_that_was_measured(tmp_path: Path, monk
     assert (measured.num_problems, measured.generated_tokens) == (20, 20 * 3 * 7)
     with ApiServer(counting_up, ["another"]) as server, pytest.raises(Exception, match="has changed since"):
         evaluate(server.url, out)
+
+
+def test_a_kept_reply_that_was_cut_off_is_asked_for_again_and_spoils_none_that_follows(tmp_path: Path) -> None:
+    path = tmp_path / "unfinished" / "replies.jsonl"
+    first, second = Reply("one", 1, "stop"), Reply("\ud800 two", 2, "length")
+    kept = KeptReplies(path)
+    kept.add("a", first)
+    kept.add("b", second)
+    path.write_bytes(path.read_bytes()[:-5])
+    for _ in range(2):
+        kept = KeptReplies(path)
+        assert (kept.find("a"), kept.find("b")) == (first, None)
+    kept.add("b", second)
+    assert KeptReplies(path).find("b") == second
+    kept.drop()
+    assert not path.exists()
 
 
 def test_a_recipe_that_was_measured_on_a_server_says_so(tmp_path: Path) -> None:

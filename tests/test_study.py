@@ -404,9 +404,10 @@ def test_a_run_whose_study_was_killed_is_left_to_its_process_though_it_does_not_
     killed.send(signal.SIGKILL)
     killed.wait()
     made = study_plan.load(path)
-    thread = threading.Thread(target=study_runs.perform, args=(made, program, seen, lambda: None))
+    thread = threading.Thread(target=study_runs.perform, args=(made, program, seen, lambda: None), daemon=True)
     thread.start()
-    while not seen.waited and not seen.begun:
+    deadline = time.monotonic() + 60
+    while not seen.waited and not seen.begun and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not made.final_run("plain", 1, None).root.exists()
     model.touch()

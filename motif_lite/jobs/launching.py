@@ -31,6 +31,9 @@ HELPERS_SECONDS = 1.0
 
 _LOOKING_SECONDS = 0.05
 
+_BY_REQUEST = (-FROM_LAUNCHER, -signal.SIGINT, -signal.SIGTERM)
+"""Exit codes of a main process that was asked to stop before it could heed that."""
+
 _HEEDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 Process = subprocess.Popen[bytes]
@@ -122,7 +125,7 @@ def launch(count: int) -> int:
         processes = [_started(number, variables) for number in range(count)]
         first = _seen_through(processes, asked)
     code, ended = int(processes[0].returncode), int(processes[first].returncode)
-    if code < 0 and not {signal.SIGINT, signal.SIGTERM}.isdisjoint(asked):
+    if code in _BY_REQUEST and not {signal.SIGINT, signal.SIGTERM}.isdisjoint(asked):
         raise KeyboardInterrupt
     if code in (0, 130) or (code > 0 and ended >= 0):
         return code

@@ -16,20 +16,23 @@ _MMAP_THRESHOLD = -3, 2**20  # mallopt's name for it (malloc.h), bytes
 
 _GRANULE = 16 * MIB
 
+_CONTEXT = 256 * MIB
+"""What a process takes on a GPU at least, before it has a tensor there; cards with more multiprocessors take more."""
+
 PHASES = ("openings", "futures", "update")
 
 
 def gpu() -> Gpu | None:
     """The GPU that PyTorch would use.
 
-    What is not free is used by other programs, but for this one's tensors and what its libraries may take; where CPU
-    and GPU share their memory, files that were read count as well, and so nothing is said.
+    What is not free is used by other programs, but for this one's tensors and its CUDA context; where CPU and GPU share
+    their memory, files that were read count as well, and so nothing is said.
     """
     if not torch.cuda.is_available():
         return None
     found = torch.cuda.get_device_properties(0)
     free, total = torch.cuda.mem_get_info(0)
-    others = total - free - torch.cuda.memory_reserved(0) - CUDA_LIBRARIES
+    others = total - free - torch.cuda.memory_reserved(0) - _CONTEXT
     return Gpu(found.name, found.total_memory / GIB, used_gib=0.0 if found.is_integrated else max(0, others) / GIB)
 
 

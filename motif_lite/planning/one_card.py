@@ -36,13 +36,13 @@ def choose(recipe: Recipe, gpus: Sequence[Gpu], ranks: Ranks = ALONE) -> Gpu | N
 
 
 def best_first(gpus: Sequence[Gpu]) -> list[Gpu]:
-    """By kernels of PyTorch's for it, bfloat16 in hardware, memory and speed, in this order."""
+    """By kernels of PyTorch's for it, bfloat16 in hardware, memory that is free and speed, in this order."""
     torch = pytorch.installed()
 
     def worth(gpu: Gpu) -> tuple[bool, bool, int, float]:
         has_kernels = not pytorch.why_no_kernels(torch, gpu.capability)
         speed = gpu.card.gigabytes_per_second if gpu.card else 0.0
-        return has_kernels, gpu.has_bfloat16, round(gpu.memory_gib or 0.0), speed
+        return has_kernels, gpu.has_bfloat16, round((gpu.memory_gib or 0.0) - gpu.used_gib), speed
 
     return sorted(gpus, key=worth, reverse=True)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Literal
 
 from motif_lite.nouns import Reply
-from motif_lite.runs.files import append_records, each_record
+from motif_lite.runs.files import append_records, as_line, each_record, write_whole
 from motif_lite.runs.records import Versioned
 
 
@@ -31,9 +31,12 @@ class KeptReplies:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._earlier = {
-            each.request: Reply(each.text, each.num_tokens, each.finish) for each in each_record(path, KeptReply)
-        }
+        found = list(each_record(path, KeptReply))
+        if found:
+            write_whole(path, map(as_line, found))  # without a line that was cut off
+        else:
+            path.unlink(missing_ok=True)
+        self._earlier = {each.request: Reply(each.text, each.num_tokens, each.finish) for each in found}
 
     def find(self, request: str) -> Reply | None:
         """What an earlier process was answered."""

@@ -68,12 +68,18 @@ def shared(ranks: Ranks, model: Any, own: Callable[[], tuple[torch.Tensor, LossF
         return float(loss), figures.pieces, rows
 
     told = ranks.gather(tuple[float, Pieces, int], done)
-    if len({rows for _, _, rows in told}) > 1:
-        raise TrainingError(
-            "the processes of this run shuffle the rows of a step differently, because PyTorch's random numbers were "
-            "drawn unequally in them, as by a model's dropout or a reward of your own: leave --processes out"
-        )
+    ranks.together(lambda: _require_one(ranks, [rows for _, _, rows in told]))
     [(loss, figures)] = found
     figures.end([piece for _, pieces, _ in told for piece in pieces])
     ranks.add_up([weight.grad for weight in model.parameters() if weight.grad is not None])
     return loss.new_tensor(sum(part for part, _, _ in told))
+
+
+def _require_one(ranks: Ranks, orders: Sequence[int]) -> None:
+    """Refuse, in the main process, rows in different orders."""
+    if ranks.is_main and len(set(orders)) > 1:
+        raise TrainingError(
+            "the processes of this run shuffle the rows of a step differently, because PyTorch's random numbers were "
+            "drawn unequally in them, as by a model's dropout or a reward of your own; to continue with one process, "
+            "--resume without --processes"
+        )
