@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from motif_lite.errors import TrainingError
-from motif_lite.ranks import Ranks
+from motif_lite.ranks import Followed, Ranks
 from motif_lite.training.loss_figures import LossFigures, Pieces
 from motif_lite.training.packing import Inputs, selected
 
@@ -59,6 +59,7 @@ def shared(ranks: Ranks, model: Any, own: Callable[[], tuple[torch.Tensor, LossF
         TrainingError: In some process there was not enough memory. Or the processes do not have the same rows in the
             same order: TRL shuffles them by PyTorch's own stream, which a model with dropout, or code of the user's,
             may draw from in one process more than in others.
+        Followed: The same, on a helper.
     """
     found: list[tuple[torch.Tensor, LossFigures]] = []
 
@@ -68,18 +69,13 @@ def shared(ranks: Ranks, model: Any, own: Callable[[], tuple[torch.Tensor, LossF
         return float(loss), figures.pieces, rows
 
     told = ranks.gather(tuple[float, Pieces, int], done)
-    ranks.together(lambda: _require_one(ranks, [rows for _, _, rows in told]))
-    [(loss, figures)] = found
-    figures.end([piece for _, pieces, _ in told for piece in pieces])
-    ranks.add_up([weight.grad for weight in model.parameters() if weight.grad is not None])
-    return loss.new_tensor(sum(part for part, _, _ in told))
-
-
-def _require_one(ranks: Ranks, orders: Sequence[int]) -> None:
-    """Refuse, in the main process, rows in different orders."""
-    if ranks.is_main and len(set(orders)) > 1:
-        raise TrainingError(
+    if len({rows for _, _, rows in told}) > 1:  # as all of them see; the main process tells it
+        raise (TrainingError if ranks.is_main else Followed)(
             "the processes of this run shuffle the rows of a step differently, because PyTorch's random numbers were "
             "drawn unequally in them, as by a model's dropout or a reward of your own; to continue with one process, "
             "--resume without --processes"
         )
+    [(loss, figures)] = found
+    figures.end([piece for _, pieces, _ in told for piece in pieces])
+    ranks.add_up([weight.grad for weight in model.parameters() if weight.grad is not None])
+    return loss.new_tensor(sum(part for part, _, _ in told))
