@@ -87,6 +87,12 @@ def test_marks_that_were_decoded_in_another_way_are_not_compared(tmp_path: Path)
     assert found.why_not.startswith("measured with different max_tokens, num_samples")
 
 
+def test_marks_with_other_prompts_are_not_compared(tmp_path: Path) -> None:
+    changes = ('rollout.final_instruction="Put it into a box."', "rollout.num_rounds=4")
+    found = compared(a_run(tmp_path / "a", "01"), a_run(tmp_path / "b", "01", *changes)).tests[1]
+    assert (found.difference, found.why_not) == (None, "measured with different num_rounds, final_instruction")
+
+
 def test_problems_that_only_some_got_right_come_first_with_the_answers_of_all(tmp_path: Path) -> None:
     found = across_runs.shared_problems([a_run(tmp_path / "a", "1100"), a_run(tmp_path / "b", "1010")], most=3)
     assert [problem.question for problem in found] == ["question 1", "question 2", "question 0"]

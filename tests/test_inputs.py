@@ -161,6 +161,11 @@ def test_settings_of_an_earlier_version_are_compared_by_what_it_kept(finished: P
     assert agree(settings, older) and agree(older, settings)
     assert not agree(settings, settings.model_copy(update={"problems": "other"}))
     assert not agree(older, settings.model_copy(update={"confidence": 0.5}))
+    assert settings.prompts is not None
+    before_prompts = settings.model_copy(update={"prompts": None})
+    reworded = settings.model_copy(update={"prompts": {**settings.prompts, "system_prompt": "Think."}})
+    assert agree(settings, before_prompts) and agree(before_prompts, reworded)
+    assert not agree(settings, reworded)
     assert is_complete(run.resolved(checking.TABLES), run)
 
 

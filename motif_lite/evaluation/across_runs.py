@@ -143,12 +143,12 @@ def _differing(ours: Settings | None, theirs: Settings | None) -> str:
     if ours is None or theirs is None:
         return "measured by an early version"
     one, two = _compared(ours), _compared(theirs)
-    different = [name for name, value in one.items() if two[name] != value]
+    different = [name for name, value in one.items() if name in two and two[name] != value]
     return f"measured with different {', '.join(different)}" if different else ""
 
 
 def _compared(settings: Settings) -> dict[str, object]:
-    return settings.model_dump(exclude=_ASIDE)
+    return {**settings.model_dump(exclude={*_ASIDE, "prompts"}), **(settings.prompts or {})}
 
 
 def _outcomes(run: RunDirectory, subject: Subject) -> dict[str, list[bool]]:

@@ -26,6 +26,9 @@ from motif_lite.runs.records import (
     When,
 )
 
+_KEPT_LATER = {"problems", "prompts"}
+"""Settings that early versions did not keep."""
+
 
 def evaluate(context: RunContext, benchmarks: Mapping[str, Sequence[Problem]], when: When) -> None:
     """Measure what the recipe asks for and evaluation.json does not have yet; write each result as it comes.
@@ -71,9 +74,9 @@ def is_complete(recipe: Recipe, run: RunDirectory) -> bool:
 
 
 def agree(one: Settings, other: Settings) -> bool:
-    """Whether what was measured with them may be compared; earlier versions did not keep the sum of the problems."""
-    known = one.problems is not None and other.problems is not None
-    return one == (other if known else other.model_copy(update={"problems": one.problems}))
+    """Whether what was measured with them may be compared, as far as both are known."""
+    unknown = {name for name in _KEPT_LATER if None in (getattr(one, name), getattr(other, name))}
+    return one.model_dump(exclude=unknown) == other.model_dump(exclude=unknown)
 
 
 def forget(when: When, run: RunDirectory) -> None:
@@ -123,8 +126,8 @@ def _tell_of_changes(
     found = evaluation.find(subject, when)
     what = None
     if found is not None and found.settings is not None and not agree(found.settings, settings):
-        asked = settings.model_copy(update={"problems": found.settings.problems})
-        what = "the problems have changed" if found.settings == asked else None  # asked for, if not
+        others = settings.model_copy(update={"problems": None})
+        what = "the problems have changed" if agree(found.settings, others) else None  # asked for, if not
     elif found is not None and found.policy != policy:
         what = "the adapter has changed"
     elif num_dropped:

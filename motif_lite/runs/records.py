@@ -149,6 +149,7 @@ class Settings(Record):
         max_tokens: Of openings and of futures, as are the texts that stop them.
         num_samples: None for greedy decoding, as are temperature and top_p.
         problems: The sum of those that were measured.
+        prompts: Keys of the recipe's ``rollout`` that prompts are made by; None where an early version measured.
     """
 
     source: dict[str, JsonValue]
@@ -159,6 +160,7 @@ class Settings(Record):
     temperature: float | None = None
     top_p: float | None = None
     problems: str | None = None
+    prompts: dict[str, JsonValue] | None = None
 
 
 class Subject(NamedTuple):
