@@ -18,7 +18,7 @@ from pathlib import Path
 from motif_lite.jobs import checking, view_job
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.files import append_records
-from motif_lite.runs.records import RolloutLine
+from motif_lite.runs.rollout_lines import RolloutLine
 from tests import browser
 
 OPENINGS, FUTURES, WORDS = 8, 4, 300

@@ -3,15 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
-from motif_lite.runs.records import (
-    Comparison,
-    Evaluation,
-    GradedReply,
-    Mark,
-    Measurement,
-    RolloutLine,
-    StepMetrics,
-)
+from motif_lite.runs.records import Comparison, Evaluation, GradedReply, Mark, Measurement, StepMetrics
+from motif_lite.runs.rollout_lines import RolloutLine
 from tests.faults.soak import MEASURED
 
 

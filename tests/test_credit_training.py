@@ -17,7 +17,8 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import sealing
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.parts import Parts
-from motif_lite.runs.records import Mark, MeasuredPart, RolloutLine, RolloutTurn
+from motif_lite.runs.records import Mark, MeasuredPart
+from motif_lite.runs.rollout_lines import RolloutLine, RolloutTurn
 from tests.test_training import Training
 
 MakeRecipe = Callable[..., Recipe]

@@ -21,7 +21,7 @@ from motif_lite import cli
 from motif_lite.errors import RunError
 from motif_lite.jobs import checking, reporting, view_job
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.runs.records import RolloutLine
+from motif_lite.runs.rollout_lines import RolloutLine
 from motif_lite.runs.rollouts import RolloutsReader
 from motif_lite.views.explorer.entries import entry, group_json
 from motif_lite.views.explorer.server import ExplorerServer, _Handler

@@ -10,7 +10,7 @@ import pytest
 
 from motif_lite.jobs import checking, view_job
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.runs.records import RolloutLine
+from motif_lite.runs.rollout_lines import RolloutLine
 from tests import browser, records
 from tests.fakes import GOOD_FORM
 

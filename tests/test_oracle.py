@@ -19,7 +19,7 @@ import torch
 
 from motif_lite.jobs import checking
 from motif_lite.recipe.schema import Recipe
-from motif_lite.runs.records import RolloutTurn
+from motif_lite.runs.rollout_lines import RolloutTurn
 from tests import oracle
 from tests.conftest import ROOT
 from tests.oracle import Array, Row, Setting, Toy, cosine, expected, factor

@@ -17,7 +17,8 @@ from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout import totals
 from motif_lite.rollout.rewards import gold_and_replies
 from motif_lite.rollout.rollouts import Rollouts
-from motif_lite.runs.records import RewardNoise, RolloutLine, RolloutTurn, StepMetrics
+from motif_lite.runs.records import RewardNoise, StepMetrics
+from motif_lite.runs.rollout_lines import RolloutLine, RolloutTurn
 from motif_lite.tasks import chain_sum
 from motif_lite.training import reward_noise, step_metrics
 from motif_lite.training.step_metrics import PerformedStep

@@ -12,7 +12,7 @@ from motif_lite.exporting.records import Bound, Difference
 from motif_lite.nouns import OnProgress
 from motif_lite.policies.protocol import TrainablePolicy
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.runs.records import RolloutLine, RolloutTurn
+from motif_lite.runs.rollout_lines import RolloutLine, RolloutTurn
 
 NUM_REPLIES, MOST_TOKENS = 8, 128
 """So many of the last step's replies, and of each so many tokens from its beginning."""

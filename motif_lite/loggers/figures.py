@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from motif_lite.loggers.base import Figures, Sample
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.totals import total_reward
-from motif_lite.runs.records import Mark, RolloutLine, StepMetrics
+from motif_lite.runs.records import Mark, StepMetrics
+from motif_lite.runs.rollout_lines import RolloutLine
 
 _MOST_CHARACTERS = 10_000
 """Of a text in a table: no logger shows more."""

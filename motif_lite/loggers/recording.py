@@ -16,7 +16,8 @@ from motif_lite.loggers import figures, table
 from motif_lite.loggers.base import LoggedRun, Logger
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import logged_id
-from motif_lite.runs.records import Mark, RolloutLine, StepMetrics
+from motif_lite.runs.records import Mark, StepMetrics
+from motif_lite.runs.rollout_lines import RolloutLine
 
 _log = logging.getLogger(__name__)
 

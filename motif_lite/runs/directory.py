@@ -45,15 +45,8 @@ from motif_lite.runs.files import (
     write_whole,
 )
 from motif_lite.runs.folders import holds_run, require_free
-from motif_lite.runs.records import (
-    Evaluation,
-    GradedReply,
-    Mark,
-    RolloutLine,
-    StepMetrics,
-    Subject,
-    When,
-)
+from motif_lite.runs.records import Evaluation, GradedReply, Mark, StepMetrics, Subject, When
+from motif_lite.runs.rollout_lines import RolloutLine
 from motif_lite.runs.versions import Json, parsed
 
 _STEPWISE = ("metrics.jsonl", "rollouts.jsonl", "validation.jsonl")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from motif_lite.errors import RunError
-from motif_lite.runs.records import RolloutLine
+from motif_lite.runs.rollout_lines import RolloutLine
 from motif_lite.runs.versions import parsed
 
 _TAIL = 256

@@ -47,7 +47,8 @@ from motif_lite.rollout.reply_format import has_soft_format, progress
 from motif_lite.rollout.rewards import gold_and_replies, is_solved
 from motif_lite.rollout.rollouts import Rollouts
 from motif_lite.rollout.totals import have_signal, total_rewards
-from motif_lite.runs.records import Interval, RolloutFuture, RolloutLine, RolloutTurn, StepMetrics
+from motif_lite.runs.records import Interval, StepMetrics
+from motif_lite.runs.rollout_lines import RolloutFuture, RolloutLine, RolloutTurn
 from motif_lite.training.reward_noise import reward_noise
 
 

@@ -11,7 +11,8 @@ from motif_lite.monitor import findings
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs import accounting, selection
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.runs.records import Evaluation, Measurement, RolloutLine, StepMetrics, Subject
+from motif_lite.runs.records import Evaluation, Measurement, StepMetrics, Subject
+from motif_lite.runs.rollout_lines import RolloutLine
 from motif_lite.views import plots, story
 from motif_lite.views.explorer import page
 from motif_lite.views.formats import about_gains, gain, printable, recipe_toml

@@ -24,7 +24,7 @@ from motif_lite.rollout import prompts
 from motif_lite.rollout.rollouts import OnRound, Rollouts
 from motif_lite.rollout.strategies import STRATEGIES, Strategy
 from motif_lite.runs.directory import RunDirectory
-from motif_lite.runs.records import RolloutLine
+from motif_lite.runs.rollout_lines import RolloutLine
 from motif_lite.tasks import sources
 from tests.fakes import RecordingObserver, StopAfter
 from tests.gpu.bench import Bench, Loaded

@@ -12,7 +12,7 @@ from motif_lite.credits.assignment import differ
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.reply_format import has_soft_format
 from motif_lite.rollout.totals import have_signal, total_reward
-from motif_lite.runs.records import RolloutLine, RolloutTurn
+from motif_lite.runs.rollout_lines import RolloutLine, RolloutTurn
 from motif_lite.runs.rollouts import Group
 
 _EXCERPT = 200
