@@ -1,7 +1,7 @@
 """The nouns that every module shares: what is asked, what is said, and how it is sampled."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -108,17 +108,38 @@ class Turn:
     reply: Reply
 
 
+def final_text(replies: Sequence[str], *, is_one_text: bool) -> str:
+    """What is graded of the replies of all rounds: that of the last one, or all of them where they are one text."""
+    return "".join(replies) if is_one_text else replies[-1]
+
+
 @dataclass(frozen=True, slots=True)
 class Trajectory:
-    """An opening with one future: the turns of rounds 1 to n, in order."""
+    """An opening with one future: the turns of rounds 1 to n, in order.
+
+    Attributes:
+        is_one_text: Each reply goes on where the one before was cut off, as chunks of one text do.
+    """
 
     problem: Problem
     turns: tuple[Turn, ...]
+    is_one_text: bool = False
 
     @property
     def final(self) -> Reply:
-        """The last round's reply: the only one whose answer is graded for the reward."""
-        return self.turns[-1].reply
+        """The only reply whose answer is graded: the last round's, or the whole text where rounds are its chunks.
+
+        A whole text has no tokens here: each chunk was drawn after another prompt.
+        """
+        last = self.turns[-1].reply
+        if not self.is_one_text:
+            return last
+        text = final_text([turn.reply.text for turn in self.turns], is_one_text=True)
+        return Reply(text, self.num_tokens, last.finish)
+
+    def after(self, round_number: int) -> "Trajectory":
+        """As it was when this round ended, counted from 1; the whole of it where it ended earlier."""
+        return replace(self, turns=self.turns[:round_number])
 
     @property
     def num_tokens(self) -> int:

@@ -1,21 +1,38 @@
 """Ways of thinking besides MOTIF's: what each round is shown, worked by hand over three rounds, and what is refused."""
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from motif_lite.errors import RecipeError
-from motif_lite.nouns import Conversation, Sampling, Turn
+from motif_lite.evaluation.measuring import all_graded
+from motif_lite.evaluation.voting import majority_is_right
+from motif_lite.jobs.solve_job import as_json
+from motif_lite.nouns import Conversation, Reply, Sampling, Turn
 from motif_lite.policies import backends
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe.schema import Recipe, RolloutSection
+from motif_lite.rollout.rewards import INSIDE_ANSWER, future_accuracy, gold_and_replies
 from motif_lite.rollout.rollouts import Rollouts
-from motif_lite.rollout.strategies import STRATEGIES, Strategy
+from motif_lite.rollout.strategies import STRATEGIES, SingleRound, Strategy
 from motif_lite.rollout.strategies.delethink import Delethink
+from motif_lite.rollout.strategies.multi_round import multi_round
 from motif_lite.rollout.strategies.parallel import Parallel
 from motif_lite.rollout.strategies.refine import Refine
-from tests.fakes import ScriptedPolicy, problem, reply, turn
+from motif_lite.rollout.thinking import think
+from motif_lite.runs.files import as_line
+from motif_lite.runs.records import GradedReply
+from motif_lite.solving.solver import Effort, Solver
+from motif_lite.tasks import sources
+from motif_lite.training.rounds_step import RoundsStep
+from motif_lite.training.step_metrics import PerformedStep, lines, summarize
+from motif_lite.views.solving import SolutionView
+from tests.fakes import RecordingObserver, ScriptedPolicy, problem, reply, turn
 from tests.test_training import Training
 
 MakeRecipe = Callable[..., Recipe]
@@ -79,6 +96,106 @@ def test_a_text_that_ends_by_itself_is_complete() -> None:
     assert prompts_of(told(strategy, turn("the end"))) == []
     rollouts = told(strategy, turn(reply("a" * 30, finish="length")), "the end")
     assert [len(future.turns) for future in rollouts.openings[0].futures] == [2]
+
+
+CUTS = {
+    "a box in an earlier chunk": ("<answer>it is \\boxed{2}", "</answer>"),
+    "a cut in a box": ("<answer>it is \\boxe", "d{2}</answer>"),
+    "a cut between the tag and the box": ("so <answer>", "\\boxed{2}</answer>"),
+    "a cut in a tag": ("so <ans", "wer>\\boxed{2}</answer>"),
+    "another box before it": ("\\boxed{3}, no: <answer>\\boxed{", "2}</answer>"),
+}
+
+
+@pytest.mark.parametrize("first, second", CUTS.values(), ids=CUTS)
+def test_a_text_in_chunks_is_graded_as_a_whole(first: str, second: str) -> None:
+    """Wherever it is cut; where rounds are not chunks of one text, the last reply alone."""
+    rollouts = told(Delethink("system", 3, head_tokens=3, tail_tokens=5), turn(reply(first, finish="length")), second)
+    [opening] = rollouts.openings
+    [future] = opening.futures
+    assert future.final == Reply(first + second, len(first + second), "stop")
+    assert [each.reply.text for each in future.turns] == [first, second], "what is trained stays as it was sampled"
+    assert future_accuracy(opening) == INSIDE_ANSWER
+    assert list(gold_and_replies([opening])) == [("2", first), ("2", first + second)]
+    [notes] = told(Refine("system", 2), turn(reply(first, finish="length")), second).openings
+    assert notes.futures[0].final.text == second
+    assert future_accuracy(notes) < INSIDE_ANSWER
+
+
+@pytest.mark.parametrize("first, second", CUTS.values(), ids=CUTS)
+def test_measurements_votes_and_metrics_look_at_the_whole_text(
+    first: str, second: str, tiny_recipe: MakeRecipe
+) -> None:
+    rollouts = told(Delethink("system", 3, head_tokens=3, tail_tokens=5), turn(reply(first, finish="length")), second)
+    [graded] = all_graded(rollouts.openings[0].futures, RecordingObserver())
+    assert (graded.correct, graded.final, graded.replies) == (True, first + second, (first, second))
+    assert majority_is_right([GradedReply.model_validate_json(as_line(graded))])
+    recipe = tiny_recipe('rollout.strategy="delethink"', "rewards={future_accuracy=1.0}", "rollout.tail_tokens=5",
+                         "rollout.head_tokens=3", "rollout.num_openings=2")  # fmt: skip
+    step = PerformedStep(1, Rollouts(rollouts.openings * 2), {"future_accuracy": [2.0, 2.0]})
+    metrics = summarize(recipe, step, None)
+    is_early = second == "</answer>"
+    assert metrics.accuracy_by_round == (float(is_early), 1.0, 1.0)
+    assert metrics.answers_kept[0] == (1.0 if is_early else None)
+    assert [future.correct for line in lines(recipe, step) for future in line.futures] == [True, True]
+
+
+@pytest.mark.parametrize("first, second", CUTS.values(), ids=CUTS)
+def test_a_question_is_answered_by_the_whole_text(first: str, second: str, tiny_recipe: MakeRecipe) -> None:
+    recipe = tiny_recipe(
+        'rollout.strategy="delethink"', "rewards={future_accuracy=1.0}", "rollout.tail_tokens=2",
+        "rollout.head_tokens=1", f"rollout.openings.max_tokens={len(first)}",
+    )  # fmt: skip
+    texts = iter((first + second, second))
+    policy = ScriptedPolicy(lambda prompt, sampling: next(texts))
+    found = Solver(recipe, policy).solve("1+1?", Effort(), SolutionView(Console(quiet=True)), number=1)
+    assert found.answer == "2"
+    [sample] = json.loads(as_json(found))["samples"]
+    assert sample["answer"] == "2"
+    assert [each["reply"] for each in sample["rounds"]] == [first, second]
+
+
+def test_a_real_policy_writes_in_chunks_what_it_writes_at_once(tiny_recipe: MakeRecipe, tiny_folder: Path) -> None:
+    """Greedily, where each chunk sees all of the text before."""
+    recipe = tiny_recipe()
+    policy = backends.backend("transformers").load(recipe, str(tiny_folder))
+    system = multi_round(recipe.rollout).first_messages(problem())[0]["content"]
+    problems = sources.load(recipe.data.as_source(), role="train", seed=1)[:4]
+    at_once, in_chunks = (Sampling(max_tokens=number, temperature=0.0) for number in (60, 3))
+    whole = think(policy, SingleRound(system), problems, at_once, at_once, seed=1)
+    chunked = think(policy, Delethink(system, 20, 0, 1_000), problems, in_chunks, in_chunks, seed=1)
+    assert [path.final.text for path in chunked] == [path.final.text for path in whole]
+    assert [path.final.num_tokens for path in chunked] == [path.final.num_tokens for path in whole]
+    assert min(len(path.turns) for path in chunked) > 2
+
+
+def test_a_chain_of_chunks_is_trained_as_it_was_sampled(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = tiny_recipe(
+        'rollout.strategy="delethink"', 'training.credit="chain"', "rewards={future_accuracy=1.0}",
+        "rollout.head_tokens=4", "rollout.tail_tokens=6", "training.max_steps=1", "rollout.openings.max_tokens=12",
+        "rollout.futures.max_tokens=12",
+    )  # fmt: skip
+    training, sampled, trained = Training(recipe, tiny_folder, tmp_path / "run"), list[Reply](), list[list[int]]()
+    generate, rows = training.policy.generate, RoundsStep._rows
+
+    def generated(*arguments: Any, **named: Any) -> list[Reply]:
+        sampled.extend(replies := generate(*arguments, **named))
+        return replies
+
+    def rows_of(step: RoundsStep, num_rows: int) -> dict[str, Any]:
+        found = rows(step, num_rows)
+        trained.extend(found["completion_ids"])
+        return found
+
+    monkeypatch.setattr(training.policy, "generate", generated)
+    monkeypatch.setattr(RoundsStep, "_rows", rows_of)
+    assert training.train()
+    ids = Counter(each.token_ids for each in sampled)
+    assert Counter(map(tuple, trained[: len(sampled)])) == ids, "each chunk is a row; what follows are fillers"
+    written = [each for line in training.run.rollouts() for each in line.turns()]
+    assert Counter(each.reply for each in written) == Counter(each.text for each in sampled)
 
 
 def test_a_real_policy_begins_its_reply_with_what_is_kept(tiny_recipe: MakeRecipe, tiny_folder: Path) -> None:

@@ -89,7 +89,7 @@ def _counts(recipe: Recipe, run: RunDirectory, subject: Subject, when: When) -> 
         count("ours", _outcomes(by_problem, lambda each: each.correct), per_sample),
     ]
     if not any(is_rule(each.gold) for each in graded):
-        by_text = _outcomes(by_problem, lambda each: reference.is_correct(each.gold, each.replies[-1], source=source))
+        by_text = _outcomes(by_problem, lambda each: reference.is_correct(each.gold, each.final, source=source))
         found.append(count("reference", by_text, per_sample))
     num_samples = min(map(len, by_problem.values()))
     equal = _samples_at_equal_tokens(run, subject, when, per_sample)

@@ -73,7 +73,7 @@ def announce(observer: Observer, what: str) -> OnRound:
 
 
 def all_graded(trajectories: Sequence[Trajectory], observer: Observer) -> tuple[GradedReply, ...]:
-    """Their last replies compared with the gold answers; the observer is told how far that has come."""
+    """Their final texts compared with the gold answers; the observer is told how far that has come."""
     finals = [(trajectory.problem.gold, trajectory.final.text) for trajectory in trajectories]
     grade(finals, observer.advance)
     if num_lost := sum(is_lost(*pair) for pair in finals):
@@ -94,6 +94,7 @@ def _graded(trajectory: Trajectory) -> GradedReply:
         tokens=trajectory.num_tokens,
         replies=tuple(turn.reply.text for turn in trajectory.turns),
         finish=tuple(turn.reply.finish for turn in trajectory.turns),
+        is_one_text=trajectory.is_one_text,
     )
 
 

@@ -42,7 +42,7 @@ class Completion(Versioned):
         written: How the model went on, as far as the rest is long.
         exact: It is the rest, spacing aside.
         rouge_l: F-measure of their longest common subsequence of words, from 0 to 1.
-        answer: The last reply to the beginning as a question.
+        answer: The final text on the beginning as a question.
         correct: Whether that is the answer to the whole question.
     """
 

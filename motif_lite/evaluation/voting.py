@@ -55,12 +55,12 @@ def votes(replies: Sequence[str], on_progress: OnProgress | None = None) -> list
 
 def majority_is_right(samples: Sequence[GradedReply]) -> bool:
     """Whether the answer with most votes is right; no answer is wrong."""
-    counted = votes([each.replies[-1] for each in samples])
+    counted = votes([each.final for each in samples])
     if not counted:
         return False
     winner = samples[counted[0].samples[0]]
-    grade([(winner.gold, winner.replies[-1])])
-    return is_correct(winner.gold, winner.replies[-1])
+    grade([(winner.gold, winner.final)])
+    return is_correct(winner.gold, winner.final)
 
 
 def _class_of(spelling: str, known: Sequence[str]) -> str:

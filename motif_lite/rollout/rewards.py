@@ -16,7 +16,6 @@ from motif_lite.errors import MotifError, TrainingError
 from motif_lite.grading.answers import is_correct, last_boxed
 from motif_lite.nouns import Opening, Problem, Reply, Trajectory, Turn
 from motif_lite.recipe.schema import Recipe
-from motif_lite.rollout.counting import later_replies
 from motif_lite.rollout.reply_format import answer_end, answer_start, has_soft_format, has_strict_format, tag_points
 
 _log = logging.getLogger(__name__)
@@ -39,15 +38,20 @@ def has_final_answer(reply: str) -> bool:
 
 
 def is_solved(trajectory: Trajectory) -> bool:
-    """Whether the final reply holds the right boxed answer, inside the tags or not: what accuracy counts."""
+    """Whether the final text holds the right boxed answer, inside the tags or not: what accuracy counts."""
     return is_correct(trajectory.problem.gold, trajectory.final.text)
 
 
 def gold_and_replies(openings: Sequence[Opening]) -> Iterator[tuple[str, str]]:
-    """Every reply of a step with its gold answer; a future that openings share is there once."""
+    """What is said after each round of a step, with the gold answer; a future that openings share is there once."""
     for opening in openings:
-        for reply in (opening.turn.reply, *later_replies([opening])):
-            yield opening.problem.gold, reply.text
+        yield opening.problem.gold, opening.turn.reply.text
+        later = {
+            id(turn): (future, number)
+            for future in opening.futures
+            for number, turn in enumerate(future.turns[1:], start=2)
+        }
+        yield from ((opening.problem.gold, future.after(number).final.text) for future, number in later.values())
 
 
 def future_accuracy(opening: Opening) -> float:

@@ -14,6 +14,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, JsonValue
 
+from motif_lite.nouns import final_text
+
 VERSION: Literal[2] = 2
 """Of all these files."""
 
@@ -242,6 +244,7 @@ class GradedReply(Versioned):
         tokens: Generated, over all rounds.
         undone: Wrong only because an operation is left to do; None where it was not counted.
         replies: By round, as is why each has ended.
+        is_one_text: The replies are chunks of one text, which was graded as a whole.
     """
 
     problem: str
@@ -252,6 +255,12 @@ class GradedReply(Versioned):
     tokens: int
     replies: tuple[str, ...]
     finish: tuple[Finish, ...]
+    is_one_text: bool = False
+
+    @property
+    def final(self) -> str:
+        """The text that was graded."""
+        return final_text(self.replies, is_one_text=self.is_one_text)
 
 
 class PartsHeader(Versioned):

@@ -102,7 +102,8 @@ class Answering:
             for delta in watcher.splitter.end(trajectory.final.text):
                 tell(delta)
             prompt_tokens = sum(self._policy.count_tokens(turn.prompt) for turn in trajectory.turns)
-            tell(Done(trajectory.final.finish, prompt_tokens, found.num_tokens, trajectory.final.num_tokens))
+            last = trajectory.turns[-1].reply
+            tell(Done(last.finish, prompt_tokens, found.num_tokens, last.num_tokens))
 
     def _require_wanted(self) -> None:
         if self._is_gone.is_set():

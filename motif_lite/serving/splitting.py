@@ -59,7 +59,7 @@ class Splitter:
         """The trajectory is complete.
 
         Args:
-            final: Its last reply: what it passes on is the answer, wherever it stands.
+            final: Its final text: what it passes on is the answer, wherever it stands.
         """
         answer = reply_format.progress(final)
         if answer.startswith(self._sent):

@@ -1,6 +1,7 @@
 """What a training step is summed up in: a line of metrics.jsonl, and its lines of rollouts.jsonl.
 
-``accuracy_by_round[i]`` is the share of trajectories whose reply in round i+1 holds the right boxed answer.
+``accuracy_by_round[i]`` is the share of trajectories whose reply in round i+1, or whose text up to there where rounds
+are chunks of one, holds the right boxed answer.
 ``round_correct[i]`` is, where the data set can tell, the share of rounds i+1 begun from true progress that end in
 true progress or the right answer. It shows later rounds drifting while first rounds stay good. Openings count equally
 in both, however many futures each has.
@@ -39,7 +40,7 @@ from typing import TypedDict
 
 from motif_lite.credits.assignment import TrainedRound, differ
 from motif_lite.evaluation import intervals
-from motif_lite.grading.answers import is_beyond_judging, is_correct, is_lost, is_undone
+from motif_lite.grading.answers import is_beyond_judging, is_lost, is_undone
 from motif_lite.nouns import Opening, ReadProgress, Reply, Trajectory, Turn
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.counting import generated_tokens, later_replies, num_tokens
@@ -192,26 +193,22 @@ def round_correct(
     went_in, came_out = [0.0] * num_rounds, [0.0] * num_rounds
     for opening in openings:
         for future in opening.futures:
-            for index, turn in enumerate(future.turns):
+            for index in range(len(future.turns)):
                 went_in[index] += 1 / len(opening.futures)
-                if not _is_true(future, turn.reply, read_progress):
+                if not _is_true(future.after(index + 1), read_progress):
                     break
                 came_out[index] += 1 / len(opening.futures)
     return tuple(right / all_ if all_ else None for right, all_ in zip(came_out, went_in, strict=True))
 
 
-def _is_true(trajectory: Trajectory, reply: Reply, read_progress: ReadProgress) -> bool:
-    problem = trajectory.problem
-    return is_correct(problem.gold, reply.text) or read_progress(problem.question, progress(reply.text)) is not None
+def _is_true(so_far: Trajectory, read_progress: ReadProgress) -> bool:
+    return is_solved(so_far) or read_progress(so_far.problem.question, progress(so_far.final.text)) is not None
 
 
 def _accuracy_by_round(openings: Sequence[Opening], num_rounds: int) -> tuple[float, ...]:
     """Trajectories that have ended keep the answer that they ended with."""
     return tuple(
-        fmean(
-            fmean(is_correct(opening.problem.gold, future.turns[:end][-1].reply.text) for future in opening.futures)
-            for opening in openings
-        )
+        fmean(fmean(is_solved(future.after(end)) for future in opening.futures) for opening in openings)
         for end in range(1, num_rounds + 1)
     )
 

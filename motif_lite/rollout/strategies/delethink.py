@@ -29,6 +29,7 @@ class Delethink(RoundByRound):
         "A later round continues the reply: the model sees the question, and the beginning and the end of its text so "
         "far."
     )
+    writes_one_text: ClassVar[bool] = True
     system_prompt: str
     num_rounds: int
     head_tokens: int

@@ -5,6 +5,7 @@ All trajectories of a step advance together, one wide generate call per round, n
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import ClassVar
 
@@ -24,9 +25,11 @@ class RoundByRound(ABC):
         summary: What the model sees in each round, in a sentence, as model cards say it.
         system_prompt: Of every round.
         num_rounds: Of a whole trajectory.
+        writes_one_text: A reply goes on where the one before was cut off, so all of them together are what is graded.
     """
 
     summary: ClassVar[str]
+    writes_one_text: ClassVar[bool] = False
     system_prompt: str
     num_rounds: int
 
@@ -57,7 +60,8 @@ class RoundByRound(ABC):
         """Advance all trajectories together, round by round; one that has ended is kept as it is."""
         counts = self.futures_of(policy, openings, num_futures, sampling)
         parting = [1] * len(openings) if branches is None else branches
-        paths = {(number, 0): Trajectory(problem, (turn,)) for number, (problem, turn) in enumerate(openings)}
+        first = [Trajectory(problem, (turn,), self.writes_one_text) for problem, turn in openings]
+        paths = {(number, 0): path for number, path in enumerate(first)}
         num_cut = 0
         for round_number in range(2, self.num_rounds + 1):
             paths = self._parted(paths, counts, parting, round_number - 1)
@@ -71,7 +75,7 @@ class RoundByRound(ABC):
             seeds = [derive_seed(seed, "round", round_number, start + opening, future) for opening, future in open_]
             written = policy.generate(rendered, sampling, seeds=seeds, on_progress=on_progress)
             for place, prompt, reply in zip(open_, rendered, written, strict=True):
-                paths[place] = Trajectory(paths[place].problem, (*paths[place].turns, Turn(prompt, reply)))
+                paths[place] = replace(paths[place], turns=(*paths[place].turns, Turn(prompt, reply)))
         return Rollouts(tuple(self.lent(_by_opening(openings, paths), num_futures)), num_cut)
 
     def futures_of(
