@@ -5,6 +5,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from motif_lite.tasks import sources
 from motif_lite.tasks.sources import own_functions
 from tests.fakes import RecordingObserver, ScriptedPolicy
 from tests.faults.nursery import Nursery
+from tests.test_training import Training
+
+MakeRecipe = Callable[..., Recipe]
 
 ROOT = Path(__file__).parents[1]
 BASE = '[model]\nname = "some/model"\nbackend = "transformers"\n[data]\ntrain = "chain_sum"\n'
@@ -468,3 +472,31 @@ def test_the_strategy_of_the_page_is_one(tmp_path: Path) -> None:
     recipe = checking.check(tmp_path / "recipe.toml", ['rollout.strategy="my_rounds.py:terse"'])
     made = strategy_of(recipe, recipe.rollout.strategy)
     assert made.first_messages(Problem("", "1 + 1", "2"))[0]["content"].endswith("Think in as few words as you can.")
+
+
+def test_the_whole_strategy_of_the_page_is_trained(tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path) -> None:
+    """With futures that part after any round."""
+    code = block("whole strategy")
+    assert len(code.splitlines()) <= 30
+    write(tmp_path, my_rounds_py=code)
+    recipe = tiny_recipe(
+        f'rollout.strategy="{tmp_path}/my_rounds.py:doubt"', 'training.credit="reset"',
+        "rollout.openings.max_tokens=16", "rollout.futures.max_tokens=16", "training.max_steps=2",
+    )  # fmt: skip
+    training = Training(recipe, tiny_folder, tmp_path / "run")
+    assert training.train()
+    later = [turn.prompt for line in training.run.rollouts() for future in line.futures for turn in future.rounds]
+    assert len(training.run.metrics()) == 2
+    assert later
+    assert all(re.search(r'= Somebody says: "[^"]*". Check this, then solve it yourself\.', each) for each in later)
+
+
+def test_the_whole_strategy_of_the_page_passes_on_the_answer(tmp_path: Path) -> None:
+    write(tmp_path, recipe=BASE, my_rounds_py=block("whole strategy"))
+    recipe = checking.check(tmp_path / "recipe.toml", ['rollout.strategy="my_rounds.py:doubt"'])
+    made, policy = strategy_of(recipe, recipe.rollout.strategy), ScriptedPolicy(lambda prompt, sampling: "so: I agree")
+    first = Turn("", Reply("\\boxed{1}, or \\boxed{2}", 1, "stop"))
+    [opening] = made.continue_openings(policy, [(Problem("", "1+1?", "2"), first)], 1, Sampling(), seed=1).openings
+    [_, second, third] = opening.futures[0].turns
+    assert second.prompt.endswith('[user]1+1? Somebody says: "2". Check this, then solve it yourself.[assistant]')
+    assert third.prompt.endswith('[user]1+1? Somebody says: "nothing". Check this, then solve it yourself.[assistant]')

@@ -20,7 +20,7 @@ from motif_lite.policies.local import LocalPolicy
 from motif_lite.policies.packing import packed_model, tree
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rewards import REWARDS
-from motif_lite.rollout.strategies import STRATEGIES
+from motif_lite.rollout.strategies import strategy_of
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import StepMetrics
 from motif_lite.tasks import sources
@@ -54,7 +54,7 @@ class Training:
             self.policy,
             self.run,
             self.observer,
-            strategy=STRATEGIES[self.recipe.rollout.strategy](self.recipe.rollout),
+            strategy=strategy_of(self.recipe, self.recipe.rollout.strategy),
             problems=self.problems,
             planned=memory.estimate(self.recipe, shapes.TINY, Machine("cpu", 8.0, "a test's")),
             read_progress=sources.progress_reader(self.recipe.data.train),
