@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from motif_lite.errors import StudyError
 from motif_lite.runs.directory import RunDirectory
@@ -12,6 +13,7 @@ from motif_lite.runs.records import GradedReply, Subject
 from motif_lite.study import file, results
 from motif_lite.study import plan as study_plan
 from motif_lite.study import report as study_report
+from motif_lite.study.live import print_plan
 from motif_lite.study.sentences import claims
 from motif_lite.study.table import table
 from motif_lite.study.votes import votes
@@ -77,7 +79,11 @@ def said(mean: float, interval: tuple[float, float] | None, p_value: float = 0.0
     [
         ((-0.2, (-0.3, -0.1)), "Survives"),
         ((-0.2, (-0.3, -0.1), 0.06), "A hint, no proof"),
-        ((-0.1, (-0.3, 0.1)), "Does not survive"),
+        ((-0.1, (-0.3, 0.1)), "Undecided"),
+        ((-0.4, (-0.9, 0.1)), "Undecided"),
+        ((0.1, (-0.06, 0.26)), "Undecided"),
+        ((0.0, (-0.05, 0.05)), "Does not survive"),
+        ((0.1, (-0.01, 0.21)), "Does not survive"),
         ((0.0, None), "Does not survive"),
         ((0.2, (0.1, 0.3)), "Does not survive, the opposite holds"),
         ((-0.2, None), "No spread over seeds, no claim"),
@@ -98,6 +104,11 @@ def test_a_claim_survives_only_where_the_reference_is_better(test: tuple[Any, ..
         ({"wide": {"vote": True}}, "variants.wide.vote: is for a variant with train = false"),
         ({"plain": {"train": False, "vote": True}}, "variants.plain.vote: is for a variant"),
         ({"plain": {"claim": "it is good"}}, "variants.plain.claim: claims are made against the reference"),
+        ({"plain": {"optional": True}}, "variants.plain.optional: others are compared with it"),
+        (
+            {"wide": {"against": "base"}, "base": {"train": False, "optional": True}},
+            "variants.base.optional: others are compared with it",
+        ),
     ],
 )
 def test_a_vote_or_claim_where_it_makes_no_sense_is_refused(
@@ -115,6 +126,36 @@ def test_around_another_recipe_the_study_takes_its_benchmarks_and_has_a_folder_o
     assert made.out == CONTROLS.with_suffix("") / "mine"
     assert {made.recipe_of(name) for name in made.study.variants} == {recipe}
     assert study_plan.load(CONTROLS).out == CONTROLS.with_suffix("")
+
+
+DELETHINK = (
+    f'extends = "{TINY}"\n[rollout]\nstrategy = "delethink"\nhead_tokens = 4\ntail_tokens = 20\n'
+    "[rewards]\nfuture_accuracy = 1.0\n"
+)
+NO_FORM = "form alone is left out, as its recipe is refused: rewards tag_count, soft_format, strict_format judge"
+
+
+def test_around_a_recipe_whose_replies_have_no_form_the_other_controls_remain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(DELETHINK)
+    made = study_plan.load(CONTROLS, tmp_path / "out", recipe)
+    assert list(made.study.variants) == ["trained", "base", "random", "vote"]
+    assert made.num_runs == 4 * 3
+    found = results.results(made)
+    page = table(found)
+    assert f"- **Not tested**: the gain is more than a better form. {NO_FORM}" in page
+    assert str(tmp_path) not in page
+    print_plan(Console(width=300), made)
+    assert NO_FORM in capsys.readouterr().out
+
+
+def test_a_recipe_that_is_wrong_in_itself_is_not_what_a_variant_is_left_out_for(tmp_path: Path) -> None:
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text(DELETHINK.replace("future_accuracy", "tag_count"))
+    with pytest.raises(StudyError, match=r"(?s)variants trained, base, vote: .*tag_count judge the form"):
+        study_plan.load(CONTROLS, recipe=recipe)
 
 
 def test_a_further_benchmark_that_a_recipe_lacks_is_named(tmp_path: Path) -> None:

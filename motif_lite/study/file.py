@@ -90,6 +90,8 @@ class Variant(_Section):
 of the reference."""
     claim: Annotated[Text, Field(max_length=300)] | None = None
     """What may be claimed if the reference is better than this variant, as a sentence without its full stop."""
+    optional: bool = False
+    """`true`: where its recipe is refused, e.g. rewards that its strategy cannot have, it is left out."""
 
 
 class Study(_Section):
@@ -162,6 +164,8 @@ class Study(_Section):
                     f"variants.{name}.against: is for neither a vote, nor a claim, nor the study's reference, as votes "
                     f"and claims are about the reference; leave it out"
                 )
+            if variant.optional and name in {self.reference, *(other.against for other in self.variants.values())}:
+                yield f"variants.{name}.optional: others are compared with it, so it cannot be left out; remove it"
             if variant.claim and name == self.reference:
                 yield f"variants.{name}.claim: claims are made against the reference, by the other variants; move it"
 

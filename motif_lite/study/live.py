@@ -175,6 +175,8 @@ def print_plan(console: Console, plan: StudyPlan) -> None:
         )
     print_text(console, f"{study.title}: {study.question}")
     console.print(table)
+    for left in plan.left_out.values():
+        print_text(console, f"{left.label} is left out, as its recipe is refused: {left.why}")
     print_text(console, f"{plan.num_runs} runs, measured on {study.benchmark}, {study.decoding}; they go to {plan.out}")
 
 

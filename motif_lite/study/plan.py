@@ -7,10 +7,11 @@ runs that count. ``load`` validates every recipe before anything runs.
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
-from motif_lite.errors import MotifError, StudyError
+from motif_lite.errors import MotifError, RecipeError, StudyError
 from motif_lite.jobs import checking
 from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.spelling import nearest
@@ -51,6 +52,14 @@ class Run:
         return checking.check(self.recipe, self.changes)
 
 
+class LeftOut(NamedTuple):
+    """An optional variant whose recipe is refused."""
+
+    label: str
+    claim: str | None
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class StudyPlan:
     """A study with its place: which runs there are, and where each goes.
@@ -58,6 +67,7 @@ class StudyPlan:
     Attributes:
         strategies: By variant, how it thinks when it is measured.
         recipe: In place of the study's `base`, where one was given.
+        left_out: Optional variants, which the study above lacks, with the reason for which their recipes are refused.
     """
 
     study: Study
@@ -65,6 +75,7 @@ class StudyPlan:
     out: Path
     strategies: Mapping[str, str]
     recipe: Path | None = None
+    left_out: Mapping[str, LeftOut] = field(default_factory=dict)
 
     def is_tuned(self, variant: str) -> bool:
         """Whether a variant picks a value of the tuned key."""
@@ -141,12 +152,17 @@ def load(path: Path, out: Path | None = None, recipe: Path | None = None) -> Stu
         raise StudyError(f"{path}: name it NAME.toml, or say with --out where its results go")
     mistakes: dict[str, list[str]] = {}
     strategies: dict[str, str] = {}
-    for variant in study.variants:
+    left_out: dict[str, LeftOut] = {}
+    for variant, own in study.variants.items():
         try:
             strategies[variant] = _strategy(study, path, variant)
         except MotifError as error:
-            mistakes.setdefault(str(error), []).append(variant)
-    plan = StudyPlan(study, path, out, strategies, recipe)
+            if own.optional and isinstance(error, RecipeError):
+                left_out[variant] = LeftOut(own.label or variant, own.claim, _reason(error))
+            else:
+                mistakes.setdefault(str(error), []).append(variant)
+    there = {name: variant for name, variant in study.variants.items() if name not in left_out}
+    plan = StudyPlan(study.model_copy(update={"variants": there}), path, out, strategies, recipe, left_out)
     for variant in strategies:
         for mistake in _mistakes(plan, variant):
             mistakes.setdefault(mistake, []).append(variant)
@@ -154,6 +170,12 @@ def load(path: Path, out: Path | None = None, recipe: Path | None = None) -> Stu
         lines = [f"  variants {', '.join(names)}: {_indented(mistake)}" for mistake, names in mistakes.items()]
         raise StudyError("\n".join([f"{path}: {counted(lines)} in the recipes of the study", *lines]))
     return plan
+
+
+def _reason(error: RecipeError) -> str:
+    """Why a recipe is refused, without the file's name, which differs between machines."""
+    where, _, mistakes = str(error).partition("\n")
+    return "; ".join(line.strip() for line in mistakes.splitlines()) or where
 
 
 def _with_benchmarks(study: Study, path: Path) -> Study:

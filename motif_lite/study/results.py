@@ -38,6 +38,7 @@ def results(plan: StudyPlan) -> Json:
         "sources": _sources(plan),
         "software": _software(run for by_seed in runs.values() for run in by_seed.values()),
         "variants": variants,
+        "left_out": {name: each._asdict() for name, each in plan.left_out.items()},
         "past_its_best": _past_its_best(variants[study.reference]),
         "comparisons": _comparisons(plan, variants, runs),
     }

@@ -10,6 +10,10 @@ _ALIKE = 0.05
 """Share by which training tokens may differ and still count as equal: a run ends with the step that spends the last."""
 
 
+_WORTH_CLAIMING = 0.05
+"""An interval that contains zero and a gain of more than this, as an accuracy, leaves the claim open."""
+
+
 def sentences(found: Json) -> list[str]:
     """What each comparison allows to say."""
     reference, confidence = label(found, found["reference"]), found["confidence"]
@@ -53,10 +57,17 @@ def claims(found: Json) -> list[str]:
                 f"**{_standing(test, found['confidence'])}**: {variant['claim']} ({by}: {points(test)} points)."
             )
         said += _short_votes(found, name)
+    said += [_left_out(each) for each in found.get("left_out", {}).values()]
     for name, variant in found["variants"].items():
         if variant.get("memorisation"):
             said.append(_memory(label(found, name), variant["memorisation"]))
     return said
+
+
+def _left_out(variant: Json) -> str:
+    """That a variant does not go with the recipe, and what is therefore not tested."""
+    claim = f"**Not tested**: {variant['claim']}. " if variant["claim"] else ""
+    return f"{claim}{variant['label']} is left out, as its recipe is refused: {variant['why']}."
 
 
 def _standing(test: Json, confidence: float) -> str:
@@ -67,8 +78,11 @@ def _standing(test: Json, confidence: float) -> str:
         return "One seed, no claim"
     if test["interval"] is None:
         return "No spread over seeds, no claim" if test["mean"] else "Does not survive"
-    if test["interval"][1] >= 0:
-        return "Does not survive, the opposite holds" if test["interval"][0] > 0 else "Does not survive"
+    low, high = test["interval"]
+    if low > 0:
+        return "Does not survive, the opposite holds"
+    if high >= 0:
+        return "Undecided" if low < -_WORTH_CLAIMING else "Does not survive"
     return "Survives" if test["p_value_holm"] < 1 - confidence else "A hint, no proof"
 
 
