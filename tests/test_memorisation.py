@@ -9,12 +9,18 @@ from motif_lite.errors import RecipeError
 from motif_lite.evaluation import memorisation
 from motif_lite.jobs import checking, train_job
 from motif_lite.nouns import Problem, Sampling
+from motif_lite.planning import planner, projection, shapes
+from motif_lite.planning.machine import Machine
+from motif_lite.planning.projection import Evaluated
+from motif_lite.planning.rows import Lengths
+from motif_lite.recipe.data import SourceSection
 from motif_lite.recipe.keys import changed
 from motif_lite.runs.directory import RunDirectory
 from tests.fakes import RecordingObserver, ScriptedPolicy
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml"
 RECIPE = checking.check(TINY, ["evaluation.memorisation=0.6", "rollout.max_width=8"])
+NAMED = changed(RECIPE, {"evaluation.benchmarks": {"mine": SourceSection(source="mine.jsonl")}})
 PROBLEMS = [
     Problem("mine/1", "Ann has two apples and buys three  more apples. How many has she?", "5"),
     Problem("mine/2", "Bob has ten coins and gives away nine of his coins. How many are left?", "1"),
@@ -48,9 +54,10 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence(written: str
     assert memorisation.rouge_l(written, rest) == pytest.approx(expected)
 
 
-def context_of(policy: ScriptedPolicy, root: Path) -> RunContext:
+def context_of(policy: ScriptedPolicy, root: Path, **changes: object) -> RunContext:
     root.mkdir(exist_ok=True)
-    return RunContext(recipe=RECIPE, policy=policy, run=RunDirectory(root), observer=RecordingObserver())
+    recipe = changed(NAMED, {key.replace("__", "."): value for key, value in changes.items()})
+    return RunContext(recipe=recipe, policy=policy, run=RunDirectory(root), observer=RecordingObserver())
 
 
 def knows_all(prompt: str, sampling: Sampling) -> str:
@@ -87,6 +94,39 @@ def test_what_was_measured_is_not_measured_again_unless_the_problems_are_others(
     memorisation.probe(context, {"mine": PROBLEMS[:1]})
     assert len(policy.calls) > number
     assert memorisation.kept_of(RECIPE, context.run)[0].num_problems == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rollout__strategy": "single_round"},
+        {"rollout__system_prompt": "Guess."},
+        {"rollout__num_rounds": 2},
+        {"rollout__futures__max_tokens": 7},
+    ],
+)
+def test_what_was_asked_in_another_way_is_asked_again(changes: dict[str, object], tmp_path: Path) -> None:
+    policy = ScriptedPolicy(knows_all)
+    memorisation.probe(context_of(policy, tmp_path / "run"), {"mine": PROBLEMS})
+    number = len(policy.calls)
+    context = context_of(policy, tmp_path / "run", **changes)
+    for _ in range(2):
+        memorisation.probe(context, {"mine": PROBLEMS})
+    again = 1 + context.recipe.rollout.num_rounds if context.recipe.rollout.strategy == "multi_round" else 2
+    assert len(policy.calls) - number == again, "once: the rest of the questions, then the rounds of the answers"
+    assert isinstance(context.observer, RecordingObserver)
+    assert sum("all of it is measured again" in note for note in context.observer.notes) == 1
+
+
+def test_the_plan_counts_the_probe() -> None:
+    """Problems of the benchmark, the rounds of the answer and one for the rest of the question, once."""
+    number = checking.expected_problems(RECIPE)
+    without = changed(RECIPE, {"evaluation.memorisation": None})
+    [probe] = set(checking.evaluated(RECIPE, number)) - set(checking.evaluated(without, number))
+    assert probe == Evaluated("chain_sum, probe of memorisation", 400, 4, 1)
+    plan = planner.make(RECIPE, shapes.TINY, Machine("cpu", 8.0, "a test's"))
+    seconds = projection.planned(plan, [probe], Lengths.worst(RECIPE)).evaluation
+    assert seconds[probe.label] > 0
 
 
 def test_no_recipe_no_probe(tmp_path: Path) -> None:

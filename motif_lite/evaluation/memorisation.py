@@ -14,21 +14,24 @@ from statistics import fmean
 
 from motif_lite.context import RunContext
 from motif_lite.evaluation import intervals
-from motif_lite.evaluation.measuring import announce
+from motif_lite.evaluation.measuring import announce, settings_of
 from motif_lite.grading.answers import grade, is_correct
 from motif_lite.nouns import Problem, Sampling
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rollouts import derive_seed
 from motif_lite.rollout.strategies import strategy_of
 from motif_lite.rollout.thinking import think
+from motif_lite.runs import inputs
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.files import as_line, each_record, write_whole
-from motif_lite.runs.records import Interval, Record, Versioned
+from motif_lite.runs.records import Interval, Record, Settings, Subject, Versioned
 
 FILE = "memorisation.jsonl"
 
 _FEWEST_WORDS = 5
 """Of a question that is divided between words; one of fewer is divided between characters."""
+
+_CHANGED = "its problems, rollout.strategy or settings have changed, or an early version measured it"
 
 _MORE_TOKENS = 4
 """Than the rest of a question has: another spelling may take more."""
@@ -44,6 +47,8 @@ class Completion(Versioned):
         rouge_l: F-measure of their longest common subsequence of words, from 0 to 1.
         answer: The final text on the beginning as a question.
         correct: Whether that is the answer to the whole question.
+        strategy: That answered.
+        settings: That it was asked with; None, as is the strategy, where an early version measured.
     """
 
     benchmark: str
@@ -55,6 +60,8 @@ class Completion(Versioned):
     rouge_l: float
     answer: str
     correct: bool
+    strategy: str | None = None
+    settings: Settings | None = None
 
 
 class Found(Record):
@@ -85,14 +92,25 @@ def probe(context: RunContext, benchmarks: Mapping[str, Sequence[Problem]]) -> N
         problems = [problem for problem in all_problems if len(problem.question.strip()) > 1]
         parts = [divided(problem.question, share) for problem in problems]
         kept = [each for each in done if each.benchmark == name]
-        asked = [(problem.id, *part) for problem, part in zip(problems, parts, strict=True)]
-        if [(each.problem, each.shown, each.rest) for each in kept] != asked:
+        asked_with = _asked_with(context.recipe, name, problems)
+        asked = [(problem.id, *part, *asked_with) for problem, part in zip(problems, parts, strict=True)]
+        if [(each.problem, each.shown, each.rest, each.strategy, each.settings) for each in kept] != asked:
+            if kept:
+                context.observer.note(f"note: memorisation, {name}: {_CHANGED}; all of it is measured again")
             kept = _completions(context, name, problems, parts)
         lines += kept
         write_whole(context.run.root / FILE, map(as_line, lines))
         for found in kept_of(context.recipe, context.run):
             if found.benchmark == name:
                 context.observer.note(in_words(found, share))
+
+
+def _asked_with(recipe: Recipe, benchmark: str, problems: Sequence[Problem]) -> tuple[str, Settings]:
+    """The strategy and the settings that beginnings are asked with."""
+    strategy = recipe.rollout.strategy
+    subject = Subject(benchmark, strategy, "greedy")
+    settings = settings_of(recipe, subject, recipe.evaluation.benchmarks[benchmark])
+    return strategy, settings.model_copy(update={"problems": inputs.of_problems(problems)})
 
 
 def kept_of(recipe: Recipe, run: RunDirectory) -> list[Found]:
@@ -162,8 +180,9 @@ def _completions(
     on_round = announce(observer, f"{benchmark}: beginnings of questions")
     answered = think(policy, strategy, shown, openings, futures, seed=recipe.seed, on_round=on_round)
     grade((each.problem.gold, each.final.text) for each in answered)
+    asked_with = dict(zip(("strategy", "settings"), _asked_with(recipe, benchmark, problems), strict=True))
     return [
-        _completion(benchmark, problem, rest, reply.text, each.final.text)
+        _completion(benchmark, problem, rest, reply.text, each.final.text).model_copy(update=asked_with)
         for problem, (_, rest), reply, each in zip(shown, parts, written, answered, strict=True)
     ]
 

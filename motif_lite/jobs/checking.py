@@ -148,6 +148,9 @@ def evaluated(recipe: Recipe, number: NumProblems) -> Iterator[Evaluated]:
                 label = f"{name}, {strategy}, {' and '.join(whens)}"
                 yield Evaluated(label, samples * num_problems, num_rounds, len(whens))
     num_rounds = strategy_of(recipe, recipe.rollout.strategy).num_rounds
+    for name in section.benchmarks if section.memorisation is not None else ():
+        if (num_problems := number.benchmarks[name]) is not None:  # the rest of a question counts as a further round
+            yield Evaluated(f"{name}, probe of memorisation", num_problems, num_rounds + 1, 1)
     if section.validation is not None and number.validation is not None:
         yield Evaluated("validation", number.validation, num_rounds, section.validation.num_marks + 1)
     if warm_start is not None:
