@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,10 @@ def test_problems_do_not_hang_on_the_order_of_sets(monkeypatch: pytest.MonkeyPat
         ("", {}, "there is no task ''; known: ab"),
         ("composite", {}, "there is no task 'composite' (it is made of other tasks; name one of them)"),
         ("acre", {}, "its problems depend on how many are made"),
+        ("coin_flip", {}, "its verifier takes 0 for right where the answer begins with 0"),
+        ("number_format", {}, "less than 0.01 off"),
+        ("propositional_logic", {}, "P or Q for one of most problems"),
+        ("puzzle24", {}, "its verifier does not look at the numbers"),
         ("chain_sum", {"min_term": 2}, "no option 'min_term' (did you mean 'min_terms'?); known: allow_negation"),
         ("chain_sum", {"seed": 2}, "there is no option 'seed' (the recipe's seed is taken)"),
         ("chain_sum", {"size": 2}, "there is no option 'size' (set num_problems)"),
@@ -161,11 +166,9 @@ def of_all_tasks() -> list[Problem]:
 
 @needs_gym
 def test_every_task_finds_its_own_answer_right_and_another_wrong(of_all_tasks: list[Problem]) -> None:
-    assert len(of_all_tasks) > 100
+    assert len(of_all_tasks) == 99
     with_answer = [each for each in of_all_tasks if answer_of(each)]
-    assert {each.id for each in of_all_tasks} - {each.id for each in with_answer} == {
-        "boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour",
-    }, "many answers are right for them"  # fmt: skip
+    assert {each.id for each in of_all_tasks} - {each.id for each in with_answer} == gym.MANY_ARE_RIGHT
     answers.grade((each.gold, boxed(text)) for each in of_all_tasks for text in (answer_of(each), "no such answer"))
     wrong = [each.id for each in with_answer if not is_correct(each.gold, boxed(answer_of(each)))]
     assert wrong == ["codeio"], "this answer has braces that are not balanced"
@@ -186,6 +189,34 @@ def test_only_the_last_box_counts_and_a_font_around_it_does_not() -> None:
     assert not is_correct(problem.gold, f"it is {right}")
     assert not is_correct(problem.gold, boxed(right) + boxed("no"))
     assert ruling(problem.gold, boxed(right)).rule == "right by reasoning_gym's verifier for chain_sum"
+
+
+CONSTANTS = ("0", "nan", "[]")
+
+
+@needs_gym
+def test_no_constant_is_right_where_it_is_not_the_answer(of_all_tasks: list[Problem]) -> None:
+    """GRPO finds one that is: several verifiers of the package take some."""
+    tried = {each.id: [*CONSTANTS, re.sub(r"-?[0-9]+(\.[0-9]+)?", "nan", answer_of(each))] for each in of_all_tasks}
+    pairs = [(each, text) for each in of_all_tasks for text in tried[each.id] if text != answer_of(each)]
+    answers.grade((each.gold, boxed(text)) for each, text in pairs)
+    assert [(each.id, text) for each, text in pairs if is_correct(each.gold, boxed(text))] == []
+
+
+@needs_gym
+@pytest.mark.parametrize(
+    ("task", "wrong"),
+    [
+        ("complex_arithmetic", "nan+nani"), ("word_sorting", "{gold}, more"), ("letter_jumble", "{gold} more"),
+        ("polynomial_equations", "{gold}, more"), ("gsm_symbolic", "-{gold}"), ("gsm_symbolic", "{gold} or 7"),
+    ],
+)  # fmt: skip
+def test_what_a_verifier_takes_for_right_that_is_wrong_does_not_get_to_it(
+    task: str, wrong: str, of_all_tasks: list[Problem]
+) -> None:
+    [problem] = [each for each in of_all_tasks if each.id == task]
+    assert is_correct(problem.gold, boxed(answer_of(problem)))
+    assert not is_correct(problem.gold, boxed(wrong.format(gold=answer_of(problem))))
 
 
 HOSTILE = [
@@ -234,7 +265,8 @@ def test_every_verifier_that_evaluates_answers_has_a_form_for_them() -> None:
             }
             if function.name == "score_answer" and calls & {"eval", "exec", "parse_expr", "sympify", "parse_latex"}:
                 evaluating.add(names["DATASET_NAME"])
-    assert evaluating - {"number_sorting"} == set(gym.FORMS), "number_sorting evaluates its own answer only"
+    own_answer_only = {"number_sorting"}
+    assert evaluating - own_answer_only - set(gym.NOT_OFFERED) == set(gym.FORMS)
 
 
 def test_a_rule_that_is_none_is_never_right() -> None:

@@ -35,6 +35,11 @@ NOT_OFFERED = {
     "composite": "it is made of other tasks; name one of them",
     "acre": "its problems depend on how many are made",
     "game_of_life_halting": "its verifier takes every answer for right",
+    "coin_flip": "its verifier takes 0 for right where the answer begins with 0",
+    "number_format": "its verifier takes any number for right that is less than 0.01 off, and its hard problems choose "
+    "among such",
+    "propositional_logic": "its verifier takes a premise for a conclusion, and P or Q for one of most problems",
+    "puzzle24": "its verifier does not look at the numbers that a problem gives",
 }
 """Tasks of the package that are none here, and why."""
 
@@ -44,15 +49,30 @@ _OWN_OPTIONS = ("seed", "size")
 _WORDS = r"[A-Za-z0-9_ \n-]*"
 _SUMS = r"[0-9+*/(). -]*"
 _FUNCTIONS = "sin|cos|tan|sec|csc|cot|asin|acos|atan|sinh|cosh|tanh|exp|log|ln|sqrt|Abs|Integral|pi"
+_ROOT = r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)\s*"
 _LETTERS = r"(?<![A-Za-z0-9_.])[A-Za-z](?![A-Za-z0-9_.])"
 _FORMULA = rf"(?:{_LETTERS}|(?<![A-Za-z0-9_.])(?:{_FUNCTIONS})(?![A-Za-z0-9_.])|[0-9]+(?:\.[0-9]+)?|[+*/()^, -])*"
 FORMS: dict[str, str] = {
     "string_insertion": _WORDS, "spiral_matrix": _WORDS, "binary_matrix": _WORDS, "n_queens": _WORDS,
-    "countdown": _SUMS, "puzzle24": _SUMS,
+    "countdown": _SUMS,
     "polynomial_multiplication": _FORMULA, "simple_integration": _FORMULA, "intermediate_integration": _FORMULA,
 }  # fmt: skip
 """Tasks whose verifier evaluates the answer as Python, with all that it may get to see: nothing that could call
 something else than a function of mathematics."""
+
+_SHAPES: dict[str, str] = {
+    "complex_arithmetic": r"[0-9ijIJ.()+ -]*",  # nan is nearer than any number
+    "number_sorting": r"[\[\]0-9.,'\"eE+\s-]*",
+    "polynomial_equations": f"{_ROOT}(?:,{_ROOT})*",  # what is no number is passed over
+    "gsm_symbolic": r"[^0-9-]*[0-9]+(?:\.[0-9]+)?[^0-9]*",  # so are a sign and all numbers but the first
+}
+"""Tasks whose verifier takes wrong answers for right, with a form that these do not have."""
+
+_PARTED_BY: dict[str, str | None] = {"word_sorting": ",", "letter_jumble": None}
+"""Tasks whose verifier passes over what follows the right answer, with what stands between its parts; None: spaces."""
+
+MANY_ARE_RIGHT = frozenset({"boxnet", "graph_color", "rubiks_cube", "rush_hour"})
+"""Tasks whose problems come without an answer. In all others an empty one is the answer, which no box can hold."""
 
 _DRESS = re.compile(r"\s*\$?\s*\\(?:text|texttt|textbf|mathrm|mathtt)\s*\{(.*)\}\s*\$?\s*", re.DOTALL)
 
@@ -79,9 +99,16 @@ def compare(gold: str, answer: str) -> "Ruling":
         return Ruling(None, "the installed reasoning_gym makes another problem of this name; install the pinned one")
     dressed = _DRESS.fullmatch(answer)
     for text in dict.fromkeys((answer, answer.strip(), *([dressed[1].strip()] if dressed else []))):
-        if re.fullmatch(FORMS.get(task, r"[\s\S]*"), text) and _score(facts, text, entry) >= 1:
+        if _may_be_scored(task, text, facts["answer"]) and _score(facts, text, entry) >= 1:
             return Ruling(True, f"right by reasoning_gym's verifier for {task}")
     return Ruling(False, f"not right by reasoning_gym's verifier for {task}")
+
+
+def _may_be_scored(task: str, text: str, gold: str) -> bool:
+    """Whether the package's verifier can be trusted with an answer."""
+    if task in _PARTED_BY and len(text.split(_PARTED_BY[task])) != len(gold.split(_PARTED_BY[task])):
+        return False
+    return all(re.fullmatch(forms[task], text) for forms in (FORMS, _SHAPES) if task in forms)
 
 
 def _score(facts: Mapping[str, Any], text: str, entry: dict[str, Any]) -> float:

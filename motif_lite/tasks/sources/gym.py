@@ -109,7 +109,7 @@ def _different(request: Request, level: int, options: Options, wanted: int, aske
     task, count = _task(request.name), 0
     for index, question, answer in MAKER.made(request.name, options, seed, wanted * _DRAWS):
         key = held_out.words(question)
-        if key in asked or not _fits_a_box(answer):
+        if key in asked or not _fits_a_box(task, answer):
             continue
         asked.add(key)
         facts = {"task": task, "options": options, "seed": seed, "index": index, "answer": answer}
@@ -126,8 +126,10 @@ def _different(request: Request, level: int, options: Options, wanted: int, aske
     _log.warning("%s: has %d problems that differ and are not measured, fewer than %d", where, count, wanted)
 
 
-def _fits_a_box(answer: str) -> bool:
-    """Whether its braces are balanced; an answer that cannot be boxed can never be right."""
+def _fits_a_box(task: str, answer: str) -> bool:
+    """Whether its braces are balanced, and there is one; an answer that cannot be boxed can never be right."""
+    if not answer.strip():
+        return task in gym.MANY_ARE_RIGHT
     boxed = last_boxed(f"\\boxed{{{answer}}}")
     return boxed is not None and boxed.text == answer
 
