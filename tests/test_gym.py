@@ -171,9 +171,16 @@ def test_every_task_finds_its_own_answer_right_and_another_wrong(of_all_tasks: l
     assert {each.id for each in of_all_tasks} - {each.id for each in with_answer} == gym.MANY_ARE_RIGHT
     answers.grade((each.gold, boxed(text)) for each in of_all_tasks for text in (answer_of(each), "no such answer"))
     wrong = [each.id for each in with_answer if not is_correct(each.gold, boxed(answer_of(each)))]
-    assert wrong == ["codeio"], "this answer has braces that are not balanced"
+    assert wrong == ["codeio", "intermediate_integration"], "braces that are not balanced; an integral left undone"
     assert "}[}" in answer_of(next(each for each in with_answer if each.id == "codeio"))
     assert [each.id for each in of_all_tasks if is_correct(each.gold, boxed("no such answer"))] == []
+
+
+@needs_gym
+def test_an_integral_that_the_package_left_undone_can_be_found(of_all_tasks: list[Problem]) -> None:
+    [problem] = [each for each in of_all_tasks if each.id == "intermediate_integration"]
+    assert answer_of(problem) == "3*Integral(x**3*cos(3*x), x) + C"
+    assert is_correct(problem.gold, boxed("x**3*sin(3*x) + x**2*cos(3*x) - 2*x*sin(3*x)/3 - 2*cos(3*x)/9 + C"))
 
 
 @needs_gym
@@ -217,6 +224,17 @@ def test_what_a_verifier_takes_for_right_that_is_wrong_does_not_get_to_it(
     [problem] = [each for each in of_all_tasks if each.id == task]
     assert is_correct(problem.gold, boxed(answer_of(problem)))
     assert not is_correct(problem.gold, boxed(wrong.format(gold=answer_of(problem))))
+
+
+@needs_gym
+@pytest.mark.parametrize("task", ["simple_integration", "intermediate_integration"])
+def test_an_integral_is_not_found_by_writing_it_down_again(task: str, of_all_tasks: list[Problem]) -> None:
+    [problem] = [each for each in of_all_tasks if each.id == task]
+    integrand = problem.question.partition("∫ ")[2].partition(" dx")[0]
+    variable = "X" if "X" in integrand else "x"
+    assert variable in integrand
+    for wrong in (f"Integral({integrand}, {variable})", f"Integral({integrand}, {variable}) + C", f"O({variable}**9)"):
+        assert not is_correct(problem.gold, boxed(wrong)), wrong
 
 
 HOSTILE = [

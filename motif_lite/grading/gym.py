@@ -48,7 +48,7 @@ _OWN_OPTIONS = ("seed", "size")
 
 _WORDS = r"[A-Za-z0-9_ \n-]*"
 _SUMS = r"[0-9+*/(). -]*"
-_FUNCTIONS = "sin|cos|tan|sec|csc|cot|asin|acos|atan|sinh|cosh|tanh|exp|log|ln|sqrt|Abs|Integral|pi"
+_FUNCTIONS = "sin|cos|tan|sec|csc|cot|asin|acos|atan|sinh|cosh|tanh|exp|log|ln|sqrt|Abs|pi"
 _ROOT = r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)\s*"
 _LETTERS = r"(?<![A-Za-z0-9_.])[A-Za-z](?![A-Za-z0-9_.])"
 _FORMULA = rf"(?:{_LETTERS}|(?<![A-Za-z0-9_.])(?:{_FUNCTIONS})(?![A-Za-z0-9_.])|[0-9]+(?:\.[0-9]+)?|[+*/()^, -])*"
@@ -58,7 +58,7 @@ FORMS: dict[str, str] = {
     "polynomial_multiplication": _FORMULA, "simple_integration": _FORMULA, "intermediate_integration": _FORMULA,
 }  # fmt: skip
 """Tasks whose verifier evaluates the answer as Python, with all that it may get to see: nothing that could call
-something else than a function of mathematics."""
+something else than a function of mathematics, nor an Integral, which states the question and is differentiated back."""
 
 _SHAPES: dict[str, str] = {
     "complex_arithmetic": r"[0-9ijIJ.()+ -]*",  # nan is nearer than any number
