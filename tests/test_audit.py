@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from motif_lite.evaluation import audit
+from motif_lite.evaluation.voting import majority_is_right
 from motif_lite.grading import reference
 from motif_lite.jobs import checking
 from motif_lite.recipe.schema import Recipe
@@ -44,6 +45,29 @@ def graded(problem: str, *answers: str, tokens: int) -> list[GradedReply]:
             replies=(answer,), finish=("stop",),
         )
         for answer in answers
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("boxes", "expected"),
+    [
+        (("2+3", "5", "5"), True), (("5", "2+3", "5"), True), (("2+3", "5"), True), (("2+3", "2+3", "5"), False),
+        (("2+3", "6", "6"), False),
+    ],
+)  # fmt: skip
+def test_a_majority_is_judged_by_its_most_common_spelling_whoever_votes_first(
+    boxes: tuple[str, ...], expected: bool
+) -> None:
+    assert majority_is_right(voters("5", *boxes)) is expected
+
+
+def voters(gold: str, *boxes: str) -> list[GradedReply]:
+    return [
+        GradedReply(
+            problem="a", question="?", gold=gold, correct=False, tokens=1, replies=(f"\\boxed{{{box}}}",),
+            finish=("stop",),
+        )
+        for box in boxes
     ]  # fmt: skip
 
 

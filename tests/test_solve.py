@@ -226,7 +226,7 @@ def test_votes_are_counted_by_meaning_and_shown_in_the_most_common_spelling() ->
 
 
 def test_an_answer_that_is_left_undone_votes_for_what_it_equals() -> None:
-    assert votes(["\\boxed{48+24}", "\\boxed{5}", "\\boxed{72}"])[0].samples == (0, 2)
+    assert votes(["\\boxed{48+24}", "\\boxed{5}", "\\boxed{72}"])[0] == Vote("72", (0, 2))
 
 
 def test_of_equally_many_votes_the_answer_that_was_given_first_wins() -> None:

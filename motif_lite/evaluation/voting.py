@@ -1,6 +1,6 @@
 """A majority vote over final answers: votes are counted by what answers mean, as the judge sees it, not by spelling."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from motif_lite.grading.answers import grade, is_correct, last_boxed, ruling_on_answer
@@ -14,7 +14,7 @@ class Vote:
     """An answer with those who gave it.
 
     Attributes:
-        answer: In its most common spelling.
+        answer: In its most common spelling; of equally common ones, in one that leaves no operation to do.
         samples: Places of the replies that gave it, in order.
     """
 
@@ -44,23 +44,33 @@ def votes(replies: Sequence[str], on_progress: OnProgress | None = None) -> list
         boxed = last_boxed(reply)
         if boxed is not None and boxed.text.strip() and not is_rule(boxed.text.strip()):
             spellings.setdefault(boxed.text.strip(), []).append(place)
-    classes: dict[str, list[int]] = {}
+    classes: dict[str, list[str]] = {}
     for done, spelling in enumerate(sorted(spellings, key=lambda each: -len(spellings[each])), start=1):
-        classes.setdefault(_class_of(spelling, list(classes)), []).extend(spellings[spelling])
+        classes.setdefault(_class_of(spelling, list(classes)), []).append(spelling)
         if on_progress is not None:
             on_progress(done, len(spellings))
-    found = [Vote(answer, tuple(sorted(places))) for answer, places in classes.items()]
+    found = [
+        Vote(_most_common(alike, spellings), tuple(sorted(place for each in alike for place in spellings[each])))
+        for alike in classes.values()
+    ]
     return sorted(found, key=lambda vote: (-vote.count, vote.samples[0]))
 
 
 def majority_is_right(samples: Sequence[GradedReply]) -> bool:
-    """Whether the answer with most votes is right; no answer is wrong."""
+    """Whether the answer with most votes is right, as it is spelled; no answer is wrong."""
     counted = votes([each.final for each in samples])
     if not counted:
         return False
-    winner = samples[counted[0].samples[0]]
-    grade([(winner.gold, winner.final)])
-    return is_correct(winner.gold, winner.final)
+    judged = samples[0].gold, f"\\boxed{{{counted[0].answer}}}"
+    grade([judged])
+    return is_correct(*judged)
+
+
+def _most_common(alike: Sequence[str], spellings: Mapping[str, Sequence[int]]) -> str:
+    """Of spellings of one answer, most common first."""
+    first = [each for each in alike if len(spellings[each]) == len(spellings[alike[0]])]
+    done = (each for each in first if not any(ruling_on_answer(other, each).undone for other in first))
+    return next(done, first[0])
 
 
 def _class_of(spelling: str, known: Sequence[str]) -> str:
