@@ -61,6 +61,17 @@ def test_a_majority_is_judged_by_its_most_common_spelling_whoever_votes_first(
     assert majority_is_right(voters("5", *boxes)) is expected
 
 
+@pytest.mark.parametrize(
+    ("boxes", "expected"),
+    [
+        (("98", "44+19+35", "35+19+44", "44+19+35"), True), (("44+19+35", "98", "98"), False),
+        (("98", "44+19+35", "35+19+44"), False), (("35+19+44", "44+19+35", "98"), True),
+    ],
+)  # fmt: skip
+def test_where_the_gold_answer_is_a_rule_votes_are_counted_by_spelling(boxes: tuple[str, ...], expected: bool) -> None:
+    assert majority_is_right(voters('verify:countdown {"numbers":[44,19,35],"target":98}', *boxes)) is expected
+
+
 def voters(gold: str, *boxes: str) -> list[GradedReply]:
     return [
         GradedReply(

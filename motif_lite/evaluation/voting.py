@@ -1,4 +1,8 @@
-"""A majority vote over final answers: votes are counted by what answers mean, as the judge sees it, not by spelling."""
+"""A majority vote over final answers: votes are counted by what answers mean, as the judge sees it, not by spelling.
+
+Where the gold answer is a rule, they are counted by spelling: ``44+19+35`` and ``98`` are equal, and to a rule they are
+two answers.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +31,7 @@ class Vote:
         return len(self.samples)
 
 
-def votes(replies: Sequence[str], on_progress: OnProgress | None = None) -> list[Vote]:
+def votes(replies: Sequence[str], on_progress: OnProgress | None = None, *, by_spelling: bool = False) -> list[Vote]:
     """The boxed answers of whole replies, most votes first; of equally many, the one that was given first.
 
     A reply without a box has no vote, nor has one that boxes a rule, which only a gold answer may be. Answers that
@@ -35,6 +39,7 @@ def votes(replies: Sequence[str], on_progress: OnProgress | None = None) -> list
 
     Args:
         on_progress: Told how many spellings were compared, of how many.
+        by_spelling: Answers that are spelled otherwise are others.
 
     Raises:
         GradingError: The judge's process cannot be started.
@@ -46,7 +51,8 @@ def votes(replies: Sequence[str], on_progress: OnProgress | None = None) -> list
             spellings.setdefault(boxed.text.strip(), []).append(place)
     classes: dict[str, list[str]] = {}
     for done, spelling in enumerate(sorted(spellings, key=lambda each: -len(spellings[each])), start=1):
-        classes.setdefault(_class_of(spelling, list(classes)), []).append(spelling)
+        known = spelling if by_spelling else _class_of(spelling, list(classes))
+        classes.setdefault(known, []).append(spelling)
         if on_progress is not None:
             on_progress(done, len(spellings))
     found = [
@@ -58,7 +64,7 @@ def votes(replies: Sequence[str], on_progress: OnProgress | None = None) -> list
 
 def majority_is_right(samples: Sequence[GradedReply]) -> bool:
     """Whether the answer with most votes is right, as it is spelled; no answer is wrong."""
-    counted = votes([each.final for each in samples])
+    counted = votes([each.final for each in samples], by_spelling=is_rule(samples[0].gold))
     if not counted:
         return False
     judged = samples[0].gold, f"\\boxed{{{counted[0].answer}}}"
