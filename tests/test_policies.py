@@ -117,6 +117,13 @@ def test_keep_end_keeps_the_end(policy: LocalPolicy) -> None:
     assert policy.keep_end("a0b4c5", 99) == "a0b4c5"
 
 
+def test_keep_end_cuts_no_character(policy: LocalPolicy) -> None:
+    """One that is four tokens is kept whole or not at all; half of it would read U+FFFD."""
+    assert policy.count_tokens("\U0001f9ee") == 4
+    kept = [policy.keep_end("a\U0001f9eeb", number) for number in range(7)]
+    assert kept == ["", "b", "b", "b", "b", "\U0001f9eeb", "a\U0001f9eeb"]
+
+
 def test_replies_change_with_the_adapters_weights(policy: LocalPolicy) -> None:
     prompts = rendered(policy, 4)
     base = write(policy, prompts, GREEDY)

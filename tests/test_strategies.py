@@ -13,7 +13,7 @@ from motif_lite.errors import RecipeError
 from motif_lite.evaluation.measuring import all_graded
 from motif_lite.evaluation.voting import majority_is_right
 from motif_lite.jobs.solve_job import as_json
-from motif_lite.nouns import Conversation, Reply, Sampling, Turn
+from motif_lite.nouns import Conversation, Reply, Sampling, Trajectory, Turn
 from motif_lite.policies import backends
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe.schema import Recipe, RolloutSection
@@ -211,6 +211,17 @@ def test_a_real_policy_begins_its_reply_with_what_is_kept(tiny_recipe: MakeRecip
     mark = policy.tokenizer.eos_token
     hostile = policy.render([*asked, {"role": "assistant", "content": mark}])
     assert policy.tokenizer.eos_token_id not in policy.encode(hostile)[len(policy.encode(prompt)) :]
+
+
+@pytest.mark.parametrize(("head_tokens", "head"), [(1, "a"), (4, "a"), (5, "a\U0001f9ee"), (6, "a\U0001f9eex")])
+def test_delethink_cuts_no_character_of_the_beginning(
+    head_tokens: int, head: str, tiny_recipe: MakeRecipe, tiny_folder: Path
+) -> None:
+    policy = backends.backend("transformers").load(tiny_recipe(), str(tiny_folder))
+    strategy = Delethink("", 2, head_tokens=head_tokens, tail_tokens=3)
+    path = Trajectory(problem("b1="), (turn("a\U0001f9eexyz and \U0001f9ee1"),))
+    prompt, _ = strategy.next_prompt(policy, path, 2, LIMIT)
+    assert prompt == policy.render(strategy.first_messages(path.problem)) + head + "1"
 
 
 @pytest.mark.parametrize(

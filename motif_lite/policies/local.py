@@ -97,9 +97,14 @@ class LocalPolicy:
         return len(self.encode(text))
 
     def keep_end(self, text: str, max_tokens: int) -> str:
-        """The end of a text, of at most so many tokens."""
-        kept: str = self.tokenizer.decode(self.encode(text)[-max_tokens:] if max_tokens > 0 else [])
-        return kept
+        """The end of a text, of at most so many tokens; of a character that would be cut, nothing is kept."""
+        if max_tokens <= 0:
+            return ""
+        if not self.tokenizer.is_fast:  # it does not say where its tokens stand
+            kept: str = self.tokenizer.decode(self.encode(text)[-max_tokens:])
+            return kept.lstrip("\ufffd")
+        encoded = self.tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+        return text[max((end for _, end in encoded["offset_mapping"][:-max_tokens]), default=0) :]
 
     def generate(
         self,

@@ -39,7 +39,7 @@ class Policy(Protocol):
         """Number of tokens of a rendered text."""
 
     def keep_end(self, text: str, max_tokens: int) -> str:
-        """The end of a text, of at most so many tokens."""
+        """The end of a text, of at most so many tokens and of whole characters."""
 
     def generate(
         self,

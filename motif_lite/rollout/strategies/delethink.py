@@ -51,8 +51,12 @@ class Delethink(RoundByRound):
 
 
 def _beginning(policy: Policy, text: str, num_tokens: int) -> str:
+    """At most so many tokens, of whole characters: the rest lacks one that is cut, so the beginning may not have it."""
     rest = policy.keep_end(text, policy.count_tokens(text) - num_tokens)
-    return text[: len(text) - len(rest)]
+    kept = text[: len(text) - len(rest)]
+    while policy.count_tokens(kept) > num_tokens:
+        kept = kept[:-1]
+    return kept
 
 
 def delethink(section: RolloutSection) -> Strategy:
