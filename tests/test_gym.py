@@ -13,6 +13,7 @@ import torch
 from motif_lite.errors import DataError, MissingHardwareError, MotifError
 from motif_lite.grading import answers, gym, rule_golds
 from motif_lite.grading.answers import is_beyond_judging, is_correct, ruling
+from motif_lite.jobs import problems as all_problems
 from motif_lite.nouns import Problem
 from motif_lite.recipe.data import DataSection, SourceSection
 from motif_lite.recipe.schema import Recipe
@@ -20,6 +21,7 @@ from motif_lite.runs import inputs
 from motif_lite.tasks import sources
 from motif_lite.tasks.sources import gym as gym_source
 from motif_lite.tasks.sources import table
+from tests.fakes import RecordingObserver
 from tests.test_training import MakeRecipe, Training
 
 needs_gym = pytest.mark.skipif(find_spec("reasoning_gym") is None, reason="needs the package of requirements-gym.txt")
@@ -76,6 +78,21 @@ def test_what_is_measured_is_not_trained_on_and_no_question_comes_twice(caplog: 
         DataError, match="no problem for test is left that is not measured; set options that allow more"
     ):
         load("chain_sum", 4, role="test", options=few, held_out={"evaluation.validation": all_there_are})
+
+
+@needs_gym
+def test_validation_and_a_benchmark_of_one_task_have_no_problem_in_common(tiny_recipe: MakeRecipe) -> None:
+    """There are about a hundred sums of two digits: two draws of forty share some, whatever the seed."""
+    few = "options={min_terms=2, max_terms=2, min_digits=1, max_digits=1}"
+    recipe = gym_recipe(
+        tiny_recipe,
+        f'evaluation.validation={{source="reasoning_gym:chain_sum", num_problems=40, {few}}}',
+        f'evaluation.benchmarks.gym={{source="reasoning_gym:chain_sum", num_problems=40, {few}}}',
+    )
+    found = all_problems.read(recipe, RecordingObserver(), trains=True)
+    measured = [*found.held_out, *found.benchmarks["gym"]]
+    assert len({each.question for each in measured}) == 80
+    assert not {each.question for each in measured} & {each.question for each in found.train}
 
 
 @needs_gym

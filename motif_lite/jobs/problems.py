@@ -48,14 +48,14 @@ def read(recipe: Recipe, observer: Observer, *, trains: bool) -> Problems:
             by_level=role == "train" and recipe.data.curriculum is not None,
         )  # fmt: skip
 
-    if section.validation is not None:
-        held_out = load(section.validation, "validation")
     benchmarks = {name: load(source, "test") for name, source in section.benchmarks.items()}
+    measured = {f"evaluation.benchmarks.{name}": problems for name, problems in benchmarks.items()}
+    if section.validation is not None:
+        is_generated = sources.is_generated(section.validation.source)
+        held_out = load(section.validation, "validation", measured if is_generated else {})
     for name, problems in benchmarks.items():
         held_out_problems.require_apart(held_out, problems, benchmark=name)
-    measured = {held_out_problems.VALIDATION: held_out} | {
-        f"evaluation.benchmarks.{name}": b for name, b in benchmarks.items()
-    }
+    measured = {held_out_problems.VALIDATION: held_out} | measured
     train = load(recipe.data.as_source(), "train", measured) if trains else []
     _require_enough(recipe, train, levels=train)
     return Problems(train, held_out, benchmarks)

@@ -20,7 +20,17 @@ from motif_lite.tasks.sources.base import Request, Role, Rows
 from motif_lite.tasks.sources.gym import Gym
 from motif_lite.tasks.sources.table import FILES, kind_of, known_names
 
-__all__ = ["Role", "check", "expected_problems", "is_named", "known_names", "load", "progress_reader", "with_rows"]
+__all__ = [
+    "Role",
+    "check",
+    "expected_problems",
+    "is_generated",
+    "is_named",
+    "known_names",
+    "load",
+    "progress_reader",
+    "with_rows",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -107,6 +117,11 @@ def check(
 def is_named(source: str) -> bool:
     """Whether it is something else than a file."""
     return kind_of(source) is not FILES
+
+
+def is_generated(source: str) -> bool:
+    """Whether its problems are made, so that others can take the place of those that are left out."""
+    return not isinstance(kind_of(source), Rows)
 
 
 def progress_reader(source: str) -> ReadProgress | None:
