@@ -16,6 +16,7 @@ from motif_lite.planning.rows import Lengths
 from motif_lite.recipe.data import SourceSection
 from motif_lite.recipe.keys import changed
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.files import each_record
 from tests.fakes import RecordingObserver, ScriptedPolicy
 
 TINY = Path(__file__).parents[1] / "recipes" / "tiny_cpu.toml"
@@ -51,7 +52,7 @@ def test_a_question_is_divided_between_words_or_in_one_long_word(question: str, 
     ],
 )
 def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence(written: str, rest: str, expected: float) -> None:
-    assert memorisation.rouge_l(written, rest) == pytest.approx(expected)
+    assert memorisation.rouge_l(written, rest, rest) == pytest.approx(expected)
 
 
 def context_of(policy: ScriptedPolicy, root: Path, **changes: object) -> RunContext:
@@ -82,6 +83,17 @@ def test_a_model_that_has_seen_a_question_gives_it_away(tmp_path: Path) -> None:
     text = memorisation.in_words(found, 0.6)
     assert "from the first 60 % of 2 questions" in text
     assert "word for word" in text
+
+
+def test_a_rest_of_few_words_is_compared_by_words_where_the_question_has_more(tmp_path: Path) -> None:
+    """By characters, as much of 365 as the rest has would be 36."""
+    problem = Problem("mine/3", "Ann has 12 apples, Bob 36", "48")
+    policy = ScriptedPolicy(lambda prompt, sampling: " Bob 365" if prompt.endswith("apples,") else "48")
+    context = context_of(policy, tmp_path / "run")
+    memorisation.probe(context, {"mine": [problem]})
+    [kept] = each_record(context.run.root / memorisation.FILE, memorisation.Completion)
+    assert (kept.shown, kept.rest, kept.written) == ("Ann has 12 apples,", "Bob 36", "Bob 365")
+    assert (kept.exact, kept.rouge_l) == (False, 0.5)
 
 
 def test_what_was_measured_is_not_measured_again_unless_the_problems_are_others(tmp_path: Path) -> None:

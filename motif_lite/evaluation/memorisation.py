@@ -135,15 +135,15 @@ def in_words(found: Found, share: float) -> str:
 
 def divided(question: str, share: float) -> tuple[str, str]:
     """The first part of a question and the rest, neither of them empty where it has two characters or more."""
-    units = _units(question.strip(), like=question)
+    units = _units(question.strip(), question)
     number = min(max(1, round(share * len(units))), len(units) - 1)
     return "".join(units[:number]).rstrip(), "".join(units[number:])
 
 
-def rouge_l(written: str, rest: str) -> float:
-    """F-measure of the longest common subsequence of words (Lin, 2004), or of characters where the rest is short."""
+def rouge_l(written: str, rest: str, question: str) -> float:
+    """F-measure of the longest common subsequence of the units that divide the question (Lin, 2004)."""
     mine, theirs = (
-        [unit.strip() for unit in _units(text.strip(), like=rest) if unit.strip()] for text in (written, rest)
+        [unit.strip() for unit in _units(text.strip(), question) if unit.strip()] for text in (written, rest)
     )
     lengths = [0] * (len(theirs) + 1)
     for unit in mine:
@@ -154,9 +154,9 @@ def rouge_l(written: str, rest: str) -> float:
     return 2 * lengths[-1] / (len(mine) + len(theirs)) if mine or theirs else 1.0
 
 
-def _units(text: str, like: str) -> list[str]:
-    """Words with the spaces behind them; characters where the other text has few words."""
-    return re.findall(r"\S+\s*", text) if len(like.split()) >= _FEWEST_WORDS else list(text)
+def _units(text: str, question: str) -> list[str]:
+    """Words with the spaces behind them; characters where the whole question has few words."""
+    return re.findall(r"\S+\s*", text) if len(question.split()) >= _FEWEST_WORDS else list(text)
 
 
 def _completions(
@@ -182,17 +182,18 @@ def _completions(
     grade((each.problem.gold, each.final.text) for each in answered)
     asked_with = dict(zip(("strategy", "settings"), _asked_with(recipe, benchmark, problems), strict=True))
     return [
-        _completion(benchmark, problem, rest, reply.text, each.final.text).model_copy(update=asked_with)
-        for problem, (_, rest), reply, each in zip(shown, parts, written, answered, strict=True)
+        _completion(benchmark, problem, part, reply.text, each.final.text).model_copy(update=asked_with)
+        for problem, part, reply, each in zip(problems, parts, written, answered, strict=True)
     ]
 
 
-def _completion(benchmark: str, problem: Problem, rest: str, written: str, answer: str) -> Completion:
+def _completion(benchmark: str, problem: Problem, parts: tuple[str, str], written: str, answer: str) -> Completion:
     """What came of one beginning; of what was written, as much as the rest has is compared."""
-    written = "".join(_units(written.lstrip(), like=rest)[: len(_units(rest, like=rest))]).strip()
+    (shown, rest), whole = parts, problem.question
+    written = "".join(_units(written.lstrip(), whole)[: len(_units(rest, whole))]).strip()
     return Completion(
-        benchmark=benchmark, problem=problem.id, shown=problem.question, rest=rest, written=written,
-        exact=written.split() == rest.split(), rouge_l=rouge_l(written, rest), answer=answer,
+        benchmark=benchmark, problem=problem.id, shown=shown, rest=rest, written=written,
+        exact=written.split() == rest.split(), rouge_l=rouge_l(written, rest, whole), answer=answer,
         correct=is_correct(problem.gold, answer),
     )  # fmt: skip
 
