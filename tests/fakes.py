@@ -50,6 +50,7 @@ class ScriptedPolicy:
     """
 
     device_type = "cpu"
+    text_start = ""
 
     def __init__(self, script: Script, context_tokens: int = 1_000_000) -> None:
         self.script = script

@@ -96,6 +96,14 @@ def test_a_rest_of_few_words_is_compared_by_words_where_the_question_has_more(tm
     assert (kept.exact, kept.rouge_l) == (False, 0.5)
 
 
+def test_a_text_starts_as_the_model_was_trained_on_it(tmp_path: Path) -> None:
+    policy = ScriptedPolicy(lambda prompt, sampling: "more")
+    policy.text_start = "<s>"
+    memorisation.probe(context_of(policy, tmp_path / "run"), {"mine": PROBLEMS})
+    assert policy.calls[0].prompts == tuple("<s>" + memorisation.divided(each.question, 0.6)[0] for each in PROBLEMS)
+    assert not any("<s>" in prompt for call in policy.calls[1:] for prompt in call.prompts)
+
+
 def test_what_was_measured_is_not_measured_again_unless_the_problems_are_others(tmp_path: Path) -> None:
     policy = ScriptedPolicy(knows_all)
     context = context_of(policy, tmp_path / "run")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from motif_lite.errors import MissingHardwareError, ModelError
 from motif_lite.nouns import Sampling, TokenProgress, Turn
@@ -109,6 +110,22 @@ def test_a_reply_that_is_cut_off_says_so_and_one_that_ends_holds_no_special_toke
     assert policy.read_reply([*text, stop, *text]).num_tokens == len(text) + 1
     assert policy.read_reply([*text, stop]).finish == "stop"
     assert policy.read_reply(text).finish == "length"
+
+
+def test_a_text_starts_with_the_mark_that_the_tokenizer_sets_itself(
+    policy: LocalPolicy, qwen_folder: Path, tmp_path: Path, tiny_recipe: MakeRecipe
+) -> None:
+    assert policy.text_start == "", "Qwen's sets none"
+    folder, tokenizer, mark = tmp_path / "marked", policy.tokenizer, policy.tokenizer.eos_token
+    shutil.copytree(qwen_folder, folder)
+    tokenizer.add_special_tokens({"bos_token": mark})
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{mark} $A", special_tokens=[(mark, tokenizer.eos_token_id)]
+    )
+    tokenizer.save_pretrained(folder)
+    marked = load(folder, tiny_recipe())
+    assert marked.text_start == mark
+    assert marked.encode(marked.text_start + "a0b4") == tokenizer("a0b4")["input_ids"] != policy.encode("a0b4")
 
 
 def test_keep_end_keeps_the_end(policy: LocalPolicy) -> None:

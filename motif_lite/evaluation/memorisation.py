@@ -166,12 +166,11 @@ def _completions(
     shown = [replace(problem, question=part) for problem, (part, _) in zip(problems, parts, strict=True)]
     observer.phase("evaluating", f"{benchmark}: rest of questions, {len(shown)} replies")
     longest = max(policy.count_tokens(rest) for _, rest in parts) + _MORE_TOKENS
-    room = policy.context_tokens - max(policy.count_tokens(part) for part, _ in parts)
+    begun = [policy.text_start + part for part, _ in parts]
+    room = policy.context_tokens - max(map(policy.count_tokens, begun))
     sampling = Sampling(max_tokens=max(1, min(longest, room)), temperature=0.0)
     seeds = [derive_seed(recipe.seed, "memorisation", benchmark, place) for place in range(len(shown))]
-    written = policy.generate(
-        [problem.question for problem in shown], sampling, seeds=seeds, on_progress=observer.generating
-    )
+    written = policy.generate(begun, sampling, seeds=seeds, on_progress=observer.generating)
     openings, futures = (
         Sampling(max_tokens=limits.max_tokens, stop=limits.stop, temperature=0.0)
         for limits in (recipe.rollout.openings, recipe.rollout.futures)

@@ -68,6 +68,8 @@ class LocalPolicy:
         self.max_width = max_width
         self.on_openings: OnTokens | None = None
         self.device_type: str = model.device.type
+        begins = tokenizer.bos_token_id is not None and tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+        self.text_start: str = tokenizer.bos_token if begins else ""
         self.turn_ends = TurnEnds(model, tokenizer, self.template.facts.turn_end)
         self.stop_ids = self.turn_ends.ids
         self._known_endings: dict[tuple[str, ...], Endings] = {}

@@ -27,6 +27,8 @@ class Policy(Protocol):
     """Most tokens of a prompt and its reply together."""
     device_type: str
     """``cuda`` or ``cpu``."""
+    text_start: str
+    """The mark that the tokenizer sets before a text of itself, and a chat template in what it renders; often none."""
 
     def render(self, conversation: Conversation) -> str:
         """The prompt text of a conversation, chat template applied, ready for the reply.

@@ -68,6 +68,7 @@ class BatchingPolicy:
     def __init__(self, policy: Policy, tidy_up: Callable[[], None] = lambda: None) -> None:
         self._policy, self._tidy_up = policy, tidy_up
         self.context_tokens, self.device_type = policy.context_tokens, policy.device_type
+        self.text_start = policy.text_start
         self._waiting: deque[_Call] = deque()
         self._has_changed = threading.Condition()
         self._is_closed = False

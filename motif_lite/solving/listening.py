@@ -24,6 +24,7 @@ class ListeningPolicy:
         self._replies: list[Reply] = []
         self._round: tuple[int, int, int] | None = None
         self.context_tokens, self.device_type = policy.context_tokens, policy.device_type
+        self.text_start = policy.text_start
 
     def on_round(self, round_number: int, num_rounds: int, width: int) -> None:
         """The strategy begins a round; its prompts come with the next call."""

@@ -42,6 +42,7 @@ class ServerPolicy:
 
     device_type = "cpu"
     """Of what happens in this process."""
+    text_start = ""
     store: ReplyStore | None = None
     """Where each reply is kept as it comes, so that a server that fails costs none of them."""
 
