@@ -24,6 +24,7 @@ from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.views import exports, model_card
+from tests import records
 from tests.chats import CHATML, CHATML_MARKS, chat_tokenizer
 from tests.fakes import RecordingObserver
 from tests.hub_server import HubServer
@@ -389,6 +390,25 @@ def test_the_card_tells_the_run_and_no_folder_of_this_machine(
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(card.partition("````toml\n")[2].partition("````")[0])
     assert checking.check(recipe, []).training.max_steps == 2, "the recipe in the card can be used"
+
+
+def test_the_card_says_what_the_asterisk_of_a_gain_means(tmp_path: Path) -> None:
+    found, recipe = records.evaluation(), checking.check(ROOT / "recipes" / "tiny_cpu.toml", [])
+    sampled = records.measurement(0.5, decoding="sampled")
+    gains = [found.comparisons[0].model_copy(update={"p_value_holm": 0.002})]
+    gains.append(gains[0].model_copy(update={"decoding": "sampled", "p_value": 0.03, "p_value_holm": 0.06}))
+    about = "\\* also after Holm's correction over 2 gains; a gain without \\* is a hint"
+    difference = Difference(replies=1, tokens=1, mean=0.0, largest=0.0, effect=0.1)
+    made = ExportRecord.model_construct(format="adapter", difference=difference)
+    for number, is_told in ((2, True), (1, False)):
+        run = RunDirectory(tmp_path)
+        run.write_evaluation(
+            found.model_copy(
+                update={"measurements": (*found.measurements, sampled), "comparisons": tuple(gains[:number])}
+            )
+        )
+        card = model_card.text(model_card.Published("me/it", recipe, run, made, None))
+        assert (about in card, "+50.0 [+40.0, +60.0] \\* |" in card) == (is_told, is_told)
 
 
 def test_a_full_disk_under_the_card_is_one_message(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

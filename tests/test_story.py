@@ -3,6 +3,8 @@
 import random
 from pathlib import Path
 
+import pytest
+
 from motif_lite.jobs import checking
 from motif_lite.monitor.finding import Finding
 from motif_lite.runs.records import Evaluation, StepMetrics
@@ -47,6 +49,30 @@ def test_a_gain_whose_interval_holds_zero_is_none() -> None:
     for interval, words in (((-0.1, 0.1), "no gain and no loss has been shown"), ((-0.3, -0.1), "training lost")):
         changed = found.comparisons[0].model_copy(update={"difference": sum(interval) / 2, "interval": interval})
         assert words in told([], evaluation=found.model_copy(update={"comparisons": (changed,)}))
+
+
+@pytest.mark.parametrize(("sign", "verb"), [(1, "gained"), (-1, "lost")])
+def test_a_gain_that_the_correction_for_all_of_them_takes_back_is_a_hint(sign: int, verb: str) -> None:
+    one = records.evaluation().comparisons[0]
+    differences = (sign * 0.065, 0.2, 0.0, 0.0, 0.0)
+    p_values = zip((0.0294, 0.001, 1.0, 1.0, 1.0), (0.1176, 0.005, 1.0, 1.0, 1.0), strict=True)
+    gains = tuple(
+        one.model_copy(update={
+            "benchmark": f"b{number}", "difference": difference, "interval": (difference - 0.055, difference + 0.055),
+            "p_value": p_value, "p_value_holm": corrected,
+        })
+        for number, (difference, (p_value, corrected)) in enumerate(zip(differences, p_values, strict=True))
+    )  # fmt: skip
+    told_ = sentences(RECIPE, [], [], Evaluation(comparisons=gains), [], Kept(None, is_trained=True))
+    shown = "+6.5 [+1.0, +12.0]" if sign > 0 else "-6.5 [-12.0, -1.0]"
+    assert told_[0] == (
+        f"On b0 (multi_round, greedy, 400 problems) training may have {verb} accuracy: {shown} points, but of 5 gains "
+        f"one may look so by chance (p = 0.12 after Holm's correction): a hint, no proof."
+    )
+    assert "training gained accuracy: +20.0 [+14.5, +25.5] points." in told_[1]
+    assert "no gain and no loss has been shown" in told_[2]
+    alone = told([], evaluation=Evaluation(comparisons=gains[:1]))
+    assert f"training {verb} accuracy" in alone, "with one gain there is nothing to correct for"
 
 
 def test_warnings_and_skipped_updates_are_counted() -> None:

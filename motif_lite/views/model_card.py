@@ -22,7 +22,7 @@ from motif_lite.runs import accounting
 from motif_lite.runs.costs import total as total_of
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import Evaluation, Measurement
-from motif_lite.views.formats import confidence_in_words, duration, gain
+from motif_lite.views.formats import about_gains, confidence_in_words, duration, gain
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,13 @@ def _accuracies(recipe: Recipe, evaluation: Evaluation) -> Iterator[str]:
         cells = [_cell(evaluation.find(subject, "before")), _cell(evaluation.find(subject, "after"))]
         found = gain(evaluation, subject, recipe.evaluation.confidence) or "-"
         thinking = f"{subject.strategy.removesuffix('_round')}, {subject.decoding}"
-        yield f"| {subject.benchmark} | {thinking} | {cells[0]} | {cells[1]} | {found.replace('*', chr(92) + '*')} |"
-    yield ""
+        yield f"| {subject.benchmark} | {thinking} | {cells[0]} | {cells[1]} | {_without_markup(found)} |"
+    yield f"\n{_without_markup(about)}\n" if (about := about_gains(evaluation)) else ""
+
+
+def _without_markup(text: str) -> str:
+    """Asterisks of a gain as they are: Markdown would take two for emphasis."""
+    return text.replace("*", r"\*")
 
 
 def _cell(found: Measurement | None) -> str:

@@ -51,7 +51,7 @@ def sentences(
         rates: Of the problems that training has selected from.
     """
     confidence = recipe.evaluation.confidence
-    found = [_gain(gain) for gain in evaluation.comparisons]
+    found = [_gain(gain, len(evaluation.comparisons), confidence) for gain in evaluation.comparisons]
     if len(marks) > 1:
         found.append(f"First {mark_line(marks[0])}. Last {mark_line(marks[-1])}.")
     if judged := best_mark(marks, confidence):
@@ -63,15 +63,21 @@ def sentences(
     return found
 
 
-def _gain(gain: Comparison) -> str:
+def _gain(gain: Comparison, num_gains: int, confidence: float) -> str:
+    """One of so many gains: what its interval shows, and whether that stands among all of them."""
     low, high = gain.interval
-    shown = in_percent(gain.difference, gain.interval, sign="+")
+    shown = f"{in_percent(gain.difference, gain.interval, sign='+')} points"
     what = f"{gain.benchmark} ({gain.strategy}, {gain.decoding}, {gain.num_problems:,} problems)"
-    if low > 0:
-        return f"On {what} training gained accuracy: {shown} points."
-    if high < 0:
-        return f"On {what} training lost accuracy: {shown} points."
-    return f"On {what} no gain and no loss has been shown: {shown} points."
+    if low <= 0 <= high:
+        return f"On {what} no gain and no loss has been shown: {shown}."
+    verb = "gained" if low > 0 else "lost"
+    corrected = gain.p_value_holm
+    if num_gains > 1 and corrected is not None and corrected >= 1 - confidence:
+        return (
+            f"On {what} training may have {verb} accuracy: {shown}, but of {num_gains} gains one may look so by chance "
+            f"(p = {corrected:.2g} after Holm's correction): a hint, no proof."
+        )
+    return f"On {what} training {verb} accuracy: {shown}."
 
 
 def _length(metrics: Sequence[StepMetrics]) -> str:
