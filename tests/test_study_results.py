@@ -10,6 +10,7 @@ import pytest
 
 from motif_lite.evaluation.differences import over_seeds
 from motif_lite.runs import software
+from motif_lite.runs.records import Subject
 from motif_lite.runs.software import Software
 from motif_lite.study import plot as study_plot
 from motif_lite.study import report as study_report
@@ -18,6 +19,7 @@ from motif_lite.study import schedule, tuning
 from motif_lite.study import table as study_table
 from motif_lite.study.plan import StudyPlan
 from motif_lite.study.sentences import sentences
+from tests import records
 from tests.studies import plan, pretend
 
 KEPT = ("table.md", "table.json", "plot.svg")
@@ -167,6 +169,18 @@ def test_a_variant_is_compared_with_the_one_that_it_names_and_models_as_they_are
     assert "- 2 rounds is better than 1 round, 2 x tokens by 70.0 points [" in page
     assert "over 10 problems; the interval excludes zero (p = 0.031 after Holm's correction)." in page
     assert "- long: tiny_cpu.toml, not trained, measured as single_round, with the tokens of 2 rounds; no" in page
+
+
+def test_models_as_they_are_without_a_problem_in_common_are_not_compared(tmp_path: Path) -> None:
+    """A variant may change the benchmark's source, or take its problems' twins."""
+    made = plan(tmp_path, seeds=[1], variants={"plain": {"train": False}, "other": {"train": False, "label": "twins"}})
+    for name in ("plain", "other"):
+        run = made.final_run(name, 1, None)
+        others = [records.graded(f"{name}/{number}") for number in range(10)]
+        pretend(made, run, right(10)).write_graded(Subject("chain_sum", "multi_round", "sampled"), "before", others)
+    page = study_table.table(study_results.results(made))
+    assert "- twins and plain have no problem in common: not compared." in page
+    assert "| twins | +0.0 | - | - | - | - | - | - |" in page
 
 
 def test_a_reference_that_ends_below_its_best_is_told_seed_by_seed(tmp_path: Path) -> None:

@@ -144,7 +144,9 @@ def _is_of_fixed_models(found: Json, name: str) -> bool:
 
 
 def _verdict_on_problems(own: str, reference: str, test: Json, confidence: float) -> str:
-    """What the same problems allow to say of two that were not trained."""
+    """What the same problems allow to say of two that were not trained; without any, the test is empty."""
+    if "difference" not in test:
+        return f"{own} and {reference} have no problem in common: not compared."
     difference, (low, high) = test["difference"], test["interval"]
     over = f"over {test['num_problems']} problems"
     if low <= 0 <= high:
