@@ -116,6 +116,14 @@ def test_a_group_whose_rewards_are_all_alike_has_no_signal(values: list[float], 
     assert line.tokens_per_second == {}
 
 
+@pytest.mark.parametrize("aggregation", ["sum_then_normalize", "normalize_then_sum"])
+def test_a_reward_that_counts_nothing_is_no_signal(aggregation: str) -> None:
+    weights = {"future_accuracy": 1.0, "tag_count": 0.0}
+    counts = changed(TWO, {"rewards": weights, "training.multi_objective_aggregation": aggregation})
+    rewards = {"future_accuracy": [1.0, 1.0, 0.0, 2.0], "tag_count": [0.0, 0.5, 0.5, 0.5]}
+    assert totals.have_signal(counts, rewards) == [False, True]
+
+
 def test_rewards_are_added_up_with_the_recipes_weights() -> None:
     rewards = {"future_accuracy": [2.0, 0.0], "tag_count": [0.5, 0.25]}
     assert totals.total_rewards(TWO, rewards) == [3.0, 0.5]

@@ -14,13 +14,14 @@ def total_rewards(recipe: Recipe, rewards: Mapping[str, list[float]]) -> list[fl
 
 
 def have_signal(recipe: Recipe, rewards: Mapping[str, list[float]]) -> list[bool]:
-    """Of each group of openings, whether anything in it is rewarded more than the rest.
+    """Of each group of openings, whether anything in it is rewarded more than the rest, by rewards with a weight.
 
     Args:
         rewards: By name, one per opening.
     """
     apart = recipe.training.multi_objective_aggregation == "normalize_then_sum"
-    compared = list(rewards.values()) if apart else [total_rewards(recipe, rewards)]
+    counting = [values for name, values in rewards.items() if recipe.rewards[name]]
+    compared = counting if apart else [total_rewards(recipe, rewards)]
     size = recipe.rollout.num_openings
     starts = range(0, len(compared[0]), size)
     return [any(differ(values[start : start + size]) for values in compared) for start in starts]
