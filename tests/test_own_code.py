@@ -19,7 +19,7 @@ from motif_lite.recipe import own_files
 from motif_lite.recipe.data import SourceSection
 from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.toml import apply_override
-from motif_lite.rollout.rewards import earned
+from motif_lite.rollout.rewards import earned, try_out
 from motif_lite.rollout.strategies import MultiRound, strategy_of
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import require_free
@@ -237,11 +237,38 @@ def test_a_reward_is_tried_before_a_model_is_loaded(tmp_path: Path, monkeypatch:
     write(tmp_path, recipe=BASE, own_py=code)
     job = train_job.job(tmp_path / "recipe.toml", [REWARD], None)
     message = (
-        r"own\.py:brevity: failed when tried on an empty reply to problem chain_sum/.* \(line 2: ZeroDivisionError"
+        r"own\.py:brevity: failed when tried on an empty reply to problem chain_sum/.* with 4 futures \(line 2: "
+        r"ZeroDivisionError"
     )
     with pytest.raises(TrainingError, match=message):
         job.perform(RecordingObserver())
     assert not (tmp_path / "runs").exists()
+
+
+SECOND = "def brevity(opening):\n    return len(opening.evidence[1].final.text)\n"
+SAME = "rollout.futures={temperature=1.0, top_p=1.0}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ([], None),
+        (["rollout.num_futures=1"], "with one future (line 2: IndexError"),
+        (
+            ['training.credit="chain"', SAME],
+            'with one future, as training.credit = "chain" asks about each by itself (',
+        ),
+        (['training.credit="tree"', SAME], 'with one future, as training.credit = "tree" asks about each by itself ('),
+        (["rollout.early_finish=true"], "with one future, as rollout.early_finish ends a trajectory after round 1 ("),
+        (['rollout.strategy="single_round"'], "with one future (line 2: IndexError"),
+    ],
+)
+def test_a_reward_is_tried_with_as_many_futures_as_training_will_show_it(
+    tmp_path: Path, changes: list[str], message: str | None
+) -> None:
+    recipe = checked(tmp_path, SECOND, REWARD, *changes)
+    with nullcontext() if message is None else pytest.raises(TrainingError, match=re.escape(message)):
+        try_out(recipe, Problem("p", "1 + 1", "2"))
 
 
 # --------------------------------------------------------------------------------------------------- data sets

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import SupportsFloat, cast
 
 from motif_lite import own_code
+from motif_lite.credits.table import credit_of
 from motif_lite.errors import MotifError, TrainingError
 from motif_lite.grading.answers import is_correct, last_boxed
 from motif_lite.nouns import Opening, Problem, Reply, Trajectory, Turn
@@ -118,18 +119,33 @@ def reward(recipe: Recipe, name: str) -> Reward:
 
 
 def try_out(recipe: Recipe, problem: Problem) -> None:
-    """Call the user's own rewards once, on empty replies, which a model may write at any time.
+    """Call the user's own rewards on empty replies, which a model may write at any time, as training will call them.
 
     Raises:
         CodeError: One of them cannot be imported.
         TrainingError: One of them fails.
     """
-    turn = Turn("", Reply("", 1, "stop"))
-    trajectory = Trajectory(problem, (turn,) * recipe.rollout.num_rounds)
-    opening = Opening(problem, turn, (trajectory,) * recipe.rollout.num_futures)
     for name in filter(own_code.is_own, recipe.rewards):
-        where = f"when tried on an empty reply to problem {problem.id}"
-        earned(recipe, name, opening, where=where, remedy="correct it; nothing has been trained yet")
+        for futures, why in _futures_to_try(recipe, problem):
+            number = "one future" if len(futures) == 1 else f"{len(futures)} futures"
+            where = f"when tried on an empty reply to problem {problem.id} with {number}{why}"
+            opening = Opening(problem, futures[0].turns[0], futures)
+            earned(recipe, name, opening, where=where, remedy="correct it; nothing has been trained yet")
+
+
+def _futures_to_try(recipe: Recipe, problem: Problem) -> Iterator[tuple[tuple[Trajectory, ...], str]]:
+    """What a reward may be asked about, and why it is not all k futures."""
+    rollout, turn = recipe.rollout, Turn("", Reply("", 1, "stop"))
+    ended, whole = Trajectory(problem, (turn,)), Trajectory(problem, (turn,) * rollout.num_rounds)
+    if rollout.strategy == "single_round":
+        yield (ended,), ""
+        return
+    if credit_of(recipe).trains_later_rounds:
+        yield (whole,), f', as training.credit = "{recipe.training.credit}" asks about each by itself'
+    else:
+        yield (whole,) * rollout.num_futures, ""
+    if rollout.early_finish:
+        yield (ended,), ", as rollout.early_finish ends a trajectory after round 1"
 
 
 def remedy_for(name: str) -> str:
