@@ -1,14 +1,17 @@
 """Warnings from made-up metrics: given for what they name, hardly ever by chance, with remedies that are recipes."""
 
+import itertools
 import random
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 import pytest
 
+from motif_lite.errors import RecipeError
 from motif_lite.evaluation import intervals
 from motif_lite.jobs import checking
 from motif_lite.monitor import findings, remedies
@@ -302,11 +305,19 @@ def test_metrics_of_an_earlier_version_are_read_as_well() -> None:
     assert names(old) == [FORM]
 
 
+def changes_in(text: str) -> list[str]:
+    return [quoted or bare for quoted, bare in re.findall(r"--set (?:'([^']*)'|([^\s,;]+))", text)]
+
+
+def against_drift(recipe: Recipe) -> str:
+    return remedies.steadier_later_rounds(recipe, 7)
+
+
 ALL_REMEDIES: list[Callable[[Recipe], str]] = [
     remedies.more_form,
     lambda recipe: remedies.fewer_cut_off(recipe, "openings"),
     lambda recipe: remedies.fewer_cut_off(recipe, "futures"),
-    lambda recipe: remedies.steadier_later_rounds(recipe, 7),
+    against_drift,
     *(
         lambda recipe, share=share, fell=fell: remedies.more_signal(recipe, 7, share, has_fallen=fell)
         for share in (0.0, 0.5, 1.0)
@@ -327,10 +338,47 @@ ALL_REMEDIES: list[Callable[[Recipe], str]] = [
 @pytest.mark.parametrize("name", ["tiny_cpu.toml", "motif_gsm8k.toml", "motif_chain_gsm8k.toml"])
 @pytest.mark.parametrize("remedy", ALL_REMEDIES)
 def test_every_change_that_a_remedy_names_makes_a_valid_recipe(name: str, remedy: Callable[[Recipe], str]) -> None:
-    text = remedy(checking.check(RECIPES / name, []))
-    changes = [quoted or bare for quoted, bare in re.findall(r"--set (?:'([^']*)'|([^\s,;]+))", text)]
+    changes = changes_in(remedy(checking.check(RECIPES / name, [])))
     assert changes
     checking.check(RECIPES / name, changes)
+
+
+SAME_SAMPLING = "rollout.futures={max_tokens=35, temperature=1.0, top_p=1.0}"
+CREDITS: list[list[str]] = [[], *([f'training.credit="{name}"', SAME_SAMPLING] for name in ("chain", "tree", "reset"))]
+STRATEGIES: dict[str, list[str]] = {
+    "multi_round": [], "single_round": [], "refine": [], "parallel": ["rollout.num_rounds=4"],
+    "delethink": ["rollout.head_tokens=5", "rollout.tail_tokens=10", "rewards={future_accuracy=1.0}"],
+}  # fmt: skip
+MORE: list[list[str]] = [
+    [], ['training.multi_objective_aggregation="normalize_then_sum"'], ['rollout.allocation="adaptive"'],
+    ["data.select={}"], ["data.refill=2"], ["training.beta=0.1"], ["rollout.openings.temperature=5.0"],
+]  # fmt: skip
+NEVER_TOLD = {"single_round": (remedies.less_noise, against_drift), "delethink": (remedies.more_form,)}
+"""Without later rounds there is no noise of futures and no drift, and chunks have no form."""
+
+
+def grid() -> Iterator[tuple[list[str], Recipe]]:
+    """Recipes that go together, with the changes that make them of the tiny one."""
+    for credit, (strategy, needed), more in itertools.product(CREDITS, STRATEGIES.items(), MORE):
+        changes = [*credit, f'rollout.strategy="{strategy}"', *needed, *more]
+        with suppress(RecipeError):
+            yield changes, checking.check(RECIPES / "tiny_cpu.toml", changes)
+
+
+def test_every_remedy_goes_with_every_credit_and_strategy() -> None:
+    checked = 0
+    for changes, recipe in grid():
+        told = [each for each in ALL_REMEDIES if each not in NEVER_TOLD.get(recipe.rollout.strategy, ())]
+        for text in {remedy(recipe) for remedy in told}:
+            checking.check(RECIPES / "tiny_cpu.toml", [*changes, *changes_in(text)])
+            checked += 1
+    assert checked > 1000
+
+
+def test_chunks_have_no_form_to_lose() -> None:
+    lines = steps(broken_form=late(0.02, 0.5))
+    assert findings.diagnose(TINY, lines, [])
+    assert not findings.diagnose(changed(TINY, {"rollout.strategy": "delethink"}), lines, [])
 
 
 def test_drift_is_mended_first_of_all_by_training_every_round() -> None:

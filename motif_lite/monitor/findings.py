@@ -110,7 +110,7 @@ class _Examination:
 
     def _broken_form(self, step: int, width: int) -> Finding | None:
         rise = _change(self.broken_form, step, width, 1)
-        if rise is None:
+        if rise is None or self.recipe.rollout.strategy == "delethink":  # whose chunks have no form
             return None
         text = f"the share of malformed first rounds rose from {_from_to(rise)}"
         return Finding("replies lose the required format", step, text, remedies.more_form(self.recipe))

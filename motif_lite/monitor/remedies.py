@@ -7,6 +7,7 @@ from typing import Literal
 
 from motif_lite.credits.chain import ChainCredit
 from motif_lite.credits.table import credit_of
+from motif_lite.own_code import is_own
 from motif_lite.recipe.schema import Recipe
 
 FREE_THE_MACHINE = (
@@ -110,9 +111,11 @@ def more_of_accuracy(recipe: Recipe, step: int, accuracy: float, *, has_fallen: 
 def less_noise(recipe: Recipe) -> str:
     """Against rewards that are mostly sampling noise."""
     changes = [f"--set rollout.num_futures={2 * recipe.rollout.num_futures}"]
-    if recipe.rollout.allocation == "fixed" and credit_of(recipe).shares_futures:
+    passes_progress = recipe.rollout.strategy == "multi_round" or is_own(recipe.rollout.strategy)
+    if recipe.rollout.allocation == "fixed" and passes_progress and credit_of(recipe).shares_futures:
         changes.append("--set 'rollout.allocation=\"adaptive\"'")
-    if recipe.training.scale_rewards == "group":  # which blows noise up where a group has nothing else
+    is_summed = recipe.training.multi_objective_aggregation == "sum_then_normalize"
+    if recipe.training.scale_rewards == "group" and is_summed:  # which blows noise up where a group has nothing else
         changes.append("--set 'training.scale_rewards=\"none\"'")
     return f"a new run with one or more of {', '.join(changes)}"
 
