@@ -18,6 +18,7 @@ from motif_lite import process, ranks
 from motif_lite.commands import compare, doctor, export, grade, plan, score, serve, solve, study, view
 from motif_lite.commands.options import Adapter, Changes, RecipeFile
 from motif_lite.commands.terminal import exit_codes, watched
+from motif_lite.credits.table import credit_of
 from motif_lite.errors import RecipeError
 from motif_lite.jobs import checking, dry_run_job, launching, solve_job, train_job
 from motif_lite.recipe import idle_keys
@@ -149,7 +150,7 @@ app.command(help=doctor.HELP)(doctor.doctor)
 def print_checked(recipe: Recipe) -> None:
     """A recipe as TOML, and beside it what in it does nothing."""
     print(formats.recipe_toml(recipe), end="")
-    for remark in idle_keys.remarks(recipe):
+    for remark in idle_keys.remarks(recipe, credit_of(recipe)):
         print(f"note: {remark}", file=sys.stderr)
 
 

@@ -216,6 +216,9 @@ def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: st
 
 # -------------------------------------------------------------------------------------- keys that do nothing
 
+SINGLE = ['rollout.strategy="single_round"', 'evaluation.strategies=["single_round"]']
+CHAIN, SAME = 'training.credit="chain"', "rollout.futures={temperature=1.0, top_p=1.0}"
+
 
 @pytest.mark.parametrize(
     ("changes", "said"),
@@ -243,11 +246,47 @@ def test_any_text_given_to_set_is_taken_or_refused_with_our_own_error(change: st
             ],
             ["rollout.final_instruction does nothing with rollout.strategy = 'single_round'"],
         ),
+        (
+            ["rollout.early_finish=true", "rollout.num_futures=7", *SINGLE],
+            [
+                "rollout.early_finish does nothing with rollout.strategy = 'single_round'",
+                "rollout.num_futures does nothing with rollout.strategy = 'single_round'",
+            ],
+        ),
+        (["rollout.early_finish=true", "rollout.num_futures=1", SINGLE[0]], []),
+        (["rollout.num_futures=7", CHAIN, SAME], ["rollout.num_futures does nothing with training.credit = 'chain'"]),
+        (["rollout.num_futures=1", CHAIN, SAME], []),
+        (
+            ["rollout.futures.temperature=0.0"],
+            ["rollout.num_futures = 4 does no more than 1 with rollout.futures.temperature = 0"],
+        ),
+        (["rollout.futures.temperature=0.0", "rollout.num_futures=1"], []),
+        (
+            ['training.lr_schedule="constant"', "training.warmup_fraction=0.3"],
+            ["training.warmup_fraction does nothing with training.lr_schedule = 'constant'"],
+        ),
+        (['training.lr_schedule="constant"', "training.warmup_fraction=0.0"], []),
+        (['training.lr_schedule="constant_with_warmup"', "training.warmup_fraction=0.3"], []),
+        *(
+            (
+                ["training.num_iterations=2", "training.epsilon=0.05", f'training.loss_type="{loss}"'],
+                [f"training.epsilon does nothing with training.loss_type = '{loss}', which bounds no ratio from below"],
+            )
+            for loss in ("cispo", "sapo", "vespo")
+        ),
+        (["training.num_iterations=2", "training.epsilon=0.05"], []),
     ],
 )
 def test_keys_that_do_nothing_are_told(tmp_path: Path, changes: list[str], said: list[str]) -> None:
-    remarks = list(idle_keys.remarks(load(tmp_path, MINIMAL, *changes)))
+    recipe = load(tmp_path, MINIMAL, *changes)
+    remarks = list(idle_keys.remarks(recipe, credit_of(recipe)))
     assert [remark.partition(":")[0] for remark in remarks] == said
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_nothing_is_said_of_what_ships(path: Path) -> None:
+    recipe = checking.check(path, [])
+    assert list(idle_keys.remarks(recipe, credit_of(recipe))) == []
 
 
 def test_a_check_notes_them_beside_the_recipe() -> None:

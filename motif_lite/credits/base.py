@@ -79,6 +79,10 @@ class Credit(ABC):
                 f"(problems_per_step * num_openings{each})"
             )
 
+    def idle_keys(self, recipe: Recipe) -> Iterator[str]:
+        """A note for each key that is set and that this credit does not read: by default none."""
+        yield from ()
+
 
 class RoundsCredit(Credit):
     """A credit that trains later rounds as well; TRL knows nothing of rounds, so the training step samples them all."""

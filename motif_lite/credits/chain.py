@@ -5,6 +5,7 @@ from statistics import fmean
 
 from motif_lite.credits.assignment import Totals
 from motif_lite.credits.base import RoundsCredit
+from motif_lite.recipe.idle_keys import is_set
 from motif_lite.recipe.schema import Recipe
 
 
@@ -17,6 +18,11 @@ class ChainCredit(RoundsCredit):
     def futures_per_opening(self, recipe: Recipe) -> int:
         """One, whatever the recipe says."""
         return 1
+
+    def idle_keys(self, recipe: Recipe) -> Iterator[str]:
+        """More futures than one."""
+        if recipe.rollout.num_futures > 1 and is_set(recipe.rollout, "num_futures"):
+            yield f"rollout.num_futures does nothing with training.credit = {self.name!r}: an opening has one future"
 
     def advantages(self, totals: Totals) -> Iterator[tuple[int, int | None, int, float]]:
         """Every round of a chain against the same round of the group's other chains."""

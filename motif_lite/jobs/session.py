@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from motif_lite.credits.table import credit_of
 from motif_lite.errors import ModelError, RecipeError, RunError, ServerError
 from motif_lite.jobs import stopping
 from motif_lite.jobs.stopping import Stop
@@ -109,7 +110,7 @@ def load_policy(
     machine = _machine(
         recipe, ranks, trains=trains
     )  # before the tiny model is made here, which takes memory of its own
-    for remark in idle_keys.remarks(recipe) if trains else ():
+    for remark in idle_keys.remarks(recipe, credit_of(recipe)) if trains else ():
         observer.note(f"note: {remark}")
     name = _model_name(recipe, observer)
     recipe = with_date(recipe)

@@ -7,31 +7,62 @@ from collections.abc import Iterator
 
 from motif_lite import own_code
 from motif_lite.recipe.schema import Recipe, RolloutSection
+from motif_lite.recipe.tables import HasRules
 from motif_lite.recipe.training import TrainingSection
 
 
-def remarks(recipe: Recipe) -> Iterator[str]:
-    """A line for each reason, with the keys."""
-    training, rollout = recipe.training, recipe.rollout
+def remarks(recipe: Recipe, credit: HasRules) -> Iterator[str]:
+    """A line for each reason, with the keys.
+
+    Args:
+        credit: The recipe's, which may read fewer keys than others.
+    """
+    yield from _of_the_update(recipe.training)
+    yield from _of_the_rounds(recipe)
+    yield from credit.idle_keys(recipe)
+
+
+def _of_the_update(training: TrainingSection) -> Iterator[str]:
     if training.num_iterations == 1:
         keys = ["epsilon", "epsilon_high", *(["importance_sampling_level"] if training.loss_type != "luspo" else [])]
-        if found := [f"training.{key}" for key in keys if _is_set(training, key)]:
+        if found := [f"training.{key}" for key in keys if is_set(training, key)]:
             yield f"{_listed(found)} nothing with training.num_iterations = 1: every policy ratio is 1"
-    named = {rollout.strategy, *recipe.evaluation.strategies}
-    is_read = "delethink" in named or any(map(own_code.is_own, named))
-    found = [f"rollout.{key}" for key in ("head_tokens", "tail_tokens") if _is_set(rollout, key)]
-    if found and not is_read:
-        yield f"{_listed(found)} nothing with rollout.strategy = {rollout.strategy!r}: only delethink reads them"
-    is_read = "multi_round" in named or any(map(own_code.is_own, named))
-    if _is_set(rollout, "final_instruction") and not is_read:
+    elif training.loss_type in ("cispo", "sapo", "vespo") and is_set(training, "epsilon"):
         yield (
-            f"rollout.final_instruction does nothing with rollout.strategy = {rollout.strategy!r}: only multi_round "
-            f"reads it"
+            f"training.epsilon does nothing with training.loss_type = {training.loss_type!r}, which bounds no ratio "
+            f"from below: other losses read it"
+        )
+    if training.lr_schedule == "constant" and training.warmup_fraction and is_set(training, "warmup_fraction"):
+        yield (
+            "training.warmup_fraction does nothing with training.lr_schedule = 'constant': constant_with_warmup reads "
+            "it"
         )
 
 
-def _is_set(section: RolloutSection | TrainingSection, key: str) -> bool:
-    """To something else than its default: a run's own record has all keys."""
+def _of_the_rounds(recipe: Recipe) -> Iterator[str]:
+    rollout = recipe.rollout
+    strategy, named = f"rollout.strategy = {rollout.strategy!r}", {rollout.strategy, *recipe.evaluation.strategies}
+    has_own = any(map(own_code.is_own, named))
+    found = [f"rollout.{key}" for key in ("head_tokens", "tail_tokens") if is_set(rollout, key)]
+    if found and not has_own and "delethink" not in named:
+        yield f"{_listed(found)} nothing with {strategy}: only delethink reads them"
+    found = [f"rollout.{key}" for key in ("final_instruction", "early_finish") if is_set(rollout, key)]
+    if found and not has_own and "multi_round" not in named:
+        yield f"{_listed(found)} nothing with {strategy}: only multi_round reads {'it' if len(found) == 1 else 'them'}"
+    if rollout.num_futures == 1:
+        return
+    if rollout.strategy == "single_round":
+        if is_set(rollout, "num_futures"):
+            yield f"rollout.num_futures does nothing with {strategy}: an opening is the whole reply"
+    elif rollout.futures.temperature == 0:
+        yield (
+            f"rollout.num_futures = {rollout.num_futures} does no more than 1 with rollout.futures.temperature = 0: "
+            f"all futures of an opening are the same"
+        )
+
+
+def is_set(section: RolloutSection | TrainingSection, key: str) -> bool:
+    """Whether a key is set to something else than its default: a run's own record has all keys."""
     value = getattr(section, key)
     return value is not None and value != type(section).model_fields[key].default
 

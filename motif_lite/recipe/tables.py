@@ -12,6 +12,9 @@ class HasRules(Protocol):
     def broken_rules(self, recipe: Recipe) -> Iterator[str]:
         """A message for each rule that the recipe breaks, with the key and the remedy."""
 
+    def idle_keys(self, recipe: Recipe) -> Iterator[str]:
+        """A note for each key that is set and that this does not read (`idle_keys`)."""
+
 
 class Tables(TypedDict):
     """The names that are known; only a credit has rules of its own."""
