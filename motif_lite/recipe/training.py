@@ -36,8 +36,10 @@ more rows go together where they share a prompt: as many as have no more tokens 
     lr_schedule: Literal["cosine", "linear", "constant", "constant_with_warmup"] = "cosine"
     """Learning-rate schedule over the run."""
     warmup_fraction: Annotated[float, Field(ge=0, lt=1), Finite] = 0.1
-    """Share of the run in which the learning rate rises from zero. As everywhere in transformers, step 1 has a \
-learning rate of 0: it is sampled and counted, but changes nothing."""
+    """Share of the run in which the learning rate rises from zero, as everywhere in transformers: at the first update \
+it is 0, so step 1 is sampled and counted, but changes nothing. With `num_iterations` above 1 its later updates do, \
+unless `until_tokens` or `until_seconds` is set, where all updates of a step have the same rate. With 0, and with \
+`lr_schedule = "constant"`, which has no warm-up, step 1 has the whole rate."""
     optimizer: Literal["adamw_8bit", "paged_adamw_8bit", "adamw_torch", "adamw_torch_fused"] = "adamw_8bit"
     """`adamw_8bit` stores its moments in 8 bits (bitsandbytes)."""
     adam_beta1: Annotated[float, Field(ge=0, lt=1), Finite] = 0.9
