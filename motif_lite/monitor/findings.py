@@ -10,8 +10,7 @@ that the slow changes of small learning rates are seen as well. A figure held ag
 newest window alone, and `SIGMAS` are enough.
 
 **False alarms.** The best of many windows is compared at every step, so 4.5 standard errors are not as rare as they
-sound. Of 1000 simulated runs each of a policy that does not change, with problems of very different difficulty, 4 got
-a warning in 300 steps of one problem, 8 in 60 steps of eight, and 8 in 20 steps of eight, all warnings together
+sound. How many of 1000 simulated runs of a policy that does not change got a warning is in docs/warnings.md
 (tests/test_diagnosis.py repeats 200). What changes for the better gives none: only the harmful direction is looked at.
 The price is delay: what happens within a few steps is told some five steps later, with one problem per step 10 to 20,
 and what happens before there is one whole window of good steps may not be told at all.
