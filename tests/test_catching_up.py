@@ -59,7 +59,14 @@ def test_what_is_there_at_the_first_mark_may_have_been_there_at_once() -> None:
     found = reach([fast] * 2, [RISING] * 2)
     assert (found["share"], found["interval"]) == (pytest.approx(10 / 30), pytest.approx([0, 0.5]))
     ahead = [(0, 0.7), (10, 0.9), (40, 0.9)]
-    assert reach([ahead] * 2, [RISING] * 2) == found, "a start that is there counts as the first mark"
+    assert reach([ahead] * 2, [RISING] * 2) == found, "a start that cost nothing counts as the first mark after it"
+
+
+def test_a_start_that_is_there_and_cost_something_counts_as_it_is() -> None:
+    """A warm start, or a selection of problems, is paid for before the first mark."""
+    warm = [(5, 0.7), (10, 0.9), (40, 0.9)]
+    found = reach([warm] * 2, [RISING] * 2)
+    assert (found["share"], found["interval"]) == (pytest.approx(5 / 30), pytest.approx([0, 5 / 20]))
 
 
 def test_a_reference_that_is_there_at_its_first_mark_leaves_no_upper_bound() -> None:

@@ -82,11 +82,18 @@ def _goal(reference: Curve, num_problems: int) -> float | None:
 
 
 def _span(curve: Curve, goal: float) -> tuple[float, float] | None:
-    """Costs of the mark from which on the curve stays at the goal, after that of the mark before it."""
+    """Costs of the mark from which on the curve stays at the goal, after that of the mark before it.
+
+    A first mark that cost something has nothing before it. One that cost nothing has no share of the reference's cost,
+    and the next one stands for it.
+    """
     place = curves.stays_from(curve, goal)
     if place is None or len(curve) < 2:
         return None
-    return curve[max(place, 1) - 1][0], curve[max(place, 1)][0]
+    if place == 0 and curve[0][0] > 0:
+        return 0.0, curve[0][0]
+    place = max(place, 1)
+    return curve[place - 1][0], curve[place][0]
 
 
 def _shares(spans: list[tuple[tuple[float, float], tuple[float, float]]], confidence: float) -> Json:
