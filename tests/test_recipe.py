@@ -275,6 +275,10 @@ CHAIN, SAME = 'training.credit="chain"', "rollout.futures={temperature=1.0, top_
             for loss in ("cispo", "sapo", "vespo")
         ),
         (["training.num_iterations=2", "training.epsilon=0.05"], []),
+        (
+            ["rollout.openings.top_p=0.95", "rollout.openings.top_k=20"],
+            ["rollout.openings.top_p, rollout.openings.top_k"],
+        ),
     ],
 )
 def test_keys_that_do_nothing_are_told(tmp_path: Path, changes: list[str], said: list[str]) -> None:

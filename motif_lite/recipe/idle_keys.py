@@ -1,4 +1,4 @@
-"""Keys that are set and do nothing with the recipe's others: told in a note.
+"""Keys that are set and do nothing with the recipe's others, or do harm that is not seen: told in a note.
 
 They are not refused, as by `rules`: a study sets them for all of its variants, some of which read them.
 """
@@ -6,6 +6,7 @@ They are not refused, as by `rules`: a study sets them for all of its variants, 
 from collections.abc import Iterator
 
 from motif_lite import own_code
+from motif_lite.nouns import Sampling
 from motif_lite.recipe.schema import Recipe, RolloutSection
 from motif_lite.recipe.tables import HasRules
 from motif_lite.recipe.training import TrainingSection
@@ -20,6 +21,7 @@ def remarks(recipe: Recipe, credit: HasRules) -> Iterator[str]:
     yield from _of_the_update(recipe.training)
     yield from _of_the_rounds(recipe)
     yield from credit.idle_keys(recipe)
+    yield from _of_the_openings(recipe.rollout.openings)
 
 
 def _of_the_update(training: TrainingSection) -> Iterator[str]:
@@ -61,7 +63,15 @@ def _of_the_rounds(recipe: Recipe) -> Iterator[str]:
         )
 
 
-def is_set(section: RolloutSection | TrainingSection, key: str) -> bool:
+def _of_the_openings(openings: Sampling) -> Iterator[str]:
+    if found := [f"rollout.openings.{key}" for key in ("top_p", "top_k", "min_p") if is_set(openings, key)]:
+        yield (
+            f"{', '.join(found)}: openings are drawn from fewer tokens than the loss is computed over, which is a bias "
+            f"(docs/method.md); leave out what is to have none"
+        )
+
+
+def is_set(section: RolloutSection | TrainingSection | Sampling, key: str) -> bool:
     """Whether a key is set to something else than its default: a run's own record has all keys."""
     value = getattr(section, key)
     return value is not None and value != type(section).model_fields[key].default
