@@ -16,9 +16,11 @@ from motif_lite.evaluation import intervals
 from motif_lite.jobs import checking
 from motif_lite.monitor import findings, remedies
 from motif_lite.monitor.finding import Finding
+from motif_lite.nouns import Problem
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.records import Mark, StepMetrics
+from motif_lite.training.choosing import Choosing
 from tests import records
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -143,6 +145,50 @@ def test_accuracy_that_falls_is_told_with_the_steps_at_which_it_was_best() -> No
     assert finding.name == FALL
     assert "fell from 70 % (steps 6 to 10)" in finding.text
     assert "--set training.max_steps=10" in finding.remedy
+
+
+def _moving(seed: int, recipe: Recipe, mean: float) -> Metrics:
+    """Steps of a policy that does not change, with the problems that the recipe's `data.skip` lets it ask."""
+    chance = random.Random(seed)
+    rates = {f"p{index}": draw(chance, mean, 0.5) for index in range(128)}
+    choosing = Choosing(recipe, [Problem(name, "?", "1") for name in rates], ())
+    lines: Metrics = []
+    turns: list[str] = []
+    for step in range(1, 65):
+        turns = turns or chance.sample(list(rates), len(rates))
+        names, turns = choosing.begin(turns[:8], step), turns[8:]
+        groups = {name: [share(chance, rates[name], 4) for _ in range(8)] for name in names}
+        signals = {name: len(set(values)) > 1 for name, values in groups.items()}
+        choosing.end(signals)
+        accuracy = fmean(map(fmean, groups.values()))
+        lines.append(records.step(step, **{
+            "reward": 2 * accuracy, "accuracy": accuracy, "accuracy_by_round": [accuracy] * 3,
+            "answers_kept": [0.9, 0.9], "groups_without_signal": 1 - fmean(signals.values()),
+        }))  # fmt: skip
+    return lines
+
+
+@pytest.mark.parametrize("mean", [0.1, 0.9])
+def test_problems_that_are_left_out_are_not_taken_for_a_policy_that_changes(mean: float) -> None:
+    recipe = checking.check(RECIPES / "tiny_cpu.toml", ["data.skip={after=1,visits=2}"])
+    marks = [mark(step, round(100 * mean), 100) for step in range(0, 65, 8)]
+    runs = [_moving(seed, recipe, mean) for seed in range(4)]
+    assert sum({FALL, HELD_OUT} & {*names(lines, marks)} != set() for lines in runs) >= 2, "without skip it would be"
+    assert not any({FALL, HELD_OUT} & {*names(lines, marks, recipe)} for lines in runs)
+
+
+@pytest.mark.parametrize("change", [{"data.skip": {}}, {"data.curriculum": 5}])
+def test_where_the_problems_change_marks_say_whether_accuracy_falls(change: dict[str, Any]) -> None:
+    recipe = changed(TINY, change)
+    lines = steps(45, accuracy=late(0.7, 0.3, since=30))
+    kept, lost = ([mark(step, 60 if step < 30 else after, 100) for step in range(0, 41, 10)] for after in (55, 30))
+    assert names(lines) == [FALL]
+    assert names(lines, recipe=recipe) == names(lines, kept, recipe) == names(lines, lost[:4], recipe) == []
+    finding = only(lines, [*lost[:1], mark(10, 65, 100), *lost[2:]], recipe)
+    assert (finding.name, finding.step) == (FALL, 40)
+    assert "held-out accuracy fell from 65 % [55, 74] (step 10) to 30 % [22, 40] (step 40)" in finding.text
+    assert "--set training.max_steps=10" in finding.remedy
+    assert "max_steps" not in only(lines, lost, recipe).remedy, "it was best before the first step"
 
 
 @pytest.mark.parametrize(
@@ -318,6 +364,7 @@ ALL_REMEDIES: list[Callable[[Recipe], str]] = [
     lambda recipe: remedies.fewer_cut_off(recipe, "openings"),
     lambda recipe: remedies.fewer_cut_off(recipe, "futures"),
     against_drift,
+    lambda recipe: remedies.steadier(recipe, 0),
     *(
         lambda recipe, share=share, fell=fell: remedies.more_signal(recipe, 7, share, has_fallen=fell)
         for share in (0.0, 0.5, 1.0)
@@ -351,6 +398,7 @@ STRATEGIES: dict[str, list[str]] = {
 }  # fmt: skip
 MORE: list[list[str]] = [
     [], ['training.multi_objective_aggregation="normalize_then_sum"'], ['rollout.allocation="adaptive"'],
+    ["data.curriculum=5", 'data.train="reasoning_gym:chain_sum"'],
     ["data.select={}"], ["data.refill=2"], ["training.beta=0.1"], ["rollout.openings.temperature=5.0"],
 ]  # fmt: skip
 NEVER_TOLD = {"single_round": (remedies.less_noise, against_drift), "delethink": (remedies.more_form,)}

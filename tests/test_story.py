@@ -7,6 +7,7 @@ import pytest
 
 from motif_lite.jobs import checking
 from motif_lite.monitor.finding import Finding
+from motif_lite.recipe.keys import changed
 from motif_lite.runs.records import Evaluation, StepMetrics
 from motif_lite.views.story import Kept, sentences
 from tests import records
@@ -36,6 +37,13 @@ def test_what_rose_for_sure_is_told_apart_from_what_did_not_change() -> None:
     assert "no change was found in the accuracy of training answers, " in text
     assert text.endswith("There was no warning.")
     assert "The reward" not in told(steps(100, gain=0.0))
+
+
+def test_where_the_problems_change_a_change_in_accuracy_is_not_said_to_be_the_policys() -> None:
+    recipe = changed(RECIPE, {"data.skip": {}})
+    text = " ".join(sentences(recipe, steps(100, 1.0), [], Evaluation(), (), Kept(None, is_trained=True)))
+    assert "With data.skip the problems of the last steps are easier or harder ones" in text
+    assert "judge by held-out accuracy" not in told(steps(100, gain=1.0))
 
 
 def test_a_short_run_is_not_judged() -> None:

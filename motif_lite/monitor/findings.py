@@ -9,6 +9,10 @@ to matter (`MATTERS`). A window is at least five steps and at least 24 problems,
 that the slow changes of small learning rates are seen as well. A figure held against a fixed bound is looked up in the
 newest window alone, and `SIGMAS` are enough.
 
+**Where the problems change** (`data.skip`, `data.curriculum`), training accuracy and reward change with them, whatever
+the policy does: leaving out what is solved lowers both. Then marks of validation alone say whether accuracy falls, and
+a reward that rises is not held against them.
+
 **False alarms.** The best of many windows is compared at every step, so 4.5 standard errors are not as rare as they
 sound. How many of 1000 simulated runs of a policy that does not change got a warning is in docs/warnings.md
 (tests/test_diagnosis.py repeats 200). What changes for the better gives none: only the harmful direction is looked at.
@@ -18,7 +22,7 @@ and what happens before there is one whole window of good steps may not be told 
 
 from collections.abc import Callable, Sequence
 from math import ceil, hypot
-from statistics import fmean
+from statistics import NormalDist, fmean
 from typing import Literal
 
 from motif_lite.figures import in_percent
@@ -87,13 +91,13 @@ class _Examination:
     def look(self, step: int) -> list[Finding]:
         """What is seen after this step, from nothing later."""
         width = self._width(step)
-        fall, drift = _change(self.accuracy, step, width, -1), self._drift(step, width)
+        fall, drift = self._fall(step, width), self._drift(step, width)
         found = [
             self._broken_form(step, width),
             self._cut_off(step, width, "openings"),
             self._cut_off(step, width, "futures"),
             drift,
-            self._fall(step, fall) if fall and not drift else None,  # drift says it more exactly
+            fall if not drift else None,  # drift says it more exactly
             self._without_signal(step, width, has_fallen=fall is not None)
             or self._form_alone(step, width, has_fallen=fall is not None),
             self._noise(step, width),
@@ -141,13 +145,38 @@ class _Examination:
                 f"of the round-{number} replies given {right}, the share that keeps it fell from {_from_to(fall)}; "
                 f"first rounds that reach it: {_percent(before)} before, {_percent(now)} now"
             )
-            remedy = remedies.steadier_later_rounds(self.recipe, self.accuracy.highest(step, width).last)
+            remedy = remedies.steadier_later_rounds(self.recipe, self._best_step(step, width))
             return Finding("later rounds drift", step, text, remedy)
         return None
 
-    def _fall(self, step: int, fall: Change) -> Finding:
+    def _best_step(self, step: int, width: int) -> int:
+        """At which accuracy was highest; 0 where nothing tells."""
+        if self.recipe.data.changes_problems:
+            return _best(marks).step if (marks := self._marks(step)) else 0
+        return self.accuracy.highest(step, width).last
+
+    def _fall(self, step: int, width: int) -> Finding | None:
+        if self.recipe.data.changes_problems:
+            return self._held_out_fall(step)
+        fall = _change(self.accuracy, step, width, -1)
+        if fall is None:
+            return None
         text = f"training accuracy fell from {_from_to(fall)}"
         return Finding("accuracy falls", step, text, remedies.steadier(self.recipe, fall.before.last))
+
+    def _held_out_fall(self, step: int) -> Finding | None:
+        """The last two marks are both surely below the best one before them, and by enough to matter."""
+        marks = self._marks(step)
+        if len(marks) < 3:
+            return None
+        best, now = _best(marks[:-2]), marks[-1]
+        if not all(self._is_below(mark, best) for mark in marks[-2:]):
+            return None
+        text = (
+            f"held-out accuracy fell from {_with_interval(best)} (step {best.step}) to {_with_interval(now)} "
+            f"(step {now.step})"
+        )
+        return Finding("accuracy falls", step, text, remedies.steadier(self.recipe, best.step))
 
     def _without_signal(self, step: int, width: int, *, has_fallen: bool) -> Finding | None:
         """Significantly more than half of the groups of a window."""
@@ -199,8 +228,8 @@ class _Examination:
 
     def _held_out(self, step: int, width: int) -> Finding | None:
         """The reward has risen since some mark, and held-out accuracy since then surely by next to nothing."""
-        marks = [mark for mark in self.validation if mark.step <= step]
-        for reference in marks[:-2]:
+        marks = self._marks(step)
+        for reference in [] if self.recipe.data.changes_problems else marks[:-2]:
             before = self.reward.oldest(reference.step, marks[-1].step - width, width)
             now = self.reward.newest(marks[-1].step, width)
             if before and now and self._gains_nothing(Change(before, now), reference, marks[-2:]):
@@ -208,10 +237,19 @@ class _Examination:
                     f"from step {reference.step} to {marks[-1].step} the reward rose from {before.mean:.2f} to "
                     f"{now.mean:.2f}; held-out accuracy was {_with_interval(reference)}, is {_with_interval(marks[-1])}"
                 )
-                best = max(marks, key=lambda mark: mark.accuracy).step
-                remedy = remedies.better_on_new_problems(self.recipe, best)
+                remedy = remedies.better_on_new_problems(self.recipe, _best(marks).step)
                 return Finding("held-out accuracy does not rise with the reward", step, text, remedy)
         return None
+
+    def _is_below(self, mark: Mark, best: Mark) -> bool:
+        """By `SIGMAS` standard errors of the difference, from the intervals of the two (as in `_largest_gain`)."""
+        fall = best.accuracy - mark.accuracy
+        half_width = hypot(best.accuracy - best.interval[0], mark.interval[1] - mark.accuracy)
+        sigmas = NormalDist().inv_cdf((1 + self.recipe.evaluation.confidence) / 2)
+        return fall >= MATTERS and fall > SIGMAS * half_width / sigmas
+
+    def _marks(self, step: int) -> list[Mark]:
+        return [mark for mark in self.validation if mark.step <= step]
 
     def _window(self, step: int, width: int) -> list[StepMetrics]:
         """The newest steps, fewer at the start of a run."""
@@ -252,6 +290,10 @@ def _largest_gain(before: Mark, after: Mark) -> float:
     """
     up, down = after.interval[1] - after.accuracy, before.accuracy - before.interval[0]
     return after.accuracy - before.accuracy + hypot(up, down)
+
+
+def _best(marks: Sequence[Mark]) -> Mark:
+    return max(marks, key=lambda mark: mark.accuracy)
 
 
 def _from_to(change: Change) -> str:

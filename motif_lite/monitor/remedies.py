@@ -44,8 +44,13 @@ def longer_replies(recipe: Recipe, phase: Literal["openings", "futures"]) -> str
 
 
 def steadier(recipe: Recipe, good_until: int) -> str:
-    """Against accuracy that falls."""
-    return f"a new run with {_slower(recipe)}, {_end_at(good_until)}"
+    """Against accuracy that falls.
+
+    Args:
+        good_until: The step at which it was highest; 0 where that is not known, or was before the first step.
+    """
+    end = f", {_end_at(good_until)}" if good_until else ""
+    return f"a new run with {_slower(recipe)}{end}"
 
 
 def steadier_later_rounds(recipe: Recipe, good_until: int) -> str:

@@ -105,6 +105,11 @@ times that they were asked; by default each has its turn in every epoch."""
     """Further problems at most that a step asks in place of those whose group has no signal, as many at a time as are \
 missing (DAPO's dynamic sampling). All tokens that they take count. 0 is off."""
 
+    @property
+    def changes_problems(self) -> bool:
+        """Whether later steps ask easier or harder problems than earlier ones: their accuracies are not comparable."""
+        return self.skip is not None or self.curriculum is not None
+
     def as_source(self) -> SourceSection:
         """The same description in the form that benchmarks have."""
         own = {"train", "select", "curriculum", "raise_above", "lower_below", "skip", "refill"}

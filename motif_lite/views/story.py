@@ -59,7 +59,7 @@ def sentences(
     if rates and recipe.data.select:
         found.append(f"Training had selected its problems: {rates.in_words(recipe.data.select)}.")
     if metrics:
-        found += [_length(metrics), *_changes(metrics), _warned(warnings)]
+        found += [_length(metrics), *_changes(recipe, metrics), _warned(warnings)]
     return found
 
 
@@ -87,7 +87,7 @@ def _length(metrics: Sequence[StepMetrics]) -> str:
     return f"{total.steps:,} steps of training generated {total.tokens:,} tokens in {duration(total.seconds)}{also}."
 
 
-def _changes(metrics: Sequence[StepMetrics]) -> Iterator[str]:
+def _changes(recipe: Recipe, metrics: Sequence[StepMetrics]) -> Iterator[str]:
     """How the figures of the first steps and those of the last ones differ."""
     figures: list[tuple[str, Figure, bool]] = [
         ("the reward", lambda line: line.reward, False),
@@ -111,6 +111,12 @@ def _changes(metrics: Sequence[StepMetrics]) -> Iterator[str]:
             steady.append(name)
     if steady:
         yield _sentence(f"between the first and the last {width} steps no change was found in {_and(steady)}")
+    if recipe.data.changes_problems:
+        keys = _and([f"data.{key}" for key in ("skip", "curriculum") if getattr(recipe.data, key) is not None])
+        yield (
+            f"With {keys} the problems of the last steps are easier or harder ones than those of the first: a change "
+            f"in reward or accuracy may be theirs, so judge by held-out accuracy."
+        )
 
 
 def _change(metrics: Sequence[StepMetrics], figure: Figure, width: int) -> Change | None:
