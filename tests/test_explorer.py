@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from motif_lite import cli
 from motif_lite.errors import RunError
 from motif_lite.jobs import checking, reporting, view_job
+from motif_lite.recipe.keys import changed
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.rollout_lines import RolloutLine
 from motif_lite.runs.rollouts import RolloutsReader
@@ -109,6 +110,14 @@ def test_signal_follows_the_advantages_where_rounds_were_trained(run: RunDirecto
     ]
     run.append_rollouts(trained)
     assert [entry(RECIPE, group).has_signal for group in reader(run).new_groups()] == [False, True]
+
+
+def test_openings_that_were_cut_off_give_no_signal_where_they_are_not_trained(run: RunDirectory) -> None:
+    run.append_rollouts([opening(1, accuracy=accuracy) for accuracy in (0.0, 1.0)])
+    (group,) = reader(run).new_groups()
+    assert {line.opening.finish for line in group.lines} == {"length"}
+    masking = changed(RECIPE, {"training.mask_truncated_completions": True})
+    assert [entry(recipe, group).has_signal for recipe in (RECIPE, masking)] == [True, False]
 
 
 def test_the_file_holds_every_group_and_no_text_of_it_is_markup(run: RunDirectory) -> None:

@@ -154,3 +154,18 @@ def test_what_is_refilled_and_left_out_is_counted_and_the_same_after_a_resume(
         assert line.groups_without_signal == 1 - with_signal / problems
         if line.groups_refilled < 3:
             assert with_signal == problems
+
+
+def test_a_group_of_which_nothing_is_trained_is_refilled_and_left_out(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """All openings are cut off; they differ in their form."""
+    cut = ["training.mask_truncated_completions=true", "rollout.openings.max_tokens=16", "training.max_steps=1"]
+    recipe = tiny_recipe(*SETTINGS[1:], *cut, "rewards={tag_count=1.0}")
+    training = Training(recipe, tiny_folder, tmp_path)
+    assert training.train()
+    (line,), rows = training.run.metrics(), training.run.rollouts()
+    assert {row.opening.finish for row in rows} == {"length"}
+    assert len({row.rewards["tag_count"] for row in rows if row.problem == rows[0].problem}) > 1
+    assert (line.groups_without_signal, line.groups_refilled, line.trained_tokens) == (1.0, 3, 0)
+    assert not any((line.visits or {}).values())

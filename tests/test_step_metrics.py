@@ -121,7 +121,28 @@ def test_a_reward_that_counts_nothing_is_no_signal(aggregation: str) -> None:
     weights = {"future_accuracy": 1.0, "tag_count": 0.0}
     counts = changed(TWO, {"rewards": weights, "training.multi_objective_aggregation": aggregation})
     rewards = {"future_accuracy": [1.0, 1.0, 0.0, 2.0], "tag_count": [0.0, 0.5, 0.5, 0.5]}
-    assert totals.have_signal(counts, rewards) == [False, True]
+    assert totals.have_signal(counts, rewards, ["stop"] * 4) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("values", "cut", "has_signal"),
+    [
+        ([2.0, 0.0, 0.0], "100", True),
+        ([2.0, 1.0, 0.0], "101", False),
+        ([2.0, 1.0, 0.0], "100", True),
+        ([2.0, 1.0, 0.0], "111", False),
+    ],
+    ids=["others are below the mean", "the other is at the mean", "two others", "no others"],
+)
+def test_a_group_has_signal_only_by_openings_that_are_trained(values: list[float], cut: str, has_signal: bool) -> None:
+    three = changed(TWO, {"rollout.num_openings": 3, "training.mask_truncated_completions": True})
+    members = [opening(reply("!", finish="length" if each == "1" else "stop"), [RIGHT]) for each in cut]
+    done = PerformedStep(1, Rollouts(tuple(members)), {"future_accuracy": values})
+    line = step_metrics.summarize(three, done, None)
+    assert line.groups_without_signal == (not has_signal)
+    assert (line.trained_tokens != 0) == (cut != "111")
+    all_trained = changed(three, {"training.mask_truncated_completions": False})
+    assert step_metrics.summarize(all_trained, done, None).groups_without_signal == 0
 
 
 def test_rewards_are_added_up_with_the_recipes_weights() -> None:

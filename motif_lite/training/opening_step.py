@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from motif_lite.nouns import Opening, Problem, Turn
-from motif_lite.rollout.totals import have_signal
+from motif_lite.rollout import totals
 from motif_lite.training.mismatch import Drawn
 from motif_lite.training.refilling import Group
 from motif_lite.training.rewarding import Rows, rewards_of
@@ -40,7 +40,7 @@ class OpeningStep(TrainingStep):
 
     def has_signal(self, group: Group) -> bool:
         """As its advantages have it."""
-        return have_signal(self.recipe, self._by_name(group.rewards))[0]
+        return totals.have_signal(self.recipe, self._by_name(group.rewards), _finishes(group.openings))[0]
 
     def _earn(
         self,
@@ -65,11 +65,15 @@ class OpeningStep(TrainingStep):
         ]
 
     def advantages(self, of_trl: Sequence[float]) -> Sequence[float]:
-        """TRL's own, but 0 where all rewards of a group are equal: a mean in 32 bits need not be equal to them."""
-        size, signals = self.recipe.rollout.num_openings, have_signal(self.recipe, self.rewards)
+        """TRL's own, but 0 where a group has no signal: a mean in 32 bits need not be equal to equal rewards."""
+        size = self.recipe.rollout.num_openings
+        signals = totals.have_signal(self.recipe, self.rewards, _finishes(self.rollouts.openings))
         return [advantage if signals[row // size] else 0.0 for row, advantage in enumerate(of_trl)]
 
     def left_out(self) -> list[bool]:
         """Openings that were cut off, if the recipe wants it so."""
-        masks = self.recipe.training.mask_truncated_completions
-        return [masks and opening.turn.reply.finish == "length" for opening in self.rollouts.openings]
+        return totals.left_out(self.recipe, _finishes(self.rollouts.openings))
+
+
+def _finishes(openings: Sequence[Opening]) -> list[str]:
+    return [opening.turn.reply.finish for opening in openings]

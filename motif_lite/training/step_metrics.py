@@ -47,7 +47,7 @@ from motif_lite.rollout.counting import generated_tokens, later_replies, num_tok
 from motif_lite.rollout.reply_format import has_soft_format, progress
 from motif_lite.rollout.rewards import gold_and_replies, is_solved
 from motif_lite.rollout.rollouts import Rollouts
-from motif_lite.rollout.totals import have_signal, total_rewards
+from motif_lite.rollout.totals import have_signal, left_out, total_rewards
 from motif_lite.runs.records import Interval, StepMetrics
 from motif_lite.runs.rollout_lines import RolloutFuture, RolloutLine, RolloutTurn
 from motif_lite.training.reward_noise import reward_noise
@@ -101,7 +101,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
     generated = (*done.openings, *done.unused)
     openings, later = [opening.turn.reply for opening in generated], later_replies(generated)
     totals, group = total_rewards(recipe, done.rewards), recipe.rollout.num_openings
-    has_signal = _have_advantages(done.trained, group) if done.trained else have_signal(recipe, done.rewards)
+    has_signal = _have_signal(recipe, done)
     num_rounds = recipe.rollout.num_rounds if recipe.rollout.strategy != "single_round" else 1
     accuracy_by_round = _accuracy_by_round(done.openings, num_rounds)
     tokens = generated_tokens(generated)
@@ -266,9 +266,9 @@ def _trained_tokens(recipe: Recipe, done: PerformedStep) -> int:
     if done.trained:
         kept = [each.turn.reply for each in done.trained if each.weight]
     else:
-        masks = training.mask_truncated_completions
         replies = [opening.turn.reply for opening in done.openings]
-        kept = [reply for reply in replies if not (masks and reply.finish == "length")]
+        out = left_out(recipe, [reply.finish for reply in replies])
+        kept = [reply for reply, is_out in zip(replies, out, strict=True) if not is_out]
     return training.num_iterations * num_tokens(kept)
 
 
@@ -279,6 +279,13 @@ def _rewards_by_round(trained: Sequence[TrainedRound], num_rounds: int) -> dict[
         name: tuple(fmean(each.rewards[name] for each in those) if those else None for those in by_round)
         for name in trained[0].rewards
     }
+
+
+def _have_signal(recipe: Recipe, done: PerformedStep) -> list[bool]:
+    """Of each group, whether anything of it is trained."""
+    if done.trained:
+        return _have_advantages(done.trained, recipe.rollout.num_openings)
+    return have_signal(recipe, done.rewards, [opening.turn.reply.finish for opening in done.openings])
 
 
 def _have_advantages(trained: Sequence[TrainedRound], group: int) -> list[bool]:

@@ -123,5 +123,5 @@ def _has_signal(recipe: Recipe, lines: Sequence[RolloutLine]) -> bool:
     names = [name for name in lines[0].rewards if name in recipe.rewards]
     rewards = {name: [line.rewards[name] for line in lines] for name in names}
     if len(lines) == recipe.rollout.num_openings and names:
-        return have_signal(recipe, rewards)[0]
+        return have_signal(recipe, rewards, [line.opening.finish for line in lines])[0]
     return differ(totals(recipe, lines))
