@@ -2,8 +2,8 @@
 
 The file named in MOTIF_FAKE_RUN tells it what happens: a line per call is appended to ``calls``; ``loads`` names a file
 that it waits for before it holds its folder, as a run waits for its model; ``fails`` names a word in the run
-directory's path that makes it fail with its content as the message; ``waits`` one that makes it stand still until it is
-stopped.
+directory's path that makes it fail with its content as the message, after so many ``steps`` without an update;
+``waits`` one that makes it stand still until it is stopped.
 """
 
 import json
@@ -45,6 +45,8 @@ with run.locked():
         except KeyboardInterrupt:
             sys.exit(130)
     if told.get("fails", "nothing") in str(root):
+        for step in range(told.get("steps", 0)):
+            run.append_metrics(records.step(step + 1, update_skipped=True, share_done=0.1))
         print(told["message"], file=sys.stderr)
         sys.exit(told["code"])
     when: When = "before" if "--evaluate-only" in words else "after"

@@ -27,6 +27,7 @@ from motif_lite.planning import driver
 from motif_lite.planning.driver import Gpu
 from motif_lite.process import usable_cores
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.giving_up import MOST_SKIPPED
 from motif_lite.study import plan as study_plan
 from motif_lite.study import runs as study_runs
 from motif_lite.study import schedule, workers
@@ -354,6 +355,23 @@ def test_a_run_that_is_killed_is_said_to_be(tmp_path: Path, tell: Tell) -> None:
     seen.on_line = lambda: os.kill(pid_of(made.final_run("base", 1, None)), signal.SIGKILL)
     with pytest.raises(StudyError, match=r"was killed by signal 9 .* memory"):
         study_runs.perform(made, [sys.executable, str(FAKE_RUN)], seen, lambda: None)
+
+
+def test_a_study_goes_on_after_a_value_that_failed_and_stops_at_any_other_failure(tmp_path: Path, tell: Tell) -> None:
+    tune = {"key": "training.learning_rate", "values": [1e-4, 2e-4]}
+    made = plan(tmp_path, seeds=[1], variants={"plain": {}}, tune=tune)
+    fails, stays = made.tuning_runs("plain")
+    pretend(made, stays, marks=[(0, 0.5)])
+    tell(fails="tuning", message="error: no memory", code=2, steps=MOST_SKIPPED - 1)
+    with pytest.raises(StudyError, match=r"no memory\n\(.*; fix it, or take 0.0001 out of tune.values, then repeat"):
+        perform(made)
+    shutil.rmtree(fails.root)
+    tell(fails="plain", message="error: not a number", code=2, steps=MOST_SKIPPED)
+    seen = Seen()
+    with pytest.raises(StudyError, match=r"plain, seed 1: not a number\n\(.*; fix it, then repeat"):
+        study_runs.perform(made, [sys.executable, str(FAKE_RUN)], seen, lambda: None)
+    assert seen.done == ["tuning plain, 0.0001, seed 101: failed, its gradients were not numbers"]
+    assert calls(tmp_path) == ["0.0001/seed-101"] * 2 + ["plain/seed-1"]
 
 
 def test_ctrl_c_reaches_the_run_once_and_it_is_waited_for(tmp_path: Path, tell: Tell) -> None:

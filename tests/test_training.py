@@ -446,7 +446,7 @@ def test_an_update_without_a_number_for_a_gradient_is_skipped_and_counted(
 def test_a_run_whose_gradients_are_no_numbers_any_more_is_stopped_with_its_rollouts(
     tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from motif_lite.training.callback import MOST_SKIPPED
+    from motif_lite.runs.giving_up import MOST_SKIPPED, is_given_up
 
     training = Training(tiny_recipe("training.max_steps=20"), tiny_folder, tmp_path)
     spoil(monkeypatch, steps=range(2, 100))
@@ -454,6 +454,8 @@ def test_a_run_whose_gradients_are_no_numbers_any_more_is_stopped_with_its_rollo
         training.train()
     assert [line.step for line in training.run.metrics()] == list(range(1, MOST_SKIPPED + 2))
     assert training.run.rollouts()[-1].step == MOST_SKIPPED + 1
+    assert is_given_up(training.run.metrics())
+    assert not is_given_up(training.run.metrics()[:-1])
 
 
 @pytest.mark.parametrize(

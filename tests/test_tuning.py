@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 from motif_lite.errors import StudyError
 from motif_lite.jobs import checking
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.giving_up import MOST_SKIPPED
+from motif_lite.study import finished, schedule, tuning
 from motif_lite.study import plan as study_plan
 from motif_lite.study import results as study_results
 from motif_lite.study import runs as study_runs
-from motif_lite.study import schedule, tuning
 from motif_lite.study.file import Rung, Tuning
 from motif_lite.study.plan import Run, StudyPlan
 from motif_lite.study.table import cost_table, table
@@ -128,6 +130,47 @@ def test_the_less_accurate_half_is_dropped_at_equal_shares_of_the_budget(tmp_pat
     assert "| plain | 10.0 at 25 % | 80.0 | 60.0 at 50 % | 90.0 | 30.0 at 25 % | 0.001 |" in page
     assert "a part of the budget spent, after which the less accurate half is dropped" in page
     assert "| plain | 1,200 | 800 |" in cost_table(study_results.costs(made))
+
+
+def give_up(run: Run) -> None:
+    """Leave what a run leaves whose gradients are no numbers any more, after what it has."""
+    if not run.root.exists():
+        run.root.mkdir(parents=True)
+        RunDirectory.create(run.root, run.resolved(), "").append_mark(records.mark(0, 0.99))
+    directory = RunDirectory(run.root)
+    first = len(directory.metrics()) + 1
+    for step in range(first, first + MOST_SKIPPED):
+        directory.append_metrics(records.step(step, tokens={"openings": 10}, share_done=0.26, update_skipped=True))
+
+
+def test_a_value_whose_run_is_given_up_is_worse_than_all_others_of_its_rung(tmp_path: Path) -> None:
+    made = plan(tmp_path, **HALVED)
+
+    def rung(*outcomes: float | None) -> list[Run]:
+        runs = [run for run in schedule.missing(made) if run.candidate]
+        for run, accuracy in zip(runs, outcomes, strict=True):
+            give_up(run) if accuracy is None else reach(made, run, accuracy)
+        return runs
+
+    first = rung(0.0, 0.3, 0.5, 0.4, None)
+    assert finished.figure(made, first[-1]) == "failed, its gradients were not numbers"
+    second = rung(None, 0.1, 0.2)
+    assert [run.candidate for run in second] == [2e-4, 5e-4, 1e-3]
+    assert finished.accuracy(replace(second[0], share=0.25)) == 0.3, "so far it had got"
+    assert [run.candidate for run in rung(0.1, 0.2)] == [5e-4, 1e-3]
+    assert schedule.known_run(made, "plain", 1) == made.final_run("plain", 1, 1e-3)
+    assert tuning.tokens(made, "plain").saved == 300, "of the value that was dropped, not of those that failed"
+    page = table(study_results.results(made))
+    assert "| plain | 0.0 at 25 % | failed | 10.0 | 20.0 | failed | 0.001 |" in page
+    assert "*Failed*: the run was given up" in page
+
+
+def test_where_all_values_fail_none_is_picked(tmp_path: Path) -> None:
+    made = plan(tmp_path, **HALVED)
+    for run in made.tuning_runs("plain"):
+        give_up(run)
+    with pytest.raises(StudyError, match=r"(?s)gradients of all that were left \(0\.0001, 0\.0002\).*tune\.values"):
+        list(schedule.missing(made))
 
 
 def test_a_study_in_which_all_values_run_to_the_end_says_nothing_of_it(tmp_path: Path) -> None:

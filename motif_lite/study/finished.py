@@ -4,6 +4,7 @@ from pathlib import Path
 
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import holds_run
+from motif_lite.runs.giving_up import is_given_up
 from motif_lite.runs.records import GradedReply, Mark, Measurement, Subject, When
 from motif_lite.study.plan import Run, StudyPlan
 
@@ -24,7 +25,12 @@ def last_mark(run: Run) -> Mark | None:
 
 
 def is_done(plan: StudyPlan, run: Run) -> bool:
-    """Whether nothing of a run is left to do; its report is the last thing that it writes, unless it pauses."""
+    """Whether nothing of a run is left to do.
+
+    Its report is the last thing that it writes, unless it pauses or fails.
+    """
+    if has_failed(run):
+        return True
     if run.share < 1:
         return holds_run(run.root) and last_mark(run) is not None
     directory = RunDirectory(run.root)
@@ -33,6 +39,16 @@ def is_done(plan: StudyPlan, run: Run) -> bool:
     if run.candidate is not None:
         return last_mark(run) is not None
     return graded_path(plan, run).exists() and measured(plan, run) is not None
+
+
+def has_failed(run: Run) -> bool:
+    """Whether a tuning run was given up before it got so far: its gradients were no numbers any more.
+
+    Its metrics.jsonl says so: their last steps have no update (`runs.giving_up`).
+    """
+    if run.candidate is None or not holds_run(run.root) or (run.share < 1 and last_mark(run) is not None):
+        return False
+    return is_given_up(RunDirectory(run.root).metrics())
 
 
 def measured(plan: StudyPlan, run: Run) -> Measurement | None:
@@ -65,12 +81,15 @@ def _measured_as(plan: StudyPlan, run: Run) -> tuple[Subject, When]:
 def figure(plan: StudyPlan, run: Run) -> str:
     """A run that is done in a few words."""
     if run.candidate is not None:
-        return f"validation {100 * accuracy(run):.1f} %"
+        judged = accuracy(run)
+        return "failed, its gradients were not numbers" if judged is None else f"validation {100 * judged:.1f} %"
     return f"{100 * result(plan, run).accuracy:.1f} %"
 
 
-def accuracy(run: Run) -> float:
-    """What a tuning run that is done is judged by."""
+def accuracy(run: Run) -> float | None:
+    """What a tuning run that is done is judged by; None where it has failed."""
+    if has_failed(run):
+        return None
     mark = last_mark(run)
     assert mark is not None
     return mark.accuracy

@@ -27,7 +27,7 @@ from motif_lite.runs import lock, own_code_record
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import holds_run
 from motif_lite.runs.resuming import with_decisions_of
-from motif_lite.study.finished import figure, is_done
+from motif_lite.study.finished import figure, has_failed, is_done
 from motif_lite.study.plan import Run, StudyPlan
 from motif_lite.study.schedule import known_run, missing, num_left
 
@@ -130,8 +130,11 @@ def _perform(plan: StudyPlan, run: Run, program: Sequence[str], watcher: Watcher
             f"{run.name}: was killed by signal {-code} ({signal.strsignal(-code)}), which happens when memory runs "
             f"out; repeat the command to resume it"
         )
+    if code and has_failed(run):
+        return
     if code:
-        raise StudyError(f"{run.name}: {complaint}\n({run.root}; fix it, then repeat the command to resume)")
+        way_out = "fix it" if run.candidate is None else f"fix it, or take {run.candidate} out of tune.values"
+        raise StudyError(f"{run.name}: {complaint}\n({run.root}; {way_out}, then repeat the command to resume)")
     if not is_done(plan, run):
         raise StudyError(
             f"{run.name}: finished, but {run.root} lacks its results; remove that folder to repeat the run"

@@ -222,16 +222,21 @@ def _tuning(found: Json) -> str:
     first = next(iter(tuned.values()))
     head = ["variant", *(str(candidate["value"]) for candidate in first["candidates"]), "picked"]
     rows = [[label(found, name), *map(_candidate, tune["candidates"]), _value(tune)] for name, tune in tuned.items()]
-    halved = any(candidate["share"] < 1 for tune in tuned.values() for candidate in tune["candidates"])
+    tried = [candidate for tune in tuned.values() for candidate in tune["candidates"]]
+    halved = any(candidate["share"] < 1 for candidate in tried)
     when = " or, where it says so, with a part of the budget spent, after which the less accurate half is dropped,"
     about = (
         f"Validation accuracy at the end of training{when if halved else ','} in percent, on seeds that no result is "
         f"from: {', '.join(map(str, first['seeds']))}. An asterisk marks the end of the list; the best may lie beyond."
     )
+    if any(candidate["accuracy"] is None for candidate in tried):
+        about += " *Failed*: the run was given up, as its gradients were not numbers any more."
     return f"## Tuning of `{first['key']}`\n\n{grid(head, rows)}\n\n{about}"
 
 
 def _candidate(found: Json) -> str:
+    if found["accuracy"] is None:
+        return "failed"
     at = f" at {100 * found['share']:g} %" if found["share"] < 1 else ""
     return f"{100 * found['accuracy']:.1f}{at}"
 

@@ -1,14 +1,17 @@
 """Which value of the tuned key each variant picks.
 
 All values are compared at equal shares of the same budget. With successive halving (Jamieson and Talwalkar, arXiv
-1502.07943) the worse half is dropped at each rung, and the rest go on from their checkpoints.
+1502.07943) the worse half is dropped at each rung, and the rest go on from their checkpoints. A value whose run is
+given up, because its gradients are no numbers any more, is worse than all others of its rung.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from motif_lite.errors import StudyError
 from motif_lite.runs.directory import RunDirectory
+from motif_lite.runs.giving_up import is_given_up
 from motif_lite.study.file import Value
 from motif_lite.study.finished import accuracy, is_done
 from motif_lite.study.plan import Run, StudyPlan
@@ -19,13 +22,18 @@ class Candidate:
     """A value that was tried.
 
     Attributes:
-        accuracy: On validation problems, the mean over the tuning seeds.
+        accuracy: On validation problems, the mean over the tuning seeds; None where a run of it has failed.
         share: Of the budget, after which that was measured.
     """
 
     value: Value
-    accuracy: float
+    accuracy: float | None
     share: float
+
+    @property
+    def worth(self) -> float:
+        """What it is compared by."""
+        return -1.0 if self.accuracy is None else self.accuracy
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ def rungs(plan: StudyPlan, variant: str) -> Iterator[list[Run]]:
         yield runs
         if not all(is_done(plan, run) for run in runs):
             return
-        left = [each.value for each in sorted(_judged(runs), key=lambda each: -each.accuracy)]
+        left = [each.value for each in sorted(_judged(runs), key=lambda each: -each.worth)]
 
 
 def candidates(plan: StudyPlan, variant: str) -> list[Candidate]:
@@ -67,9 +75,23 @@ def candidates(plan: StudyPlan, variant: str) -> list[Candidate]:
 
 
 def picked(plan: StudyPlan, variant: str) -> Value | None:
-    """The most accurate value of the last rung, of equals the first; None if nothing is tuned."""
-    last = list(rungs(plan, variant))[-1:]
-    return max(_judged(last[0]), key=lambda each: each.accuracy).value if last else None
+    """The most accurate value of the last rung, of equals the first; None if nothing is tuned.
+
+    Raises:
+        StudyError: All values of that rung have failed.
+    """
+    tune, last = plan.study.tune, list(rungs(plan, variant))[-1:]
+    if tune is None or not last:
+        return None
+    best = max(_judged(last[0]), key=lambda each: each.worth)
+    if best.accuracy is None:
+        failed = ", ".join(str(each.value) for each in _judged(last[0]))
+        raise StudyError(
+            f"{variant}: no value of {tune.key} can be picked: the gradients of all that were left ({failed}) were not "
+            f"numbers any more. Take these out of tune.values or add others, such as lower learning rates, or set "
+            f"model.dtype = 'float32'; then repeat the command (what has run is in {last[0][0].root.parents[1]})"
+        )
+    return best.value
 
 
 def is_picked(plan: StudyPlan, variant: str) -> bool:
@@ -90,7 +112,7 @@ def tokens(plan: StudyPlan, variant: str) -> Tokens:
         directory = RunDirectory(run.root)
         spent, metrics = directory.spent(), directory.metrics()
         generated += spent.tokens
-        if nothing_goes_on and metrics and metrics[-1].share_done:
+        if nothing_goes_on and metrics and metrics[-1].share_done and not is_given_up(metrics):
             steps = spent.tokens - spent.preparing.generated_tokens
             saved += steps / metrics[-1].share_done - steps
     return Tokens(round(generated), round(saved))
@@ -102,4 +124,9 @@ def _judged(runs: list[Run]) -> list[Candidate]:
     for run in runs:
         assert run.candidate is not None
         by_value.setdefault(run.candidate, []).append(run)
-    return [Candidate(value, fmean(map(accuracy, those)), those[0].share) for value, those in by_value.items()]
+    return [Candidate(value, _mean_accuracy(those), those[0].share) for value, those in by_value.items()]
+
+
+def _mean_accuracy(runs: list[Run]) -> float | None:
+    known = [found for run in runs if (found := accuracy(run)) is not None]
+    return fmean(known) if len(known) == len(runs) else None

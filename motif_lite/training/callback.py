@@ -13,14 +13,12 @@ from motif_lite.monitor import findings, pace
 from motif_lite.policies.led import Wanted, help_until, want
 from motif_lite.rollout import totals
 from motif_lite.runs import budget
+from motif_lite.runs.giving_up import MOST_SKIPPED, is_given_up
 from motif_lite.training import step_metrics
 from motif_lite.training.context import Stopping, TrainingContext
 from motif_lite.training.saving import SavingClock
 from motif_lite.training.step import TrainingStep
 from motif_lite.training.step_metrics import PerformedStep
-
-MOST_SKIPPED = 5
-"""Updates in a row that may be skipped before the run is stopped."""
 
 
 class StepCallback(TrainerCallback):
@@ -177,7 +175,7 @@ class StepCallback(TrainerCallback):
         )
         self.metrics.append(metrics)
         self._warn()
-        if all(self.skipped[-MOST_SKIPPED:]) and len(self.skipped) >= MOST_SKIPPED:
+        if is_given_up(self.metrics):
             raise TrainingError(
                 f"the gradient was not a number in {MOST_SKIPPED} steps in a row, up to step {number}; "
                 f"their rollouts are in {self.run.root / 'rollouts.jsonl'}. Start a new run with a lower "
