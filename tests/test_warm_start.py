@@ -238,6 +238,22 @@ def test_what_cannot_be_cut_is_counted_by_its_reason(load: Callable[..., RunCont
     assert [each.round for each in cutter.examples_of(PROBLEM)] == [1, 2, 3]
 
 
+def test_problems_whose_plain_prompt_leaves_no_room_for_a_solution_are_not_asked(
+    load: Callable[..., RunContext],
+) -> None:
+    from motif_lite.training.demonstrations import demonstrate
+
+    context = load("warm_start.max_tokens=192")
+    section, long = context.recipe.warm_start, Problem("2", "a1" * 32 + "=", "2")
+    assert section is not None
+    with pytest.raises(DataError, match=r"every prompt is longer than .* = 64 tokens; lower warm_start\.max_tokens"):
+        demonstrate(context, section, [long])
+    found = demonstrate(context, section, [long, PROBLEM])
+    assert (found.num_problems, found.num_long) == (1, 1)
+    solutions = WarmStart(context.run.root).solutions.read_text().splitlines()
+    assert {json.loads(line)["problem"] for line in solutions} == {PROBLEM.id}
+
+
 def test_solutions_and_problems_that_are_left_out_are_told_apart() -> None:
     from motif_lite.training.warm_start import _told
 
@@ -246,6 +262,8 @@ def test_solutions_and_problems_that_are_left_out_are_told_apart() -> None:
         examples_by_round=(6, 6), cost=Cost(),
     )  # fmt: skip
     assert _told(sampled).endswith("; 25 right solutions of 7 problems are long")
+    long = sampled.model_copy(update={"num_long": 3})
+    assert _told(long).endswith("; 3 problems were not asked, as their plain prompts leave no room for a solution")
 
 
 def test_a_single_round_imitates_whole_solutions(tmp_path: Path, tiny_folder: Path) -> None:

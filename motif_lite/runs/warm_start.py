@@ -54,6 +54,7 @@ class Sampled(Versioned):
 
     Attributes:
         num_problems: That were asked.
+        num_long: That could not be asked, as their plain prompts leave no room for a solution.
         num_solved: Of them, those with a right solution.
         num_cut: Of these, those with one that was cut into rounds.
         left_out: Right solutions that were not, by the reason.
@@ -63,6 +64,7 @@ class Sampled(Versioned):
     """
 
     num_problems: int
+    num_long: int = 0
     num_solved: int
     num_cut: int
     left_out: dict[str, int]

@@ -17,11 +17,15 @@ def drop_long(
     limit: int,
     *,
     source: str,
+    limited_by: str = "rollout.max_prompt_tokens",
+    remedy: str = "raise that limit",
     on_progress: OnProgress | None = None,
 ) -> list[Problem]:
-    """Leave out the problems whose first prompt has more tokens than the limit, and say how many.
+    """Leave out the problems whose prompt has more tokens than the limit, and say how many.
 
     Args:
+        limited_by: What the limit is.
+        remedy: What to do where all are longer.
         on_progress: Told of problems done and in all.
 
     Raises:
@@ -34,13 +38,11 @@ def drop_long(
         if on_progress is not None and number % _BETWEEN_REPORTS == 0:
             on_progress(number, len(problems))
     if not kept:
-        raise DataError(
-            f"{source}: every prompt is longer than rollout.max_prompt_tokens = {limit} tokens; raise that limit"
-        )
+        raise DataError(f"{source}: every prompt is longer than {limited_by} = {limit} tokens; {remedy}")
     if len(kept) < len(problems):
         _log.warning(
-            "%s: %d of %d problems left out, their prompts are longer than rollout.max_prompt_tokens = %d",
-            source, len(problems) - len(kept), len(problems), limit,
+            "%s: %d of %d problems left out, their prompts are longer than %s = %d",
+            source, len(problems) - len(kept), len(problems), limited_by, limit,
         )  # fmt: skip
     return kept
 

@@ -9,7 +9,7 @@ from motif_lite.context import RunContext
 from motif_lite.evaluation.measuring import CALLS_PER_PART, all_graded, settings_of
 from motif_lite.nouns import Problem, Reply, Trajectory, Turn
 from motif_lite.planning.metering import PhaseMeter
-from motif_lite.policies.protocol import TrainablePolicy, trainable
+from motif_lite.policies.protocol import Policy, TrainablePolicy, trainable
 from motif_lite.recipe.schema import Recipe, WarmStartSection, decided
 from motif_lite.rollout import cutting, prompts
 from motif_lite.rollout.rewards import INSIDE_ANSWER, answer_score
@@ -21,6 +21,7 @@ from motif_lite.runs.costs import Cost
 from motif_lite.runs.parts import Parts
 from motif_lite.runs.records import GradedReply, MeasuredPart, PartsHeader, Subject
 from motif_lite.runs.warm_start import Example, Sampled, WarmStart
+from motif_lite.tasks.fitting import drop_long
 
 PHASE = "warm start"
 
@@ -31,9 +32,13 @@ _LONG = "have a round that is longer than its limit"
 
 
 def demonstrate(context: RunContext, section: WarmStartSection, problems: Sequence[Problem]) -> Sampled:
-    """Sample, grade and cut, or go on with that, and keep everything in the run's folder."""
-    files = WarmStart(context.run.root)
-    asked = _asked(context.recipe, section, problems)
+    """Sample, grade and cut, or go on with that, and keep everything in the run's folder.
+
+    Raises:
+        DataError: No problem's plain prompt leaves room for a solution.
+    """
+    files, fitting = WarmStart(context.run.root), _fitting(context, section, problems)
+    asked = _asked(context.recipe, section, fitting)
     parts = Parts(files.solutions, _header(context.recipe, section, asked))
     if (found := files.sampled()) is None:
         if parts.num_dropped:
@@ -41,10 +46,29 @@ def demonstrate(context: RunContext, section: WarmStartSection, problems: Sequen
         cutter = Cutter(context.recipe, trainable(context.policy))
         _Sampling(context, section, cutter, parts).solve(asked)
         examples = [round_ for problem in asked for round_ in cutter.examples_of(problem)]
-        found = _counted(parts, cutter, asked, examples)
+        found = _counted(parts, cutter, asked, examples, num_long=len(problems) - len(fitting))
         files.keep_examples(parts.graded, examples, found)
     parts.remove()
     return found
+
+
+def _fitting(context: RunContext, section: WarmStartSection, problems: Sequence[Problem]) -> list[Problem]:
+    """The problems whose plain prompt leaves room for a solution in the context."""
+    recipe, policy, observer = context.recipe, context.policy, context.observer
+    observer.phase(PHASE, "reading plain prompts")
+    return drop_long(
+        list(problems),
+        lambda problem: policy.count_tokens(_plain_prompt(policy, section, problem)),
+        recipe.model.max_seq_length - recipe.sampling_of(section).max_tokens,
+        source="warm_start",
+        limited_by="model.max_seq_length less the tokens of a solution",
+        remedy="lower warm_start.max_tokens, shorten warm_start.instruction, or raise model.max_seq_length",
+        on_progress=observer.advance,
+    )
+
+
+def _plain_prompt(policy: Policy, section: WarmStartSection, problem: Problem) -> str:
+    return policy.render(prompts.conversation("", prompts.plain_question(problem.question, section.instruction)))
 
 
 def _asked(recipe: Recipe, section: WarmStartSection, problems: Sequence[Problem]) -> list[Problem]:
@@ -145,8 +169,7 @@ class _Sampling:
         meter = PhaseMeter(policy.device_type)
         meter.start(PHASE)
         observer.phase(PHASE, f"{what}: {len(problems)} solutions")
-        asked = [prompts.plain_question(problem.question, self.section.instruction) for problem in problems]
-        rendered = [policy.render(prompts.conversation("", question)) for question in asked]
+        rendered = [_plain_prompt(policy, self.section, problem) for problem in problems]
         seeds = [derive_seed(self.context.recipe.seed, PHASE, sample, problem.id) for problem in problems]
         written = policy.generate(rendered, sampling, seeds=seeds, on_progress=observer.generating)
         turns = map(Turn, rendered, written)
@@ -157,11 +180,14 @@ class _Sampling:
         return MeasuredPart(seconds=seconds[PHASE], peak_memory_bytes=peaks.get(PHASE, 0), graded=graded)
 
 
-def _counted(parts: Parts, cutter: Cutter, asked: Sequence[Problem], examples: Sequence[Example]) -> Sampled:
+def _counted(
+    parts: Parts, cutter: Cutter, asked: Sequence[Problem], examples: Sequence[Example], *, num_long: int
+) -> Sampled:
     graded: list[GradedReply] = parts.graded
     by_round = Counter(example.round for example in examples)
     return Sampled(
         num_problems=len(asked),
+        num_long=num_long,
         num_solved=len({each.problem for each in graded if each.correct}),
         num_cut=sum(map(cutter.has, asked)),
         left_out={reason: len(ids) for reason, ids in cutter.left_out.items()},

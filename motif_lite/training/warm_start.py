@@ -24,7 +24,8 @@ def warm_started(context: RunContext, problems: Sequence[Problem]) -> None:
     """Do what is left of the recipe's warm start, if it asks for one; the policy has its adapter afterwards.
 
     Raises:
-        DataError: Too few solutions were right and could be cut, or nothing of the budget is left.
+        DataError: No plain prompt fits the context, too few solutions were right and could be cut, or nothing of the
+            budget is left.
         RunError: A file of it is damaged or cannot be written.
         TrainingError: A supervised step fails.
     """
@@ -56,6 +57,8 @@ def _told(sampled: Sampled) -> str:
         f"; {number} right solutions of {sampled.problems_left_out.get(reason, 'some')} problems {reason}"
         for reason, number in sampled.left_out.items()
     )
+    if sampled.num_long:
+        left_out += f"; {sampled.num_long} problems were not asked, as their plain prompts leave no room for a solution"
     examples = sum(sampled.examples_by_round)
     return (
         f"warm_start: {sampled.num_solved} of {sampled.num_problems} problems were solved, solutions of "
