@@ -123,6 +123,22 @@ def test_a_plan_is_nothing_but_a_plan(other: list[str]) -> None:
     assert invoked("--recipe", "recipes/motif_gsm8k.toml", "--plan", *other).exit_code == 2
 
 
+@pytest.mark.parametrize("device", ["cuda", "cpu"])
+def test_a_kl_penalty_takes_a_copy_of_the_adapter_and_a_forward_pass(device: str) -> None:
+    machine = Machine(device, 24.0, "a test's")  # type: ignore[arg-type]
+    plain, with_kl, twice = (
+        planner.make(changed(recipe("laptop_gsm8k"), changes), shapes.of("Qwen/Qwen2.5-0.5B-Instruct"), machine)
+        for changes in ({}, {"training.beta": 0.1}, {"training.beta": 0.1, "training.num_iterations": 2})
+    )
+    for phase, items in with_kl.estimate.phases.items():
+        assert items["reference adapter"] == items["adapter"] > 0
+        assert with_kl.estimate.total(phase) == plain.estimate.total(phase) + items["adapter"]
+    update, more = plain.seconds["update"], with_kl.seconds["update"] - plain.seconds["update"]
+    again = plain.recipe.training.gradient_checkpointing
+    assert more == pytest.approx(update / (3 if again else 2), rel=0.2)
+    assert twice.seconds["update"] == pytest.approx(2 * update + more), "once a step"
+
+
 def test_an_evaluation_alone_needs_no_update() -> None:
     given = recipe("motif_gsm8k", "training.micro_batch_size=8", "evaluation.before=false", "evaluation.after=false")
     machine = Machine("cuda", 24.0, "a card")

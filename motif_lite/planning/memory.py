@@ -127,12 +127,15 @@ class _Staying(Sizes):
             weights += 2 * (shape.num_linear_weights + shape.vocab_size * shape.hidden_size)
         optimizer = self.recipe.training.optimizer
         is_paged = optimizer.startswith("paged") and self.machine.device == "cuda"
-        return {
+        staying = {
             "libraries": self._libraries(),
             "weights": weights,
             "adapter": self.lora_weights * _LORA_BYTES,
             "optimizer": 0 if is_paged else self.lora_weights * _OPTIMIZER_BYTES[optimizer],
         }
+        if self.recipe.training.beta:  # TRL keeps the adapter as it was at first
+            staying["reference adapter"] = self.lora_weights * _LORA_BYTES
+        return staying
 
     def _libraries(self) -> int:
         if self.machine.device == "cuda":

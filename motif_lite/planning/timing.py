@@ -268,22 +268,29 @@ class _Work:
     def update(self) -> float:
         """Forward, backward to the inputs of frozen weights, backward twice for the adapter's, and forward again.
 
-        All that for each update of a step.
+        All that for each update of a step. With `training.beta` the reference goes forward once before them.
         """
-        recipe, again = self.recipe, int(self.recipe.training.gradient_checkpointing)
-        per_token = self.shape.num_linear_weights * (2 + again) + self.lora * (3 + again)
+        training, again = self.recipe.training, int(self.recipe.training.gradient_checkpointing)
+        reference = self._passes(1, 1, 1) if training.beta else 0.0
+        return training.num_iterations * self._passes(2 + again, 3 + again, 2) + reference
+
+    def _passes(self, frozen: int, adapter: int, head: int) -> float:
+        """So many passes of all rows of an update through frozen weights, the adapter's, and the head."""
+        recipe = self.recipe
+        per_token = self.shape.num_linear_weights * frozen + self.lora * adapter
         packs = recipe.model.backend != "unsloth" and self.shape.packs
         replied = credit_of(recipe).trained_per_step(recipe) * self.lengths.trained(recipe)[1]
         tokens = update_tokens(recipe, packs=packs, lengths=self.lengths)
         in_bf16 = updates_in_bf16(recipe, self.device)
         speed = self._in_bf16 if in_bf16 else self.speed
-        seconds = 2 * (tokens * per_token + replied * self.head * 2) / speed.flops_per_second
+        seconds = 2 * (tokens * per_token + replied * self.head * head) / speed.flops_per_second
         if self.device == "cpu":
-            values = tokens * self.shape.num_layers * values_per_block(recipe, self.shape, packs=packs) * (2 + again)
-            if in_bf16:  # autocast casts the weights for every piece
+            values = tokens * self.shape.num_layers * values_per_block(recipe, self.shape, packs=packs) * frozen
+            if in_bf16:  # autocast casts the weights for every piece, whenever it goes forward
                 pieces = math.ceil(
                     credit_of(recipe).trained_per_step(recipe) / decided(recipe.training.micro_batch_size)
                 )
-                values += (1 + again) * pieces * (self.shape.num_linear_weights + self.head)
-            seconds += (values + _PER_LOGIT * replied * self.shape.vocab_size) / speed.values_per_second
-        return recipe.training.num_iterations * seconds
+                values += max(1, frozen - 1) * pieces * (self.shape.num_linear_weights + self.head)
+            logits = replied * self.shape.vocab_size * head / 2  # back and forth
+            seconds += (values + _PER_LOGIT * logits) / speed.values_per_second
+        return seconds

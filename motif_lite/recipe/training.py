@@ -72,7 +72,8 @@ compared within the group. `normalize_then_sum` (GDPO): each reward is compared 
 deviation, the weighted sum of these advantages is divided by its deviation over the step; weights are then \
 independent of the rewards' scales."""
     beta: Annotated[float, Field(ge=0, le=1000), Finite] = 0.0
-    """Weight of the KL penalty to the base model; 0 is off."""
+    """Weight of the KL penalty to the policy that GRPO begins with: the base model, or the adapter of `model.name` or \
+of the warm start; 0 is off."""
     epsilon: Annotated[float, Field(gt=0, lt=1), Finite] = 0.2
     """How far below 1 the policy ratio may fall before a token is no longer trained (PPO clipping). It has no effect \
 with `num_iterations = 1`, where the ratio is 1; `cispo`, `sapo` and `vespo` do not use it."""
