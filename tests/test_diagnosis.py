@@ -382,12 +382,20 @@ ALL_REMEDIES: list[Callable[[Recipe], str]] = [
 ]
 
 
-@pytest.mark.parametrize("name", ["tiny_cpu.toml", "motif_gsm8k.toml", "motif_chain_gsm8k.toml"])
+RISING = ('data={train="reasoning_gym:chain_sum", curriculum=5, raise_above=0.8}',)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [("tiny_cpu.toml", ()), ("motif_gsm8k.toml", ()), ("motif_chain_gsm8k.toml", ()), ("tiny_cpu.toml", RISING)],
+)
 @pytest.mark.parametrize("remedy", ALL_REMEDIES)
-def test_every_change_that_a_remedy_names_makes_a_valid_recipe(name: str, remedy: Callable[[Recipe], str]) -> None:
-    changes = changes_in(remedy(checking.check(RECIPES / name, [])))
+def test_every_change_that_a_remedy_names_makes_a_valid_recipe(
+    name: str, given: tuple[str, ...], remedy: Callable[[Recipe], str]
+) -> None:
+    changes = changes_in(remedy(checking.check(RECIPES / name, given)))
     assert changes
-    checking.check(RECIPES / name, changes)
+    checking.check(RECIPES / name, [*given, *changes])
 
 
 SAME_SAMPLING = "rollout.futures={max_tokens=35, temperature=1.0, top_p=1.0}"

@@ -83,9 +83,9 @@ def more_signal(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool)
     temperature = min(5.0, recipe.rollout.openings.temperature + 0.2)
     hotter = " ".join(f"--set rollout.{phase}.temperature={temperature:.2g}" for phase in phases)
     varied = f"a new run with more varied openings, {hotter}, or {more}"
-    if recipe.data.select is None:
+    if _can_select(recipe):
         varied += ", or one on problems that are solved sometimes, --set data.select={}"
-    if not recipe.data.refill:
+    if not recipe.data.refill and recipe.data.raise_above is None:  # which looks at all problems of a level
         varied += f", or one that asks others in their place, --set data.refill={2 * recipe.training.problems_per_step}"
     return varied
 
@@ -104,7 +104,7 @@ def more_of_accuracy(recipe: Recipe, step: int, accuracy: float, *, has_fallen: 
         signal = more_signal(recipe, step, accuracy, has_fallen=has_fallen)
         return "; or a new run in which form is no more than a gate, ".join((signal, *gate))
     ways = [f"counts accuracy where the form is kept, and nothing else, {change}" for change in gate]
-    if recipe.data.select is None and recipe.data.curriculum is None:
+    if _can_select(recipe):
         ways.insert(0, "is on problems that are solved sometimes, --set data.select={}")
     if recipe.warm_start is None and recipe.rollout.strategy in ("multi_round", "single_round"):
         ways.insert(0, "begins with right solutions of the model's own, --set warm_start={}")
@@ -137,6 +137,11 @@ def gradable(recipe: Recipe) -> str:
         f"look at these answers in rollouts.jsonl; if the model writes what nobody could compute, such as towers of "
         f"powers, a new run with {_slower(recipe)}"
     )
+
+
+def _can_select(recipe: Recipe) -> bool:
+    """Whether nothing is selected yet, and may be."""
+    return recipe.data.select is None and recipe.data.curriculum is None
 
 
 def _slower(recipe: Recipe) -> str:
