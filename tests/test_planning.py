@@ -139,6 +139,24 @@ def test_a_kl_penalty_takes_a_copy_of_the_adapter_and_a_forward_pass(device: str
     assert twice.seconds["update"] == pytest.approx(2 * update + more), "once a step"
 
 
+def test_a_selection_is_planned_with_its_own_samples() -> None:
+    """As an evaluation of as many problems and samples, and not as the benchmarks are measured."""
+    selecting = ("data.num_problems=64", "data.select={num_samples=8}", "evaluation.num_samples=0")
+    measuring = ('evaluation.benchmarks={like={source="gsm8k", num_problems=64}}', "evaluation.num_samples=8")
+    wide, ends = "rollout.max_width=1024", ("evaluation.before=false", "evaluation.after=false")
+    plans = [plan(recipe("motif_gsm8k", wide, *changes), 24.0) for changes in (ends, (*selecting, *ends), measuring)]
+    assert "evaluation" not in plans[0].estimate.phases
+    assert plans[1].estimate.phases["evaluation"] == plans[2].estimate.phases["evaluation"]
+    fewer = plan(recipe("motif_gsm8k", wide, *selecting, *ends, "data.select.num_samples=4"), 24.0)
+    assert fewer.estimate.total("evaluation") < plans[1].estimate.total("evaluation")
+    few = (
+        "rollout.num_futures=1", "rollout.num_openings=2", "training.problems_per_step=1",
+        "training.micro_batch_size=2", "evaluation.benchmarks={}",
+    )  # fmt: skip
+    assert planner._widths(recipe("tiny_cpu", *few))[0] == 2
+    assert planner._widths(recipe("tiny_cpu", *few, "data.num_problems=6", "data.select={num_samples=5}"))[0] == 32
+
+
 def test_an_evaluation_alone_needs_no_update() -> None:
     given = recipe("motif_gsm8k", "training.micro_batch_size=8", "evaluation.before=false", "evaluation.after=false")
     machine = Machine("cuda", 24.0, "a card")

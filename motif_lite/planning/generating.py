@@ -1,13 +1,20 @@
 """Memory while replies are generated: by our engine, or by Unsloth's `generate`."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from motif_lite.nouns import Sampling
 from motif_lite.planning.limits import DRAWN_TOGETHER, LARGEST_FOLDED_BYTES, READ_COLUMNS, READ_TOKENS
 from motif_lite.planning.machine import MIB
-from motif_lite.planning.rows import dequantises, futures_per_step, later_prompt, openings_at_once, written_by_unsloth
+from motif_lite.planning.rows import (
+    Measured,
+    dequantises,
+    futures_per_step,
+    later_prompt,
+    openings_at_once,
+    written_by_unsloth,
+)
 from motif_lite.planning.sizes import Items, Sizes
-from motif_lite.recipe.data import SourceSection
 from motif_lite.recipe.schema import WarmStartSection, decided
 
 _MULTIPLIED_TOGETHER = (("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"))
@@ -34,18 +41,18 @@ class Generating(Sizes):
         unlike = rows if rollout.num_rounds > 2 else min(rows, self.recipe.openings_per_step)
         return self._generation(rows, unlike, later_prompt(self.recipe), rollout.futures)
 
-    def evaluation(self, sources: list[SourceSection]) -> Items:
-        """The hungriest call: first or later round, of the largest benchmark, or of what is measured along the way."""
+    def evaluation(self, measured: list[Measured]) -> Items:
+        """The hungriest call: first or later round, of whatever is measured before, during and after training."""
+        return max((call for each in measured for call in self._measuring(each)), key=lambda items: sum(items.values()))
+
+    def _measuring(self, measured: Measured) -> Iterator[Items]:
+        """A call of the first and one of a later round."""
         rollout, section = self.recipe.rollout, self.recipe.evaluation
-        width = decided(rollout.max_width)
-        problems = max(source.num_problems or width for source in sources)
-        rows = min(width, problems * max(1, section.num_samples))
-        drawn = {"temperature": section.temperature if section.num_samples else 0.0, "top_p": section.top_p}
-        calls = [self._generation(rows, rows, rollout.max_prompt_tokens, rollout.openings.model_copy(update=drawn))]
+        rows = min(decided(rollout.max_width), measured.num_trajectories)
+        drawn = {"temperature": section.temperature if measured.is_sampled else 0.0, "top_p": section.top_p}
+        yield self._generation(rows, rows, rollout.max_prompt_tokens, rollout.openings.model_copy(update=drawn))
         if {*section.strategies, rollout.strategy} != {"single_round"}:
-            later = rollout.futures.model_copy(update=drawn)
-            calls.append(self._generation(rows, rows, later_prompt(self.recipe), later))
-        return max(calls, key=lambda items: sum(items.values()))
+            yield self._generation(rows, rows, later_prompt(self.recipe), rollout.futures.model_copy(update=drawn))
 
     def solutions(self, section: WarmStartSection) -> Items:
         """What a warm start samples, under prompts as long as those of a run."""

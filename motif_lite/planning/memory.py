@@ -15,10 +15,9 @@ from motif_lite.planning.generating import Generating
 from motif_lite.planning.hardware import torch_build
 from motif_lite.planning.limits import LOGIT_CHUNK_BYTES
 from motif_lite.planning.machine import GIB, MIB, Machine
-from motif_lite.planning.rows import Lengths, longest_trained, packed_tokens, values_per_block
+from motif_lite.planning.rows import Lengths, longest_trained, measured, packed_tokens, values_per_block
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.sizes import Items, Sizes
-from motif_lite.recipe.data import SourceSection
 from motif_lite.recipe.schema import Recipe, decided
 
 CUDA_LIBRARIES = 700 * MIB
@@ -97,18 +96,9 @@ def estimate(recipe: Recipe, shape: ModelShape, machine: Machine, *, trains: boo
     if trains and recipe.warm_start:
         phases["warm start"] = generating.solutions(recipe.warm_start)
         phases["imitation"] = _Updating(*given).imitation()
-    if evaluated := _evaluated(recipe, trains=trains):
-        phases["evaluation"] = generating.evaluation(evaluated)
+    if found := measured(recipe, trains=trains):
+        phases["evaluation"] = generating.evaluation(found)
     return Estimate({phase: resident | items for phase, items in phases.items()}, resident["libraries"])
-
-
-def _evaluated(recipe: Recipe, *, trains: bool) -> list[SourceSection]:
-    """What is measured, along the way or at either end."""
-    section = recipe.evaluation
-    validation = [section.validation] if section.validation and trains else []
-    at_the_ends = section.benchmarks.values() if section.before or section.after or not trains else ()
-    selected = [recipe.data.as_source()] if recipe.data.select and trains else []
-    return [*validation, *at_the_ends, *selected]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,14 @@ from motif_lite.credits.table import credit_of
 from motif_lite.planning import memory, precision, shapes
 from motif_lite.planning.machine import GIB, Machine
 from motif_lite.planning.memory import Estimate
-from motif_lite.planning.rows import Lengths, bounds_openings, dequantises, futures_per_step, replies_in_round
+from motif_lite.planning.rows import (
+    Lengths,
+    bounds_openings,
+    dequantises,
+    futures_per_step,
+    measured,
+    replies_in_round,
+)
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.speeds import Speed, assumed
 from motif_lite.planning.timing import share, step_seconds
@@ -191,10 +198,7 @@ def _micro_batches(recipe: Recipe) -> list[int]:
 def _widths(recipe: Recipe) -> list[int]:
     """Powers of two up to what training and evaluation can use, the largest first."""
     futures = futures_per_step(recipe)
-    samples = max(1, recipe.evaluation.num_samples)
-    problems = [(source.num_problems or _WIDEST) * samples for source in recipe.evaluation.benchmarks.values()]
-    if recipe.evaluation.validation is not None:
-        problems.append(recipe.evaluation.validation.num_problems or _WIDEST)
+    problems = [each.num_trajectories for trains in (True, False) for each in measured(recipe, trains=trains)]
     if recipe.warm_start is not None:
         problems.append(recipe.warm_start.num_problems)
     useful = min(_WIDEST, max([futures, *problems]))

@@ -12,6 +12,9 @@ from motif_lite.recipe.schema import Recipe, decided
 _TYPICAL_PROMPT = 250
 """Tokens of MOTIF's instructions (167) with a question of GSM8K, by Qwen2.5's tokenizer."""
 
+_UNKNOWN = 2**20
+"""Problems of a source whose number is not known before it is read: more than any call takes together."""
+
 _LONGEST_OF_A_CALL = 2
 """Times the typical length, where replies end by themselves; assumed."""
 
@@ -59,6 +62,36 @@ class Lengths:
         if not later:
             return self.first_prompt, self.opening
         return max(self.first_prompt, self.later_prompt), max(self.opening, self.future)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Problems that are thought through outside of steps.
+
+    Attributes:
+        num_trajectories: Most that go together: problems times samples.
+        is_sampled: Otherwise they are written greedily.
+    """
+
+    num_trajectories: int
+    is_sampled: bool
+
+
+def measured(recipe: Recipe, *, trains: bool) -> list[Measured]:
+    """What is measured: at either end, along the way, and to select problems."""
+    section, select, found = recipe.evaluation, recipe.data.select, list[Measured]()
+
+    def add(num_problems: int | None, num_samples: int, *, is_sampled: bool) -> None:
+        found.append(Measured((num_problems or _UNKNOWN) * num_samples, is_sampled))
+
+    if section.before or section.after or not trains:
+        for source in section.benchmarks.values():
+            add(source.num_problems, max(1, section.num_samples), is_sampled=section.num_samples > 0)
+    if trains and section.validation:  # one sample each
+        add(section.validation.num_problems, 1, is_sampled=section.num_samples > 0)
+    if trains and select:
+        add(recipe.data.num_problems, select.num_samples, is_sampled=True)
+    return found
 
 
 def later_prompt(recipe: Recipe) -> int:
