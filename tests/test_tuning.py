@@ -53,6 +53,18 @@ def test_values_are_halved_until_one_is_left_or_the_budget_is_spent(
     assert made.rungs == [Rung(*rung) for rung in rungs]
 
 
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [("[1, 1.0, 2]", "1 and 1.0 are"), ("[0, false, 1]", "0 and False are"), ("[true, 1, 2]", "True and 1 are")],
+)
+def test_values_that_are_equal_are_refused_however_they_are_written(tmp_path: Path, values: str, said: str) -> None:
+    path = written(tmp_path, **HALVED)
+    listed = re.search(r"values = \[[^]]*\]", text := path.read_text())
+    assert listed is not None
+    found = "\n".join(mistakes(tmp_path, text.replace(listed[0], f"values = {values}")))
+    assert f"tune: values: {said} equal; leave one out" in found
+
+
 def test_values_are_compared_at_marks_alone(tmp_path: Path) -> None:
     ten = ['evaluation.validation={source="chain_sum", num_marks=10}']
     said = "\n".join(mistakes(tmp_path, **HALVED | {"set": ten}))

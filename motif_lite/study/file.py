@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple, Self
 
@@ -46,6 +47,8 @@ spent. By default all values run to the end."""
     def _candidates_differ(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError("seeds: one is listed twice; remove it")
+        if equal := [f"{a} and {b}" for a, b in combinations(self.values, 2) if a == b]:
+            raise ValueError(f"values: {', '.join(equal)} are equal; leave one out")
         if len({folder_name(value) for value in self.values}) < len(self.values):
             raise ValueError("values: two of them have the same name as a folder; leave one out")
         return self
