@@ -128,7 +128,7 @@ def test_the_less_accurate_half_is_dropped_at_equal_shares_of_the_budget(tmp_pat
         runs = [run for run in schedule.missing(made) if run.candidate]
         assert {run.share for run in runs} == {shares}
         assert len(runs) == len(accuracies)
-        assert tuning.tokens(made, "plain").saved == 0, "each of them may go on"
+        assert tuning.cost(made, "plain").saved == 0, "each of them may go on"
         for run, accuracy in zip(runs, accuracies, strict=True):
             assert schedule.known_run(made, "plain", 1) is None
             reach(made, run, accuracy)
@@ -137,11 +137,13 @@ def test_the_less_accurate_half_is_dropped_at_equal_shares_of_the_budget(tmp_pat
     assert schedule.known_run(made, "plain", 1) == made.final_run("plain", 1, 1e-3)
     assert schedule.num_left(made) == 2
     # 0.0001 and 0.002 spent 100 of 400 tokens, 0.0005 spent 200
-    assert tuning.tokens(made, "plain") == tuning.Tokens(100 + 400 + 200 + 400 + 100, 300 + 200 + 300)
+    tokens, num_steps, num_runs = 100 + 400 + 200 + 400 + 100, 1 + 4 + 2 + 4 + 1, 5
+    seconds = 1.0 * num_steps, 1.5 * (num_steps + num_runs)  # a mark after each step, and one before the first
+    assert tuning.cost(made, "plain") == tuning.Cost(tokens, 300 + 200 + 300, *seconds)
     page = table(study_results.results(made))
     assert "| plain | 10.0 at 25 % | 80.0 | 60.0 at 50 % | 90.0 | 30.0 at 25 % | 0.001 |" in page
     assert "a part of the budget spent, after which the less accurate half is dropped" in page
-    assert "| plain | 1,200 | 800 |" in cost_table(study_results.costs(made))
+    assert "| plain | 1,200 | 800 | 12 | 26 |" in cost_table(study_results.costs(made))
 
 
 def give_up(run: Run) -> None:
@@ -161,7 +163,10 @@ def test_a_value_whose_run_is_given_up_is_worse_than_all_others_of_its_rung(tmp_
     def rung(*outcomes: float | None) -> list[Run]:
         runs = [run for run in schedule.missing(made) if run.candidate]
         for run, accuracy in zip(runs, outcomes, strict=True):
-            give_up(run) if accuracy is None else reach(made, run, accuracy)
+            if accuracy is None:
+                give_up(run)
+            else:
+                reach(made, run, accuracy)
         return runs
 
     first = rung(0.0, 0.3, 0.5, 0.4, None)
@@ -171,7 +176,7 @@ def test_a_value_whose_run_is_given_up_is_worse_than_all_others_of_its_rung(tmp_
     assert finished.accuracy(replace(second[0], share=0.25)) == 0.3, "so far it had got"
     assert [run.candidate for run in rung(0.1, 0.2)] == [5e-4, 1e-3]
     assert schedule.known_run(made, "plain", 1) == made.final_run("plain", 1, 1e-3)
-    assert tuning.tokens(made, "plain").saved == 300, "of the value that was dropped, not of those that failed"
+    assert tuning.cost(made, "plain").saved == 300, "of the value that was dropped, not of those that failed"
     page = table(study_results.results(made))
     assert "| plain | 0.0 at 25 % | failed | 10.0 | 20.0 | failed | 0.001 |" in page
     assert "*Failed*: the run was given up" in page

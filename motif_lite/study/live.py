@@ -187,7 +187,7 @@ def print_closing(console: Console, plan: StudyPlan, found: Json) -> None:
     for sentence in claims(found):
         print_text(console, f"- {sentence.replace('**', '')}")
     if plan.study.tune and plan.study.tune.halve_at:
-        took = [tuning.tokens(plan, name) for name in plan.study.variants]
+        took = [tuning.cost(plan, name) for name in plan.study.variants]
         generated, saved = sum(each.generated for each in took), sum(each.saved for each in took)
         print_text(console, f"- tuning generated {generated:,} tokens; halving saved about {saved:,}")
     for name in (study_report.TABLE, study_report.PLOT, "cost.md"):

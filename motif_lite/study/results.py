@@ -55,10 +55,10 @@ def costs(plan: StudyPlan) -> Json:
 
 
 def _halved(plan: StudyPlan) -> Json:
-    """By variant, the tokens of tuning, and those that halving saved; nothing where no value was dropped early."""
+    """By variant, what tuning took, and the tokens that halving saved; nothing where no value was dropped early."""
     if plan.study.tune is None or plan.study.tune.halve_at is None:
         return {}
-    return {name: asdict(tuning.tokens(plan, name)) for name in plan.study.variants if tuning.num_done(plan, name)}
+    return {name: asdict(tuning.cost(plan, name)) for name in plan.study.variants if tuning.num_done(plan, name)}
 
 
 def finished_runs(plan: StudyPlan) -> dict[str, dict[int, Run]]:

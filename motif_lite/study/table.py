@@ -59,18 +59,21 @@ def cost_table(found: Json) -> str:
 
 
 def _cost_of_tuning(found: Json) -> str:
-    """What values that were dropped early did not cost."""
+    """What it took, and what values that were dropped early did not cost."""
     if not found["tuning"]:
         return ""
+    keys = "generated", "saved", "training_seconds", "validation_seconds"
     rows = [
-        [found["variants"][name]["label"], number(each["generated"], 0), number(each["saved"], 0)]
+        [found["variants"][name]["label"], *(number(each[key], 0) for key in keys)]
         for name, each in found["tuning"].items()
     ]
+    head = ["variant", "tokens generated", "tokens saved", "training, s", "validation, s"]
     about = (
-        "Runs that were not gone on with would have generated so many tokens more to the end of their budget, at the "
-        "rate at which they had spent it; this is counted once the variant's value is picked."
+        "Of all runs together, with what prepared them: pass rates that one run measured and the others read count for "
+        "each. Runs that were not gone on with would have generated so many tokens more to the end of their budget, at "
+        "the rate at which they had spent it; this is counted once the variant's value is picked."
     )
-    return f"## Tuning with halving\n\n{grid(['variant', 'tokens generated', 'tokens saved'], rows)}\n\n{about}"
+    return f"## Tuning with halving\n\n{grid(head, rows)}\n\n{about}"
 
 
 def _state(found: Json) -> str:

@@ -37,17 +37,21 @@ class Candidate:
 
 
 @dataclass(frozen=True, slots=True)
-class Tokens:
-    """What the tuning of a variant generated.
+class Cost:
+    """What the tuning of a variant took.
 
     Attributes:
-        generated: By all its runs.
+        generated: Tokens, by all its runs.
         saved: What they would have generated besides if all had gone on to the end, at the rate so far; 0 until a value
             is picked, as a run may still go on.
+        training_seconds: Of all its runs, with what prepared them.
+        validation_seconds: Of their marks.
     """
 
     generated: int
     saved: int
+    training_seconds: float
+    validation_seconds: float
 
 
 def rungs(plan: StudyPlan, variant: str) -> Iterator[list[Run]]:
@@ -104,18 +108,20 @@ def num_done(plan: StudyPlan, variant: str) -> int:
     return sum(is_done(plan, run) for runs in rungs(plan, variant) for run in runs)
 
 
-def tokens(plan: StudyPlan, variant: str) -> Tokens:
-    """What the tuning of a variant generated so far, and saved."""
-    generated = saved = 0.0
+def cost(plan: StudyPlan, variant: str) -> Cost:
+    """What the tuning of a variant took so far, and saved."""
+    generated = saved = training_seconds = validation_seconds = 0.0
     nothing_goes_on = is_picked(plan, variant)
     for run in plan.tuning_runs(variant):
         directory = RunDirectory(run.root)
         spent, metrics = directory.spent(), directory.metrics()
         generated += spent.tokens
+        training_seconds += spent.seconds
+        validation_seconds += sum(mark.evaluation_seconds for mark in directory.marks())
         if nothing_goes_on and metrics and metrics[-1].share_done and not is_given_up(metrics):
             steps = spent.tokens - spent.preparing.generated_tokens
             saved += steps / metrics[-1].share_done - steps
-    return Tokens(round(generated), round(saved))
+    return Cost(round(generated), round(saved), training_seconds, validation_seconds)
 
 
 def _judged(runs: list[Run]) -> list[Candidate]:
