@@ -85,6 +85,14 @@ def _spread(values: torch.Tensor, is_token: torch.Tensor, order: Sequence[int]) 
     return spread[rows.argsort()]
 
 
+def in_rows(inputs: Inputs, width: int) -> list[Inputs]:
+    """A batch in parts of at most so many rows."""
+    rows = range(len(inputs["completion_ids"]))
+    if len(rows) <= width:
+        return [inputs]
+    return [selected(inputs, rows[start : start + width]) for start in rows[::width]]
+
+
 def selected(inputs: Inputs, rows: Sequence[int]) -> Inputs:
     """The batch of some rows."""
     return {

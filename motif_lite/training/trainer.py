@@ -9,7 +9,7 @@ order.
 Imports TRL, so it is imported only after the policy has been loaded, see `training`.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -27,7 +27,7 @@ from motif_lite.training.loss_figures import LossFigures
 from motif_lite.training.mismatch import Drawn, Mismatch
 from motif_lite.training.old_logprobs import OldLogprobs
 from motif_lite.training.order import EpochSampler
-from motif_lite.training.packing import Inputs, PackedUpdate, selected
+from motif_lite.training.packing import Inputs, PackedUpdate, in_rows
 from motif_lite.training.saving import UnsavedStep, kept_step
 from motif_lite.training.sharing import own_rows, shared, sum_of
 from motif_lite.training.step import TrainingStep
@@ -249,14 +249,9 @@ class Trainer(GRPOTrainer):
         total: torch.Tensor = loss + earlier
         return total
 
-    def _pieces(self, inputs: Inputs) -> Sequence[Inputs]:
+    def _pieces(self, inputs: Inputs) -> list[Inputs]:
         """A micro-batch in parts, each of which fits into memory with what its backward pass needs."""
-        if self._packed is not None:
-            return self._packed.pieces(inputs)
-        rows = range(len(inputs["completion_ids"]))
-        if len(rows) <= self._width:
-            return [inputs]
-        return [selected(inputs, rows[start : start + self._width]) for start in rows[:: self._width]]
+        return self._packed.pieces(inputs) if self._packed else in_rows(inputs, self._width)
 
     def _get_per_token_logps_and_entropies(
         self, model: Any, input_ids: Any, attention_mask: Any, logits_to_keep: int, *arguments: Any, **named: Any
