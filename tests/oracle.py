@@ -108,8 +108,12 @@ class Toy:
         total: torch.Tensor = self.token_logprobs(prompts, replies)[0].sum(-1)
         return total
 
-    def token_logprobs(self, prompts: Any, replies: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Of each token of the replies ``(B, T)``, 0 elsewhere, and where there is one."""
+    def token_logprobs(self, prompts: Any, replies: Any, sharpness: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of each token of the replies ``(B, T)``, 0 elsewhere, and where there is one.
+
+        Args:
+            sharpness: What logits are multiplied with.
+        """
         rows = [(self._prompts[p], list(self.replies[r])) for p, r in zip(prompts, replies, strict=True)]
         ids = torch.zeros(len(rows), max(len(p) + len(r) for p, r in rows), dtype=torch.long)
         written = torch.zeros(ids.shape)
@@ -117,7 +121,7 @@ class Toy:
             ids[row, : len(prompt) + len(reply)] = torch.tensor(prompt + reply)
             written[row, len(prompt) : len(prompt) + len(reply)] = 1
         logits = self.policy.model(input_ids=ids).logits[:, :-1]  # what follows a token does not reach it
-        chosen = logits.log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+        chosen = (sharpness * logits).log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
         return chosen * written[:, 1:], written[:, 1:]
 
     def ascent(self, first: Array, later: Array) -> Array:
@@ -344,7 +348,13 @@ class Row:
 
 
 def reused(
-    toy: Toy, setting: Setting, rows: Sequence[Row], before: Any, after: Any, bounds: tuple[float, float]
+    toy: Toy,
+    setting: Setting,
+    rows: Sequence[Row],
+    before: Any,
+    after: Any,
+    bounds: tuple[float, float],
+    weighed: tuple[float, float] = (1.0, 1.0),
 ) -> tuple[Array, float]:
     """The gradient that is ascended when rollouts of an earlier policy are used again, and what part was clipped.
 
@@ -352,15 +362,17 @@ def reused(
         before: The adapter's weights that the rollouts were sampled with, by name.
         after: Those of the update.
         bounds: ``epsilon`` and ``epsilon_high``.
+        weighed: The sharpness that the rollouts were sampled with, and the largest weight for the ratio to that.
     """
     numbers = [row.prompt for row in rows], [row.reply for row in rows]
     _set(toy.policy, before)
     with torch.no_grad():
         old, _ = toy.token_logprobs(*numbers)
+        drawn, _ = toy.token_logprobs(*numbers, sharpness=weighed[0])
     _set(toy.policy, after)
     toy.policy.model.zero_grad()
     new, is_token = toy.token_logprobs(*numbers)
-    weights = torch.tensor([row.coefficient for row in rows])[:, None]
+    weights = torch.tensor([row.coefficient for row in rows])[:, None] * (old - drawn).exp().clamp(max=weighed[1])
     ratio = (new - old).exp()
     if setting.level == "sequence":
         ratio = ((new - old).sum(-1) / is_token.sum(-1)).exp()[:, None]

@@ -7,6 +7,7 @@ gradient of what docs/method.md says is ascended.
 
 import json
 import re
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 import torch
 
 from motif_lite.jobs import checking
+from motif_lite.policies.engine import sampler
 from motif_lite.recipe.schema import Recipe
 from motif_lite.runs.rollout_lines import RolloutTurn
 from tests import oracle
@@ -187,6 +189,70 @@ def test_a_second_update_on_the_same_rollouts_has_the_stated_gradient(
         assert clipped[2] > 0.05
 
 
+SHARPNESS, CAP = 0.5, 1.05
+"""What another sampler's logits are multiplied with, and a largest weight that cuts some ratios and leaves others."""
+
+WEIGHED = [
+    *(Setting(credit, "bnpo", "group") for credit in CREDITS), Setting("opening", "grpo", masks=True),
+    Setting("opening", "dr_grpo"), Setting("chain", "cispo"), Setting("opening", "sapo"), Setting("tree", "vespo"),
+    Setting("opening", "luspo", level="sequence"),
+]  # fmt: skip
+"""Each credit, and each loss."""
+
+
+@pytest.mark.parametrize(
+    ("setting", "packs"),
+    [*((setting, True) for setting in WEIGHED), (WEIGHED[0], False), (WEIGHED[-1], False)],
+    ids=str,
+)
+def test_replies_of_another_sampler_are_weighed_alike_in_both_updates_of_a_step(
+    setting: Setting,
+    packs: bool,  # where rows are not packed, TRL makes micro-batches of them
+    folder: Path,
+    toys: dict[int, Toy],
+    tmp_path: Path,
+    updates: list[Update],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each token with its ratio before the first update, some of which are cut."""
+    draw_flatter(monkeypatch)
+    if not packs:
+        monkeypatch.setattr("motif_lite.training.grpo.can_pack", lambda policy: False)
+    high = 1.1 if setting.loss == "cispo" else 0.1
+    bounds = [f"training.epsilon_high={high}"] if setting.loss not in ("sapo", "vespo") else []
+    made = recipe(
+        folder, TOKENS, *setting.changes, f"rewards={{{ACCURACY}=1.0, {FORM}=1.0}}", "training.num_iterations=2",
+        "training.learning_rate=0.05", 'training.lr_schedule="constant"', "training.warmup_fraction=0.0",
+        "training.epsilon=0.05", f"training.importance_cap={CAP}", *bounds,
+    )  # fmt: skip
+    training = Training(made, folder, tmp_path)
+    oracle.shake(training.policy)  # type: ignore[arg-type]
+    assert training.train()
+    own = replace(toys[TOKENS], policy=training.policy)  # type: ignore[arg-type]
+    rows, first = rows_of(training, setting, own), updates[0].adapter
+    for update in updates:
+        stated, _ = oracle.reused(own, setting, rows, first, update.adapter, (0.05, high), (SHARPNESS, CAP))
+        plain, _ = oracle.reused(own, setting, rows, first, update.adapter, (0.05, high))
+        assert np.linalg.norm(update.gradient + stated) < 1e-4 * np.linalg.norm(stated)
+        assert np.linalg.norm(update.gradient + plain) > 1e-2 * np.linalg.norm(stated)
+    assert len(updates) == 2
+    [line] = training.run.metrics()
+    assert line.importance_weight is not None
+    assert line.importance_cut is not None
+    assert 0.3 < line.importance_weight < CAP
+    assert 0 < line.importance_cut < 1
+
+
+def draw_flatter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replies as of a policy whose logits are smaller; their log-probabilities are that policy's."""
+    draw = sampler._draw
+
+    def flatter(logits: torch.Tensor, *others: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return draw(SHARPNESS * logits.float(), *others)
+
+    monkeypatch.setattr(sampler, "_draw", flatter)
+
+
 def accuracy(toy: Toy) -> tuple[Array, Array]:
     """By trajectory, of first and of second rounds."""
     return toy.right, toy.right
@@ -313,6 +379,31 @@ def test_each_round_ascends_the_accuracy_and_its_own_form(credit: str, toys: dic
     )
     stated = toy.exact(toy.right + form(toy)[0])[0], toy.exact(toy.right + form(toy)[1])[1]
     assert min(Ascent(by_round(toy, weights), by_round(toy, stated), credit).cosines) > 0.999
+
+
+@pytest.mark.parametrize("credit", CREDITS)
+def test_weighed_updates_ascend_the_gradient_of_the_policy_that_is_trained(credit: str, toys: dict[int, Toy]) -> None:
+    """That of its own tokens: the states before them, and the futures behind them, stay the sampler's."""
+    toy, rounds, rng = toys[1], 1 if credit == "opening" else 2, np.random.default_rng(2)
+    weights = rng.random(4) + 0.2, rng.random((4, 4)) + 0.2
+    theirs = drawn_as(toy, *(each / each.sum(-1, keepdims=True) for each in weights))
+    found = expected(theirs, Setting(credit, "dr_grpo"), [accuracy(toy)], m=8, k=1 if credit == "chain" else 4)
+    weighed = found[0] * toy.first / theirs.first, found[1] * toy.later / theirs.later
+    of_first, of_later = drawn_as(toy, toy.first, theirs.later), drawn_as(toy, theirs.first, toy.later)
+    stated = of_first.exact(toy.right)[0], of_later.exact(toy.right)[1]
+    unbiased = 1.0 if credit == "tree" else 7 / 8
+    gradients = [by_round(toy, each)[:rounds] for each in (weighed, found, stated)]
+    for with_weights, without, exact in zip(*gradients, strict=True):
+        assert cosine(with_weights, exact) > 0.9999
+        assert factor(with_weights, exact) * rounds == pytest.approx(unbiased, rel=0.01)
+        assert cosine(without, exact) < 0.998
+
+
+def drawn_as(toy: Toy, first: Array, later: Array) -> Toy:
+    """Replies with other probabilities."""
+    made = copy(toy)
+    made.first, made.later = first, later
+    return made
 
 
 def worlds(toy: Toy) -> list[tuple[Array, Array]]:

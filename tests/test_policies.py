@@ -308,7 +308,7 @@ def test_a_model_without_a_chat_template_is_refused(qwen_folder: Path, tiny_reci
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_only_openings_that_trl_samples_itself_cannot_end_at_a_text(
+def test_only_openings_that_trl_samples_itself_cannot_end_at_a_text_or_be_weighed(
     qwen_folder: Path, tiny_recipe: MakeRecipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engine, "supports", lambda model: False)
@@ -316,6 +316,12 @@ def test_only_openings_that_trl_samples_itself_cannot_end_at_a_text(
     with pytest.raises(ModelError, match=r"end at an end-of-turn token only; leave out rollout\.openings\.stop"):
         load(qwen_folder, tiny_recipe(stop))
     assert not load(qwen_folder, tiny_recipe(stop, "data.refill=1")).writes_openings
+    cap = "training.importance_cap=2.0"
+    with pytest.raises(
+        ModelError, match=r"without the log-probabilities that training\.importance_cap compares.*refill"
+    ):
+        load(qwen_folder, tiny_recipe(cap))
+    assert not load(qwen_folder, tiny_recipe(cap, "data.refill=1")).writes_openings
 
 
 def test_a_recipe_that_needs_a_gpu_names_the_one_that_does_not(tiny_recipe: MakeRecipe) -> None:

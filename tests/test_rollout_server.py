@@ -28,7 +28,7 @@ SMALL = [
     "rollout.num_openings=2", "rollout.num_futures=1", "training.problems_per_step=2", "training.micro_batch_size=4",
     "training.max_steps=3", "training.save_every=1", "data.num_problems=16", "evaluation.before=false",
     'evaluation.strategies=["multi_round"]', "evaluation.greedy=false",
-    "evaluation.benchmarks.chain_sum.num_problems=4",
+    "evaluation.benchmarks.chain_sum.num_problems=4", "training.importance_cap=2.0",
 ]  # fmt: skip
 
 GREEDY, SAMPLED = Sampling(max_tokens=20, temperature=0), Sampling(max_tokens=20, temperature=1)
@@ -368,6 +368,7 @@ def test_a_run_with_a_server_is_the_run_without(local: RunDirectory, tiny_folder
     assert server.orders == ["load", *["load", "unload"] * (num_adapters - 1), "unload"]
     assert list((tmp_path / "adapters").iterdir()) == []
     assert [line.sampling_mismatch for line in run.metrics()] == pytest.approx([0, 0, 0], abs=1e-4)
+    assert [line.importance_weight for line in run.metrics()] == pytest.approx([1, 1, 1], abs=1e-4)
 
 
 def test_a_server_that_dies_in_mid_step_costs_that_step_alone(

@@ -89,7 +89,7 @@ class TransformersPolicy(LocalPolicy):
         policy.start_from(coverage, start)
         if recipe.rollout.server is not None:
             policy._have_written_elsewhere(recipe)
-        policy._require_endings_of_openings(recipe)
+        policy._require_openings(recipe)
         return policy
 
     def close(self) -> None:
@@ -108,20 +108,24 @@ class TransformersPolicy(LocalPolicy):
         self.elsewhere = RolloutServer(section, Path(recipe.rollout.server_folder), self.model, self.stop_ids)
         self.writes_openings = True
 
-    def _require_endings_of_openings(self, recipe: Recipe) -> None:
-        """Refuse texts that are to end openings which TRL samples by the model's own `generate`.
+    def _require_openings(self, recipe: Recipe) -> None:
+        """Refuse what openings cannot have or tell that TRL samples by the model's own `generate`.
 
         Raises:
-            ModelError: The engine does not support the model, and openings are to end at a text.
+            ModelError: The engine does not support the model, and openings are to end at a text, or to be weighed.
         """
-        stop = [*recipe.rollout.openings.stop, *self.turn_ends.texts]
-        if not self.writes_openings and stop and not credit_of(recipe).samples_openings(recipe):
+        if self.writes_openings or credit_of(recipe).samples_openings(recipe):
+            return
+        openings = f"{self.model.name_or_path}: openings of a {self.model.config.model_type} model"
+        if stop := [*recipe.rollout.openings.stop, *self.turn_ends.texts]:
             remedy = "leave out rollout.openings.stop"
             if self.turn_ends.texts:
                 remedy = f"its chat template ends a turn with {stop[-1]!r}, which is no token; take another model"
+            raise ModelError(f"{openings} end at an end-of-turn token only; {remedy}")
+        if recipe.training.importance_cap is not None:
             raise ModelError(
-                f"{self.model.name_or_path}: openings of a {self.model.config.model_type} model end at an end-of-turn "
-                f"token only; {remedy}"
+                f"{openings} come without the log-probabilities that training.importance_cap compares; leave it out, "
+                f"or set data.refill to 1 or more: then they are sampled here, and come with them"
             )
 
     @contextmanager

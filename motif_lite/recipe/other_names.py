@@ -33,6 +33,8 @@ OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "reward_weights": ("rewards",),
     "use_vllm": ("model.fast_inference", "rollout.server"),
     "vllm_gpu_memory_utilization": ("model.gpu_memory_utilization",),
+    "vllm_importance_sampling_clip_max": ("training.importance_cap",),
+    "vllm_importance_sampling_cap": ("training.importance_cap",),
     "vllm_server_base_url": ("rollout.server",),
     "bf16": ("model.dtype",),
     "fp16": ("model.dtype",),

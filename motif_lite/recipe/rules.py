@@ -236,8 +236,20 @@ def _unsloth_updates_as_tested(recipe: Recipe) -> Iterator[str]:
         return
     if training.num_iterations > 1:
         yield f"training.num_iterations = {training.num_iterations} {untested}, or num_iterations = 1"
+    if training.importance_cap is not None:
+        yield f"training.importance_cap = {training.importance_cap} {untested}, or leave it out"
     if training.loss_type in ("cispo", "sapo", "luspo", "vespo"):
         yield f'training.loss_type = "{training.loss_type}" {untested}, or another loss_type, such as "dapo"'
+
+
+def _weights_are_of_what_was_sampled(recipe: Recipe) -> Iterator[str]:
+    cap, temperature = recipe.training.importance_cap, recipe.rollout.openings.temperature
+    if cap is not None and temperature != 1:
+        yield (
+            f"training.importance_cap = {cap} needs log-probabilities at the temperature of sampling, and what writes "
+            f"replies tells them at temperature 1; set rollout.openings.temperature = 1.0 instead of {temperature}, or "
+            f"leave importance_cap out"
+        )
 
 
 def _losses_have_their_level(recipe: Recipe) -> Iterator[str]:
@@ -296,6 +308,7 @@ RULES: list[Rule] = [
     _cispo_has_a_largest_ratio,
     _soft_losses_clip_nothing,
     _unsloth_updates_as_tested,
+    _weights_are_of_what_was_sampled,
     _losses_have_their_level,
     _warm_starts_can_be_cut,
 ]

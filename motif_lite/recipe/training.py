@@ -83,6 +83,12 @@ largest ratio itself, by default ScaleRL's 5."""
     importance_sampling_level: Literal["token", "sequence"] = "token"
     """Whose ratio is clipped: each token's, or the geometric mean over a reply (GSPO). With credits that train later \
 rounds a reply is one round."""
+    importance_cap: Annotated[float, Field(ge=1, le=1e6), Finite] | None = None
+    """Weigh each trained token with its probability to the policy before the step's first update, divided by its \
+probability as it was drawn, and at most this: truncated importance sampling, for replies that are drawn in another \
+precision (`rollout.weights`) or by another engine (`rollout.server`). Off by default. TRL has it for its own use of \
+vLLM alone, as `vllm_importance_sampling_clip_max` (3 by default; earlier `vllm_importance_sampling_cap`) with the \
+mode `token_truncate`. It needs `rollout.openings.temperature = 1`, and is not tested with Unsloth. See method.md."""
     mask_truncated_completions: bool = False
     """Leave replies that were cut off at their token limit out of the update. Their rewards still count in the \
 comparison with other replies."""

@@ -98,6 +98,8 @@ class StepMetrics(Versioned):
     learning_rate: float | None = None
     entropy: float | None = None
     sampling_mismatch: float | None = None
+    importance_weight: float | None = None
+    importance_cut: float | None = None
     clip_ratio: float | None = None
     update_skipped: bool = False
     level: int | None = None

@@ -11,7 +11,7 @@ import torch
 
 from motif_lite.training.packing import Inputs
 
-_NAME, _PLACES = "old_per_token_logps", "places"
+OLD, _PLACES = "old_per_token_logps", "places"
 """TRL's name for them in a batch, and ours for where its rows come from; TRL ignores names that it does not know."""
 
 
@@ -42,8 +42,8 @@ class OldLogprobs:
         if not self._is_known:
             places, logprobs = (torch.cat(column) for column in zip(*self._kept, strict=True))
             ids = self._inputs["completion_ids"]
-            self._inputs[_NAME] = logprobs.new_zeros(len(ids), logprobs.shape[1]).index_copy(0, places, logprobs)
+            self._inputs[OLD] = logprobs.new_zeros(len(ids), logprobs.shape[1]).index_copy(0, places, logprobs)
 
     @property
     def _is_known(self) -> bool:
-        return _NAME in self._inputs
+        return OLD in self._inputs

@@ -10,6 +10,7 @@ from typing import Any
 
 from motif_lite.nouns import Opening, Problem, Turn
 from motif_lite.rollout import totals
+from motif_lite.training.importance import drawn_logprobs
 from motif_lite.training.mismatch import Drawn
 from motif_lite.training.refilling import Group
 from motif_lite.training.rewarding import Rows, rewards_of
@@ -36,7 +37,8 @@ class OpeningStep(TrainingStep):
         shown = step % len(turns)
         self.drawn = Drawn(prompts[shown], turns[shown].reply)
         replies = [list(turn.reply.token_ids) for turn in turns]
-        return {"prompt_ids": prompts, "completion_ids": replies, "logprobs": None}
+        logprobs = drawn_logprobs(self.recipe.training, [turn.reply for turn in turns])
+        return {"prompt_ids": prompts, "completion_ids": replies, "logprobs": logprobs}
 
     def has_signal(self, group: Group) -> bool:
         """As its advantages have it."""

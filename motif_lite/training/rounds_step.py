@@ -15,6 +15,7 @@ from motif_lite.nouns import Opening
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rollouts import derive_seed
 from motif_lite.training.context import TrainingContext
+from motif_lite.training.importance import drawn_logprobs
 from motif_lite.training.mismatch import Drawn
 from motif_lite.training.refilling import Group
 from motif_lite.training.rewarding import Rows, rewards_of
@@ -74,7 +75,7 @@ class RoundsStep(TrainingStep):
         return {
             "prompt_ids": prompts + [self.policy.encode(filler.prompt)] * missing,
             "completion_ids": replies + [list(filler.reply.token_ids[:1])] * missing,
-            "logprobs": None,
+            "logprobs": drawn_logprobs(self.recipe.training, [each.turn.reply for each in rounds], missing),
         }
 
     @property

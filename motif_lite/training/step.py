@@ -107,7 +107,7 @@ class TrainingStep:
             problem_ids: One per row, those of a problem in a row.
 
         Returns:
-            For TRL, ``prompt_ids`` and ``completion_ids`` by row; ``logprobs`` None.
+            For TRL, ``prompt_ids``, ``completion_ids`` and ``logprobs`` by row; the latter see `drawn_logprobs`.
         """
         raise NotImplementedError
 

@@ -25,6 +25,9 @@ chain or tree: trajectory by trajectory), and that are trained all the same, on 
 ``sampling_mismatch`` is the mean distance between the log-probabilities of one opening's tokens as it was drawn and as
 the trainer computes them, at temperature 1 (`mismatch`).
 
+``importance_weight`` is the mean weight of the tokens of the update, and ``importance_cut`` the share of them whose
+weight is the largest one, because their ratio is above it (`importance`).
+
 ``groups_refilled`` counts further groups that were rolled out in place of those without signal, and ``unused_tokens``
 the tokens of as many groups that are not trained. Tokens, prompts, their means, ``broken_form`` and ``cut_off`` are of
 all groups; all other figures, and rollouts.jsonl, are of those that are trained.
@@ -126,10 +129,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         futures_per_opening=fmean(len(opening.futures) for opening in done.openings),
         distinct_progress=_distinct_progress(done.openings, group),
         reward_noise=reward_noise(done.openings, group, resets=done.branches is not None),
-        mean_tokens={
-            "openings": tokens["openings"] / len(openings),
-            "futures": tokens["futures"] / max(1, len(later)),
-        },
+        mean_tokens={"openings": tokens["openings"] / len(openings), "futures": tokens["futures"] / max(1, len(later))},
         prompts={"openings": len(openings), "futures": len(later)},
         tokens=tokens,
         trained_tokens=_trained_tokens(recipe, done),
@@ -147,6 +147,8 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         learning_rate=done.trainer_logs.get("learning_rate"),
         entropy=done.trainer_logs.get("entropy"),
         sampling_mismatch=done.trainer_logs.get("sampling_mismatch"),
+        importance_weight=done.trainer_logs.get("importance_weight"),
+        importance_cut=done.trainer_logs.get("importance_cut"),
         clip_ratio=done.trainer_logs.get("clip_ratio/region_mean", done.trainer_logs.get("cispo_clip_ratio")),
         update_skipped=done.update_skipped,
         level=None if recipe.data.curriculum is None else done.openings[0].problem.level,

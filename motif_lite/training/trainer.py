@@ -23,6 +23,7 @@ from motif_lite.policies.out_of_memory import free_memory_of, is_out_of_memory
 from motif_lite.recipe.schema import decided
 from motif_lite.training.context import TrainingContext
 from motif_lite.training.determinism import deterministic
+from motif_lite.training.importance import ImportanceWeights, drawn_logprobs
 from motif_lite.training.loss_figures import LossFigures
 from motif_lite.training.mismatch import Drawn, Mismatch
 from motif_lite.training.old_logprobs import OldLogprobs
@@ -87,6 +88,7 @@ class Trainer(GRPOTrainer):
         """Old log-probabilities are taken from the first update; Unsloth's loss does not give them away."""
         self._logprobs = torch.empty(0)
         """Of the latest forward pass ``(B, T)``."""
+        self._weights = ImportanceWeights(self._training.importance_cap, self._metrics["train"])
         self._mismatch = Mismatch(self._logprobs_of, self.model, context)
         self._again = False
         """A micro-batch is being repeated; its rollouts exist already."""
@@ -128,7 +130,7 @@ class Trainer(GRPOTrainer):
             return self._ranks.from_main(_Generated, theirs)
         rows, row = self._rollout_step.write_rows(prompt_ids), self.steps_done % len(prompt_ids)
         self._rollout_step.drawn = Drawn(prompt_ids[row], rows[row])
-        return [list(reply.token_ids) for reply in rows], None
+        return [list(reply.token_ids) for reply in rows], drawn_logprobs(self._training, rows)
 
     def _generate_and_score_completions(self, inputs: Any) -> Any:
         """Rows of a step, with the advantages that our step gives them."""
@@ -234,7 +236,7 @@ class Trainer(GRPOTrainer):
                 if self.loss_type in _AVERAGED_OVER_ROWS:  # a piece counts for its share of them
                     parts = rows / len(piece["completion_ids"])
                     self.current_gradient_accumulation_steps = whole * parts  # Unsloth's gradient heeds no other factor
-                loss = super().compute_loss(model, piece, return_outputs, num_items_in_batch)
+                loss = super().compute_loss(model, self._weights.begin(piece), return_outputs, num_items_in_batch)
                 self._figures.end_piece(int(piece["completion_mask"].sum()))
                 if old:
                     old.keep(piece, self._logprobs)
@@ -267,6 +269,7 @@ class Trainer(GRPOTrainer):
             found = (*computed, None)
         if self._keeps_old:
             self._logprobs = found[0].detach()  # a reference to the graph would keep its memory past the update
+        self._weights.weigh(found[0])
         return found
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:

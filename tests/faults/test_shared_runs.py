@@ -25,6 +25,7 @@ CREDITS = {
     "chain": [
         'training.credit="chain"', "rollout.num_futures=1", "training.micro_batch_size=24",
         "rewards={future_accuracy=1.0}", "data.refill=3", "data.skip={after=1, visits=1}",
+        "training.importance_cap=2.0",
     ],
 }  # fmt: skip
 
