@@ -24,8 +24,7 @@ def left_out(recipe: Recipe, finishes: Sequence[str]) -> list[bool]:
 
 
 def have_signal(recipe: Recipe, rewards: Mapping[str, list[float]], finishes: Sequence[str]) -> list[bool]:
-    """Of each group of openings, whether one that is trained is rewarded more or less than the group's mean, by rewards
-    with a weight.
+    """Of each group of openings, whether one that is trained differs from its mean by rewards that have a weight.
 
     Args:
         rewards: By name, one per opening.
