@@ -150,6 +150,12 @@ def test_a_variant_that_is_not_tuned_may_name_its_own_value(tmp_path: Path) -> N
     assert made.final_run("own", 1, None).resolved().training.learning_rate == 2e-3
 
 
+def test_a_base_that_is_wrong_has_no_benchmarks_to_miss_elsewhere(tmp_path: Path) -> None:
+    lines = mistakes(tmp_path, base="none.toml", also="all", variants={"plain": {}, "own": {"recipe": str(TINY)}})
+    assert "there is no such recipe" in lines[1]
+    assert "no benchmark 'a'" not in "\n".join(lines)
+
+
 def test_mistakes_in_recipes_name_the_variants_that_have_them(tmp_path: Path) -> None:
     bad = {"set": ["training.max_stepz=3"]}
     lines = mistakes(tmp_path, variants={"plain": {}, "a": bad, "b": bad, "c": {"recipe": "none.toml"}})

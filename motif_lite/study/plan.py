@@ -179,11 +179,11 @@ def _reason(error: RecipeError) -> str:
 
 
 def _with_benchmarks(study: Study, path: Path) -> Study:
-    """The study with the benchmarks of its base where it leaves them to that; unchanged where that recipe is wrong."""
+    """The study with the benchmarks of its base where it leaves them to that; with none where that recipe is wrong."""
     try:
         known = list(checking.check(path.parent / study.base, study.set).evaluation.benchmarks)
     except MotifError:  # said once for each variant
-        return study
+        return study.model_copy(update={"also": []}) if study.also == "all" else study
     benchmark = study.benchmark or next(iter(known), "")
     also = [name for name in known if name != benchmark] if study.also == "all" else study.also
     return study.model_copy(update={"benchmark": benchmark, "also": also})
