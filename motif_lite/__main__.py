@@ -1,5 +1,5 @@
 """``python -m motif_lite``: the command line."""
 
-from motif_lite.cli import start
+from motif_lite.starting import start
 
 start()

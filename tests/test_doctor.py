@@ -1,6 +1,8 @@
 """`run.py doctor` and what a run says when it cannot start, with an nvidia-smi of each kind on the PATH."""
 
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -352,3 +354,13 @@ def test_the_screen_ends_with_a_verdict_and_the_exit_code_of_a_fault(
     assert "driver 470.42.01" in screen
     assert "-> " in screen
     assert screen.splitlines()[-1].endswith("to put right")
+
+
+def test_a_python_without_the_packages_is_told_what_to_install() -> None:
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-S", str(ROOT / "run.py"), "doctor"]  # -S: no packages but Python's own
+    done = subprocess.run(command, capture_output=True, text=True, env=alone, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: the package ") and sys.executable in line
+    assert "pip install -r requirements.txt" in line and "requirements-cpu.txt" in line

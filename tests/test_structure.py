@@ -12,6 +12,7 @@ FLOORS = (
     "motif_lite", "errors", "figures", "leases", "locks", "nouns", "paths", "process", "ranks", "own_code", "grading",
     "recipe", "credits", "planning", "doctor", "policies", "rollout", "tasks", "runs", "monitor", "observer", "context",
     "evaluation", "solving", "serving", "exporting", "loggers", "training", "views", "jobs", "study", "commands", "cli",
+    "starting",
     "__main__",
 )  # fmt: skip
 """Folders and single modules, lowest first: each imports only from itself and from those before it.
