@@ -25,6 +25,10 @@ class RecipeError(MotifError):
     """The recipe is unreadable, or one or more of its keys are wrong; all are named in one message."""
 
 
+class ConflictError(RecipeError):
+    """Keys of a recipe are right each by itself, and do not go together."""
+
+
 class CodeError(MotifError):
     """A file of the user's own code cannot be imported, or lacks what the recipe names; the message names the line."""
 

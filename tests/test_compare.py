@@ -93,6 +93,11 @@ def test_marks_with_other_prompts_are_not_compared(tmp_path: Path) -> None:
     assert (found.difference, found.why_not) == (None, "measured with different num_rounds, final_instruction")
 
 
+def test_keys_that_the_strategy_does_not_read_do_not_matter(tmp_path: Path) -> None:
+    found = compared(a_run(tmp_path / "a", "01"), a_run(tmp_path / "b", "01", "rollout.tail_tokens=9")).tests[1]
+    assert found.why_not == ""
+
+
 def test_problems_that_only_some_got_right_come_first_with_the_answers_of_all(tmp_path: Path) -> None:
     found = across_runs.shared_problems([a_run(tmp_path / "a", "1100"), a_run(tmp_path / "b", "1010")], most=3)
     assert [problem.question for problem in found] == ["question 1", "question 2", "question 0"]

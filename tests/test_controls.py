@@ -118,6 +118,13 @@ def test_a_vote_or_claim_where_it_makes_no_sense_is_refused(
         file.Study.model_validate(SETTINGS | {"variants": SETTINGS["variants"] | variants})
 
 
+def test_a_word_that_is_wrong_leaves_no_variant_out(tmp_path: Path) -> None:
+    misspelt = tmp_path / "controls.toml"
+    misspelt.write_text(CONTROLS.read_text().replace("tag_count", "tag_cont").replace("../recipes", str(TINY.parent)))
+    with pytest.raises(StudyError, match=r"variants form: .*\n.*tag_cont"):
+        study_plan.load(misspelt)
+
+
 def test_around_another_recipe_the_study_takes_its_benchmarks_and_has_a_folder_of_its_own(tmp_path: Path) -> None:
     recipe = tmp_path / "mine.toml"
     recipe.write_text(f'extends = "{TINY}"\n[evaluation.benchmarks.hard]\nsource = "chain_sum"\nnum_problems = 10\n')

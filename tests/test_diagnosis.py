@@ -407,7 +407,8 @@ STRATEGIES: dict[str, list[str]] = {
 MORE: list[list[str]] = [
     [], ['training.multi_objective_aggregation="normalize_then_sum"'], ['rollout.allocation="adaptive"'],
     ["data.curriculum=5", 'data.train="reasoning_gym:chain_sum"'],
-    ["data.select={}"], ["data.refill=2"], ["training.beta=0.1"], ["rollout.openings.temperature=5.0"],
+    ["data.select={}"], ["data.refill=2"], ["training.beta=0.1"],
+    ["training.importance_cap=2"], ["rollout.openings.temperature=5.0"],
 ]  # fmt: skip
 NEVER_TOLD = {"single_round": (remedies.less_noise, against_drift), "delethink": (remedies.more_form,)}
 """Without later rounds there is no noise of futures and no drift, and chunks have no form."""

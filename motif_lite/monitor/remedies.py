@@ -79,15 +79,20 @@ def more_signal(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool)
             f"if the replies in rollouts.jsonl make sense, the problems are too hard: a new run with easier ones "
             f"(data.train), or with {more}; if they do not, one with {_slower(recipe)}"
         )
-    phases = ("openings", "futures") if credit_of(recipe).same_sampling else ("openings",)
-    temperature = min(5.0, recipe.rollout.openings.temperature + 0.2)
-    hotter = " ".join(f"--set rollout.{phase}.temperature={temperature:.2g}" for phase in phases)
-    varied = f"a new run with more varied openings, {hotter}, or {more}"
+    varied = f"a new run with more openings, {more}"
+    if recipe.training.importance_cap is None:  # which compares probabilities at temperature 1 alone
+        varied += f", or with more varied ones, {_hotter(recipe)}"
     if _can_select(recipe):
         varied += ", or one on problems that are solved sometimes, --set data.select={}"
     if not recipe.data.refill and recipe.data.raise_above is None:  # which looks at all problems of a level
         varied += f", or one that asks others in their place, --set data.refill={2 * recipe.training.problems_per_step}"
     return varied
+
+
+def _hotter(recipe: Recipe) -> str:
+    phases = ("openings", "futures") if credit_of(recipe).same_sampling else ("openings",)
+    temperature = min(5.0, recipe.rollout.openings.temperature + 0.2)
+    return " ".join(f"--set rollout.{phase}.temperature={temperature:.2g}" for phase in phases)
 
 
 def more_of_accuracy(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from motif_lite.errors import RecipeError
+from motif_lite.errors import ConflictError, RecipeError
 from motif_lite.recipe import own_files
 from motif_lite.recipe.keys import nearest_key
 from motif_lite.recipe.rules import broken_rules
@@ -48,6 +48,7 @@ def validate(settings: TomlTable, tables: Tables, *, origin: str) -> Recipe:
 
     Raises:
         RecipeError: One or more keys are wrong; the message has a line for each.
+        ConflictError: All are right by themselves, and some do not go together.
     """
     try:
         recipe = Recipe.model_validate(settings, context=dict(tables))
@@ -56,7 +57,7 @@ def validate(settings: TomlTable, tables: Tables, *, origin: str) -> Recipe:
         lines = [_explain(detail, settings) for detail in details[:_MISTAKES_SHOWN]]
         raise RecipeError(_told(lines, len(details[_MISTAKES_SHOWN:]), origin)) from None
     if broken := broken_rules(recipe, tables):
-        raise RecipeError(_told(broken, 0, origin))
+        raise ConflictError(_told(broken, 0, origin))
     return recipe
 
 

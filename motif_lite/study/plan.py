@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from motif_lite.errors import MotifError, RecipeError, StudyError
+from motif_lite.errors import ConflictError, MotifError, RecipeError, StudyError
 from motif_lite.jobs import checking
 from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.spelling import nearest
@@ -157,7 +157,7 @@ def load(path: Path, out: Path | None = None, recipe: Path | None = None) -> Stu
         try:
             strategies[variant] = _strategy(study, path, variant)
         except MotifError as error:
-            if own.optional and isinstance(error, RecipeError):
+            if own.optional and isinstance(error, ConflictError):
                 left_out[variant] = LeftOut(own.label or variant, own.claim, _reason(error))
             else:
                 mistakes.setdefault(str(error), []).append(variant)

@@ -22,7 +22,7 @@ class Delethink(RoundByRound):
 
     Attributes:
         head_tokens: Kept of the beginning of the first chunk.
-        tail_tokens: Kept of the end of the last chunk.
+        tail_tokens: Kept of the end of the text so far.
     """
 
     summary: ClassVar[str] = (
