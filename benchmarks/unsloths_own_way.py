@@ -42,19 +42,13 @@ def main() -> None:
 def _compared(recipe: Path, card: str) -> Iterator[str]:
     """The cells of one recipe on one card."""
     now = checking.memory_plan(recipe, [], None, card)
-    before = _by_unsloth(recipe, now)
-    with patch.object(timing, "groups_queries", lambda: False):
-        slow = _seconds(before)
     fast = _seconds(now)
+    with patch.object(timing, "groups_queries", lambda: False):
+        before = planner.make(checking.check(recipe, []), replace(now.shape, decodes=False), now.machine)
+        slow = _seconds(before)
     yield _cell(before, slow)
     yield _cell(now, fast)
     yield f"{slow / fast:.1f}" if before.fits and now.fits else "-"
-
-
-def _by_unsloth(recipe: Path, now: Plan) -> Plan:
-    """The plan where the engine takes none of Unsloth's models."""
-    with patch.object(timing, "groups_queries", lambda: False):
-        return planner.make(checking.check(recipe, []), replace(now.shape, decodes=False), now.machine)
 
 
 def _seconds(plan: Plan) -> float:

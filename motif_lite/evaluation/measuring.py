@@ -9,20 +9,12 @@ from motif_lite.nouns import OnTokens, Problem, Sampling, Trajectory
 from motif_lite.observer import Observer
 from motif_lite.recipe.data import SourceSection
 from motif_lite.recipe.schema import Recipe, decided
+from motif_lite.recipe.strategy_keys import keys_of
 from motif_lite.rollout.rewards import is_solved
 from motif_lite.rollout.rollouts import OnRound, derive_seed
 from motif_lite.rollout.strategies import strategy_of
 from motif_lite.rollout.thinking import think
 from motif_lite.runs.records import Accuracy, GradedReply, MeasuredPart, Settings, Subject
-
-_MAKE_PROMPTS = {
-    "single_round": set[str](),
-    "multi_round": {"num_rounds", "final_instruction", "early_finish"},
-    "delethink": {"num_rounds", "head_tokens", "tail_tokens"},
-    "refine": {"num_rounds"},
-    "parallel": {"num_rounds"},
-}
-"""Keys of the recipe's ``rollout`` that a strategy makes prompts by, beside ``system_prompt``; others may read all."""
 
 CALLS_PER_PART = 2
 """Problems in a part, in widths of the policy: its rows are refilled as replies end, so more waste less at the end."""
@@ -136,12 +128,8 @@ def settings_of(recipe: Recipe, subject: Subject, source: SourceSection) -> Sett
         num_samples=section.num_samples if is_sampled else None,
         temperature=section.temperature if is_sampled else None,
         top_p=section.top_p if is_sampled else None,
-        prompts=recipe.rollout.model_dump(mode="json", include={"system_prompt", *_read_by(subject.strategy)}),
+        prompts=recipe.rollout.model_dump(mode="json", include={"system_prompt", *keys_of(subject.strategy)}),
     )
-
-
-def _read_by(strategy: str) -> set[str]:
-    return _MAKE_PROMPTS.get(strategy, set().union(*_MAKE_PROMPTS.values()))
 
 
 def outcomes_of(graded: Sequence[GradedReply]) -> dict[str, list[bool]]:

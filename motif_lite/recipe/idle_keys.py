@@ -5,9 +5,9 @@ They are not refused, as by `rules`: a study sets them for all of its variants, 
 
 from collections.abc import Iterator
 
-from motif_lite import own_code
 from motif_lite.nouns import Sampling
 from motif_lite.recipe.schema import Recipe, RolloutSection
+from motif_lite.recipe.strategy_keys import keys_of
 from motif_lite.recipe.tables import HasRules
 from motif_lite.recipe.training import TrainingSection
 
@@ -44,12 +44,16 @@ def _of_the_update(training: TrainingSection) -> Iterator[str]:
 def _of_the_rounds(recipe: Recipe) -> Iterator[str]:
     rollout = recipe.rollout
     strategy, named = f"rollout.strategy = {rollout.strategy!r}", {rollout.strategy, *recipe.evaluation.strategies}
-    has_own = any(map(own_code.is_own, named))
-    found = [f"rollout.{key}" for key in ("head_tokens", "tail_tokens") if is_set(rollout, key)]
-    if found and not has_own and "delethink" not in named:
+    read = set[str]().union(*map(keys_of, named))
+
+    def is_idle(key: str) -> bool:
+        return key not in read and is_set(rollout, key)
+
+    found = [f"rollout.{key}" for key in ("head_tokens", "tail_tokens") if is_idle(key)]
+    if found:
         yield f"{_listed(found)} nothing with {strategy}: only delethink reads them"
-    found = [f"rollout.{key}" for key in ("final_instruction", "early_finish") if is_set(rollout, key)]
-    if found and not has_own and "multi_round" not in named:
+    found = [f"rollout.{key}" for key in ("final_instruction", "early_finish") if is_idle(key)]
+    if found:
         yield f"{_listed(found)} nothing with {strategy}: only multi_round reads {'it' if len(found) == 1 else 'them'}"
     if rollout.num_futures == 1:
         return
