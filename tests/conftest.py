@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -33,10 +34,19 @@ os.environ.setdefault("MOTIF_LITE_CACHE", str(ROOT / ".cache"))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One file that needs the tiny model goes first, the others last: while it is built, tests without it run."""
+    """One file that needs the tiny model goes first, the others last: while it is built, tests without it run.
+
+    Of the others the long files come first, so that the two processes end at nearly the same time. pytest-xdist keeps
+    to this order with --no-loadscope-reorder alone (pyproject.toml).
+    """
     needing = {item.path for item in items if "tiny_folder" in getattr(item, "fixturenames", ())}
-    first = next((item.path for item in items if item.path in needing), None)
-    items.sort(key=lambda item: (item.path != first, item.path in needing))
+    first = max(needing, key=_size, default=None)
+    items.sort(key=lambda item: (item.path != first, item.path in needing, -_size(item.path)))
+
+
+@cache
+def _size(path: Path) -> int:
+    return path.stat().st_size
 
 
 _num_modules = 0

@@ -175,7 +175,7 @@ def _machine(recipe: Recipe, ranks: Ranks, *, trains: bool) -> Machine:
     from motif_lite.planning import metering
 
     machine = hardware.shared(hardware.machine_for(recipe, metering.gpu(), supposing=False), ranks.count)
-    metering.keep_within(machine)
+    metering.keep_within(machine, is_tiny=recipe.model.name == "tiny")
     if trains and machine.device == "cpu":
         import motif_lite.training.grpo  # noqa: F401  # what it imports is measured, too
     return metering.measured(machine)

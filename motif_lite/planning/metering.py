@@ -46,17 +46,21 @@ def measured(machine: Machine) -> Machine:
     return replace(machine, libraries=-(-resident // _GRANULE) * _GRANULE)
 
 
-def keep_within(machine: Machine) -> None:
+def keep_within(machine: Machine, *, is_tiny: bool = False) -> None:
     """Make PyTorch stay within the memory that was planned for; call it before the model is loaded.
 
     On a GPU what goes beyond raises out-of-memory, as on a card of that size. On a CPU nothing is capped, but freed
     tensors of 1 MiB and more go back to the system at once: glibc would keep those under 32 MB, which doubled the peak
     of an update of 0.5 billion weights (measured, docs/measurements.md).
+
+    Args:
+        is_tiny: The model is the built-in one, of which glibc may keep what it likes: some 30 MB, and a quarter of an
+            update's time went into clearing new pages.
     """
     if machine.device == "cuda" and torch.cuda.is_available():
         tensors, total = machine.memory_gib * GIB - CUDA_LIBRARIES, torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.01, tensors / total)))
-    elif machine.device == "cpu":
+    elif machine.device == "cpu" and not is_tiny:
         with suppress(OSError, AttributeError):  # another C library
             ctypes.CDLL("libc.so.6").mallopt(*_MMAP_THRESHOLD)
 
