@@ -432,6 +432,14 @@ def test_every_remedy_goes_with_every_credit_and_strategy() -> None:
     assert checked > 1000
 
 
+def test_no_remedy_asks_for_more_than_a_recipe_takes() -> None:
+    changes = ["rollout.num_openings=600", "rollout.num_futures=600", "training.micro_batch_size=600"]
+    recipe = checking.check(RECIPES / "tiny_cpu.toml", changes)
+    checking.check(RECIPES / "tiny_cpu.toml", [*changes, *changes_in(remedies.less_noise(recipe))])
+    text = remedies.more_signal(recipe, 7, 0.5, has_fallen=False)
+    assert "rollout.num_openings=1024" in text
+
+
 def test_chunks_have_no_form_to_lose() -> None:
     lines = steps(broken_form=late(0.02, 0.5))
     assert findings.diagnose(TINY, lines, [])

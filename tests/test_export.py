@@ -411,6 +411,21 @@ def test_the_card_says_what_the_asterisk_of_a_gain_means(tmp_path: Path) -> None
         assert (about in card, "+50.0 [+40.0, +60.0] \\* |" in card) == (is_told, is_told)
 
 
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("seed=1", "8 first rounds per problem, 4 continuations each |"),
+        ('training.credit="chain"', "8 first rounds per problem, 1 continuation each |"),
+        ('rollout.strategy="single_round"', "8 first rounds per problem |"),
+    ],
+)
+def test_the_card_counts_the_continuations_that_there_were(tmp_path: Path, change: str, told: str) -> None:
+    recipe = checking.check(ROOT / "recipes" / "tiny_cpu.toml", [change])
+    difference = Difference(replies=1, tokens=1, mean=0.0, largest=0.0, effect=0.1)
+    made = ExportRecord.model_construct(format="adapter", difference=difference)
+    assert told in model_card.text(model_card.Published("me/it", recipe, RunDirectory(tmp_path), made, None))
+
+
 def test_a_full_disk_under_the_card_is_one_message(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text, out = model_card.text, tmp_path / "out"
 

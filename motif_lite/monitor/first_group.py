@@ -6,7 +6,7 @@ One group is a small sample. Only what is true of all of it, or of most replies,
 from collections.abc import Iterator
 from typing import Literal
 
-from motif_lite.monitor.remedies import longer_replies
+from motif_lite.monitor.remedies import doubled, longer_replies
 from motif_lite.planning.planner import Plan
 from motif_lite.recipe.rules import OF_WHOLE_REPLIES
 from motif_lite.recipe.schema import Recipe
@@ -85,7 +85,7 @@ def _form(recipe: Recipe, metrics: StepMetrics, has_box: bool) -> Iterator[str]:
 def _no_signal(recipe: Recipe, metrics: StepMetrics) -> Iterator[str]:
     if not metrics.groups_without_signal:
         return
-    more = f"--set rollout.num_openings={2 * recipe.rollout.num_openings}"
+    more = f"--set rollout.num_openings={doubled(recipe.rollout.num_openings)}"
     remedy = f"more varied openings ({more}, or a higher rollout.openings.temperature)"
     if metrics.accuracy in (0.0, 1.0):
         hard = "easier" if metrics.accuracy == 0.0 else "harder"

@@ -16,7 +16,15 @@ FREE_THE_MACHINE = (
 )
 """Against comparisons of answers that something else than their limits ends."""
 
+_MOST = 1024
+"""Openings, and futures of each, that a recipe takes (`recipe.schema`)."""
+
 _FORM_REWARDS = ("tag_count", "soft_format", "strict_format")
+
+
+def doubled(number: int) -> int:
+    """Twice as many openings, or futures, as far as a recipe takes them."""
+    return min(2 * number, _MOST)
 
 
 def more_form(recipe: Recipe) -> str:
@@ -69,7 +77,7 @@ def more_signal(recipe: Recipe, step: int, accuracy: float, *, has_fallen: bool)
         accuracy: In training, lately.
         has_fallen: Whether it was higher once.
     """
-    more = f"--set rollout.num_openings={2 * recipe.rollout.num_openings}"
+    more = f"--set rollout.num_openings={doubled(recipe.rollout.num_openings)}"
     if has_fallen:
         return f"accuracy has fallen and rarely recovers: a new run with {_slower(recipe)}"
     if accuracy >= 0.9:
@@ -120,7 +128,7 @@ def more_of_accuracy(recipe: Recipe, step: int, accuracy: float, *, has_fallen: 
 
 def less_noise(recipe: Recipe) -> str:
     """Against rewards that are mostly sampling noise."""
-    changes = [f"--set rollout.num_futures={2 * recipe.rollout.num_futures}"]
+    changes = [f"--set rollout.num_futures={doubled(recipe.rollout.num_futures)}"]
     passes_progress = recipe.rollout.strategy == "multi_round" or is_own(recipe.rollout.strategy)
     if recipe.rollout.allocation == "fixed" and passes_progress and credit_of(recipe).shares_futures:
         changes.append("--set 'rollout.allocation=\"adaptive\"'")

@@ -84,7 +84,7 @@ def _lines(about: Published) -> Iterator[str]:
     yield f"| licence of the base model | {about.licence or 'unknown: see its own page'} |"
     yield f"| training data | `{public_name(recipe.data.train)}` |"
     yield f"| method | GRPO; {credit_of(recipe).summary} |"
-    yield f"| groups | {rollout.num_openings} first rounds per problem, {rollout.num_futures} continuations each |"
+    yield f"| groups | {rollout.num_openings} first rounds per problem{_continued(recipe)} |"
     if section := recipe.warm_start:
         imitated = "right solutions of the base's own, cut into rounds"
         yield f"| warm start | {section.num_steps} supervised steps on {imitated} |"
@@ -95,6 +95,13 @@ def _lines(about: Published) -> Iterator[str]:
     yield from _check(about.export)
     yield "## Recipe\n\n````toml"
     yield f"{tomli_w.dumps(_public_recipe(recipe)).rstrip()}\n````"
+
+
+def _continued(recipe: Recipe) -> str:
+    if recipe.rollout.strategy == "single_round":
+        return ""
+    number = credit_of(recipe).futures_per_opening(recipe)
+    return f", {number} continuation{'s' if number > 1 else ''} each"
 
 
 def _costs(run: RunDirectory) -> Iterator[str]:
