@@ -14,6 +14,7 @@ from motif_lite.errors import StudyError
 from motif_lite.jobs import checking
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.giving_up import MOST_SKIPPED
+from motif_lite.runs.records import StepMetrics
 from motif_lite.study import finished, schedule, tuning
 from motif_lite.study import plan as study_plan
 from motif_lite.study import results as study_results
@@ -144,6 +145,28 @@ def test_the_less_accurate_half_is_dropped_at_equal_shares_of_the_budget(tmp_pat
     assert "| plain | 10.0 at 25 % | 80.0 | 60.0 at 50 % | 90.0 | 30.0 at 25 % | 0.001 |" in page
     assert "a part of the budget spent, after which the less accurate half is dropped" in page
     assert "| plain | 1,200 | 800 | 12 | 26 |" in cost_table(study_results.costs(made))
+
+
+def test_lines_are_read_again_only_where_some_were_added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = plan(tmp_path, **HALVED)
+    runs = made.tuning_runs("plain")
+    for run in runs:
+        reach(made, replace(run, share=0.25), 0.5)
+    read: list[Path] = []
+    metrics = RunDirectory.metrics
+
+    def counted(directory: RunDirectory) -> list[StepMetrics]:
+        read.append(directory.root)
+        return metrics(directory)
+
+    monkeypatch.setattr(RunDirectory, "metrics", counted)
+    for _ in range(2):
+        list(schedule.missing(made))
+    assert len(read) == 5 + 3, "once for each rung, and not the second time"
+    read.clear()
+    reach(made, replace(runs[2], share=0.5), 0.75)
+    list(schedule.missing(made))
+    assert set(read) == {runs[2].root}
 
 
 def give_up(run: Run) -> None:

@@ -1,5 +1,7 @@
 """What the runs of a study have left behind: whether each is done, and its figures."""
 
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from motif_lite.runs.directory import RunDirectory
@@ -7,6 +9,22 @@ from motif_lite.runs.folders import holds_run
 from motif_lite.runs.giving_up import is_given_up
 from motif_lite.runs.records import GradedReply, Mark, Measurement, Subject, When
 from motif_lite.study.plan import Run, StudyPlan
+
+_Stands = tuple[tuple[int, int] | None, ...]
+"""Size and time of each of its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """What the lines of a run's steps and marks say of it.
+
+    Attributes:
+        mark: That it is judged by.
+        is_given_up: Its gradients were no numbers any more.
+    """
+
+    mark: Mark | None
+    is_given_up: bool
 
 
 def validation(run: Run) -> list[Mark]:
@@ -17,11 +35,30 @@ def validation(run: Run) -> list[Mark]:
 
 def last_mark(run: Run) -> Mark | None:
     """The mark that a run is judged by: at its end or, of one that pauses, the first with its share of the budget."""
-    marks = validation(run)
+    return _training(run, _as_it_stands(run.root)).mark
+
+
+def _as_it_stands(root: Path) -> _Stands:
+    """Tells whether anything was added to a run's lines."""
+    found: list[tuple[int, int] | None] = []
+    for name in ("metrics.jsonl", "validation.jsonl"):
+        try:
+            file = (root / name).stat()
+        except OSError:
+            found.append(None)
+        else:
+            found.append((file.st_size, file.st_mtime_ns))
+    return tuple(found)
+
+
+@lru_cache(maxsize=2**14)  # a study with tuning asks thousands of times, and whoever works at it asks after each run
+def _training(run: Run, stands: _Stands) -> _Training:
+    marks, metrics = validation(run), RunDirectory(run.root).metrics()
     if run.share == 1 or not marks:
-        return marks[-1] if marks else None
-    shares = {line.step: line.share_done or 0.0 for line in RunDirectory(run.root).metrics()}
-    return next((mark for mark in marks if shares.get(mark.step, 0.0) >= run.share), None)
+        return _Training(marks[-1] if marks else None, is_given_up(metrics))
+    shares = {line.step: line.share_done or 0.0 for line in metrics}
+    judged = next((mark for mark in marks if shares.get(mark.step, 0.0) >= run.share), None)
+    return _Training(judged, is_given_up(metrics))
 
 
 def is_done(plan: StudyPlan, run: Run) -> bool:
@@ -48,7 +85,7 @@ def has_failed(run: Run) -> bool:
     """
     if run.candidate is None or not holds_run(run.root) or (run.share < 1 and last_mark(run) is not None):
         return False
-    return is_given_up(RunDirectory(run.root).metrics())
+    return _training(run, _as_it_stands(run.root)).is_given_up
 
 
 def measured(plan: StudyPlan, run: Run) -> Measurement | None:
