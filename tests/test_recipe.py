@@ -17,10 +17,9 @@ from motif_lite import cli
 from motif_lite.credits.table import credit_of
 from motif_lite.errors import RecipeError
 from motif_lite.jobs import checking
-from motif_lite.nouns import Sampling
 from motif_lite.recipe import idle_keys, keys, loading
 from motif_lite.recipe.other_names import OTHER_NAMES
-from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.schema import FuturesSampling, Recipe
 from motif_lite.recipe.toml import apply_override
 from motif_lite.views.formats import recipe_toml
 
@@ -72,7 +71,7 @@ def test_motif_gsm8k_has_the_settings_of_the_reference() -> None:
     rollout = motif.rollout
     assert (rollout.num_openings, rollout.num_futures, rollout.num_rounds) == (8, 4, 3)
     assert (rollout.openings.max_tokens, rollout.max_prompt_tokens) == (1024, 1024)
-    assert rollout.futures == Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)
+    assert rollout.futures == FuturesSampling(max_tokens=2048, temperature=0.8, top_p=0.95)
     training = motif.training
     assert (training.learning_rate, training.lr_schedule, training.warmup_fraction) == (5e-6, "cosine", 0.1)
     assert (training.optimizer, training.adam_beta1, training.adam_beta2) == ("adamw_8bit", 0.9, 0.99)
@@ -80,6 +79,16 @@ def test_motif_gsm8k_has_the_settings_of_the_reference() -> None:
     assert (training.max_steps, training.loss_type, training.scale_rewards) == (300, "bnpo", "group")
     assert motif.rewards == {"future_accuracy": 1.0, "tag_count": 1.0, "soft_format": 1.0, "strict_format": 1.0}
     assert list(motif.evaluation.benchmarks) == ["math500", "aime24"]
+
+
+def test_a_key_of_later_rounds_leaves_the_others_at_the_references_values(tmp_path: Path) -> None:
+    path = tmp_path / "own.toml"
+    path.write_text(
+        '[model]\nname = "m"\nbackend = "transformers"\nmax_seq_length = 4096\n[data]\ntrain = "chain_sum"\n'
+    )
+    whole = checking.check(path, []).rollout.futures
+    assert (whole.max_tokens, whole.temperature, whole.top_p) == (2048, 0.8, 0.95)
+    assert checking.check(path, ["rollout.futures.max_tokens=512"]).rollout.futures == FuturesSampling(max_tokens=512)
 
 
 @pytest.mark.parametrize(("grpo", "motif"), [("grpo_gsm8k", "motif_gsm8k"), ("tiny_cpu_grpo", "tiny_cpu")])

@@ -43,6 +43,17 @@ class LoraSection(Section):
 language model but its output head."""
 
 
+class FuturesSampling(Sampling):
+    """How tokens of later rounds are sampled; defaults are the reference's, also for keys that a table leaves out."""
+
+    max_tokens: int = Field(default=2048, ge=1, le=131_072)
+    """Maximum tokens of a reply; longer ones are cut off."""
+    temperature: float = Field(default=0.8, ge=0.0, le=5.0, allow_inf_nan=False)
+    """Softmax temperature; 0 is greedy decoding."""
+    top_p: float = Field(default=0.95, gt=0.0, le=1.0, allow_inf_nan=False)
+    """Nucleus sampling: from the smallest set of tokens with this total probability; 1 is off."""
+
+
 class RolloutSection(Section):
     """How problems are solved: rounds, openings and futures."""
 
@@ -90,7 +101,7 @@ they are; `auto` is 16bit where `training.autocast` is bfloat16, as the update t
 plan has room for the copy."""
     openings: Sampling = Sampling(max_tokens=1024)
     """Sampling of first rounds in training."""
-    futures: Sampling = Sampling(max_tokens=2048, temperature=0.8, top_p=0.95)
+    futures: FuturesSampling = FuturesSampling()
     """Sampling of later rounds in training."""
 
     @property

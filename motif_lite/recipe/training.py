@@ -61,7 +61,8 @@ only 1 is accepted, as more is not tested there."""
 each opening (with credit `chain` or `tree` of each trajectory, with `reset` of each round), then over openings, so a \
 token of a long one counts less. In a tree, a token of one of k futures counts a k-th. Four more losses of TRL differ \
 from these where the policy has changed since the rollouts (`num_iterations`): `cispo` and `vespo` weigh tokens as \
-`dapo` does, `sapo` as `grpo`, `luspo` as `dr_grpo` with another constant. See method.md for what each ascends."""
+`dapo` does, `sapo` as `grpo`, `luspo` as `dr_grpo` with another constant; they are refused with backend `unsloth` (untested). See \
+method.md for what each ascends."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """What advantages are divided by: the standard deviation of the group, that of the batch, or nothing. With \
 credits `chain` and `tree` it is taken over trajectories and is the same for all rounds, with `reset` over the values \
@@ -73,7 +74,7 @@ deviation, the weighted sum of these advantages is divided by its deviation over
 independent of the rewards' scales."""
     beta: Annotated[float, Field(ge=0, le=1000), Finite] = 0.0
     """Weight of the KL penalty to the policy that GRPO begins with: the base model, or the adapter of `model.name` or \
-of the warm start; 0 is off."""
+of the warm start; 0 is off. Credit `opening` only."""
     epsilon: Annotated[float, Field(gt=0, lt=1), Finite] = 0.2
     """How far below 1 the policy ratio may fall before a token is no longer trained (PPO clipping). It has no effect \
 with `num_iterations = 1`, where the ratio is 1; `cispo`, `sapo` and `vespo` do not use it."""
@@ -84,11 +85,11 @@ largest ratio itself, by default ScaleRL's 5."""
     """Whose ratio is clipped: each token's, or the geometric mean over a reply (GSPO). With credits that train later \
 rounds a reply is one round."""
     importance_cap: Annotated[float, Field(ge=1, le=1e6), Finite] | None = None
-    """Weigh each trained token with its probability to the policy before the step's first update, divided by its \
-probability as it was drawn, and at most this: truncated importance sampling, for replies that are drawn in another \
-precision (`rollout.weights`) or by another engine (`rollout.server`). Off by default. TRL has it for its own use of \
-vLLM alone, as `vllm_importance_sampling_clip_max` (3 by default; earlier `vllm_importance_sampling_cap`) with the \
-mode `token_truncate`. It needs `rollout.openings.temperature = 1`, and is not tested with Unsloth. See method.md."""
+    """Weigh each trained token with its probability under the policy before the step's first update, divided by its \
+probability under the sampler, and at most this: truncated importance sampling, for replies that are drawn in another \
+precision (`rollout.weights`) or by another engine (`rollout.server`). Off by default. As TRL's \
+`vllm_importance_sampling_clip_max` (earlier `vllm_importance_sampling_cap`) with the mode `token_truncate`. It needs \
+`rollout.openings.temperature = 1`, and is refused with backend `unsloth` (untested). See method.md."""
     mask_truncated_completions: bool = False
     """Leave replies that were cut off at their token limit out of the update. Their rewards still count in the \
 comparison with other replies."""

@@ -1,6 +1,6 @@
 """Tokens that another engine or precision has drawn, weighed as if the policy that is trained had drawn them.
 
-A token's weight is its probability to the policy before the step's first update, divided by that to what wrote it, and
+A token's weight is its probability under the policy before the step's first update, divided by that under the sampler,
 at most ``training.importance_cap``: truncated importance sampling. It is a constant, and the same in every update of
 the step. Both probabilities are of the whole distribution at temperature 1, which is that of sampling (a rule of
 recipes). Top-k, top-p and min-p cut it afterwards, here as without weights: of what they leave out nothing is sampled,
