@@ -439,6 +439,8 @@ def test_a_step_that_took_much_longer_than_planned_is_remarked_on_a_cpu() -> Non
 def test_form_is_no_matter_where_nothing_rewards_it() -> None:
     assert remarks("rewards={future_accuracy=1.0}", broken_form=1.0) == []
     assert "no final reply has a boxed answer" in remarks(has_box=False)[0]
+    assert "or, as in recipes/laptop_gsm8k.toml, in rollout.final_instruction, longer" in remarks(has_box=False)[0]
+    assert "final_instruction" not in remarks('rollout.strategy="single_round"', has_box=False)[0]
 
 
 def test_a_credit_that_trains_all_rounds_and_a_single_round_can_be_tried(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from motif_lite.monitor.remedies import doubled, longer_replies
 from motif_lite.planning.planner import Plan
 from motif_lite.recipe.rules import OF_WHOLE_REPLIES
 from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.strategy_keys import keys_of
 from motif_lite.runs.records import StepMetrics
 
 _MOST_CUT_OFF = 0.5
@@ -76,9 +77,12 @@ def _form(recipe: Recipe, metrics: StepMetrics, has_box: bool) -> Iterator[str]:
             f"rollout.system_prompt, or let {teacher} teach it"
         )
     if not has_box:
+        shown = "an example in rollout.system_prompt"
+        if "final_instruction" in keys_of(recipe.rollout.strategy):
+            shown += " or, as in recipes/laptop_gsm8k.toml, in rollout.final_instruction"
         yield (
-            "no final reply has a boxed answer, so none was graded; longer replies (rollout.futures.max_tokens), an "
-            "example in rollout.system_prompt, or a larger model"
+            f"no final reply has a boxed answer, so none was graded; {shown}, longer replies "
+            f"(rollout.futures.max_tokens), or a larger model"
         )
 
 

@@ -72,7 +72,7 @@ class SkipSection(Section):
     """Which training problems are left out for a while, by how they came out in the run so far."""
 
     after: PositiveInt = 2
-    """A problem is left out once its group had no signal in so many visits in a row."""
+    """Leave a problem out once its group had no signal in this many visits in a row."""
     visits: PositiveInt = 2
     """Of its next visits so many are left to other problems, drawn with the seed. Then it is asked again and, if its \
 group has no signal again, left out for as many."""
@@ -84,11 +84,11 @@ class DataSection(_ColumnsSection):
     train: Annotated[str, Field(min_length=1)]
     """As `source` of a benchmark: a known name or a file."""
     curriculum: PositiveInt | None = None
-    """For `reasoning_gym` tasks: begin with the easiest level of the package's curriculum for the task, and go on to \
-the next after so many training steps, up to the hardest. `num_problems` are then shared out among the levels. By \
+    """For `reasoning_gym` tasks: begin with the easiest level of the package's curriculum for the task, and move to \
+the next after this many training steps, up to the hardest. `num_problems` are then shared out among the levels. By \
 default all problems have the difficulty that `options` say."""
     raise_above: Annotated[float, Field(gt=0, le=1)] | None = None
-    """With `curriculum`: go on to the next level only when the mean accuracy of so many last steps at the level is at \
+    """With `curriculum`: move up only when the mean accuracy over the last `curriculum` steps at this level is at \
 least this; by default always."""
     lower_below: Annotated[float, Field(gt=0, lt=1)] | None = None
     """With `raise_above`: go back to the level before when that mean is below this; by default never."""
@@ -102,8 +102,8 @@ and `until_seconds`."""
     """A table `[data.skip]` with the keys below: leave out for a while problems whose groups had no signal the last \
 times that they were asked; by default each has its turn in every epoch."""
     refill: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Further problems at most that a step asks in place of those whose group has no signal, as many at a time as are \
-missing (DAPO's dynamic sampling). All tokens that they take count. 0 is off."""
+    """Most extra problems that a step samples to replace groups without signal, as many at a time as are missing \
+(DAPO's dynamic sampling). Their tokens count towards the budget. 0 is off."""
 
     @property
     def changes_problems(self) -> bool:

@@ -51,7 +51,7 @@ unless `until_tokens` or `until_seconds` is set, where all updates of a step hav
     max_grad_norm: Annotated[float, Field(gt=0, le=1e6), Finite] = 0.1
     """Gradients are clipped to this norm."""
     num_iterations: Annotated[int, Field(ge=1, le=100)] = 1
-    """Updates per step: each step's rollouts are used so many times. From the second update on, the ratio of a \
+    """Updates per step on the same rollouts, as TRL's `num_iterations`. From the second update on, the ratio of a \
 token's probability to that before the first is clipped, see `epsilon`. Steps, budgets and checkpoints count rollouts, \
 not updates; the learning rate's schedule over `max_steps` moves with each update. With `model.backend = "unsloth"` \
 only 1 is accepted, as more is not tested there."""
@@ -61,8 +61,8 @@ only 1 is accepted, as more is not tested there."""
 each opening (with credit `chain` or `tree` of each trajectory, with `reset` of each round), then over openings, so a \
 token of a long one counts less. In a tree, a token of one of k futures counts a k-th. Four more losses of TRL differ \
 from these where the policy has changed since the rollouts (`num_iterations`): `cispo` and `vespo` weigh tokens as \
-`dapo` does, `sapo` as `grpo`, `luspo` as `dr_grpo` with another constant; they are refused with backend `unsloth` (untested). See \
-method.md for what each ascends."""
+`dapo` does, `sapo` as `grpo`, `luspo` as `dr_grpo` with another constant; they are refused with backend \
+`unsloth` (untested). See method.md for what each ascends."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """What advantages are divided by: the standard deviation of the group, that of the batch, or nothing. With \
 credits `chain` and `tree` it is taken over trajectories and is the same for all rounds, with `reset` over the values \
@@ -107,4 +107,4 @@ less memory. Unsloth only; by default it keeps all logits."""
     """Steps between checkpoints. More are written by time, so that no long step is lost: whenever the work since the \
 last one took 50 times as long as writing it. One is also written at the end."""
     keep_checkpoints: PositiveInt = 2
-    """Number of newest checkpoints to keep; of those of every `save_every` steps, so many are kept in any case."""
+    """How many checkpoints to keep: the newest, and in any case this many of those written every `save_every` steps."""
