@@ -259,6 +259,20 @@ def test_a_run_stopped_paused_and_resumed_equals_one_that_was_not(
     assert kept_best(second) == kept_best(whole)
 
 
+def test_a_resumed_run_with_a_kl_penalty_goes_on_with_what_it_has_trained(
+    tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
+) -> None:
+    """TRL's adapter "ref" lies in a subfolder of checkpoints then, which transformers would load in place of ours."""
+    recipe = tiny_recipe("training.beta=0.1", "training.max_steps=3", "training.warmup_fraction=0.0")
+    whole = Training(recipe, tiny_folder, tmp_path / "whole")
+    assert whole.train()
+    assert not Training(recipe, tiny_folder, tmp_path / "stopped").train(stop_after=2)
+    torch.manual_seed(12345)
+    second = Training(recipe, tiny_folder, tmp_path / "stopped")
+    assert second.train()
+    second.require_same_as(whole)
+
+
 def kept_best(training: Training) -> str:
     """The sums of the files of ``adapter_best/``, which is that of the best mark."""
     found = best_mark(training.run.marks(), 0.95)

@@ -75,7 +75,8 @@ def put_into(model: Any, folder: Path, known: Collection[str]) -> None:
         reason = str(error).strip().splitlines()[-1].strip()
         whose = _of_another_base(folder, model.name_or_path)
         raise ModelError(f"{path}: does not fit this model and its [lora] settings ({reason}){whose}") from None
-    missing = [name for name in result.missing_keys if "lora_" in name]
+    own = f".{model.active_adapter}"  # with a KL penalty there is another adapter, TRL's "ref"
+    missing = [name for name in result.missing_keys if "lora_" in name and own in name]
     if missing or result.unexpected_keys:
         remedy = _other_layers(model, weights, known)
         raise ModelError(

@@ -11,6 +11,7 @@ Imports TRL, so it is imported only after the policy has been loaded, see `train
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -77,10 +78,9 @@ class Trainer(GRPOTrainer):
         self._rollout_step, self._order = step, order
         self._policy, self._openings = context.policy, context.recipe.rollout.openings
         self._run, self._observer = context.run, context.observer
-        self._training, self._ranks = context.recipe.training, context.ranks
+        self._training, self._ranks, self._credit = context.recipe.training, context.ranks, context.credit
         self._unsaved, self._saving = UnsavedStep(), saving
         self.add_callback(self._unsaved)  # behind ours: a step is finished when its lines are written
-        self._credit = context.credit
         self._width = decided(self._training.micro_batch_size)
         """Rows in one piece of an update; packed, as many as have no more tokens than so many padded ones."""
         self._packed = PackedUpdate(self.model, self._width) if packs else None
@@ -312,7 +312,9 @@ class Trainer(GRPOTrainer):
             self.accelerator.backward(loss)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        if not self._ranks.is_main:
-            return
-        with kept_step(self._run, self.steps_done, self.state.global_step, self._training):
-            super()._save_checkpoint(model, trial)
+        if self._ranks.is_main:
+            with kept_step(self._run, self.steps_done, self.state.global_step, self._training):
+                super()._save_checkpoint(model, trial)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        self._policy.load_adapter(Path(resume_from_checkpoint))  # with beta transformers would load TRL's "ref" alone
