@@ -168,17 +168,27 @@ class Opening:
         return self.futures + self.shared
 
 
+MaxTokens = Annotated[int, Field(ge=1, le=131_072, description="Maximum tokens of a reply; longer ones are cut off.")]
+Temperature = Annotated[
+    float, Field(ge=0.0, le=5.0, allow_inf_nan=False, description="Softmax temperature; 0 is greedy decoding.")
+]
+TopP = Annotated[
+    float,
+    Field(
+        gt=0.0, le=1.0, allow_inf_nan=False,
+        description="Nucleus sampling: from the smallest set of tokens with this total probability; 1 is off.",
+    ),
+]  # fmt: skip
+
+
 class Sampling(BaseModel):
     """How tokens are sampled, and how many at most."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
-    max_tokens: int = Field(default=1024, ge=1, le=131_072)
-    """Maximum tokens of a reply; longer ones are cut off."""
-    temperature: float = Field(default=1.0, ge=0.0, le=5.0, allow_inf_nan=False)
-    """Softmax temperature; 0 is greedy decoding."""
-    top_p: float = Field(default=1.0, gt=0.0, le=1.0, allow_inf_nan=False)
-    """Nucleus sampling: from the smallest set of tokens with this total probability; 1 is off."""
+    max_tokens: MaxTokens = 1024
+    temperature: Temperature = 1.0
+    top_p: TopP = 1.0
     top_k: int = Field(default=0, ge=0, le=1_000_000)
     """Sample from the k likeliest tokens only; 0 is off."""
     min_p: float = Field(default=0.0, ge=0.0, lt=1.0, allow_inf_nan=False)

@@ -4,7 +4,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from motif_lite.errors import RecipeError
 from motif_lite.jobs import launching
@@ -74,11 +73,7 @@ def test_a_resumed_run_has_the_levels_of_one_that_was_not_interrupted(
     assert len({line.level for line in metrics}) > 1, [line.accuracy for line in metrics]
     level_of = {problem.id: problem.level for problem in whole.problems}
     assert all(level_of[line.problem] == metrics[line.step - 1].level for line in whole.run.rollouts())
-    for stop_after in (3, None):
-        torch.manual_seed(12345)  # a new process has another random state
-        resumed = ThreeLevels(recipe, tiny_folder, tmp_path / "resumed")
-        assert resumed.train(stop_after=stop_after) == (stop_after is None)
-    resumed.require_same_as(whole)
+    whole.require_same_when_resumed(tmp_path / "resumed", 3)
 
 
 def test_a_run_without_a_curriculum_has_no_level(tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path) -> None:

@@ -92,11 +92,7 @@ def test_a_run_in_two_precisions_is_weighed_and_a_resumed_one_equals_it(
         assert line.importance_cut is not None
         assert 0.98 < line.importance_weight < 1
         assert 0.01 < line.importance_cut < 0.99
-    assert not Training(recipe, tiny_folder, tmp_path / "run").train(stop_after=1)
-    torch.manual_seed(12345)  # a new process has another random state
-    resumed = Training(recipe, tiny_folder, tmp_path / "run")
-    assert resumed.train()
-    resumed.require_same_as(whole)
+    whole.require_same_when_resumed(tmp_path / "run", 1)
 
 
 @pytest.mark.parametrize("changes", [("data.refill=1",), ('training.credit="chain"',)])

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from motif_lite.jobs import checking
 from motif_lite.nouns import Opening, Problem, Turn
@@ -128,11 +127,7 @@ def test_what_is_refilled_and_left_out_is_counted_and_the_same_after_a_resume(
     recipe = tiny_recipe(*SETTINGS, f'training.credit="{credit}"')
     whole = Training(recipe, tiny_folder, tmp_path / "whole")
     assert whole.train()
-    assert not Training(recipe, tiny_folder, tmp_path / "stopped").train(stop_after=2)
-    torch.manual_seed(12345)
-    again = Training(recipe, tiny_folder, tmp_path / "stopped")
-    assert again.train()
-    again.require_same_as(whole)
+    whole.require_same_when_resumed(tmp_path / "stopped", 2)
 
     metrics, rows = whole.run.metrics(), whole.run.rollouts()
     size, problems = recipe.rollout.num_openings, recipe.training.problems_per_step

@@ -5,7 +5,7 @@ import math
 import shutil
 from collections.abc import Callable, Container
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
@@ -35,7 +35,7 @@ class Training:
     """One run of `grpo.train` with everything that it needs."""
 
     def __init__(self, recipe: Recipe, folder: Path, out: Path) -> None:
-        self.recipe = recipe
+        self.recipe, self._model = recipe, folder
         self.policy = backends.backend(recipe.model.backend).load(recipe, str(folder))
         self.run = RunDirectory(out)
         out.mkdir(exist_ok=True)
@@ -70,6 +70,16 @@ class Training:
         return {
             name: weight.detach().clone() for name, weight in self.policy.model.named_parameters() if "lora" in name
         }
+
+    def require_same_when_resumed(self, out: Path, *stops: int) -> Self:
+        """A run that is stopped after each of these steps, and goes on in another process, equals this one."""
+        for stop_after in (*stops, None):
+            torch.manual_seed(12345)  # a new process has another random state
+            resumed = type(self)(self.recipe, self._model, out)
+            assert resumed.train(stop_after=stop_after) == (stop_after is None)
+            assert resumed.run.adapter.exists() == (stop_after is None)
+        resumed.require_same_as(self)
+        return resumed
 
     def require_same_as(self, other: "Training") -> None:
         assert repeatable(self.run.metrics()) == repeatable(other.run.metrics())
@@ -173,17 +183,8 @@ def test_rewards_in_the_rollouts_can_be_recomputed_from_their_text(finished: Tra
         assert line.rewards["future_accuracy"] == pytest.approx(sum(scores) / len(scores))
 
 
-def test_a_run_stopped_and_resumed_equals_one_that_was_not(
-    finished: Training, tiny_recipe: MakeRecipe, tiny_folder: Path, tmp_path: Path
-) -> None:
-    recipe = tiny_recipe("training.max_steps=4")
-    first = Training(recipe, tiny_folder, tmp_path / "stopped")
-    assert not first.train(stop_after=2)
-    assert not first.run.adapter.exists()
-    torch.manual_seed(12345)  # a new process has another random state
-    second = Training(recipe, tiny_folder, tmp_path / "stopped")
-    assert second.train()
-    second.require_same_as(finished)
+def test_a_run_stopped_and_resumed_equals_one_that_was_not(finished: Training, tmp_path: Path) -> None:
+    finished.require_same_when_resumed(tmp_path / "stopped", 2)
 
 
 @pytest.mark.parametrize("credit", ["opening", "chain", "tree"])
@@ -194,11 +195,7 @@ def test_a_run_of_three_epochs_resumed_within_one_and_between_two_equals_one_tha
     recipe = tiny_recipe("training.max_steps=6", "data.num_problems=4", f'training.credit="{credit}"')
     whole = Training(recipe, tiny_folder, tmp_path / "whole")
     assert whole.train()
-    for stop_after in (3, 4, None):
-        resumed = Training(recipe, tiny_folder, tmp_path / "resumed")
-        torch.manual_seed(12345)  # a new process has another random state
-        assert resumed.train(stop_after=stop_after) == (stop_after is None)
-    resumed.require_same_as(whole)
+    whole.require_same_when_resumed(tmp_path / "resumed", 3, 4)
     orders = [tuple(problems_of(whole, 2 * epoch + 1) + problems_of(whole, 2 * epoch + 2)) for epoch in range(3)]
     assert {tuple(sorted(order)) for order in orders} == {tuple(sorted(problem.id for problem in whole.problems))}
     assert len(set(orders)) == 3

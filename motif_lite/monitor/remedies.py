@@ -8,7 +8,7 @@ from typing import Literal
 from motif_lite.credits.chain import ChainCredit
 from motif_lite.credits.table import credit_of
 from motif_lite.own_code import is_own
-from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.schema import MOST_REPLIES, Recipe
 
 FREE_THE_MACHINE = (
     "free memory or processors, e.g. stop other programs, and continue with --resume: when memory runs out, the system "
@@ -16,15 +16,12 @@ FREE_THE_MACHINE = (
 )
 """Against comparisons of answers that something else than their limits ends."""
 
-_MOST = 1024
-"""Openings, and futures of each, that a recipe takes (`recipe.schema`)."""
-
 _FORM_REWARDS = ("tag_count", "soft_format", "strict_format")
 
 
 def doubled(number: int) -> int:
     """Twice as many openings, or futures, as far as a recipe takes them."""
-    return min(2 * number, _MOST)
+    return min(2 * number, MOST_REPLIES)
 
 
 def more_form(recipe: Recipe) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from motif_lite.nouns import Sampling
+from motif_lite.nouns import MaxTokens, Sampling, Temperature, TopP
 from motif_lite.recipe.data import DataSection, SourceSection, ValidationSection
 from motif_lite.recipe.model import ModelSection
 from motif_lite.recipe.section import Auto, Finite, PositiveInt, Section, one_of
@@ -25,6 +25,9 @@ ALL_LINEAR: Literal["all-linear"] = "all-linear"
 
 FINAL_INSTRUCTION = "Provide a final answer."
 """The reference's."""
+
+MOST_REPLIES = 1024
+"""Openings of a problem, and futures of an opening."""
 
 _NOTICE_TOKENS, _BYTES_PER_TOKEN = 32, 3
 """Room for what is said around the progress in later rounds, which takes about 25 tokens of Qwen2.5's tokenizer with
@@ -46,12 +49,9 @@ language model but its output head."""
 class FuturesSampling(Sampling):
     """How tokens of later rounds are sampled; defaults are the reference's, also for keys that a table leaves out."""
 
-    max_tokens: int = Field(default=2048, ge=1, le=131_072)
-    """Maximum tokens of a reply; longer ones are cut off."""
-    temperature: float = Field(default=0.8, ge=0.0, le=5.0, allow_inf_nan=False)
-    """Softmax temperature; 0 is greedy decoding."""
-    top_p: float = Field(default=0.95, gt=0.0, le=1.0, allow_inf_nan=False)
-    """Nucleus sampling: from the smallest set of tokens with this total probability; 1 is off."""
+    max_tokens: MaxTokens = 2048
+    temperature: Temperature = 0.8
+    top_p: TopP = 0.95
 
 
 class RolloutSection(Section):
@@ -63,9 +63,9 @@ chunks), `refine` (each round improves the solution) or `parallel` (drafts, dist
 your own, `FILE.py:NAME` (see extending.md)."""
     num_rounds: Annotated[int, Field(ge=2, le=100)] = 3
     """Rounds n of all strategies but single_round."""
-    num_openings: Annotated[int, Field(ge=2, le=1024)] = 8
+    num_openings: Annotated[int, Field(ge=2, le=MOST_REPLIES)] = 8
     """Openings m per problem: the group that advantages are relative to."""
-    num_futures: Annotated[int, Field(ge=1, le=1024)] = 4
+    num_futures: Annotated[int, Field(ge=1, le=MOST_REPLIES)] = 4
     """Futures k sampled per opening; its reward is their mean. Credit `chain` always samples one."""
     allocation: Literal["fixed", "adaptive"] = "fixed"
     """`fixed`: k futures per opening, as in the paper. `adaptive`: openings of a group that pass on the same progress \

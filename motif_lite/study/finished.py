@@ -35,7 +35,7 @@ def validation(run: Run) -> list[Mark]:
 
 def last_mark(run: Run) -> Mark | None:
     """The mark that a run is judged by: at its end or, of one that pauses, the first with its share of the budget."""
-    return _training(run, _as_it_stands(run.root)).mark
+    return _training(run).mark
 
 
 def _as_it_stands(root: Path) -> _Stands:
@@ -51,8 +51,12 @@ def _as_it_stands(root: Path) -> _Stands:
     return tuple(found)
 
 
+def _training(run: Run) -> _Training:
+    return _training_of(run, _as_it_stands(run.root))
+
+
 @lru_cache(maxsize=2**14)  # a study with tuning asks thousands of times, and whoever works at it asks after each run
-def _training(run: Run, stands: _Stands) -> _Training:
+def _training_of(run: Run, stands: _Stands) -> _Training:
     marks, metrics = validation(run), RunDirectory(run.root).metrics()
     if run.share == 1 or not marks:
         return _Training(marks[-1] if marks else None, is_given_up(metrics))
@@ -85,7 +89,7 @@ def has_failed(run: Run) -> bool:
     """
     if run.candidate is None or not holds_run(run.root) or (run.share < 1 and last_mark(run) is not None):
         return False
-    return _training(run, _as_it_stands(run.root)).is_given_up
+    return _training(run).is_given_up
 
 
 def measured(plan: StudyPlan, run: Run) -> Measurement | None:
