@@ -27,6 +27,7 @@ _COMMON = (
     "rollout.futures.max_tokens=32", "rollout.max_width=32", "training.max_steps=2", "evaluation.benchmarks={}",
 )  # fmt: skip
 _FULL = ("model.load_in_4bit=false", 'training.optimizer="adamw_torch"')
+_IN_16_BITS = ('training.autocast="bfloat16"', 'rollout.weights="32bit"')
 _FOUR_BIT = ("model.load_in_4bit=true", 'training.optimizer="adamw_8bit"')
 
 
@@ -85,6 +86,10 @@ CASES = {
     ),
     "6 layers of 0.5B, m=2 k=1": _small("6 layers", *_FULL),
     "0.5B, m=2 k=1, 4 bit": _small("0.5b", *_FOUR_BIT),
+    "6 layers of 0.5B, update in 16 bits": _small("6 layers", *_FULL, *_IN_16_BITS),
+    "0.5B, update in 16 bits, no checkpointing": _small(
+        "0.5b", *_FULL, *_IN_16_BITS, "training.gradient_checkpointing=false"
+    ),
     "wide MLP": _wide(),
     "0.5B, m=4 k=2": _larger(4, 2, 4),
     "0.5B, m=4 k=4, micro-batch 1": _larger(4, 4, 1, "rollout.num_rounds=2"),

@@ -81,7 +81,7 @@ def main() -> None:
     measured = [{way: measure(model, run) for way, run in ways.items()} for _ in range(given.repeats)]
     for each in measured:
         print("; ".join(f"{way} {result}" for way, result in each.items()))
-    for way in ways.keys() - {"padded"}:
+    for way in [way for way in ways if way != "padded"]:
         seconds = median(each["padded"].seconds / each[way].seconds for each in measured)
         busy = median(each["padded"].busy / each[way].busy for each in measured)
         one, other = (measured[0][name].gradient.double() for name in ("padded", way))

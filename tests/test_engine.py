@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
 from motif_lite.errors import ModelError
 from motif_lite.nouns import Problem, Reply, Sampling, TokenProgress, Turn
+from motif_lite.planning import limits
 from motif_lite.policies.batch_sizes import rounded_up
 from motif_lite.policies.engine import batch, engine
 from motif_lite.policies.engine.kv_cache import RowCache
@@ -372,6 +373,7 @@ def test_what_the_engine_cannot_do_is_left_to_the_models_own_generate(
 ) -> None:
     model = of_family(policy, family, **settings)
     assert not engine.supports(model)
+    assert not limits.sees_all(model.config.to_dict()), "as it is planned"
     other = LocalPolicy(model, policy.tokenizer, context_tokens=256, max_width=3)
     assert all(reply.num_tokens for reply in write(other, ragged(policy)[:4], GREEDY))
 

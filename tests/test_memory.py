@@ -10,6 +10,7 @@ import pytest
 from benchmarks import memory as benchmark
 from motif_lite.jobs import checking
 from motif_lite.planning import memory, planner, shapes
+from motif_lite.planning import rows as rows_of
 from motif_lite.planning.machine import GIB, MIB, Machine
 from motif_lite.planning.sizes import Items
 
@@ -111,6 +112,30 @@ def test_the_engine_holds_all_keys_and_values_of_as_many_rows_as_may_be() -> Non
         phases("grpo_gsm8k", f"rollout.max_width={width}", "data.refill=1", decodes=False) for width in (2, 8)
     )
     assert narrow["openings"] != wide["openings"], "our step asks for no more at once than that"
+
+
+def test_an_update_in_16_bits_keeps_what_autocast_makes_of_frozen_weights() -> None:
+    shape = benchmark.SHAPES["0.5b"]
+    changes = [*BY_THE_ENGINE[:2], 'training.autocast="bfloat16"', 'rollout.weights="32bit"', "rollout.max_width=8"]
+    found = {}
+    for checkpoints, num_weights in {"true": shape.num_linear_weights // 24, "false": shape.num_linear_weights}.items():
+        own = [*changes, "training.micro_batch_size=1", f"training.gradient_checkpointing={checkpoints}"]
+        recipe = checking.check(ROOT / "recipes" / "motif_gsm8k.toml", own)
+        found[checkpoints] = memory.estimate(recipe, shape, Machine("cpu", 24.0, "a test's")).phases["update"]
+        assert found[checkpoints]["weights in 16 bits"] == 2 * (num_weights + 151_936 * 896)
+    assert found["true"]["activations"] < found["false"]["activations"]
+
+
+def test_replies_of_a_model_that_the_engine_does_not_take_are_planned_as_its_own_generate_writes_them() -> None:
+    changes = [*BY_THE_ENGINE, "training.micro_batch_size=1", "rollout.max_width=32"]
+    recipe = checking.check(ROOT / "recipes" / "motif_gsm8k.toml", changes)
+    shape, machine = shapes.of(recipe.model.name), Machine("cuda", 24.0, "a card")
+    ours, theirs = (
+        memory.estimate(recipe, replace(shape, sees_all=sees_all), machine).phases["futures"]
+        for sees_all in (True, False)
+    )
+    assert theirs["KV cache"] == 32 * rows_of.later_prompt(recipe) * 36 * 1024, "more while it reads than at the end"
+    assert ours["activations"] < theirs["activations"]
 
 
 def test_4_bit_weights_that_the_engine_dequantises_are_counted_with_their_adapter() -> None:

@@ -12,6 +12,7 @@ from motif_lite.errors import ModelError
 from motif_lite.planning import shapes
 from motif_lite.planning.machine import lacks_memory
 from motif_lite.policies.model_folder import explain_loading, require_numbers, require_trainable_kind
+from motif_lite.policies.out_of_memory import is_out_of_memory
 from motif_lite.recipe.schema import Recipe
 from tests.chats import CHATML, CHATML_MARKS, TURNS, chat_tokenizer
 from tests.fakes import write
@@ -68,6 +69,8 @@ def test_a_lack_of_memory_is_no_fault_of_the_folder(tmp_path: Path) -> None:
     assert lacks_memory(error)
     assert lacks_memory(ImportError("libtorch.so: failed to map segment from shared object"))
     assert not lacks_memory(RuntimeError("shapes do not match"))
+    assert is_out_of_memory(MemoryError())
+    assert is_out_of_memory(RuntimeError("could not create a primitive"))
     assert "there is not enough memory to load it" in explain_loading(str(tmp_path), error)
 
 

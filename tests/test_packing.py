@@ -153,6 +153,7 @@ def test_log_probabilities_in_chunks_are_those_of_all_logits_at_once(monkeypatch
         ("qwen2", {"sliding_window": 16, "use_sliding_window": False}, True),
         ("qwen2", {"sliding_window": 16, "use_sliding_window": True, "max_window_layers": 1}, False),
         ("phi3", {"sliding_window": 16}, False),
+        ("phi3", {"sliding_window": None, "resid_pdrop": 0.1}, False),
         ("llama", {"attention_dropout": 0.1}, False),
         ("gpt_neox", {}, False),
         ("granite", {"logits_scaling": 3.0}, False),
@@ -163,7 +164,9 @@ def test_models_pack_where_rows_keep_their_log_probabilities(
 ) -> None:
     policy = load(write_random(tmp_path / "model", kind, **config), tiny_recipe('lora.targets="all-linear"'))
     assert can_pack(policy) is packs
-    assert shapes.of(str(tmp_path / "model")).packs is packs
+    planned = shapes.of(str(tmp_path / "model"))
+    assert planned.packs is packs
+    assert planned.sees_all is (policy.engine is not None)
 
 
 SIZES = {

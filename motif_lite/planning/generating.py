@@ -1,4 +1,4 @@
-"""Memory while replies are generated: by our engine, or by Unsloth's `generate`."""
+"""Memory while replies are generated: by our engine, or by the model's own `generate`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from motif_lite.planning.rows import (
     futures_per_step,
     later_prompt,
     openings_at_once,
-    written_by_unsloth,
+    written_by_generate,
 )
 from motif_lite.planning.sizes import Items, Sizes
 from motif_lite.recipe.schema import WarmStartSection, decided
@@ -69,7 +69,7 @@ class Generating(Sizes):
         """
         if self.recipe.model.fast_inference:
             return {}  # it happens inside vLLM's share
-        if written_by_unsloth(self.recipe, self.shape):
+        if written_by_generate(self.recipe, self.shape):
             return self._wide_call(rows, prompt, sampling)
         return self._engine(rows, unlike, prompt, sampling)
 
@@ -111,7 +111,7 @@ class Generating(Sizes):
         return {"weights in 16 bits": 2 * weights, "adapter in 16 bits": 2 * adapter}
 
     def _wide_call(self, rows: int, prompt: int, sampling: Sampling) -> Items:
-        """Unsloth's `generate`: the KV cache, and the larger of reading the prompts and writing the last token."""
+        """The model's `generate`: the KV cache, and the larger of reading the prompts and writing the last token."""
         shape, end, kv_token = self.shape, prompt + sampling.max_tokens, self._kv_per_token()
         # Prompts of different lengths need a mask: once as truth values and once as numbers.
         reading = rows * prompt * (self._block_reads() + prompt * (1 + self.hidden_bytes))
@@ -145,10 +145,10 @@ class Generating(Sizes):
 
         In 32 bits: logits less the largest; to sample, probabilities or sums. A nucleus sorts them: on a CPU sorted,
         reversed, summed, and sums less themselves; on a GPU, where its kernel cannot be used, with 64-bit indices,
-        twice. Unsloth's `generate` copies logits.
+        twice. `generate` copies logits.
         """
         on_gpu, size = self.machine.device == "cuda", self.shape.vocab_size
-        copies = written_by_unsloth(self.recipe, self.shape)
+        copies = written_by_generate(self.recipe, self.shape)
         work = 4 * (self.hidden_bytes < 4 and not copies) + (4 if sampling.temperature == 0 else 2 * 4)
         if sampling.temperature and sampling.top_p < 1:
             work += 2 * (4 + 8) if on_gpu else 4 * 4

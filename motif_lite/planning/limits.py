@@ -40,6 +40,9 @@ DECODED = ("llama", "mistral", "qwen2", "qwen3")
 LOOKS_AT_THE_BATCH = {"dynamic", "longrope"}
 """Rotary embeddings that hang on the longest position in the batch: rows would depend on each other."""
 
+DROPOUTS = ("attention_dropout", "resid_pdrop", "embd_pdrop")
+"""What config.json calls them: with one, rows that share a token would share what it drops."""
+
 _LONGROPE_OF_OLD = {"su", "yarn"}
 """What Phi-3's first config.json files call longrope."""
 
@@ -63,12 +66,20 @@ def packs(config: ConfigJson) -> bool:
 
     `policies.packing.packed_model.can_pack` decides: it also compares log-probabilities.
     """
+    drops = any(config.get(key) for key in DROPOUTS)
+    return sees_all(config) and not drops and config.get("logits_scaling", 1) == 1
+
+
+def sees_all(config: ConfigJson) -> bool:
+    """Whether the engine writes replies of such a model of transformers', by its config.json alone.
+
+    `policies.engine.attention.sees_all` decides.
+    """
     kind = config.get("model_type")
     rotary = config.get("rope_parameters") or config.get("rope_scaling") or {}
     rope_type = rotary.get("rope_type", rotary.get("type")) if isinstance(rotary, Mapping) else None
     looks_at_batch = rope_type in LOOKS_AT_THE_BATCH or (kind == "phi3" and rope_type in _LONGROPE_OF_OLD)
-    changes_scores = config.get("attention_dropout") or config.get("logits_scaling", 1) != 1
-    return kind in PROVEN and not (_has_windows(config) or looks_at_batch or changes_scores)
+    return kind in PROVEN and not (_has_windows(config) or looks_at_batch)
 
 
 def why_padding_counts(model_type: object) -> str:

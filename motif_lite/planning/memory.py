@@ -34,6 +34,10 @@ two."""
 _NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 """Per weight: 4 bits, an 8-bit scale for 64 weights, and a 32-bit one for 256 of those (double quantisation)."""
 
+_NARROW_VALUES = 0.63
+"""Of the bytes that a block keeps for its backward pass in 32 bits, those that it keeps under bfloat16 autocast: 6.9 of
+11.0 MiB for 128 packed tokens of a layer of Qwen2.5-0.5B's shape. Norms stay in 32 bits."""
+
 _LORA_BYTES = 4
 """PEFT and Unsloth keep adapters in 32 bits, whatever the base is in."""
 
@@ -159,10 +163,15 @@ class _Updating(Sizes):
 
         With checkpointing a block is recomputed after the logits are freed: the larger of the two counts.
         """
-        shape = self.shape
+        shape, checkpoints = self.shape, self.recipe.training.gradient_checkpointing
         gradients = {"gradients": self.lora_weights * _LORA_BYTES}
         block = tokens * self.hidden_bytes * values_per_block(self.recipe, shape, packs=packs)
-        if not self.recipe.training.gradient_checkpointing:
+        if self.updates_in_bf16:
+            # Autocast casts frozen weights anew, and the backward pass of each product keeps what it was given.
+            block = int(_NARROW_VALUES * block)
+            cast = shape.num_linear_weights // (shape.num_layers if checkpoints else 1)
+            gradients["weights in 16 bits"] = 2 * (cast + shape.vocab_size * shape.hidden_size)
+        if not checkpoints:
             return gradients | {"activations": block * shape.num_layers, "logits": logits}
         # The blocks' inputs are kept; Unsloth sends all but two to the machine's memory.
         kept = tokens * self.hidden_bytes * shape.hidden_size * (2 if self.is_unsloth else shape.num_layers)

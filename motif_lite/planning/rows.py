@@ -121,8 +121,8 @@ def openings_at_once(recipe: Recipe, shape: ModelShape) -> int:
 
 
 def bounds_openings(recipe: Recipe, shape: ModelShape) -> bool:
-    """Whether ``rollout.max_width`` holds for openings, too: not where TRL asks Unsloth's `generate` for them."""
-    return not written_by_unsloth(recipe, shape) or credit_of(recipe).samples_openings(recipe)
+    """Whether ``rollout.max_width`` holds for openings, too: not where TRL asks the model's `generate` for them."""
+    return not written_by_generate(recipe, shape) or credit_of(recipe).samples_openings(recipe)
 
 
 def dequantises(recipe: Recipe, shape: ModelShape) -> bool:
@@ -131,9 +131,11 @@ def dequantises(recipe: Recipe, shape: ModelShape) -> bool:
     return is_ours and recipe.model.load_in_4bit
 
 
-def written_by_unsloth(recipe: Recipe, shape: ModelShape) -> bool:
-    """Whether replies come from Unsloth's `generate`: neither from our engine nor from vLLM."""
-    return recipe.model.backend == "unsloth" and not recipe.model.fast_inference and not shape.decodes
+def written_by_generate(recipe: Recipe, shape: ModelShape) -> bool:
+    """Whether replies come from the model's own `generate`, Unsloth's or transformers': neither our engine nor vLLM."""
+    if recipe.model.backend == "unsloth":
+        return not recipe.model.fast_inference and not shape.decodes
+    return recipe.model.backend == "transformers" and recipe.rollout.server is None and not shape.sees_all
 
 
 def longest_trained(recipe: Recipe) -> tuple[int, int]:

@@ -33,7 +33,8 @@ class ModelShape:
         tied_embeddings: The output head is the embedding.
         attention_bias: Queries, keys and values have a bias, as in Qwen2.
         packs: An update computes once what rows have in common (`limits.packs`).
-        decodes: The engine writes replies of Unsloth's model, too (`limits.decodes`).
+        sees_all: The engine writes replies of transformers' model (`limits.sees_all`).
+        decodes: It writes those of Unsloth's, too (`limits.decodes`).
     """
 
     num_layers: int
@@ -46,6 +47,7 @@ class ModelShape:
     tied_embeddings: bool = True
     attention_bias: bool = True
     packs: bool = True
+    sees_all: bool = True
     decodes: bool = True
 
     @property
@@ -127,6 +129,7 @@ class ModelShape:
             tied_embeddings=bool(config.get("tie_word_embeddings", str(kind).startswith("gemma"))),
             attention_bias=bool(config.get("attention_bias", kind == "qwen2")),
             packs=limits.packs(config),
+            sees_all=limits.sees_all(config),
             decodes=limits.decodes(config),
         )
 

@@ -34,6 +34,11 @@ class Sizes:
         return precision.writes_in_bf16(self.recipe, self.machine.device)
 
     @property
+    def updates_in_bf16(self) -> bool:
+        """An update's products are bfloat16 around weights in 32 bits."""
+        return precision.updates_in_bf16(self.recipe, self.machine.device)
+
+    @property
     def weight_bytes(self) -> int:
         """Bytes of an unquantised weight."""
         dtype = self.recipe.model.dtype

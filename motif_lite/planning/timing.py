@@ -15,7 +15,7 @@ from motif_lite.planning.rows import (
     replies_in_round,
     update_tokens,
     values_per_block,
-    written_by_unsloth,
+    written_by_generate,
 )
 from motif_lite.planning.shapes import ModelShape
 from motif_lite.planning.speeds import Speed
@@ -64,8 +64,10 @@ def attends_by_math(recipe: Recipe, shape: ModelShape, speed: Speed) -> bool:
     where rows are padded. Flash attention takes no mask and no card before Ampere, the memory-efficient kernel no
     grouped queries; cuDNN's, which takes both, is tried on Hopper.
     """
-    on_card = speed.card is not None and speed.card.capability != _HOPPER
-    return on_card and written_by_unsloth(recipe, shape) and not groups_queries() and shape.kv_dim < shape.attention_dim
+    if speed.card is None or speed.card.capability == _HOPPER or groups_queries():
+        return False
+    is_unsloths = recipe.model.backend == "unsloth" and written_by_generate(recipe, shape)
+    return is_unsloths and shape.kv_dim < shape.attention_dim
 
 
 def share(recipe: Recipe, processes: int) -> Recipe:
@@ -191,11 +193,11 @@ class _Work:
             new: Tokens of each reply.
             sampling: With the most tokens of a reply.
         """
-        by_unsloth = written_by_unsloth(self.recipe, self.shape)
+        by_generate = written_by_generate(self.recipe, self.shape)
         longest = min(sampling.max_tokens, self.lengths.longest * new) if width > 1 else new
         calls = math.ceil(replies / width)
-        steps = calls * longest if by_unsloth else calls * new + longest - new
-        if by_unsloth:
+        steps = calls * longest if by_generate else calls * new + longest - new
+        if by_generate:
             unread = replies * prompt
         reading = unread * 2 * self._linear / self._writing.flops_per_second
         step = self._token_step(width, prompt + longest // 2, by_math)
@@ -242,7 +244,7 @@ class _Work:
         once = dequantises(recipe, self.shape) and recipe.rollout.weights == "16bit"
         at_every_step = recipe.model.load_in_4bit and not once
         linear = self.shape.num_linear_weights * (_DEQUANTISED if at_every_step else self._value_bytes)
-        of_adapter = _ADAPTER_IN_16_BITS if written_by_unsloth(recipe, self.shape) else _ADAPTER_OF_ENGINE
+        of_adapter = _ADAPTER_IN_16_BITS if written_by_generate(recipe, self.shape) else _ADAPTER_OF_ENGINE
         adapter = (self._linear - self.shape.num_linear_weights) * (of_adapter if on_gpu else 4)
         narrow = linear + self.head * self._value_bytes
         return (narrow / 2 if writes_in_bf16(recipe, self.device) else narrow) + adapter

@@ -65,7 +65,11 @@ class Bf16Products:
     @contextmanager
     def at_work(self, model: Any) -> Iterator[None]:
         """Let a model's frozen layers multiply in bfloat16; they are put back, whatever happens."""
-        layers = [module for module in model.modules() if is_plain(module) and _is_large_and_frozen(module)]
+        layers = [
+            module
+            for name, module in model.named_modules()
+            if is_plain(module) and _is_large_and_frozen(module) and ".lora_" not in name  # frozen where it is off
+        ]
         with replaced({layer: partial(_multiplied, self._weight(layer), layer) for layer in layers}):
             yield
 

@@ -24,7 +24,7 @@ from motif_lite.policies.engine import engine
 from motif_lite.policies.engine.engine import Engine
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
 from motif_lite.policies.facts import PolicyFacts, Token, tokens_of
-from motif_lite.policies.out_of_memory import free_memory_of, is_out_of_memory
+from motif_lite.policies.out_of_memory import MEMORY_ERRORS, free_memory_of, is_out_of_memory
 from motif_lite.policies.text_streams import OnToken, TextStreams
 from motif_lite.policies.turn_ends import TurnEnds
 from motif_lite.recipe.model import ModelSection
@@ -151,7 +151,7 @@ class LocalPolicy:
                         if streams:
                             with suppress(NotWanted):
                                 streams.end(index, self._reply(sequence).text)
-                except RuntimeError as error:
+                except MEMORY_ERRORS as error:
                     if not is_out_of_memory(error):
                         raise
                     self._make_room(len(missing), error)
@@ -260,7 +260,7 @@ class LocalPolicy:
         text: str = self.tokenizer.decode(self.turn_ends.readable(ids), skip_special_tokens=not self.turn_ends.kept)
         return text
 
-    def _make_room(self, wanted: int, error: RuntimeError) -> None:
+    def _make_room(self, wanted: int, error: Exception) -> None:
         """After running out of memory with all that were wanted, or as many as may be at once."""
         if self.engine is not None and self.engine.keeps_weights:
             self.engine.keeps_weights = False

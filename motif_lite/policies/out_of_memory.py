@@ -4,13 +4,18 @@ import gc
 
 import torch
 
+from motif_lite.planning.machine import lacks_memory
+
+MEMORY_ERRORS = (RuntimeError, MemoryError)
+"""What a lack of memory is raised as, with much else."""
+
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed: on a GPU it has a class of its own, on a CPU only words."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    """Whether an allocation failed: on a GPU it has a class of its own, on a CPU each library has its own words."""
+    return isinstance(error, torch.OutOfMemoryError) or lacks_memory(error)
 
 
-def free_memory_of(error: RuntimeError) -> None:
+def free_memory_of(error: Exception) -> None:
     """Free the tensors of the failed call: the frames of its traceback hold them."""
     error.__traceback__ = None
     gc.collect()

@@ -1,5 +1,6 @@
 """The transformers backend: any causal model with PEFT LoRA, on a CPU or a CUDA GPU, in 4 bit or not."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -31,6 +32,8 @@ from motif_lite.policies.positions import require_positions, require_room
 from motif_lite.policies.server.rollouts import RolloutServer
 from motif_lite.policies.text_streams import OnToken
 from motif_lite.recipe.schema import Recipe, decided
+
+_log = logging.getLogger(__name__)
 
 
 class TransformersPolicy(LocalPolicy):
@@ -90,6 +93,11 @@ class TransformersPolicy(LocalPolicy):
         if recipe.rollout.server is not None:
             policy._have_written_elsewhere(recipe)
         policy._require_openings(recipe)
+        if policy.engine is None and policy.elsewhere is None:
+            _log.warning(
+                "%s: replies are written by the model's own generate, several times as slowly: the rollout engine does "
+                "not take models of this kind, or with these positions or windows (docs/engine.md)", base_name,
+            )  # fmt: skip
         return policy
 
     def close(self) -> None:

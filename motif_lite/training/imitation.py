@@ -23,7 +23,7 @@ from trl import SFTTrainer
 from motif_lite.context import RunContext
 from motif_lite.errors import TrainingError
 from motif_lite.planning.metering import PhaseMeter
-from motif_lite.policies.out_of_memory import is_out_of_memory
+from motif_lite.policies.out_of_memory import MEMORY_ERRORS, is_out_of_memory
 from motif_lite.policies.protocol import TrainablePolicy, trainable
 from motif_lite.recipe.schema import WarmStartSection
 from motif_lite.rollout.rollouts import derive_seed
@@ -78,7 +78,7 @@ def _train(context: RunContext, section: WarmStartSection, examples: Sequence[Ex
         try:
             with deterministic(policy.model.device):
                 trainer.train(resume_from_checkpoint=str(folder) if folder else None)
-        except RuntimeError as error:
+        except MEMORY_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
             raise TrainingError(

@@ -21,7 +21,7 @@ import torch
 
 from motif_lite.context import RunContext
 from motif_lite.nouns import Reply
-from motif_lite.policies.out_of_memory import free_memory_of, is_out_of_memory
+from motif_lite.policies.out_of_memory import MEMORY_ERRORS, free_memory_of, is_out_of_memory
 
 MOST_OFF = 0.1
 """Mean distance of log-probabilities that is no rounding in any precision."""
@@ -72,7 +72,7 @@ class Mismatch:
             found = self._difference(drawn)
             if not self._has_compared:
                 self._require_adapter(drawn, found, step)
-        except RuntimeError as error:
+        except MEMORY_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
             free_memory_of(error)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from motif_lite.planning.limits import DROPOUTS
 from motif_lite.policies.engine.attention import takes_row_attention
 from motif_lite.policies.engine.products import precision
 from motif_lite.policies.packing.attention import TreeMap, tree_attention
@@ -72,7 +73,7 @@ def can_pack(policy: Any) -> bool:
     says of itself; then rows with real prompts are compared.
     """
     base = policy.model.get_base_model()
-    if not takes_row_attention(base) or getattr(base.config, "attention_dropout", None):
+    if not takes_row_attention(base) or any(getattr(base.config, key, None) for key in DROPOUTS):
         return False
     prompts = [policy.encode(policy.render([{"role": "user", "content": text}])) for text in _QUESTIONS]
     replies = [policy.encode(text) for text in _ANSWERS]

@@ -22,7 +22,7 @@ from peft import get_peft_model_state_dict
 from motif_lite.errors import ModelError, ServerError
 from motif_lite.nouns import OnTokens, Sampling, TokenProgress
 from motif_lite.policies.engine.sampler import Generated, Request
-from motif_lite.policies.out_of_memory import is_out_of_memory
+from motif_lite.policies.out_of_memory import MEMORY_ERRORS, is_out_of_memory
 from motif_lite.policies.server import at_once, formats
 from motif_lite.policies.server.connection import PAUSES, Body, Connection
 from motif_lite.policies.server.formats import Continuation
@@ -211,7 +211,7 @@ class RolloutServer:
             here = self._logprobs(ids, probe.ids)
             with self._model.disable_adapter():
                 without = self._logprobs(ids, probe.ids)
-        except RuntimeError as error:
+        except MEMORY_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
             raise ModelError(
