@@ -2,7 +2,8 @@
 
 import ctypes
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from motif_lite.planning.driver import Gpu
 from motif_lite.planning.machine import GIB, MIB, Machine
 from motif_lite.planning.memory import CUDA_LIBRARIES
 
-_MMAP_THRESHOLD = -3, 2**20  # mallopt's name for it (malloc.h), bytes
+_MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1
+"""mallopt's names (malloc.h) for the bytes from which a block goes back at once, and from which free ones do."""
 
 _GRANULE = 16 * MIB
 
@@ -61,8 +63,27 @@ def keep_within(machine: Machine, *, is_tiny: bool = False) -> None:
         tensors, total = machine.memory_gib * GIB - CUDA_LIBRARIES, torch.cuda.get_device_properties(0).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, max(0.01, tensors / total)))
     elif machine.device == "cpu" and not is_tiny:
-        with suppress(OSError, AttributeError):  # another C library
-            ctypes.CDLL("libc.so.6").mallopt(*_MMAP_THRESHOLD)
+        _set_malloc(_MMAP_THRESHOLD, MIB)
+
+
+@contextmanager
+def keeping_freed_memory() -> Iterator[None]:
+    """Let glibc keep what is freed meanwhile, for who frees it to take again: clearing new pages is left out.
+
+    That was a quarter of the tiny model's warm start (40 steps, one thread: 9.8 and 11.1 s without, 7.7 with).
+    """
+    _set_malloc(_MMAP_THRESHOLD, 32 * MIB)
+    _set_malloc(_TRIM_THRESHOLD, GIB)
+    try:
+        yield
+    finally:
+        _set_malloc(_TRIM_THRESHOLD, 64 * MIB)  # what glibc itself arrives at
+        give_back()
+
+
+def _set_malloc(name: int, size: int) -> None:
+    with suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").mallopt(name, size)
 
 
 def give_back() -> None:

@@ -28,6 +28,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config,
 from motif_lite import locks
 from motif_lite.errors import ModelError
 from motif_lite.nouns import TAGS, Conversation, OnProgress, Sampling
+from motif_lite.planning.metering import keeping_freed_memory
 from motif_lite.planning.shapes import TINY
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.rollout import reply_format
@@ -59,8 +60,7 @@ _ACCEPTED = (0.2, 0.6)
 
 _CONTEXT_TOKENS = 1024
 
-_IGNORED = -100
-"""Label of the positions that the cross-entropy of torch leaves out."""
+_IGNORED = -100  # the label of positions that the cross-entropy of torch leaves out
 
 _CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] }}"
@@ -141,7 +141,7 @@ def prepare(
             ) from None
         if not folder.exists():
             course = _course(task, num_rounds, max_tokens)
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), keeping_freed_memory():
                 model = _warm_started(course, seed, on_progress)
             _save(model, course.tokenizer, folder)
     return folder
