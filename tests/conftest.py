@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 collect_ignore = ["gpu"] if {"UNSLOTH_ALLOW_CPU", "UNSLOTH_FORCE_CPU"} & os.environ.keys() else ["gpu", "unsloth"]
 
 if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads each would wait for each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # processes of two threads each would wait for each other
 
 # Tests in the background are started without Ctrl-C, and so would be the processes that they send it to.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -36,7 +36,7 @@ os.environ.setdefault("MOTIF_LITE_CACHE", str(ROOT / ".cache"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One file that needs the tiny model goes first, the others last: while it is built, tests without it run.
 
-    Of the others the long files come first, so that the two processes end at nearly the same time. pytest-xdist keeps
+    Of the others the long files come first, so that the processes end at nearly the same time. pytest-xdist keeps
     to this order with --no-loadscope-reorder alone (pyproject.toml).
     """
     needing = {item.path for item in items if "tiny_folder" in getattr(item, "fixturenames", ())}

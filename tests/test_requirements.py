@@ -1,4 +1,4 @@
-"""The requirements files: exact pins, in accord with each other. `make resolve` asks pip whether they resolve."""
+"""The requirements files: exact pins, in accord with each other. `make resolve` asks uv whether they resolve."""
 
 import re
 from pathlib import Path
