@@ -151,7 +151,8 @@ def _serve(listening: socket.socket, python: str) -> None:
 
     session.prepare_libraries()
     backends.backend("transformers")
-    importlib.import_module("motif_lite.training.grpo")  # and TRL with it, after the policy's libraries as in a run
+    for module in AFTER_THE_POLICY:
+        importlib.import_module(module)
     gc.freeze()  # what is never looked at again stays shared memory
     while sys.stdin not in (ready := select.select([sys.stdin, listening], [], [])[0]):
         asked = listening.accept()[0] if ready else None
@@ -242,6 +243,12 @@ def _python(arguments: list[str]) -> None:
 
 PROGRAMS = {"run.py": [str(ROOT / "run.py")], "pytest": ["-m", "pytest"]}
 """What a process can be, in Python's arguments."""
+
+AFTER_THE_POLICY = (
+    "motif_lite.training.grpo", "motif_lite.cli", "motif_lite.tasks.tiny_model", "motif_lite.evaluation.benchmarks",
+    "motif_lite.training.warm_start", "motif_lite.views.report", "statsmodels.stats.proportion", "scipy.stats",
+)  # fmt: skip
+"""What a run imports on its way, TRL included: after the policy's libraries, as in a run."""
 
 
 if __name__ == "__main__":
