@@ -1,17 +1,21 @@
 """Replies are drawn from the model that is trained, and where they are not, that is said."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from motif_lite.errors import TrainingError
+from motif_lite.nouns import Reply
 from motif_lite.policies.engine.sampler import Generated
 from motif_lite.policies.local import LocalPolicy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.training.mismatch import Drawn, Mismatch
+from tests.fakes import RecordingObserver
 from tests.test_policies import disturb_adapter
 from tests.test_training import Training
 
@@ -93,6 +97,18 @@ def test_an_adapter_that_does_something_from_the_start_is_missed_in_the_first_st
     told = [note for note in training.observer.notes if "not from the model that is trained" in note]
     assert len(told) == is_left_out
     assert all("replies are drawn without it" in note for note in told)
+
+
+def test_after_a_resume_it_is_said_what_else_another_rounding_may_come_of() -> None:
+    observer, first = RecordingObserver(), SimpleNamespace(sampling_mismatch=2e-6)
+    context: Any = SimpleNamespace(observer=observer, run=SimpleNamespace(metrics=lambda: [first]))
+    model = SimpleNamespace(device="cpu", disable_adapter=nullcontext)
+    mismatch = Mismatch(lambda ids, number: torch.zeros(1, number), model, context)
+    drawn = Drawn([1], Reply("a", 1, "stop", token_ids=(2,), logprobs=(-0.02,)))
+    assert mismatch.of(drawn, 9) == pytest.approx(0.02)
+    assert mismatch.of(drawn, 10) == pytest.approx(0.02)
+    [note] = observer.notes
+    assert "2e-06 in the first step; unless one of rollout.weights, rollout.server and training.autocast was" in note
 
 
 def test_no_memory_to_compare_costs_a_figure_and_no_step(

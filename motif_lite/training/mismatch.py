@@ -32,6 +32,9 @@ _TIMES_AS_MUCH = 10
 _LEAST_OFF = 1e-3
 """What is rounding in any case, 32 bits included."""
 
+_OTHER_PRECISION = "rollout.weights, rollout.server and training.autocast"
+"""Keys that a resumed run may change, with which rounding is another."""
+
 _PLEASE = "please report it with the model's name (metrics.jsonl has every step's sampling_mismatch)"
 
 Logprobs = Callable[[torch.Tensor, int], torch.Tensor]
@@ -59,6 +62,7 @@ class Mismatch:
     def __init__(self, logprobs: Logprobs, model: Any, context: RunContext) -> None:
         self._logprobs, self._model, self._observer = logprobs, model, context.observer
         self._first = next((line.sampling_mismatch for line in context.run.metrics()), None)
+        self._is_resumed = self._first is not None
         self._has_compared = self._has_told = False
 
     def of(self, drawn: Drawn | None, step: int) -> float | None:
@@ -81,10 +85,11 @@ class Mismatch:
         self._has_compared = True
         self._first = found if self._first is None else self._first
         if not found <= min(MOST_OFF, max(_LEAST_OFF, _TIMES_AS_MUCH * self._first)):
+            changed = f"; unless one of {_OTHER_PRECISION} was changed since, " if self._is_resumed else ": "
             self._tell(
                 f"step {step}: log-probabilities of an opening differ by {found:.2g} on average from those that the "
-                f"trainer computes for it, by {self._first:.2g} in the first step: replies are not drawn from the "
-                f"model that is trained; {_PLEASE}"
+                f"trainer computes for it, by {self._first:.2g} in the first step{changed}replies are not drawn from "
+                f"the model that is trained; {_PLEASE}"
             )
         return found
 
