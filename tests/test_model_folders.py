@@ -71,6 +71,8 @@ def test_a_lack_of_memory_is_no_fault_of_the_folder(tmp_path: Path) -> None:
     assert not lacks_memory(RuntimeError("shapes do not match"))
     assert is_out_of_memory(MemoryError())
     assert is_out_of_memory(RuntimeError("could not create a primitive"))
+    assert not is_out_of_memory(RuntimeError("could not create a primitive descriptor for a matmul primitive"))
+    assert not is_out_of_memory(RuntimeError("can't start new thread")), "less at a time does not help"
     assert "there is not enough memory to load it" in explain_loading(str(tmp_path), error)
 
 

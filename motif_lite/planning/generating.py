@@ -120,9 +120,10 @@ class Generating(Sizes):
         growing = rows * end * (2 * shape.kv_dim * self.hidden_bytes + 2 * shape.attention_dim * 4)
         drawing = self._drawing(rows, sampling)
         writing = rows * end * kv_token + growing
+        held = {"folded adapter": self._folded_bytes()} if self._folded_bytes() else {}
         if writing >= rows * prompt * kv_token + reading:
-            return {"KV cache": rows * end * kv_token, "activations": growing, "logits": drawing}
-        return {"KV cache": rows * prompt * kv_token, "activations": reading, "logits": drawing}
+            return held | {"KV cache": rows * end * kv_token, "activations": growing, "logits": drawing}
+        return held | {"KV cache": rows * prompt * kv_token, "activations": reading, "logits": drawing}
 
     def _kv_per_token(self) -> int:
         """Bytes of a token's keys and values in all layers."""

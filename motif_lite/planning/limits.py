@@ -46,7 +46,7 @@ DROPOUTS = ("attention_dropout", "resid_pdrop", "embd_pdrop")
 _LONGROPE_OF_OLD = {"su", "yarn"}
 """What Phi-3's first config.json files call longrope."""
 
-_SWITCHED = {"qwen2", "qwen3", "smollm3"}
+_SWITCHED = {"qwen2", "qwen3"}
 """Model types that ignore ``sliding_window`` unless ``use_sliding_window`` is set."""
 
 _DEFAULT_WINDOWS = {"mistral": 4096}

@@ -31,11 +31,15 @@ class Machine:
     remark: str = ""
 
 
-_WORDS_FOR_NO_MEMORY = re.compile(
-    r"can't allocate memory|cannot allocate memory|failed to map segment|can't start new thread|unable to mmap"
-    r"|bad_alloc|could not create a primitive(?! descriptor)",  # the latter is what oneDNN cannot do at all
-    re.IGNORECASE,
-)
+_NO_ALLOCATION = re.compile(r"(?i)can't allocate memory|bad_alloc|could not create a primitive(?! descriptor)")
+"""The last is oneDNN's; a primitive descriptor is what it cannot do at all."""
+
+_NO_MEMORY = re.compile(r"(?i)cannot allocate memory|failed to map segment|can't start new thread|unable to mmap")
+
+
+def says_that_an_allocation_failed(error: BaseException) -> bool:
+    """Whether a library had no memory for what it computes, so that less at a time may do."""
+    return _NO_ALLOCATION.search(str(error)) is not None
 
 
 def lacks_memory(error: BaseException) -> bool:
@@ -44,5 +48,5 @@ def lacks_memory(error: BaseException) -> bool:
     Some say only that an import failed, and what it failed of is the cause.
     """
     causes = (each for each in (error.__cause__, error.__context__) if each is not None)
-    is_one = isinstance(error, MemoryError) or _WORDS_FOR_NO_MEMORY.search(str(error)) is not None
-    return is_one or any(map(lacks_memory, causes))
+    said = says_that_an_allocation_failed(error) or _NO_MEMORY.search(str(error)) is not None
+    return isinstance(error, MemoryError) or said or any(map(lacks_memory, causes))

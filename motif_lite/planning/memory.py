@@ -166,17 +166,18 @@ class _Updating(Sizes):
         shape, checkpoints = self.shape, self.recipe.training.gradient_checkpointing
         gradients = {"gradients": self.lora_weights * _LORA_BYTES}
         block = tokens * self.hidden_bytes * values_per_block(self.recipe, shape, packs=packs)
+        cast = 0
         if self.updates_in_bf16:
-            # Autocast casts frozen weights anew, and the backward pass of each product keeps what it was given.
-            block = int(_NARROW_VALUES * block)
-            cast = shape.num_linear_weights // (shape.num_layers if checkpoints else 1)
-            gradients["weights in 16 bits"] = 2 * (cast + shape.vocab_size * shape.hidden_size)
+            # Autocast casts frozen weights anew, the head's with each chunk of logits; backward passes keep the others.
+            block, cast = int(_NARROW_VALUES * block), 2 * shape.num_linear_weights
+            logits += 2 * shape.vocab_size * shape.hidden_size
         if not checkpoints:
-            return gradients | {"activations": block * shape.num_layers, "logits": logits}
+            casts = {"weights in 16 bits": cast} if cast else {}
+            return gradients | casts | {"activations": block * shape.num_layers, "logits": logits}
         # The blocks' inputs are kept; Unsloth sends all but two to the machine's memory.
         kept = tokens * self.hidden_bytes * shape.hidden_size * (2 if self.is_unsloth else shape.num_layers)
         backward = tokens * self.hidden_bytes * 2 * (shape.intermediate_size + shape.hidden_size)
-        at_work = block + backward
+        at_work = block + backward + cast // shape.num_layers
         if at_work > logits:
             return gradients | {"activations": kept + at_work}
         return gradients | {"activations": kept, "logits": logits}

@@ -187,8 +187,7 @@ class _Work:
         A call of `generate` goes on until its longest reply ends; the engine fills rows that have become free.
 
         Args:
-            unread: Prompt tokens that are read, without what prompts share; Unsloth's `generate` reads all of every
-                row.
+            unread: Prompt tokens that are read, without what prompts share; `generate` reads all of every row.
             prompt: Tokens of each prompt.
             new: Tokens of each reply.
             sampling: With the most tokens of a reply.

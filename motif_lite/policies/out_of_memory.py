@@ -4,7 +4,7 @@ import gc
 
 import torch
 
-from motif_lite.planning.machine import lacks_memory
+from motif_lite.planning.machine import says_that_an_allocation_failed
 
 MEMORY_ERRORS = (RuntimeError, MemoryError)
 """What a lack of memory is raised as, with much else."""
@@ -12,7 +12,9 @@ MEMORY_ERRORS = (RuntimeError, MemoryError)
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation failed: on a GPU it has a class of its own, on a CPU each library has its own words."""
-    return isinstance(error, torch.OutOfMemoryError) or lacks_memory(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and says_that_an_allocation_failed(error)
 
 
 def free_memory_of(error: Exception) -> None:

@@ -34,7 +34,7 @@ INEXACT = {
     "training.until_seconds": _OTHER_LENGTH,
     "rollout.server": "another server need not draw the same replies",
     "rollout.max_width": _ROUNDING,
-    "rollout.weights": "replies are written in another precision, so they are not the same",
+    "rollout.weights": "replies are rounded differently, so they are not the same",
     "training.micro_batch_size": _ROUNDING,
     "training.gradient_checkpointing": _ROUNDING,
     "training.logit_chunks": _ROUNDING,

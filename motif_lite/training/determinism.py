@@ -19,15 +19,12 @@ def deterministic(device: torch.device) -> Iterator[None]:
     if device.type != "cpu":
         yield
         return
-    settings: Any = torch.utils.deterministic
-    before, filling = torch.get_deterministic_debug_mode(), settings.fill_uninitialized_memory
+    before = torch.get_deterministic_debug_mode()
     torch.use_deterministic_algorithms(True, warn_only=True)
-    settings.fill_uninitialized_memory = False  # with NaN, which only takes time: none is read here
     try:
         yield
     finally:
         torch.set_deterministic_debug_mode(before)
-        settings.fill_uninitialized_memory = filling
 
 
 def settings_in_order(model: Any) -> None:

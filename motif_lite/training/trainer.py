@@ -20,7 +20,7 @@ from trl import GRPOTrainer
 
 from motif_lite.errors import TrainingError
 from motif_lite.planning.metering import give_back
-from motif_lite.policies.out_of_memory import MEMORY_ERRORS, free_memory_of, is_out_of_memory
+from motif_lite.policies.out_of_memory import free_memory_of, is_out_of_memory
 from motif_lite.recipe.schema import decided
 from motif_lite.training.context import TrainingContext
 from motif_lite.training.determinism import deterministic
@@ -202,7 +202,7 @@ class Trainer(GRPOTrainer):
                             self._make_earlier_gradients_anew(model)
                         loss: torch.Tensor = super().training_step(model, inputs, num_items_in_batch)
                         return loss
-                    except MEMORY_ERRORS as error:
+                    except RuntimeError as error:
                         if not is_out_of_memory(error):
                             raise
                         if not self._has_inputs:  # the buffer still holds the rollouts of the step before
@@ -282,7 +282,7 @@ class Trainer(GRPOTrainer):
         """Of the current micro-batch in its step."""
         return int(self._step % self.args.steps_per_generation)
 
-    def _narrow(self, error: Exception) -> None:
+    def _narrow(self, error: RuntimeError) -> None:
         """Go on with the next smaller width that divides a micro-batch; of packed rows, with single ones at last."""
         rows = decided(self._training.micro_batch_size)
         if self._width > 1:

@@ -1,4 +1,4 @@
-"""Unsloth itself, on a machine without a GPU. `make test-unsloth` runs this folder twice, a process for each way:
+"""Unsloth itself, on a machine without a GPU. `make test-unsloth` runs this folder both ways:
 
 UNSLOTH_ALLOW_CPU=1  the version that requirements.txt pins, as on a GPU, which is interpreted (interpreted_gpu.py)
 UNSLOTH_FORCE_CPU=1  a later version with a CPU backend of its own: stock models behind Unsloth's functions

@@ -16,7 +16,10 @@ def test_the_kernel_is_used() -> None:
 
 
 SMALL = list(itertools.product([1, 3, 300], [0.0, 0.01, 3.0, 50.0], [1e-6, 0.5, 0.95, 0.999]))
-LARGE = [(4096, 0.0, 0.5), (4096, 3.0, 0.95), (9001, 0.01, 0.999), (9001, 3.0, 0.95), (9001, 50.0, 0.5)]
+LARGE = [
+    (4096, 0.0, 0.5), (4096, 3.0, 0.95), (4096, 50.0, 0.999), (9001, 0.0, 1e-6), (9001, 0.01, 0.999), (9001, 3.0, 0.95),
+    (9001, 50.0, 0.5),
+]  # fmt: skip
 """A whole block of the kernel, and more than two: a second each where it is interpreted."""
 
 
