@@ -266,7 +266,8 @@ def test_a_resumed_run_with_a_kl_penalty_goes_on_with_what_it_has_trained(
     recipe = tiny_recipe("training.beta=0.1", "training.max_steps=3", "training.warmup_fraction=0.0")
     whole = Training(recipe, tiny_folder, tmp_path / "whole")
     assert whole.train()
-    whole.require_same_when_resumed(tmp_path / "stopped", 2)
+    resumed = whole.require_same_when_resumed(tmp_path / "stopped", 2)
+    assert not (resumed.run.adapter / "ref").exists()
 
 
 def kept_best(training: Training) -> str:

@@ -25,6 +25,7 @@ from motif_lite.policies.engine.engine import Engine
 from motif_lite.policies.engine.sampler import Endings, Generated, Request
 from motif_lite.policies.facts import PolicyFacts, Token, tokens_of
 from motif_lite.policies.out_of_memory import MEMORY_ERRORS, free_memory_of, is_out_of_memory
+from motif_lite.policies.protocol import TRAINED
 from motif_lite.policies.text_streams import OnToken, TextStreams
 from motif_lite.policies.turn_ends import TurnEnds
 from motif_lite.recipe.model import ModelSection
@@ -177,8 +178,8 @@ class LocalPolicy:
         """Nothing of it is outside this process."""
 
     def save_adapter(self, folder: Path) -> None:
-        """Write the adapter in PEFT's format, safetensors."""
-        self.model.save_pretrained(str(folder), safe_serialization=True)
+        """Write the adapter in PEFT's format, safetensors; not the one that TRL compares it with (``beta``)."""
+        self.model.save_pretrained(str(folder), safe_serialization=True, selected_adapters=[TRAINED])
         self.tokenizer.save_pretrained(str(folder))
 
     def load_adapter(self, folder: Path) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 ADAPTER_FILE = "adapter_model.safetensors"
 """What PEFT calls an adapter's weights."""
 
+TRAINED = "default"
+"""PEFT's name of the adapter that is trained; with `training.beta` TRL adds another, which it is compared with."""
+
 
 class Policy(Protocol):
     """Writes replies to prompts."""

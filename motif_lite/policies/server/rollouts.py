@@ -23,6 +23,7 @@ from motif_lite.errors import ModelError, ServerError
 from motif_lite.nouns import OnTokens, Sampling, TokenProgress
 from motif_lite.policies.engine.sampler import Generated, Request
 from motif_lite.policies.out_of_memory import MEMORY_ERRORS, is_out_of_memory
+from motif_lite.policies.protocol import TRAINED
 from motif_lite.policies.server import at_once, formats
 from motif_lite.policies.server.connection import PAUSES, Body, Connection
 from motif_lite.policies.server.formats import Continuation
@@ -188,7 +189,7 @@ class RolloutServer:
         folder, unfinished = self._folder / name, self._folder / _unfinished(name)
         try:
             unfinished.mkdir(parents=True, exist_ok=True)
-            self._model.save_pretrained(str(unfinished), safe_serialization=True)
+            self._model.save_pretrained(str(unfinished), safe_serialization=True, selected_adapters=[TRAINED])
             unfinished.rename(folder)
         except Exception as error:  # safetensors has errors of its own
             self._remove(name)
