@@ -79,9 +79,7 @@ class Generating(Sizes):
         A prompt's last token is not read but taken for the first step, so a row has one column less than tokens.
         """
         shape, read, columns = self.shape, prompt - 1, prompt - 1 + sampling.max_tokens
-        held = {"KV cache": (rows * columns + 1) * self._kv_per_token()}
-        if self._folded_bytes():
-            held["folded adapter"] = self._folded_bytes()
+        held = self._folded() | {"KV cache": (rows * columns + 1) * self._kv_per_token()}
         if dequantises(self.recipe, self.shape):
             held |= self._written_out()
         if self.machine.device == "cuda" and self.shape.decodes:
@@ -120,10 +118,9 @@ class Generating(Sizes):
         growing = rows * end * (2 * shape.kv_dim * self.hidden_bytes + 2 * shape.attention_dim * 4)
         drawing = self._drawing(rows, sampling)
         writing = rows * end * kv_token + growing
-        held = {"folded adapter": self._folded_bytes()} if self._folded_bytes() else {}
         if writing >= rows * prompt * kv_token + reading:
-            return held | {"KV cache": rows * end * kv_token, "activations": growing, "logits": drawing}
-        return held | {"KV cache": rows * prompt * kv_token, "activations": reading, "logits": drawing}
+            return self._folded() | {"KV cache": rows * end * kv_token, "activations": growing, "logits": drawing}
+        return self._folded() | {"KV cache": rows * prompt * kv_token, "activations": reading, "logits": drawing}
 
     def _kv_per_token(self) -> int:
         """Bytes of a token's keys and values in all layers."""
@@ -134,12 +131,12 @@ class Generating(Sizes):
         shape = self.shape
         return self.hidden_bytes * (3 * shape.hidden_size + 4 * shape.intermediate_size)
 
-    def _folded_bytes(self) -> int:
-        """Of the weights that the engine's backend folds the adapter into; 0 where it does not."""
+    def _folded(self) -> Items:
+        """A copy of the weights that the transformers backend folds the adapter into; nothing where it does not."""
         if self.is_unsloth or self.recipe.model.load_in_4bit or self.weight_bytes < 4 or self.writes_in_bf16:
-            return 0
+            return {}
         copied = self.weight_bytes * self.shape.num_target_weights(self.recipe.lora.targets)
-        return copied if copied <= LARGEST_FOLDED_BYTES else 0
+        return {"folded adapter": copied} if copied <= LARGEST_FOLDED_BYTES else {}
 
     def _drawing(self, rows: int, sampling: Sampling) -> int:
         """Logits as the model computes them, and what `sampler.draw` makes of those that it works on together.

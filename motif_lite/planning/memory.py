@@ -163,7 +163,7 @@ class _Updating(Sizes):
 
         With checkpointing a block is recomputed after the logits are freed: the larger of the two counts.
         """
-        shape, checkpoints = self.shape, self.recipe.training.gradient_checkpointing
+        shape = self.shape
         gradients = {"gradients": self.lora_weights * _LORA_BYTES}
         block = tokens * self.hidden_bytes * values_per_block(self.recipe, shape, packs=packs)
         cast = 0
@@ -171,7 +171,7 @@ class _Updating(Sizes):
             # Autocast casts frozen weights anew, the head's with each chunk of logits; backward passes keep the others.
             block, cast = int(_NARROW_VALUES * block), 2 * shape.num_linear_weights
             logits += 2 * shape.vocab_size * shape.hidden_size
-        if not checkpoints:
+        if not self.recipe.training.gradient_checkpointing:
             casts = {"weights in 16 bits": cast} if cast else {}
             return gradients | casts | {"activations": block * shape.num_layers, "logits": logits}
         # The blocks' inputs are kept; Unsloth sends all but two to the machine's memory.

@@ -70,7 +70,8 @@ def keep_within(machine: Machine, *, is_tiny: bool = False) -> None:
 def keeping_freed_memory() -> Iterator[None]:
     """Let glibc keep what is freed meanwhile, for who frees it to take again: clearing new pages is left out.
 
-    That was a quarter of the tiny model's warm start (40 steps, one thread: 9.8 and 11.1 s without, 7.7 with).
+    That was up to a quarter of the tiny model's warm start: 40 steps took 9.8 and 11.1 s without, 7.9 and 10.9 with,
+    on a busy machine.
     """
     _set_malloc(_MMAP_THRESHOLD, 32 * MIB)
     _set_malloc(_TRIM_THRESHOLD, GIB)

@@ -1,7 +1,5 @@
 """The kernel that finds a nucleus, by Triton's interpreter, against sorting."""
 
-import itertools
-
 import pytest
 import torch
 
@@ -15,15 +13,9 @@ def test_the_kernel_is_used() -> None:
     assert nucleus.by_halving(sampler._by_sorting, torch.device("cpu")) is not sampler._by_sorting
 
 
-SMALL = list(itertools.product([1, 3, 300], [0.0, 0.01, 3.0, 50.0], [1e-6, 0.5, 0.95, 0.999]))
-LARGE = [
-    (4096, 0.0, 0.5), (4096, 3.0, 0.95), (4096, 50.0, 0.999), (9001, 0.0, 1e-6), (9001, 0.01, 0.999), (9001, 3.0, 0.95),
-    (9001, 50.0, 0.5),
-]  # fmt: skip
-"""A whole block of the kernel, and more than two: a second each where it is interpreted."""
-
-
-@pytest.mark.parametrize(("size", "sharpness", "top_p"), [*SMALL, *LARGE])
+@pytest.mark.parametrize("size", [1, 3, 300, 4096, 9001])
+@pytest.mark.parametrize("sharpness", [0.0, 0.01, 3.0, 50.0])
+@pytest.mark.parametrize("top_p", [1e-6, 0.5, 0.95, 0.999])
 def test_it_finds_what_sorting_finds(size: int, sharpness: float, top_p: float) -> None:
     noise = torch.randn(4, size, generator=torch.Generator().manual_seed(size))
     probabilities = (sharpness * noise).softmax(-1)
