@@ -1,7 +1,6 @@
 """The judge's process: what it says, that nothing but the pair decides it, and that nothing is left of it."""
 
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -275,35 +274,33 @@ def busy_loops(number: int) -> Iterator[None]:
 
 
 class Vandal:
-    """At every answer kills or stops the server or a comparison, or lets them be."""
+    """After an answer does what comes next to the server or to a comparison that is under way."""
 
-    def __init__(self, judge: Judge, seed: int) -> None:
-        self.judge, self.rng = judge, random.Random(seed)
-        self.done: list[tuple[str, signal.Signals]] = []
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.left = [(whom, how) for how in (signal.SIGSTOP, signal.SIGKILL) for whom in ("comparison", "server")]
 
     def __call__(self, done: int, total: int) -> None:
-        if self.judge._process is None:
-            return  # it is being replaced
-        under_way = forks(pid(self.judge))
-        whom = self.rng.choices(["nobody", "server", "comparison"], [3, 1, 3])[0]
-        how = self.rng.choice([signal.SIGKILL, signal.SIGSTOP])
-        if whom == "server" or (whom == "comparison" and under_way):
-            with suppress(ProcessLookupError):
-                os.kill(pid(self.judge) if whom == "server" else self.rng.choice(under_way), how)
-                self.done.append((whom, how))
+        if self.left and self.judge._process is not None:  # None: it is being replaced
+            whom, how = self.left[0]
+            with suppress(ProcessLookupError, IndexError):  # what was under way has ended: at the next answer
+                os.kill(pid(self.judge) if whom == "server" else forks(pid(self.judge))[0], how)
+                del self.left[0]
 
 
 @needs_proc
 def test_under_six_busy_loops_and_with_processes_killed_and_stopped_verdicts_are_those_of_a_quiet_machine(
-    judge: Judge,
+    judge: Judge, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pairs = [(gold, answer) for gold, answer, _ in QUIET] + [("3", TOWER), ("(x+2)^2", "x^2+4x+4")]
-    vandal = Vandal(judge, seed=3)
+    monkeypatch.setattr(judging, "num_forks", lambda: 2)  # after an answer there is another comparison to disturb
+    pairs = [("3", TOWER), *((gold, answer) for gold, answer, _ in QUIET), ("(x+2)^2", "x^2+4x+4")]
+    vandal = Vandal(judge)
     with busy_loops(6):
         judged = judge.judge(pairs, vandal)
-    assert [ruling.correct for ruling in judged.rulings] == [*(same for _, _, same in QUIET), None, True]
-    assert judged.rulings[-2].rule == TOO_LONG
-    assert len({*vandal.done}) >= 3, "little was done to it"
+    assert [ruling.correct for ruling in judged.rulings] == [None, *(same for _, _, same in QUIET), True]
+    assert judged.rulings[0].rule == TOO_LONG
+    assert judged.num_retries
+    assert not vandal.left, "what was to be done to it was not"
 
 
 def test_a_fork_of_the_caller_has_a_process_of_its_own(judge: Judge) -> None:
