@@ -10,6 +10,8 @@ from motif_lite.errors import RecipeError, RunError
 from motif_lite.jobs import checking
 from motif_lite.paths import cache_folder
 from motif_lite.recipe.schema import Recipe
+from motif_lite.runs import selection
+from motif_lite.runs.costs import Cost
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.folders import free_folder, newest_run, require_free
 from motif_lite.runs.records import Evaluation, Subject
@@ -219,6 +221,16 @@ def test_a_run_may_go_on_for_longer_and_measure_something_else(run: RunDirectory
 def test_a_run_is_not_continued_as_another_run(run: RunDirectory, change: str, key: str) -> None:
     with pytest.raises(RunError, match=f"different settings for {key}"):
         check_resumable(run, recipe(change), checking.TABLES)
+
+
+def test_how_samples_are_drawn_may_change_once_problems_are_selected(tmp_path: Path) -> None:
+    """Not before: their pass rates say which problems are trained."""
+    selecting, change = "data.select={num_samples=2}", "evaluation.temperature=0.5"
+    run = RunDirectory.create(tmp_path / "run", recipe(selecting), "")
+    with pytest.raises(RunError, match=r"different settings for evaluation\.temperature"):
+        check_resumable(run, recipe(selecting, change), checking.TABLES)
+    selection.keep(run.root, selection.PassRates(num_samples=2, num_correct={}, cost=Cost()))
+    check_resumable(run, recipe(selecting, change), checking.TABLES)
 
 
 def test_a_resumed_run_keeps_what_its_plan_decided_unless_told_otherwise(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ from motif_lite import cli
 from motif_lite.errors import DataError, RecipeError, RunError
 from motif_lite.evaluation import measuring, selecting
 from motif_lite.jobs import checking, train_job
+from motif_lite.nouns import Problem
 from motif_lite.planning import projection
 from motif_lite.planning.projection import Evaluated, Projection
 from motif_lite.planning.rows import Lengths
+from motif_lite.recipe.keys import changed
 from motif_lite.runs import accounting, selection
 from motif_lite.runs.costs import Cost
 from motif_lite.runs.directory import RunDirectory
@@ -118,6 +120,21 @@ def test_a_second_run_finds_the_rates_in_the_cache_and_trains_the_same(
     assert remade.num_correct == before.num_correct
 
 
+def test_rates_of_another_device_precision_or_program_are_not_found(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = changes(tmp_path, tmp_path)
+    recipe, problems = checking.check(TINY, given), [Problem("1", "a1=", "1")]
+
+    def path(device: str = "cpu", key: str = "seed", value: object = 1) -> Path | None:
+        return selection.cached_path(changed(recipe, {key: value}), {"file": "sum"}, problems, "prompt", device)
+
+    found = {path(), path("cuda"), *(path("cpu", key, "bfloat16") for key in ("rollout.weights", "model.dtype"))}
+    monkeypatch.setattr(selection, "_code", lambda: "another")
+    assert len(found | {path()}) == 5
+    assert path() == path("cpu", "rollout.max_width", 8)
+
+
 def test_a_run_waits_for_another_one_that_measures_the_same(
     tmp_path: Path, tiny_folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,9 +213,9 @@ def test_runs_may_write_the_same_rates_at_once(tmp_path: Path) -> None:
     path = tmp_path / "pass_rates" / "same.json"
     code = (
         "import sys; from pathlib import Path; from motif_lite.runs import selection; path = Path(sys.argv[1])\n"
-        "for _ in range(20): selection.cache(path, selection.cached(Path(sys.argv[2])))"
+        "for _ in range(20): selection.put(path, selection.cached(Path(sys.argv[2])))"
     )
-    selection.cache(tmp_path / "source.json", rates)
+    selection.put(tmp_path / "source.json", rates)
     command = [sys.executable, "-c", code, str(path), str(tmp_path / "source.json")]
     writers = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
     assert [writer.wait() for writer in writers] == [0, 0, 0]

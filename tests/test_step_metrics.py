@@ -124,6 +124,13 @@ def test_a_reward_that_counts_nothing_is_no_signal(aggregation: str) -> None:
     assert totals.have_signal(counts, rewards, ["stop"] * 4) == [False, True]
 
 
+def test_rewards_whose_normalised_sum_cancels_out_are_no_signal() -> None:
+    weights = {"soft_format": 1.0, "strict_format": 1.0}
+    two = changed(TWO, {"rewards": weights, "training.multi_objective_aggregation": "normalize_then_sum"})
+    rewards = {"soft_format": [0.5, 0.0, 0.5, 0.0], "strict_format": [0.0, 0.5, 0.5, 0.5]}
+    assert totals.have_signal(two, rewards, ["stop"] * 4) == [False, True]
+
+
 @pytest.mark.parametrize(
     ("values", "cut", "has_signal"),
     [

@@ -1,6 +1,7 @@
 """warm_start: the base's own right solutions, cut into rounds and imitated before GRPO; a real run and its kills."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -8,6 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from safetensors.torch import load_file
@@ -15,7 +17,7 @@ from typer.testing import CliRunner
 
 from motif_lite import cli
 from motif_lite.context import RunContext
-from motif_lite.errors import DataError, RecipeError, RunError
+from motif_lite.errors import DataError, RecipeError, RunError, TrainingError
 from motif_lite.grading.answers import is_correct
 from motif_lite.jobs import checking, train_job
 from motif_lite.nouns import Problem
@@ -77,6 +79,27 @@ def perform(out: Path, given: Sequence[str]) -> tuple[RunDirectory, RecordingObs
 def whole(tmp_path_factory: pytest.TempPathFactory, tiny_folder: Path) -> tuple[RunDirectory, RecordingObserver]:
     folder = tmp_path_factory.mktemp("warm")
     return perform(folder / "whole", changes(folder, tiny_folder))
+
+
+def test_a_gradient_that_is_no_number_ends_it_before_an_adapter_is_kept(
+    tmp_path: Path, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from motif_lite.training import imitation
+
+    begin = imitation._Steps.on_step_begin
+
+    def spoilt(self: Any, args: Any, state: Any, control: Any, **given: Any) -> None:
+        begin(self, args, state, control, **given)
+        if state.global_step == 2:
+            next(weight for weight in given["model"].parameters() if weight.requires_grad).data.fill_(math.nan)
+
+    monkeypatch.setattr(imitation._Steps, "on_step_begin", spoilt)
+    told = r"the gradient of supervised step 3 is not a number; start a new run with a lower warm_start\.learning_rate"
+    with pytest.raises(TrainingError, match=told):
+        perform(tmp_path / "run", changes(tmp_path, tiny_folder))
+    files = WarmStart(tmp_path / "run")
+    assert [step.step for step in files.steps()] == [1, 2]
+    assert not files.adapter.exists()
 
 
 def test_right_solutions_become_rounds_and_everything_is_kept_and_counted(

@@ -18,7 +18,7 @@ from motif_lite.recipe.schema import decided
 from motif_lite.rollout.strategies import strategy_of
 from motif_lite.runs import inputs, preparing, selection, warm_start
 from motif_lite.runs.costs import Cost
-from motif_lite.runs.parts import Parts
+from motif_lite.runs.parts import Parts, discard
 from motif_lite.runs.records import PartsHeader, Subject
 from motif_lite.runs.selection import PassRates
 
@@ -54,6 +54,7 @@ def _pass_rates(context: RunContext, problems: Sequence[Problem], section: Selec
     recipe, root = context.recipe, context.run.root
     rates = selection.kept(root)
     if rates is not None:
+        discard(root / "evaluations" / _PARTS)  # a kill may have come right before that
         selection.require_all(rates, problems, root)
         return rates, f"as {root / selection.FILE} has it"
     stands_on = inputs.kept(root)
@@ -61,15 +62,16 @@ def _pass_rates(context: RunContext, problems: Sequence[Problem], section: Selec
     model = stands_on.model if stands_on else {}
     if (adapter := warm_start.sum_of_adapter(root)) is not None and model:
         model = model | {"warm_start": adapter}
-    path = selection.cached_path(recipe, model, problems, prompt)
+    path = selection.cached_path(recipe, model, problems, prompt, context.policy.device_type)
     with _alone(path, context.observer):
         if path is not None and (rates := selection.cached(path)) is not None:
             selection.keep(root, rates)
+            discard(root / "evaluations" / _PARTS)
             return rates, f"measured by an earlier run: {path}"
         rates = _measured(context, problems, section)
         if path is not None:
             try:
-                selection.cache(path, rates)
+                selection.put(path, rates)
             except OSError as error:
                 context.observer.note(f"note: {path}: pass rates cannot be kept for other runs ({error.strerror})")
     return rates, f"{section.num_samples} samples each: {rates.cost.generated_tokens:,} tokens"
@@ -91,7 +93,11 @@ def _measured(context: RunContext, problems: Sequence[Problem], section: SelectS
     recipe, run = context.recipe, context.run
     subject = Subject("data.train", recipe.rollout.strategy, "sampled")
     settings = settings_of(recipe, subject, recipe.data.as_source()).model_copy(
-        update={"num_samples": section.num_samples, "problems": inputs.of_problems(problems)}
+        update={
+            "num_samples": section.num_samples,
+            "problems": inputs.of_problems(problems),
+            "confidence": 0.0,  # no interval is made of it
+        }
     )
     parts = Parts(
         run.root / "evaluations" / _PARTS,

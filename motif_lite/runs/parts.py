@@ -56,6 +56,15 @@ class Parts:
         self._path.unlink()
 
 
+def discard(graded_path: Path) -> None:
+    """Drop what there may be of a measurement that is not needed any more.
+
+    Args:
+        graded_path: As of `Parts`.
+    """
+    graded_path.with_name(graded_path.name + _ENDING).unlink(missing_ok=True)
+
+
 def remove_all(folder: Path, when: When) -> None:
     """Drop what is incomplete of this time, as it is about to become that of another adapter."""
     for path in folder.glob(f"*.{when}.*{_ENDING}"):

@@ -6,6 +6,7 @@ from motif_lite.errors import RunError
 from motif_lite.recipe.keys import changed, differing_keys
 from motif_lite.recipe.schema import ALL_LINEAR, LORA_TARGETS, Recipe
 from motif_lite.recipe.tables import Tables
+from motif_lite.runs import selection
 from motif_lite.runs.directory import RunDirectory
 
 CHANGEABLE = (
@@ -23,6 +24,9 @@ _FIXED = "evaluation.validation"
 
 _FIXED_WITH_MARKS = ("evaluation.temperature", "evaluation.top_p", "evaluation.confidence")
 """Nor how it is measured: the marks of a run are compared with each other."""
+
+_FIXED_TO_SELECT = ("evaluation.temperature", "evaluation.top_p")
+"""Nor how samples are drawn while `data.select` still has to measure with them which problems are trained."""
 
 _ROUNDING = "sums are computed in a different order, so results are equal up to rounding"
 
@@ -75,7 +79,9 @@ def check_resumable(run: RunDirectory, recipe: Recipe, tables: Tables) -> None:
         RunError: Keys differ that may not; all are named.
     """
     earlier = run.resolved(tables)
-    fixed = (_FIXED, *_FIXED_WITH_MARKS) if earlier.evaluation.validation else (_FIXED,)
+    fixed: tuple[str, ...] = (_FIXED, *_FIXED_WITH_MARKS) if earlier.evaluation.validation else (_FIXED,)
+    if earlier.data.select and selection.kept(run.root) is None:
+        fixed += _FIXED_TO_SELECT
     different = [
         key for key in differing_keys(earlier, recipe) if key.startswith(fixed) or not key.startswith(CHANGEABLE)
     ]

@@ -9,21 +9,25 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
-from motif_lite import __version__, locks
+from motif_lite import locks
 from motif_lite.errors import RunError
 from motif_lite.nouns import Problem
 from motif_lite.paths import cache_folder
 from motif_lite.recipe.data import SelectSection
 from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.section import PositiveInt
-from motif_lite.runs import inputs
+from motif_lite.runs import inputs, software
 from motif_lite.runs.costs import Cost
 from motif_lite.runs.files import read_record, write_record
 from motif_lite.runs.records import Versioned
 
 FILE = "selection.json"
+
+_DECIDING = "evaluation", "grading", "policies", "rollout"
+"""Folders of this program whose code decides what is replied and whether it is right."""
 
 _REMEDY = "remove it: pass rates are then read from the cache, or measured again"
 
@@ -84,22 +88,26 @@ def keep(root: Path, rates: PassRates) -> None:
 
 
 def cached_path(
-    recipe: Recipe, model: Mapping[str, str], problems: Sequence[Problem], first_prompt: str
+    recipe: Recipe, model: Mapping[str, str], problems: Sequence[Problem], first_prompt: str, device: str
 ) -> Path | None:
     """Where the cache has them; None where a recipe has code of the user's own, or its model no sum.
 
     Args:
         model: The sums of its files.
         first_prompt: As it is rendered, of the first problem.
+        device: Its type.
     """
     if recipe.code or not model:
         return None
     assert recipe.data.select is not None
-    of_no_matter = {"max_width", "weights", "num_openings", "num_futures", "allocation"}
+    of_no_matter = {"max_width", "num_openings", "num_futures", "allocation"}
+    loaded = {"backend", "dtype", "load_in_4bit", "max_seq_length", "fast_inference"}
     depends_on = {
-        "program": __version__,
+        "program": _code(),
+        "packages": software.installed(),
+        "device": device,
         "model": inputs.in_one(model),
-        "loaded": recipe.model.model_dump(mode="json", include={"backend", "dtype", "load_in_4bit", "max_seq_length"}),
+        "loaded": recipe.model.model_dump(mode="json", include=loaded),
         "prompt": first_prompt,
         "problems": inputs.of_problems(problems),
         "rollout": recipe.rollout.model_dump(mode="json", exclude=of_no_matter),
@@ -108,6 +116,15 @@ def cached_path(
     }
     digest = hashlib.sha256(json.dumps(depends_on, sort_keys=True).encode()).hexdigest()
     return cache_folder() / "pass_rates" / f"{digest[:32]}.json"
+
+
+@cache
+def _code() -> str:
+    """The sum of all that decides: a version under development has one number for many."""
+    root, found = Path(__file__).parents[1], hashlib.sha256()
+    for path in sorted(path for folder in _DECIDING for path in (root / folder).rglob("*.py")):
+        found.update(path.relative_to(root).as_posix().encode() + b"\0" + path.read_bytes())
+    return found.hexdigest()
 
 
 @contextmanager
@@ -136,7 +153,7 @@ def cached(path: Path) -> PassRates | None:
         return None
 
 
-def cache(path: Path, rates: PassRates) -> None:
+def put(path: Path, rates: PassRates) -> None:
     """Put them into the cache; runs of a study may do so at once.
 
     Raises:

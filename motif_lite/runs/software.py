@@ -9,7 +9,10 @@ from motif_lite import __version__
 from motif_lite.runs.files import as_line, each_record, write_whole
 from motif_lite.runs.records import Versioned
 
-_PACKAGES = ("torch", "transformers", "trl", "peft", "unsloth", "unsloth_zoo", "vllm", "bitsandbytes", "reasoning_gym")
+_PACKAGES = (
+    "torch", "transformers", "trl", "peft", "unsloth", "unsloth_zoo", "vllm", "bitsandbytes", "reasoning_gym",
+    "math-verify", "latex2sympy2_extended", "sympy",
+)  # fmt: skip
 """Those whose version may change a figure, where they are installed."""
 
 
@@ -21,7 +24,7 @@ class Software(Versioned):
 
 def note(root: Path) -> None:
     """Write down what this process works with, unless the run's last line says the same."""
-    now = Software(packages={"motif_lite": __version__, "python": platform.python_version()} | _installed())
+    now = Software(packages={"motif_lite": __version__, "python": platform.python_version()} | installed())
     earlier = recorded(root)
     if earlier[-1:] != [now]:
         write_whole(_path(root), map(as_line, [*earlier, now]))
@@ -36,7 +39,8 @@ def _path(root: Path) -> Path:
     return root / "software.jsonl"
 
 
-def _installed() -> dict[str, str]:
+def installed() -> dict[str, str]:
+    """The versions of those packages here, by name."""
     found = {}
     for name in _PACKAGES:
         with suppress(metadata.PackageNotFoundError):

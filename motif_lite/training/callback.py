@@ -81,6 +81,9 @@ class StepCallback(TrainerCallback):
         """Whether no update of a step is still to come: transformers calls each update a step."""
         return bool(state.global_step % self.recipe.training.num_iterations == 0)
 
+    def on_train_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        state.save_steps = args.save_steps  # a checkpoint's state has what the run was begun with
+
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         if not self._is_boundary(state):
             return

@@ -7,7 +7,6 @@ Imports TRL, so it is imported only after the policy has been loaded, see `train
 """
 
 import gc
-import math
 import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -147,6 +146,17 @@ class _Steps(TrainerCallback):
     def on_step_begin(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._meter.start("update")
 
+    def on_pre_optimizer_step(
+        self, args: Any, state: TrainerState, control: TrainerControl, model: Any, **_: Any
+    ) -> None:
+        """Stop before a gradient that is not a number makes the adapter so."""
+        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        if not torch.nn.utils.get_total_norm(gradients).isfinite():
+            raise TrainingError(
+                f"warm_start: the gradient of supervised step {state.global_step + 1} is not a number; start a new run "
+                f"with a lower warm_start.learning_rate, or with model.dtype = 'float32'"
+            )
+
     def on_step_end(self, args: Any, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self._meter.stop()
         control.should_save = control.should_save or self._saving.is_due()
@@ -157,11 +167,6 @@ class _Steps(TrainerCallback):
         if not logs or "loss" not in logs:
             return  # the summary after the last step
         step, size, loss = state.global_step, self._section.examples_per_step, float(logs["loss"])
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"warm_start: the loss of supervised step {step} is not a number; start a new run with a lower "
-                f"warm_start.learning_rate, or with model.dtype = 'float32'"
-            )
         seconds, peaks = self._meter.take()
         self._files.append_step(
             SupervisedStep(

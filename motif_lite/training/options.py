@@ -66,6 +66,7 @@ def sft_config(recipe: Recipe, section: WarmStartSection, policy: TrainablePolic
         "warmup_steps": 0,
         "save_steps": section.num_steps,
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,  # which would show another number in place of one that is none
         "dataloader_num_workers": 0,
         "remove_unused_columns": False,
         "dataset_kwargs": {"skip_prepare_dataset": True},
