@@ -20,8 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from motif_lite.evaluation import differences, intervals  # noqa: E402
+from motif_lite.evaluation.best_mark import best_mark  # noqa: E402
 from motif_lite.evaluation.intervals import Outcomes  # noqa: E402
-from motif_lite.study.catching_up import Json, catching_up, past_its_best  # noqa: E402
+from motif_lite.runs.records import Mark  # noqa: E402
+from motif_lite.study.catching_up import Json, catching_up  # noqa: E402
 from motif_lite.study.curves import Curve  # noqa: E402
 
 PAGE = ROOT / "docs" / "statistics.md"
@@ -128,25 +130,36 @@ def _means(outcomes: Outcomes) -> Floats:
 
 
 def seeds_and_problems(draws: int) -> Iterator[list[str]]:
-    """Two variants on problems: the same on every seed, or others on each."""
+    """Two variants on problems: the same on every seed, others on each, or drawn from a pool by each."""
     yield ["problems", "seeds", "difference", "covered, %", "by a plain t, %", "p < 0.05, %"]
-    rng, size = np.random.default_rng(3), 200
-    for same in (True, False):
-        for num_seeds in (3, 5):
-            for truth in (0.0, 0.05):
-                found = []
-                for _ in range(draws):
-                    worlds = [_two_variants(rng, size, truth) for _ in range(1 if same else num_seeds)]
-                    pairs = []
-                    for seed in range(num_seeds):
-                        both = worlds[0 if same else seed]
-                        first, second = (solved(rng, each, 1, "" if same else f"{seed}/") for each in both)
-                        pairs.append((first, second))
-                    covered, by_t, _, wrong = _judged(pairs, truth)
-                    found.append([covered, by_t, wrong])
-                covered_, by_t_, wrong_ = shares(found)
-                what = f"{size}, {'the same' if same else 'others on each'}"
-                yield [what, str(num_seeds), f"{100 * truth:g}", covered_, by_t_, wrong_ if not truth else "-"]
+    rng = np.random.default_rng(3)
+    for size, pool, num_seeds in (
+        *((200, pool, num_seeds) for pool in (200, None) for num_seeds in (3, 5)),
+        *((size, pool, 5) for size, pool in ((200, 1319), (100, 500), (50, 100))),
+    ):
+        for truth in (0.0, 0.05):
+            found = []
+            for _ in range(draws):
+                covered, by_t, _, wrong = _judged(_on_problems(rng, size, pool, num_seeds, truth), truth)
+                found.append([covered, by_t, wrong])
+            which = {size: "the same", None: "others on each"}.get(pool, f"of {pool} on each")
+            covered_, by_t_, wrong_ = shares(found)
+            yield [f"{size}, {which}", str(num_seeds), f"{100 * truth:g}", covered_, by_t_, "-" if truth else wrong_]
+
+
+def _on_problems(
+    rng: np.random.Generator, size: int, pool: int | None, num_seeds: int, gain: float
+) -> list[tuple[Outcomes, Outcomes]]:
+    """Of each seed, outcomes of two variants on so many of the pool's problems, or on problems of its own."""
+    shared, pairs = _two_variants(rng, pool or size, gain), []
+    for seed in range(num_seeds):
+        both = shared if pool else _two_variants(rng, size, gain)
+        chosen = rng.choice(len(both[0]), size, replace=False) if pool and pool > size else np.arange(size)
+        first, second = (solved(rng, each[chosen], 1, "" if pool else f"{seed}/") for each in both)
+        if pool:
+            first, second = (dict(zip(map(str, chosen), each.values(), strict=True)) for each in (first, second))
+        pairs.append((first, second))
+    return pairs
 
 
 def _two_variants(rng: np.random.Generator, size: int, gain: float) -> tuple[Floats, Floats]:
@@ -263,12 +276,38 @@ def false_alarms(draws: int) -> Iterator[list[str]]:
     yield ["claim", "said wrongly, %"]
     rng = np.random.default_rng(7)
     for size in (48, 400):
-        found = [bool(past_its_best({"1": _curve(rng, size, 0.7)}, size)) for _ in range(10 * draws)]
-        yield [f"a flattening curve on {size} problems ends below its best", f"{100 * np.mean(found):.1f}"]
+        for accuracy in (0.7, 0.95, 0.99):
+            found = [_ends_below_its_best(rng, size, accuracy) for _ in range(2 * draws)]
+            claim = f"one of eight marks of a model that is {100 * accuracy:g} % right on {size} problems is better"
+            yield [f"{claim} than its last one", f"{100 * np.mean(found):.1f}"]
+    found = [_differ_over_seeds(_on_problems(rng, 200, 200, 5, 0.0)) for _ in range(2 * draws)]
+    claim = "over five seeds with the same 200 problems, two variants that are equal on all problems there are differ"
+    yield [claim, f"{100 * np.mean(found):.1f}"]
     number = 23  # as many as tiny_credit's table has
     least = [min(p or 0.0 for p in differences.holm(rng.random(number).tolist())) for _ in range(draws)]
     claim = f"one of {number} tests without an effect is below 0.05 after Holm's correction"
     yield [claim, f"{100 * np.mean(np.array(least) < WRONG):.1f}"]
+
+
+def _differ_over_seeds(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> bool:
+    gains = [intervals.accuracy(after) - intervals.accuracy(before) for before, after in pairs]
+    p_value = differences.over_seeds(gains, CONFIDENCE).p_value
+    return p_value is not None and p_value < WRONG
+
+
+def _ends_below_its_best(rng: np.random.Generator, size: int, accuracy: float) -> bool:
+    """Whether that is said of eight marks on the same problems, between which nothing changes."""
+    right = rng.random((8, size)) < chances(rng.random(size), accuracy, 0.5)
+    marks = [
+        Mark(
+            step=step, tokens=step, seconds=step, num_problems=size, num_samples=size, num_correct=int(row.sum()),
+            accuracy=float(row.mean()), interval=(0.0, 1.0), prompts=size, generated_tokens=size,
+            evaluation_seconds=0.0, outcomes="".join("01"[each] for each in row.astype(int)),
+        )
+        for step, row in enumerate(right)
+    ]  # fmt: skip
+    best = best_mark(marks, CONFIDENCE)
+    return best is not None and best.is_better
 
 
 TABLES: dict[str, Callable[[int], Iterator[list[str]]]] = {

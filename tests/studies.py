@@ -49,7 +49,10 @@ def pretend(
             trained_tokens=tokens // 4, seconds={"openings": 1.5, "update": 0.5}, peak_memory_bytes={"update": 2**30},
         ))  # fmt: skip
     for step, (spent, accuracy) in enumerate(marks):
-        directory.append_mark(records.mark(step, accuracy, num_problems=400, tokens=spent, seconds=spent / 100))
+        outcomes = "1" * round(400 * accuracy) + "0" * round(400 * (1 - accuracy))
+        directory.append_mark(
+            records.mark(step, accuracy, num_problems=400, tokens=spent, seconds=spent / 100, outcomes=outcomes)
+        )
     if run.candidate is None:
         _measured(plan, run, directory, correct)
     directory.write_report("")

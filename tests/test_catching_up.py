@@ -4,7 +4,7 @@ from math import sqrt
 
 import pytest
 
-from motif_lite.study.catching_up import Json, catching_up, noise, past_its_best
+from motif_lite.study.catching_up import Json, catching_up, noise
 from motif_lite.study.curves import Curve
 
 N = 400
@@ -84,7 +84,7 @@ def test_noise_is_the_standard_error_of_a_difference_and_never_zero() -> None:
     assert noise(1.0, 400) > 0
 
 
-def test_an_end_below_the_best_counts_where_it_is_lower_by_more_than_noise() -> None:
-    fallen = [(0, 0.2), (10, 0.7), (20, 0.5)]
-    little = [(0, 0.2), (10, 0.7), (20, 0.65)]
-    assert past_its_best({"1": fallen, "2": little}, N) == {"1": {"cost": 10, "best": 0.7, "end": 0.5}}
+def test_half_way_there_is_no_accuracy_where_what_precedes_the_steps_takes_more() -> None:
+    """A warm start: what the policy was before it is not known."""
+    found = catching_up({"1": [(25, 0.5), (40, 0.6)], "2": [(20, 0.5), (40, 0.6)]}, {"1": RISING, "2": RISING}, N, 0.95)
+    assert (found["at_half"]["num_seeds"], found["at_half"]["mean"]) == (1, pytest.approx(0.5 - RISING[-1][1]))

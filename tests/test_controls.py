@@ -13,8 +13,8 @@ from motif_lite.runs.records import GradedReply, Subject
 from motif_lite.study import file, results
 from motif_lite.study import plan as study_plan
 from motif_lite.study import report as study_report
+from motif_lite.study.claims import claims
 from motif_lite.study.live import print_plan
-from motif_lite.study.sentences import claims
 from motif_lite.study.table import table
 from motif_lite.study.votes import votes
 from tests import records
@@ -46,31 +46,35 @@ def measured(num_samples: int, tokens: int) -> Any:
 
 
 def test_as_many_samples_vote_as_cost_an_answer_of_the_reference() -> None:
-    graded = [*samples("a", "1", "2", "1", "2", "2"), *samples("b", "2", "1", "2", "1", "1")]
+    graded = {"a": samples("a", "1", "2", "1", "2", "2"), "b": samples("b", "2", "1", "2", "1", "1")}
     found = votes(measured(10, 100), graded, measured(4, 122))
     assert (found.size, found.wanted, found.tokens) == (3, 3, 30)
-    assert found.outcomes == {"a\n?": [True], "b\n?": [False]}
+    assert found.outcomes == {"a": [True], "b": [False]}
 
 
 def test_a_vote_of_too_few_samples_says_how_many_it_wanted() -> None:
-    found = votes(measured(10, 100), samples("a", "2", "1", "1"), measured(1, 1000))
-    assert (found.size, found.wanted, found.outcomes) == (3, 100, {"a\n?": [True]})
+    found = votes(measured(10, 100), {"a": samples("a", "2", "1", "1")}, measured(1, 1000))
+    assert (found.size, found.wanted, found.outcomes) == (3, 100, {"a": [True]})
 
 
 # --------------------------------------------------------------------------------------------------------------- claims
 
 
-def said(mean: float, interval: tuple[float, float] | None, p_value: float = 0.001, seeds: int = 3) -> str:
+def said(
+    mean: float, interval: tuple[float, float] | None, p_value: float = 0.001, seeds: int = 3, gains: Any = None
+) -> str:
     test = {"num_seeds": seeds, "mean": mean, "interval": interval, "p_value": p_value, "p_value_holm": p_value}
     variants = {
         "own": {"label": "random rewards", "claim": "rewards teach", "memorisation": [], "seeds": {}},
         "ref": {"label": "trained", "claim": None, "memorisation": [], "seeds": {}},
+        "base": {"label": "base", "claim": None, "memorisation": [], "seeds": {}},
     }
     found = {
-        "reference": "ref", "confidence": 0.95, "variants": variants, "comparisons": {"own": {"over_seeds": test}},
+        "reference": "ref", "confidence": 0.95, "variants": variants, "all_seeds_have_the_same_problems": False,
+        "comparisons": {"own": {"over_seeds": test, "gains": gains}},
     }  # fmt: skip
     [sentence] = claims(found)
-    assert "rewards teach (against random rewards: " in sentence
+    assert "rewards teach (" in sentence
     return sentence.partition("**: ")[0].strip("*")
 
 
@@ -95,6 +99,26 @@ def test_a_claim_survives_only_where_the_reference_is_better(test: tuple[Any, ..
     assert said(*test) == standing
 
 
+@pytest.mark.parametrize(
+    ("against", "gain", "its", "standing"),
+    [
+        # arXiv 2506.10947: random rewards give 21 of 29 points, and the true ones significantly more
+        ((-0.08, (-0.1, -0.06)), (0.29, (0.27, 0.31)), (0.21, (0.19, 0.23)), "Survives in part"),
+        ((-0.29, (-0.31, -0.27)), (0.29, (0.27, 0.31)), (0.0, (-0.02, 0.02)), "Survives"),
+        ((-0.29, (-0.31, -0.27)), (0.0, (-0.02, 0.02)), (-0.29, (-0.31, -0.27)), "Nothing to explain"),
+        ((0.0, (-0.02, 0.02)), (0.29, (0.27, 0.31)), (0.29, (0.27, 0.31)), "Does not survive"),
+    ],
+)
+def test_a_control_is_judged_by_its_share_of_the_gain(
+    against: tuple[Any, ...], gain: tuple[Any, ...], its: tuple[Any, ...], standing: str
+) -> None:
+    gains = {"over": "base"} | {
+        name: {"mean": mean, "interval": interval} for name, (mean, interval) in (("reference", gain), ("own", its))
+    }
+    mean, interval = against
+    assert said(mean, interval, gains=gains) == standing
+
+
 # ------------------------------------------------------------------------------------------------------------- the file
 
 
@@ -104,6 +128,9 @@ def test_a_claim_survives_only_where_the_reference_is_better(test: tuple[Any, ..
         ({"wide": {"vote": True}}, "variants.wide.vote: is for a variant with train = false"),
         ({"plain": {"train": False, "vote": True}}, "variants.plain.vote: is for a variant"),
         ({"plain": {"claim": "it is good"}}, "variants.plain.claim: claims are made against the reference"),
+        ({"wide": {"gain_over": "base"}}, "variants.wide.gain_over: is about a claim"),
+        ({"wide": {"claim": "it is good", "gain_over": "bass"}}, "variants.wide.gain_over: there is no variant 'bass'"),
+        ({"wide": {"claim": "it is good", "gain_over": "plain"}}, "variants.wide.gain_over: must be a variant"),
         ({"plain": {"optional": True}}, "variants.plain.optional: others are compared with it"),
         (
             {"wide": {"against": "base"}, "base": {"train": False, "optional": True}},
@@ -193,8 +220,8 @@ def test_a_table_says_which_claims_survive_and_what_the_base_gave_away(tmp_path:
     assert found["variants"]["vote"]["seeds"]["1"]["votes"] == 1
     page = table(found)
     assert "## Which claims survive" in page
-    assert "- **Survives**: training helps (against base: -" in page
-    assert "- **Survives**: it beats a vote (against vote: -" in page
+    assert "- **Survives**: training helps (plain less base: +" in page
+    assert "- **Survives**: it beats a vote (plain less vote: +" in page
     assert "base was shown the first 60 % of each question: it wrote the rest of 50.0 % word for word" in page
 
 

@@ -209,6 +209,25 @@ def test_a_problem_that_every_seed_has_counts_once() -> None:
     assert one.p_value == pytest.approx(2 * 0.5**6), "McNemar's exact test"
 
 
+@pytest.mark.parametrize(("pool", "size"), [(1319, 200), (500, 100), (301, 300)])
+def test_seeds_that_share_some_of_their_problems_have_nearly_the_interval_of_seeds_that_share_none(
+    pool: int, size: int
+) -> None:
+    """What few problems have in common with others is no reason to know less."""
+    rng = Random(pool)
+    pairs, apart = [], []
+    for seed in range(5):
+        rows = {f"{number}": ([rng.random() < 0.4], [rng.random() < 0.6]) for number in rng.sample(range(pool), size)}
+        before, after = ({number: both[place] for number, both in rows.items()} for place in (0, 1))
+        pairs.append((before, after))
+        apart.append(tuple({f"{seed}/{number}": row for number, row in each.items()} for each in (before, after)))
+    found, alone = same_problems(pairs, 0.95), same_problems([(a, b) for a, b in apart], 0.95)
+    assert found and alone
+    assert found.difference == pytest.approx(alone.difference)
+    widths = [high - low for low, high in (found.interval, alone.interval)]
+    assert widths[0] == pytest.approx(widths[1], rel=0.2)
+
+
 def test_a_skewed_change_without_a_gain_is_not_called_one() -> None:
     """On nine of ten problems one sample of eight more is right, on the tenth nine of ten that were are lost."""
     before = rows(*["11110000"] * 80, *["11111111"] * 10)

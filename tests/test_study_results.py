@@ -18,7 +18,7 @@ from motif_lite.study import results as study_results
 from motif_lite.study import schedule, tuning
 from motif_lite.study import table as study_table
 from motif_lite.study.plan import StudyPlan
-from motif_lite.study.sentences import sentences
+from motif_lite.study.sentences import is_at_an_end, sentences
 from tests import records
 from tests.studies import plan, pretend
 
@@ -164,7 +164,7 @@ def test_a_variant_is_compared_with_the_one_that_it_names_and_models_as_they_are
     assert against_plain.count("\n| 1 round, 2 x tokens | +10.0 |") == 1 and "\n| 2 rounds |" not in against_plain
     assert against_long.count("\n| 2 rounds | +70.0 |") == 1
     assert "Brackets are 95 % intervals over problems: there is one seed." in page
-    assert "| 2 rounds | 100.0 [0.0, 100.0] | 100.0 |" in page, "as the run has it"
+    assert "| 2 rounds | 100.0 [72.2, 100.0] | 100.0 |" in page, "with the study's confidence, whatever the run's"
     assert "- 1 round, 2 x tokens and plain cannot be told apart: +10.0 [-" in page
     assert "- 2 rounds is better than 1 round, 2 x tokens by 70.0 points [" in page
     assert "over 10 problems; the interval excludes zero (p = 0.031 after Holm's correction)." in page
@@ -194,6 +194,49 @@ def test_a_reference_that_ends_below_its_best_is_told_seed_by_seed(tmp_path: Pat
         "- On validation problems plain ends below its best mark, by more than noise, on 1 of 3 seeds (seed 3: 60.0 % "
         "after 500 tokens, 40.0 % at last). There its end is easily beaten." in study_table.table(found)
     )
+
+
+def test_twins_of_one_problem_are_one_problem_on_all_seeds(tmp_path: Path) -> None:
+    """Its numbers differ from seed to seed, and it is as hard on each."""
+    source = 'evaluation.benchmarks={chain_sum={source="gsm8k",twins="instead"}}'
+    made = plan(tmp_path, seeds=[1, 2], variants=VARIANTS, set=[source])
+    subject = Subject("chain_sum", "multi_round", "sampled")
+    for seed in (1, 2):
+        for name, number in (("plain", 5), ("wide", 8)):
+            twins = [
+                records.graded(f"gsm8k-twin/{place}", place < number, question=f"{seed} and {place}?")
+                for place in range(10)
+            ]
+            pretend(made, made.final_run(name, seed, None), right(number)).write_graded(subject, "after", twins)
+    found = study_results.results(made)
+    assert found["comparisons"]["wide"]["same_problems"]["num_problems"] == 10
+    assert found["all_seeds_have_the_same_problems"]
+    assert "All seeds are measured on the same problems: figures over seeds say what" in study_table.table(found)
+
+
+def test_seeds_that_lack_problems_of_each_other_are_compared_on_what_both_variants_have(tmp_path: Path) -> None:
+    """A variant's longer prompts may leave problems out."""
+    made = plan(tmp_path, seeds=[1], variants=VARIANTS)
+    subject = Subject("chain_sum", "multi_round", "sampled")
+    for name, places in (("plain", range(10)), ("wide", range(5, 10))):
+        graded = [records.graded(f"{place}", place >= 8) for place in places]
+        pretend(made, made.final_run(name, 1, None), right(2)).write_graded(subject, "after", graded)
+    found = study_results.results(made)
+    assert found["comparisons"]["wide"]["over_seeds"]["mean"] == 0
+    assert not found["all_seeds_have_the_same_problems"], "there is one seed"
+
+
+def test_budgets_differ_also_between_variants_of_one_label(tmp_path: Path) -> None:
+    made = plan(tmp_path, seeds=[1], variants={"plain": {}, "a": {"label": "chain"}, "b": {"label": "chain"}})
+    for name, tokens in (("plain", 400), ("a", 100), ("b", 400)):
+        pretend(made, made.final_run(name, 1, None), tokens=tokens)
+    assert "Budgets differ: from 100 (chain) to 400 (plain) tokens" in study_table.table(study_results.results(made))
+
+
+def test_the_end_of_a_list_is_told_among_its_numbers_alone() -> None:
+    tried = [{"value": value} for value in ("auto", 4, 8, 16)]
+    at = {value: is_at_an_end({"value": value, "candidates": tried}) for value in ("auto", 4, 8, 16)}
+    assert at == {"auto": False, 4: True, 8: False, 16: True}
 
 
 def test_where_intervals_over_seeds_are_too_narrow_the_table_says_for_whom(finished: StudyPlan) -> None:

@@ -57,24 +57,27 @@ class _Gain:
     """Of one problem, in whole numbers.
 
     Attributes:
-        seeds: Those that have the problem.
-        part: Of the sum of all gains, in units that are the same for all problems.
-        most: Its part if every sample on every seed were wrong before and right after.
+        parts: By seed that has the problem, of the sum of all gains, in units that are the same for all problems.
+        most: Its part, over these seeds, if every sample were wrong before and right after.
     """
 
-    seeds: tuple[int, ...]
-    part: int
+    parts: dict[int, int]
     most: int
+
+    @property
+    def part(self) -> int:
+        """Over all seeds."""
+        return sum(self.parts.values())
 
 
 def same_problems(pairs: Sequence[tuple[Outcomes, Outcomes]], confidence: float) -> Difference | None:
     """Gain on the problems that both have, for the very runs that were made.
 
     The difference is the mean over seeds of the mean gain per problem. A problem that several seeds have is one
-    problem: its gains are averaged first. The interval is a t interval over problems, within each set of problems that
-    the same seeds have, with half a problem won and half a problem lost added. The p-value is that of a sign-flip test
-    on problems; with one sample per problem this is McNemar's exact test. Neither says what other seeds would bring:
-    for that see `over_seeds`.
+    problem: its gains are averaged first. The interval is a t interval over problems, each held against the means of
+    its seeds, with half a problem won and half a problem lost added. The p-value is that of a sign-flip test on
+    problems; with one sample per problem this is McNemar's exact test. Neither says what other seeds would bring: for
+    that see `over_seeds`.
 
     Args:
         pairs: Outcomes before and after, or of the reference and a variant, one pair per seed.
@@ -159,8 +162,7 @@ def _gains(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> list[_Gain]:
             found[problem][seed] = next(rights) - next(rights)
     return [
         _Gain(
-            tuple(gains),
-            sum(gain * size // len(shared[seed]) for seed, gain in gains.items()),
+            {seed: gain * size // len(shared[seed]) for seed, gain in gains.items()},
             sum(samples * size // len(shared[seed]) for seed in gains),
         )
         for gains in found.values()
@@ -168,21 +170,47 @@ def _gains(pairs: Sequence[tuple[Outcomes, Outcomes]]) -> list[_Gain]:
 
 
 def _t_interval(gains: Sequence[_Gain], confidence: float) -> tuple[float, float]:
-    """Over problems; the half problems that are added are divided among the strata by their weight."""
-    strata: dict[tuple[int, ...], list[_Gain]] = defaultdict(list)
-    for gain in gains:
-        strata[gain.seeds].append(gain)
+    """Over problems: of the mean over seeds, with Welch's degrees of freedom where seeds have nothing in common."""
     whole = sum(gain.most for gain in gains)
     middle = total = spread = 0.0
-    for stratum in strata.values():
-        share = sum(gain.most for gain in stratum) / whole
+    for group in _groups(gains):
+        share = sum(gain.most for gain in group) / whole
         added = HALF_A_PROBLEM * share
-        mean, variance = mean_with_halves([gain.part / gain.most for gain in stratum], (-1.0, 1.0), added)
+        mean, variance = mean_with_halves(_as_of_one_sample(group), (-1.0, 1.0), added)
         middle += share * mean
         total += share**2 * variance
-        spread += (share**2 * variance) ** 2 / (len(stratum) + 2 * added - 1)
-    reach = _t(confidence, total**2 / spread) * sqrt(total)  # Welch's degrees of freedom
+        spread += (share**2 * variance) ** 2 / (len(group) + 2 * added - 1)
+    reach = _t(confidence, total**2 / spread) * sqrt(total)
     return middle - reach, middle + reach
+
+
+def _groups(gains: Sequence[_Gain]) -> list[list[_Gain]]:
+    """The fewest groups of problems such that each seed has problems of one alone."""
+    found: list[tuple[set[int], list[_Gain]]] = []
+    for gain in gains:
+        linked = [group for group in found if not group[0].isdisjoint(gain.parts)]
+        found = [group for group in found if group[0].isdisjoint(gain.parts)]
+        linked.append(({*gain.parts}, [gain]))
+        found.append((set().union(*(seeds for seeds, _ in linked)), [each for _, group in linked for each in group]))
+    return [group for _, group in found]
+
+
+def _as_of_one_sample(group: Sequence[_Gain]) -> list[float]:
+    """A value for each problem whose mean is the group's, and whose standard error is that of its mean over seeds.
+
+    The mean over seeds of the seeds' means moves with a problem by what this differs from the mean on each seed that
+    has it (the delta method, as for ratios in surveys). Where all seeds have the same problems, a problem's value is
+    its gain.
+    """
+    rows: dict[int, list[int]] = defaultdict(list)
+    for gain in group:
+        for seed, part in gain.parts.items():
+            rows[seed].append(part)
+    unit = lcm(*map(len, rows.values()))  # in which means are whole numbers, too
+    means = {seed: sum(row) * (unit // len(row)) for seed, row in rows.items()}
+    total, most = sum(map(sum, rows.values())) * unit, sum(gain.most for gain in group) * unit
+    moved = (sum(part * unit - means[seed] for seed, part in gain.parts.items()) for gain in group)
+    return [(total + len(group) * each) / most for each in moved]
 
 
 def _sign_flip(parts: Sequence[int]) -> float:

@@ -119,8 +119,8 @@ class _Examination:
         return Finding("replies lose the required format", step, text, remedies.more_form(self.recipe))
 
     def _cut_off(self, step: int, width: int, phase: Literal["openings", "futures"]) -> Finding | None:
-        if phase == "openings" and self.recipe.rollout.strategy == "delethink":
-            return None  # a chunk ends at its limit wherever the text goes on
+        if self.recipe.rollout.strategy == "delethink" and (phase == "openings" or self.recipe.rollout.num_rounds > 2):
+            return None  # a chunk that is not the last one ends at its limit wherever the text goes on
         figure, rounds = {
             "openings": (self.cut_openings, "first rounds"),
             "futures": (self.cut_futures, "later rounds"),
@@ -203,9 +203,9 @@ class _Examination:
             return None
         accuracy = self.accuracy.mean(on_form) or 0.0
         text = (
-            f"of the groups that were trained in {_steps(on_form)}, {_percent(share)} were so on the "
-            f"other rewards alone: their openings were right equally often; {_percent(accuracy)} of the answers were "
-            f"right"
+            f"of the groups that were trained in {_steps(on_form)}, {_percent(share)} were so on form "
+            f"or other rewards alone: their openings were right equally often; {_percent(accuracy)} of the answers "
+            f"were right"
         )
         remedy = remedies.more_of_accuracy(self.recipe, step, accuracy, has_fallen=has_fallen)
         return Finding("only form is trained", step, text, remedy)

@@ -7,7 +7,6 @@ from typing import Literal
 
 from motif_lite.credits.chain import ChainCredit
 from motif_lite.credits.table import credit_of
-from motif_lite.own_code import is_own
 from motif_lite.recipe.schema import MOST_REPLIES, Recipe
 
 FREE_THE_MACHINE = (
@@ -126,8 +125,11 @@ def more_of_accuracy(recipe: Recipe, step: int, accuracy: float, *, has_fallen: 
 def less_noise(recipe: Recipe) -> str:
     """Against rewards that are mostly sampling noise."""
     changes = [f"--set rollout.num_futures={doubled(recipe.rollout.num_futures)}"]
-    passes_progress = recipe.rollout.strategy == "multi_round" or is_own(recipe.rollout.strategy)
-    if recipe.rollout.allocation == "fixed" and passes_progress and credit_of(recipe).shares_futures:
+    if (
+        recipe.rollout.allocation == "fixed"
+        and recipe.rollout.strategy == "multi_round"
+        and credit_of(recipe).shares_futures
+    ):
         changes.append("--set 'rollout.allocation=\"adaptive\"'")
     is_summed = recipe.training.multi_objective_aggregation == "sum_then_normalize"
     if recipe.training.scale_rewards == "group" and is_summed:  # which blows noise up where a group has nothing else

@@ -1,4 +1,4 @@
-"""How soon a variant is where the reference ends, and whether that end is the reference's best.
+"""How soon a variant is where the reference ends.
 
 Marks are noisy: on a curve that has flattened, some mark before the end is as high as the end by luck. So a goal is
 the reference's end less its noise, it must be kept until the end, and what the variant takes is held against what the
@@ -23,9 +23,6 @@ HALF = 0.5
 GOAL_NOISE = 2.0
 """Standard errors that the goal lies below the reference's end, and must at least lie above its start."""
 
-BEST_NOISE = 3.0
-"""Standard errors by which the best mark must exceed the last to count: the best of many is high by luck alone."""
-
 
 def catching_up(own: Mapping[str, Curve], reference: Mapping[str, Curve], num_problems: int, confidence: float) -> Json:
     """How soon a variant is where the reference ends, on validation problems, each seed against its own reference.
@@ -38,13 +35,15 @@ def catching_up(own: Mapping[str, Curve], reference: Mapping[str, Curve], num_pr
 
     Returns:
         Nothing without curves. ``at_half``: accuracy at half of what the reference spends, linear between marks, less
-        the reference's at its end, over seeds (`differences.over_seeds`). ``reach``: see `_reach`.
+        the reference's at its end, over the seeds whose variant has begun by then (`differences.over_seeds`).
+        ``reach``: see `_reach`.
     """
     seeds = [seed for seed in own if own[seed] and reference.get(seed)]
     if not seeds:
         return {}
     ends = {seed: reference[seed][-1] for seed in seeds}
-    gains = [curves.at(own[seed], HALF * ends[seed][0]) - ends[seed][1] for seed in seeds]
+    halves = {seed: HALF * ends[seed][0] for seed in seeds}
+    gains = [curves.at(own[s], half) - ends[s][1] for s, half in halves.items() if curves.start(own[s]) <= half]
     return {
         "at_half": asdict(differences.over_seeds(gains, confidence)),
         "reach": _reach([(own[seed], reference[seed]) for seed in seeds], num_problems, confidence),
@@ -118,13 +117,3 @@ def noise(accuracy: float, num_problems: int) -> float:
     """Standard error of the difference of two such marks, if their problems were drawn apart; they are the same."""
     share = (accuracy * num_problems + 0.5) / (num_problems + 1)  # no mark is without noise
     return sqrt(2 * share * (1 - share) / num_problems)
-
-
-def past_its_best(marks: Mapping[str, Curve], num_problems: int) -> dict[str, Json]:
-    """By seed, the best mark and the end, where the end is lower by more than noise."""
-    found = {}
-    for seed, curve in marks.items():
-        (cost, best), (_, end) = max(curve, key=lambda mark: mark[1]), curve[-1]
-        if best - end > BEST_NOISE * noise(best, num_problems):
-            found[seed] = {"cost": cost, "best": best, "end": end}
-    return found

@@ -10,17 +10,26 @@ Curve = Sequence[tuple[float, float]]
 
 
 def at(curve: Curve, cost: float) -> float:
-    """Accuracy at a cost, linear between marks; before the first mark it is the first's, after the last the last's.
+    """Accuracy at a cost, linear between marks; after the last one it is the last's.
 
-    A run that ended early stays what it is: more could have been spent on it, and was not.
+    A run that ended early stays what it is: more could have been spent on it, and was not. What it was before its first
+    mark is not known: a warm start, for one, comes before that.
+
+    Args:
+        cost: Not before the curve's `start`.
     """
     costs, accuracies = zip(*curve, strict=True)
     return float(numpy.interp(cost, costs, accuracies))
 
 
+def start(*curves: Curve) -> float:
+    """The cost from which on all of them have an accuracy."""
+    return max(curve[0][0] for curve in curves)
+
+
 def mean(curves: Sequence[Curve]) -> list[tuple[float, float]]:
-    """The mean over seeds, exact at every mark of each of them."""
-    costs = sorted({cost for curve in curves for cost, _ in curve})
+    """The mean over seeds, exact at every mark of each of them, from where all have begun."""
+    costs = sorted({cost for curve in curves for cost, _ in curve if cost >= start(*curves)})
     return [(cost, fmean(at(curve, cost) for curve in curves)) for cost in costs]
 
 

@@ -93,6 +93,9 @@ class Variant(_Section):
 of the reference."""
     claim: Annotated[Text, Field(max_length=300)] | None = None
     """What may be claimed if the reference is better than this variant, as a sentence without its full stop."""
+    gain_over: Name | None = None
+    """With `claim`: the variant, not trained, over which the reference gains; the claim is about how much of that \
+this variant gains, too."""
     optional: bool = False
     """`true`: where its recipe is refused, e.g. rewards that its strategy cannot have, it is left out."""
 
@@ -169,8 +172,21 @@ class Study(_Section):
                 )
             if variant.optional and name in {self.reference, *(other.against for other in self.variants.values())}:
                 yield f"variants.{name}.optional: others are compared with it, so it cannot be left out; remove it"
+            if variant.gain_over is not None:
+                yield from self._no_gain(name, variant.gain_over)
             if variant.claim and name == self.reference:
                 yield f"variants.{name}.claim: claims are made against the reference, by the other variants; move it"
+
+    def _no_gain(self, name: str, over: str) -> Iterator[str]:
+        """Why there is no gain of a variant over another one that a claim could be about."""
+        where = f"variants.{name}.gain_over"
+        if over not in self.variants:
+            known = ", ".join(self.variants)
+            yield f"{where}: there is no variant {over!r}{nearest(over, self.variants)}; known: {known}"
+        elif over in {name, self.reference} or self.variants[over].train or self.variants[over].optional:
+            yield f"{where}: must be a variant with train = false that is neither this one nor the reference"
+        if not self.variants[name].claim:
+            yield f"{where}: is about a claim; add one, or leave it out"
 
     def compared_with(self, name: str) -> str:
         """The variant that another one is compared with."""

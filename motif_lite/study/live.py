@@ -17,8 +17,9 @@ from rich.text import Text
 from motif_lite.study import report as study_report
 from motif_lite.study import tuning
 from motif_lite.study.catching_up import Json
+from motif_lite.study.claims import claims
 from motif_lite.study.plan import StudyPlan
-from motif_lite.study.sentences import choices, claims, sentences
+from motif_lite.study.sentences import choices, sentences
 from motif_lite.study.workers import Worker
 from motif_lite.views.formats import duration, print_text, printable
 

@@ -80,7 +80,7 @@ def _drawn(
 
 def _curve(axes: Axes, known: Sequence[Curve], label: str, colour: str, style: str, confidence: float) -> str:
     """The mean with its band, on a common grid; returns what the band is."""
-    grid = numpy.linspace(0.0, sum(curve[-1][0] for curve in known) / len(known), _GRID_POINTS)
+    grid = numpy.linspace(curves.start(*known), sum(curve[-1][0] for curve in known) / len(known), _GRID_POINTS)
     percent = 100 * numpy.array([[curves.at(curve, cost) for cost in grid] for curve in known])
     mean = percent.mean(0)
     axes.plot(grid, mean, label=label, color=colour, linestyle=style)

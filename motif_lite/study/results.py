@@ -9,18 +9,16 @@ from dataclasses import asdict
 from statistics import fmean
 
 from motif_lite.evaluation import differences, intervals, memorisation
-from motif_lite.evaluation.intervals import Outcomes
+from motif_lite.evaluation.best_mark import best_mark
 from motif_lite.runs import accounting, software
 from motif_lite.runs.costs import total
 from motif_lite.runs.directory import RunDirectory
 from motif_lite.runs.records import StepMetrics
 from motif_lite.study import curves, finished, schedule, tuning
-from motif_lite.study.catching_up import Json, catching_up, past_its_best
+from motif_lite.study.catching_up import Json
+from motif_lite.study.comparisons import comparisons, to_the_references_end
+from motif_lite.study.outcomes import Runs, have_the_same_problems, outcomes, votes_of
 from motif_lite.study.plan import Run, StudyPlan
-from motif_lite.study.votes import Votes, votes
-
-Runs = Mapping[str, Mapping[int, Run]]
-"""By variant and seed."""
 
 
 def results(plan: StudyPlan) -> Json:
@@ -39,8 +37,9 @@ def results(plan: StudyPlan) -> Json:
         "software": _software(run for by_seed in runs.values() for run in by_seed.values()),
         "variants": variants,
         "left_out": {name: each._asdict() for name, each in plan.left_out.items()},
-        "past_its_best": _past_its_best(variants[study.reference]),
-        "comparisons": _comparisons(plan, variants, runs),
+        "past_its_best": _past_its_best(runs[study.reference], study.confidence),
+        "all_seeds_have_the_same_problems": have_the_same_problems(plan, runs[study.reference].values()),
+        "comparisons": comparisons(plan, variants, runs),
     }
 
 
@@ -50,7 +49,7 @@ def costs(plan: StudyPlan) -> Json:
     variants = {variant: _cost(plan, variant, runs[variant]) for variant in plan.study.variants}
     reference = variants[plan.study.reference]
     for variant in variants.values():
-        variant["to_the_references_end"] = _catching_up(variant, reference, plan.study.confidence)
+        variant["to_the_references_end"] = to_the_references_end(variant, reference, plan.study.confidence)
     return {"title": plan.study.title, "reference": plan.study.reference, "tuning": _halved(plan), "variants": variants}
 
 
@@ -115,12 +114,11 @@ def _variant(plan: StudyPlan, name: str, runs: Runs) -> Json:
 
 def _seed(plan: StudyPlan, run: Run, runs: Runs) -> Json:
     """One run: what it reached, and at what cost in tokens."""
-    counted = _votes(plan, run, runs)
+    counted = votes_of(plan, run, runs)
     voted: Json = {}
     if counted is not None:
         voted = {
             "accuracy": intervals.accuracy(counted.outcomes),
-            "interval": list(intervals.interval(counted.outcomes, plan.study.confidence)),
             "num_samples": len(counted.outcomes), "num_correct": sum(right for [right] in counted.outcomes.values()),
             "answer_tokens": counted.tokens, "votes": counted.size, "votes_wanted": counted.wanted,
         }  # fmt: skip
@@ -128,7 +126,9 @@ def _seed(plan: StudyPlan, run: Run, runs: Runs) -> Json:
     metrics = directory.metrics()
     cost, marks = accounting.of_training(metrics, directory.preparing), finished.validation(run)
     return {
-        **{key: getattr(found, key) for key in ("accuracy", "interval", "num_problems", "num_samples", "num_correct")},
+        "accuracy": found.accuracy,
+        "interval": list(intervals.interval(outcomes(plan, run, runs), plan.study.confidence)),
+        **{key: getattr(found, key) for key in ("num_problems", "num_samples", "num_correct")},
         "answer_tokens": found.generated_tokens / found.num_samples,
         "steps": metrics[-1].step if metrics else 0,
         "prompts": {phase: each.prompts for phase, each in cost.items() if phase in _asked(metrics)},
@@ -138,14 +138,6 @@ def _seed(plan: StudyPlan, run: Run, runs: Runs) -> Json:
         "marks": [[mark.tokens, mark.accuracy] for mark in marks],
         "validation_problems": marks[-1].num_problems if marks else 0,
     } | voted  # fmt: skip
-
-
-def _votes(plan: StudyPlan, run: Run, runs: Runs) -> Votes | None:
-    """A run's votes; None where its variant has none."""
-    if not plan.study.variants[run.variant].vote:
-        return None
-    reference = finished.result(plan, runs[plan.study.reference][run.seed])
-    return votes(finished.result(plan, run), finished.graded(plan, run), reference)
 
 
 def _memorisation(plan: StudyPlan, run: Run) -> Json | None:
@@ -186,63 +178,14 @@ def _seed_cost(plan: StudyPlan, run: Run) -> Json:
     }
 
 
-def _catching_up(own: Json, reference: Json, confidence: float) -> Json:
-    marks, goals = ({seed: each["marks"] for seed, each in of["seeds"].items()} for of in (own, reference))
-    return catching_up(marks, goals, _validation_problems(reference), confidence)
-
-
-def _past_its_best(reference: Json) -> Json:
-    marks = {seed: each["marks"] for seed, each in reference["seeds"].items() if each["marks"]}
-    return past_its_best(marks, _validation_problems(reference))
-
-
-def _validation_problems(variant: Json) -> int:
-    """The same number on every seed; 0 where nothing was measured along the way."""
-    return min((each["validation_problems"] for each in variant["seeds"].values()), default=0)
-
-
-def _comparisons(plan: StudyPlan, variants: Mapping[str, Json], runs: Mapping[str, Mapping[int, Run]]) -> Json:
-    """Every variant against its reference; all tests are one family, which Holm's correction is over."""
-    study = plan.study
-    outcomes = {name: {str(seed): _outcomes(plan, run, runs) for seed, run in runs[name].items()} for name in runs}
-    end, found = variants[study.reference], {}
-    for name in (name for name in study.variants if name != study.reference):
-        other = study.compared_with(name)
-        own, reference = variants[name], variants[other]
-        shared = [seed for seed in own["seeds"] if seed in reference["seeds"]]
-        gains = [own["seeds"][seed]["accuracy"] - reference["seeds"][seed]["accuracy"] for seed in shared]
-        pairs = [(outcomes[other][seed], outcomes[name][seed]) for seed in shared]
-        problems = differences.same_problems(pairs, study.confidence)
-        found[name] = {
-            "against": other,
-            "over_seeds": asdict(differences.over_seeds(gains, study.confidence)),
-            "same_problems": asdict(problems) if problems else {},
-            "to_the_references_end": _catching_up(own, end, study.confidence) if own["trains"] else {},
-        }
-    correct(found)
+def _past_its_best(runs: Mapping[int, Run], confidence: float) -> Json:
+    """By seed, the best mark and the end, where that is worse; with `best_mark`'s test, corrected for all seeds."""
+    found: Json = {}
+    for seed, run in runs.items():
+        best = best_mark(finished.validation(run), 1 - (1 - confidence) / len(runs))
+        if best and best.is_better:
+            found[str(seed)] = {"cost": best.best.tokens, "best": best.best.accuracy, "end": best.last.accuracy}
     return found
-
-
-def correct(comparisons: Json) -> None:
-    """Give every test of a table its p-value corrected for all of them."""
-    tests = [
-        test
-        for each in comparisons.values()
-        for test in (each["over_seeds"], each["same_problems"], each["to_the_references_end"].get("at_half"))
-        if test is not None
-    ]
-    for test, p_value in zip(tests, differences.holm([test.get("p_value") for test in tests]), strict=True):
-        test["p_value_holm"] = p_value
-
-
-def _outcomes(plan: StudyPlan, run: Run, runs: Runs) -> Outcomes:
-    """By problem, whether each sample was right; the question is in the key, for other data may have the same ids."""
-    if counted := _votes(plan, run, runs):
-        return counted.outcomes
-    outcomes: dict[str, list[bool]] = {}
-    for each in finished.graded(plan, run):
-        outcomes.setdefault(f"{each.problem}\n{each.question}", []).append(each.correct)
-    return outcomes
 
 
 def _sources(plan: StudyPlan) -> Json:

@@ -1,17 +1,11 @@
 """What a study's comparisons allow to say, in words."""
 
-from statistics import fmean
-
 from motif_lite.figures import in_percent
 from motif_lite.study.catching_up import Json
 from motif_lite.study.cells import counted_seeds, label, p_is, points, share_with_interval
 
 _ALIKE = 0.05
 """Share by which training tokens may differ and still count as equal: a run ends with the step that spends the last."""
-
-
-_WORTH_CLAIMING = 0.05
-"""An interval that contains zero and a gain of more than this, as an accuracy, leaves the claim open."""
 
 
 def sentences(found: Json) -> list[str]:
@@ -41,83 +35,23 @@ def choices(found: Json) -> list[str]:
 
 def is_at_an_end(tuned: Json) -> bool:
     """Whether the value that was picked is the smallest or the largest number of the list."""
-    value, tried = tuned["value"], [candidate["value"] for candidate in tuned["candidates"]]
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return is_number and value in (min(tried), max(tried))
+    numbers = [value for value in (candidate["value"] for candidate in tuned["candidates"]) if _is_number(value)]
+    return _is_number(tuned["value"]) and tuned["value"] in (min(numbers), max(numbers))
 
 
-def claims(found: Json) -> list[str]:
-    """Which of the study's claims survive, and what the base model gave away of the benchmark."""
-    said = []
-    for name, comparison in found["comparisons"].items():
-        variant = found["variants"][name]
-        if variant.get("claim"):
-            test, by = comparison["over_seeds"], f"against {label(found, name)}"
-            said.append(
-                f"**{_standing(test, found['confidence'])}**: {variant['claim']} ({by}: {points(test)} points)."
-            )
-        said += _short_votes(found, name)
-    said += [_left_out(each) for each in found.get("left_out", {}).values()]
-    for name, variant in found["variants"].items():
-        if variant.get("memorisation"):
-            said.append(_memory(label(found, name), variant["memorisation"]))
-    return said
-
-
-def _left_out(variant: Json) -> str:
-    """That a variant does not go with the recipe, and what is therefore not tested."""
-    claim = f"**Not tested**: {variant['claim']}. " if variant["claim"] else ""
-    return f"{claim}{variant['label']} is left out, as its recipe is refused: {variant['why']}."
-
-
-def _standing(test: Json, confidence: float) -> str:
-    """Whether the reference is better; differences are the variant's less the reference's."""
-    if test["num_seeds"] == 0:
-        return "Not measured yet"
-    if test["num_seeds"] == 1:
-        return "One seed, no claim"
-    if test["interval"] is None:
-        return "No spread over seeds, no claim" if test["mean"] else "Does not survive"
-    low, high = test["interval"]
-    if low > 0:
-        return "Does not survive, the opposite holds"
-    if high >= 0:
-        return "Undecided" if low < -_WORTH_CLAIMING else "Does not survive"
-    return "Survives" if test["p_value_holm"] < 1 - confidence else "A hint, no proof"
-
-
-def _short_votes(found: Json, name: str) -> list[str]:
-    """That a vote had fewer samples than an answer of the reference costs, so tokens are not equal."""
-    seeds = [seed for seed in found["variants"][name]["seeds"].values() if "votes" in seed]
-    if all(seed["votes"] == seed["votes_wanted"] for seed in seeds):
-        return []
-    most = max(seed["votes_wanted"] for seed in seeds)
-    return [
-        f"{label(found, name)} had {min(seed['votes'] for seed in seeds)} samples to vote, and one answer of "
-        f"{label(found, found['reference'])} costs up to {most}: set evaluation.num_samples={most} there."
-    ]
-
-
-def _memory(own: str, probes: list[Json]) -> str:
-    """What a model gave away of questions of which it saw the beginning."""
-    exact, rouge, correct = (fmean(probe[key] for probe in probes) for key in ("exact", "rouge_l", "correct"))
-    return (
-        f"{own} was shown the first {100 * probes[0]['share']:g} % of each question: it wrote the rest of "
-        f"{100 * exact:.1f} % word for word (ROUGE-L {rouge:.2f}), and answered {100 * correct:.1f} % right. A model "
-        f"that has not seen them completes hardly any, and answers as often as a guess."
-    )
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _unequal(found: Json) -> str:
     """A warning where budgets are not equal, by more than the last step of a run can account for."""
     tokens = {
-        v["label"]: v["means"]["tokens"] for v in found["variants"].values() if v["trains"] and v["means"]["tokens"]
+        name: v["means"]["tokens"] for name, v in found["variants"].items() if v["trains"] and v["means"]["tokens"]
     }
-    most = max(tokens.values(), default=0)
-    least = min(tokens.values(), default=0)
-    if least >= (1 - _ALIKE) * most:
+    if not tokens or min(tokens.values()) >= (1 - _ALIKE) * max(tokens.values()):
         return ""
-    ends = " to ".join(f"{count:,.0f} ({next(n for n in tokens if tokens[n] == count)})" for count in (least, most))
+    least, most = min(tokens, key=lambda name: tokens[name]), max(tokens, key=lambda name: tokens[name])
+    ends = " to ".join(f"{tokens[name]:,.0f} ({label(found, name)})" for name in (least, most))
     return f"Budgets differ: from {ends} tokens generated in training. Final accuracies are not at equal tokens."
 
 
@@ -193,6 +127,9 @@ def _sooner(own: str, reference: str, end: Json, confidence: float) -> str:
     """Whether half of the reference's tokens are enough, on validation problems."""
     half = end["at_half"]
     interval = half["interval"]
+    if half["num_seeds"] == 0:
+        half_way = f"{own} has no mark by half of {reference}'s training tokens"
+        return f"{half_way}: what precedes its steps takes more. {_reached(own, reference, end['reach'])}."
     if half["num_seeds"] < 2:
         verdict = "one seed: no claim"
     elif interval is None:

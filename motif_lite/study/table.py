@@ -6,7 +6,8 @@ from motif_lite.figures import in_percent
 from motif_lite.planning.machine import GIB
 from motif_lite.study.catching_up import GOAL_NOISE, Json
 from motif_lite.study.cells import NOTHING, grid, label, number, p, percent, points, share
-from motif_lite.study.sentences import claims, is_at_an_end, sentences
+from motif_lite.study.claims import claims
+from motif_lite.study.sentences import is_at_an_end, sentences
 
 _FEW_SEEDS = 10
 """Below, a t interval over seeds depends on their having a distribution like the normal one."""
@@ -102,7 +103,17 @@ def _brackets(found: Json) -> str:
     which = f"Brackets are {100 * found['confidence']:g} %"
     if len(found["seeds"]) == 1:
         return f"{which} intervals over problems: there is one seed."
-    return f"{which} t intervals over seeds, those of accuracies on the logit scale."
+    return f"{which} t intervals over seeds, those of accuracies on the logit scale.{_on_one_set(found)}"
+
+
+def _on_one_set(found: Json) -> str:
+    """What seeds do not tell where all of them are measured on the same problems."""
+    if not found["all_seeds_have_the_same_problems"]:
+        return ""
+    return (
+        " All seeds are measured on the same problems: figures over seeds say what other seeds may bring on these, and "
+        "nothing of other problems; those on the same problems do."
+    )
 
 
 def _accuracy(found: Json, variant: Json) -> str:
