@@ -344,6 +344,32 @@ def test_a_strategy_that_is_none_is_named(tmp_path: Path, body: str, message: st
 
 
 @pytest.mark.parametrize(
+    "given", ["problem.question", "[]", "[problem.question]", "[dict(role='user')]", "[dict(role='user', content=3)]"]
+)
+def test_first_messages_that_are_none_are_refused_before_a_model_is_loaded(tmp_path: Path, given: str) -> None:
+    code = f"""\
+class mine:
+    def __init__(self, rollout): self.num_rounds = 2
+    def first_messages(self, problem): return {given}
+    def continue_openings(self, *arguments, **named): ...
+"""
+    assert "its first_messages gives " in (told := refusal(tmp_path, code, ROUNDS))
+    assert "must give a list of messages, each with a role and a content" in told
+
+
+@pytest.mark.parametrize("key", ['allocation="adaptive"', "early_finish=true"])
+def test_keys_of_multi_round_are_refused_where_they_do_nothing(tmp_path: Path, key: str) -> None:
+    code = """\
+class mine:
+    def __init__(self, rollout): self.num_rounds = 2
+    def first_messages(self, problem): return [dict(role="user", content=problem.question)]
+    def continue_openings(self, *arguments, **named): ...
+"""
+    told = refusal(tmp_path, code, ROUNDS, f"rollout.{key}")
+    assert f"rollout.{key.partition('=')[0]} is MultiRound's, which it is not; leave the key out" in told
+
+
+@pytest.mark.parametrize(
     ("body", "message"),
     [
         ("raise KeyError('progress')", "line 4: KeyError: 'progress'"),
@@ -356,12 +382,13 @@ def test_a_strategy_that_is_none_is_named(tmp_path: Path, body: str, message: st
 def test_what_goes_wrong_in_a_strategys_rollouts_is_named(tmp_path: Path, body: str, message: str) -> None:
     code = f"""\
 class mine:
-    def __init__(self, rollout): self.num_rounds = 2; self.first_messages = lambda problem: []
+    def __init__(self, rollout): self.num_rounds, self.first_messages = 2, asked
     def continue_openings(self, policy, openings, num_futures, sampling, *, seed, start=0, on_round=None):
         {body}
 import sys
 from motif_lite.nouns import Opening
 from motif_lite.rollout.rollouts import Rollouts
+def asked(problem): return [dict(role="user", content=problem.question)]
 """
     mine = strategy_of(checked(tmp_path, code, ROUNDS), "own.py:mine")
     openings = [(Problem("p", "1 + 1", "2"), Turn("", Reply("3", 1, "stop")))]

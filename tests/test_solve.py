@@ -154,6 +154,17 @@ def test_a_question_goes_through_the_recipes_rounds_and_what_is_passed_on_is_tol
     assert (found.share, found.num_cut) == (1.0, 0)
 
 
+def test_drafts_are_sampled_where_one_answer_is_asked_for() -> None:
+    """Greedily all of them would be the same."""
+    policy = ScriptedPolicy(counting_up)
+    drafts = changed(RECIPE, {"rollout.strategy": "parallel", "rollout.num_rounds": 4, "evaluation.temperature": 0.7})
+    solve(policy, recipe=drafts)
+    assert {call.sampling.temperature for call in policy.calls} == {0.7}
+    asked = ScriptedPolicy(counting_up)
+    solve(asked, Effort(temperature=0.0), recipe=drafts)
+    assert {call.sampling.temperature for call in asked.calls} == {0.0}
+
+
 def test_more_rounds_than_were_trained_are_told_to_the_model() -> None:
     policy = ScriptedPolicy(counting_up)
     found, _ = solve(policy, Effort(num_rounds=5))
@@ -213,6 +224,8 @@ def test_questions_that_cannot_be_answered_are_refused_before_anything_is_writte
         solver.check(" ", Effort())
     with pytest.raises(RecipeError, match="has one round"):
         Solver(changed(RECIPE, {"rollout.strategy": "single_round"}), policy).check("1?", Effort(num_rounds=3))
+    with pytest.raises(RecipeError, match="ask for at least 4 rounds"):
+        Solver(changed(RECIPE, {"rollout.strategy": "parallel"}), policy).check("1?", Effort(num_rounds=2))
     assert policy.calls == []
 
 

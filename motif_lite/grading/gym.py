@@ -51,7 +51,7 @@ _SUMS = r"[0-9+*/(). -]*"
 _FUNCTIONS = "sin|cos|tan|sec|csc|cot|asin|acos|atan|sinh|cosh|tanh|exp|log|ln|sqrt|Abs|pi"
 _ROOT = r"\s*[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)\s*"
 _LETTERS = r"(?<![A-Za-z0-9_.])[A-Za-z](?![A-Za-z0-9_.])"
-_FORMULA = rf"(?:{_LETTERS}|(?<![A-Za-z0-9_.])(?:{_FUNCTIONS})(?![A-Za-z0-9_.])|[0-9]+(?:\.[0-9]+)?|[+*/()^, -])*"
+_FORMULA = rf"(?:{_LETTERS}|(?<![A-Za-z0-9_.])(?:{_FUNCTIONS})(?![A-Za-z0-9_.])|[0-9]++(?:\.[0-9]++)?|[+*/()^, -])*+"
 FORMS: dict[str, str] = {
     "string_insertion": _WORDS, "spiral_matrix": _WORDS, "binary_matrix": _WORDS, "n_queens": _WORDS,
     "countdown": _SUMS,

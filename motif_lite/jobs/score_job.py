@@ -82,6 +82,11 @@ def job(
             f"{recipe}: an opening of rollout.strategy = 'single_round' is the whole reply and has no futures to score "
             f"it by; take a recipe of several rounds"
         )
+    if checked.rollout.strategy == "delethink":
+        raise RecipeError(
+            f"{recipe}: with rollout.strategy = 'delethink' an opening goes on only where it was cut off, and a text "
+            f"in a file was not; take a recipe with multi_round or refine"
+        )
     if adapter is not None:
         checking.require_in_process(checked, "--adapter")
         adapter_choice.require(adapter)

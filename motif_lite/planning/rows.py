@@ -6,8 +6,8 @@ from typing import Self
 
 from motif_lite.credits.table import credit_of
 from motif_lite.planning.shapes import ModelShape
-from motif_lite.recipe.rules import longest_later_prompt
 from motif_lite.recipe.schema import Recipe, decided
+from motif_lite.recipe.strategy_rules import longest_later_prompt
 
 _TYPICAL_PROMPT = 250
 """Tokens of MOTIF's instructions (167) with a question of GSM8K, by Qwen2.5's tokenizer."""

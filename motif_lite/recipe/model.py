@@ -15,7 +15,7 @@ class ModelSection(Section):
     """A model's name on the hub, a local folder, or `tiny`, the small model that is built on first use."""
     backend: Annotated[str, one_of("backend")]
     """`unsloth` (NVIDIA GPU), `transformers` (CPU or GPU), or `server`: a model that is served elsewhere, which can \
-be evaluated and asked, not trained (see server.md)."""
+be evaluated and asked, not trained (see served-models.md)."""
     url: ServerUrl | None = None
     """Backend `server` only: the address of an OpenAI-compatible API, e.g. `http://localhost:8000/v1`. A key for it \
 is taken from the environment variable `MOTIF_LITE_API_KEY`."""

@@ -5,8 +5,7 @@ Each rule yields a message for what is broken, with the keys and the remedy. All
 
 from collections.abc import Callable, Iterator
 
-from motif_lite import own_code
-from motif_lite.recipe import curriculum_rules
+from motif_lite.recipe import curriculum_rules, strategy_rules
 from motif_lite.recipe.model import ModelSection
 from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.tables import Tables
@@ -67,15 +66,6 @@ def _memorisation_is_of_the_base(recipe: Recipe) -> Iterator[str]:
         yield "evaluation.memorisation is measured before training, and evaluation.before is off; set it to true"
 
 
-def _a_server_begins_its_replies(recipe: Recipe) -> Iterator[str]:
-    key = _named_strategies(recipe).get("delethink")
-    if recipe.model.backend == "server" and key is not None:
-        yield (
-            f'{key} names delethink, whose rounds continue a reply, and model.backend = "server" cannot: a server ends '
-            "each message; take another strategy, or load the model here with 'transformers' or 'unsloth'"
-        )
-
-
 def _openings_fit_the_context(recipe: Recipe) -> Iterator[str]:
     rollout, context = recipe.rollout, recipe.model.max_seq_length
     needed = rollout.max_prompt_tokens + rollout.openings.max_tokens
@@ -93,97 +83,6 @@ def _futures_fit_the_context(recipe: Recipe) -> Iterator[str]:
             f"model.max_seq_length = {context} leaves no room for a question of rollout.max_prompt_tokens = "
             f"{rollout.max_prompt_tokens}, the round's notice ({rollout.notice_tokens}) and a future of "
             f"rollout.futures.max_tokens = {rollout.futures.max_tokens}"
-        )
-
-
-def _adaptive_allocation_has_futures_to_share(recipe: Recipe) -> Iterator[str]:
-    rollout, remedy = recipe.rollout, 'or set rollout.allocation = "fixed"'
-    if rollout.allocation == "adaptive" and rollout.strategy == "single_round":
-        yield (
-            'rollout.allocation = "adaptive" shares out futures, and rollout.strategy = "single_round" has none; take '
-            f"multi_round, {remedy}"
-        )
-    if rollout.allocation == "adaptive" and rollout.num_futures == 1:
-        yield (
-            'rollout.allocation = "adaptive" has nothing to share out with rollout.num_futures = 1; raise '
-            f"num_futures, {remedy}"
-        )
-
-
-def _named_strategies(recipe: Recipe) -> dict[str, str]:
-    """Every strategy that the recipe names, with the key that names it."""
-    found = dict.fromkeys(recipe.evaluation.strategies, "evaluation.strategies")
-    return found | {recipe.rollout.strategy: "rollout.strategy"}
-
-
-def _progress_is_multi_rounds(recipe: Recipe) -> Iterator[str]:
-    rollout = recipe.rollout
-    if rollout.strategy in ("multi_round", "single_round") or own_code.is_own(rollout.strategy):
-        return
-    if rollout.allocation == "adaptive":
-        yield (
-            'rollout.allocation = "adaptive" shares futures among openings that pass on the same progress, which only '
-            f'multi_round has; with rollout.strategy = "{rollout.strategy}" set allocation = "fixed"'
-        )
-    if rollout.early_finish:
-        yield f'rollout.early_finish is multi_round\'s; with rollout.strategy = "{rollout.strategy}" set it to false'
-
-
-def longest_later_prompt(recipe: Recipe, strategy: str, first: int, before: int) -> int:
-    """Tokens of a later round's prompt, where it is to hold all that the strategy carries over.
-
-    Args:
-        first: Tokens of the prompt of round 1.
-        before: Of the reply before, all of which `MultiRound` may carry over.
-    """
-    rollout = recipe.rollout
-    if strategy == "delethink":
-        return first + rollout.head_tokens + rollout.tail_tokens
-    return first + rollout.notice_tokens + before
-
-
-def _chunks_carry_less_than_they_are(recipe: Recipe) -> Iterator[str]:
-    rollout, kept = recipe.rollout, recipe.rollout.head_tokens + recipe.rollout.tail_tokens
-    key = _named_strategies(recipe).get("delethink")
-    if key is None:
-        return
-    shortest = min(rollout.openings.max_tokens, rollout.futures.max_tokens)
-    if kept >= shortest:
-        yield (
-            f"rollout.head_tokens + rollout.tail_tokens = {kept} is not less than the {shortest} tokens of a chunk "
-            f"(max_tokens of rollout.openings and rollout.futures): delethink ({key}) would repeat itself; lower them"
-        )
-    needed = longest_later_prompt(recipe, "delethink", rollout.max_prompt_tokens, shortest) + rollout.futures.max_tokens
-    if needed > recipe.model.max_seq_length:
-        yield (
-            f"model.max_seq_length = {recipe.model.max_seq_length} is smaller than the {needed} tokens of a later "
-            f"round of delethink ({key}): rollout.max_prompt_tokens, head_tokens, tail_tokens and futures.max_tokens"
-        )
-
-
-def _chunks_have_no_form(recipe: Recipe) -> Iterator[str]:
-    judged = [name for name in recipe.rewards if name in OF_WHOLE_REPLIES]
-    if recipe.rollout.strategy == "delethink" and judged:
-        yield (
-            f'rewards {", ".join(judged)} judge the form of a whole reply, and with rollout.strategy = "delethink" a '
-            "reply is a chunk of one; name future_accuracy alone"
-        )
-
-
-def _chunks_are_cut_off(recipe: Recipe) -> Iterator[str]:
-    if recipe.rollout.strategy == "delethink" and recipe.training.mask_truncated_completions:
-        yield (
-            "training.mask_truncated_completions keeps replies that reach their limit out of the update, and with "
-            'rollout.strategy = "delethink" every chunk but the last one does; set it to false'
-        )
-
-
-def _parallel_has_two_drafts(recipe: Recipe) -> Iterator[str]:
-    key = _named_strategies(recipe).get("parallel")
-    if key and recipe.rollout.num_rounds < 4:
-        yield (
-            f"rollout.num_rounds = {recipe.rollout.num_rounds} leaves parallel ({key}) fewer than two drafts besides "
-            "the round that distils them and the last one; set 4 or more"
         )
 
 
@@ -279,9 +178,6 @@ def _warm_starts_can_be_cut(recipe: Recipe) -> Iterator[str]:
         )
 
 
-OF_WHOLE_REPLIES = ("tag_count", "soft_format", "strict_format", "gated_accuracy")
-"""Rewards that look for both sections in a reply."""
-
 RULES: list[Rule] = [
     _unsloth_keys_need_unsloth,
     _a_server_has_an_address,
@@ -289,15 +185,16 @@ RULES: list[Rule] = [
     _weights_in_4_bits_are_not_in_32,
     _a_server_continues_no_text,
     _memorisation_is_of_the_base,
-    _a_server_begins_its_replies,
+    strategy_rules.a_server_begins_its_replies,
     _openings_fit_the_context,
     _futures_fit_the_context,
-    _adaptive_allocation_has_futures_to_share,
-    _progress_is_multi_rounds,
-    _chunks_carry_less_than_they_are,
-    _chunks_have_no_form,
-    _chunks_are_cut_off,
-    _parallel_has_two_drafts,
+    strategy_rules.adaptive_allocation_has_futures_to_share,
+    strategy_rules.progress_is_multi_rounds,
+    strategy_rules.chunks_carry_less_than_they_are,
+    strategy_rules.chunks_have_no_form,
+    strategy_rules.chunks_are_cut_off,
+    strategy_rules.parallel_has_two_drafts,
+    strategy_rules.drafts_are_sampled,
     curriculum_rules.has_whole_levels,
     curriculum_rules.has_steps_and_bounds,
     curriculum_rules.looks_at_all_problems,

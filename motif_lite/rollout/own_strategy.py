@@ -11,10 +11,15 @@ from motif_lite.nouns import Conversation, Problem, Turn
 from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rollouts import Rollouts
+from motif_lite.rollout.strategies.multi_round import MultiRound
 
 Result = TypeVar("Result")
 
 _PARTS = ("num_rounds", "first_messages", "continue_openings")
+
+
+def _is_message(given: Any) -> bool:
+    return isinstance(given, dict) and all(isinstance(given.get(key), str) for key in ("role", "content"))
 
 
 class OwnStrategy:
@@ -44,10 +49,20 @@ class OwnStrategy:
                 f"its num_rounds is {self.num_rounds!r}, and must be between 1 and rollout.num_rounds = {most}"
             )
         self.first_messages(Problem("", "What is 1 + 1?", "2"))
+        for key, is_default in (
+            ("allocation", recipe.rollout.allocation == "fixed"), ("early_finish", not recipe.rollout.early_finish),
+        ):  # fmt: skip
+            if not is_default and not isinstance(self._own, MultiRound):
+                raise self._error(f"rollout.{key} is MultiRound's, which it is not; leave the key out")
 
     def first_messages(self, problem: Problem) -> Conversation:
         """What the policy sees in round 1."""
-        messages: Conversation = self._called(lambda: self._own.first_messages(problem))
+        messages: Any = self._called(lambda: self._own.first_messages(problem))
+        if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
+            raise self._error(
+                f"its first_messages gives {messages!r:.80}, and must give a list of messages, each with a role and a "
+                f"content: prompts.conversation(system_prompt, question)"
+            )
         return messages
 
     def continue_openings(

@@ -9,6 +9,7 @@ from motif_lite.nouns import Problem, Sampling, Trajectory
 from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.keys import changed
 from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.strategy_rules import LEAST_PARALLEL_ROUNDS
 from motif_lite.rollout.rollouts import derive_seed
 from motif_lite.rollout.strategies import strategy_of
 from motif_lite.rollout.thinking import write_openings
@@ -71,7 +72,7 @@ def require_rounds(effort: Effort, recipe: Recipe) -> None:
     """Refuse rounds that the recipe's strategy does not take.
 
     Raises:
-        RecipeError: It has one round.
+        RecipeError: It has one round, or needs more.
         CodeError: It is the user's own, and has another number.
     """
     recipe = with_rounds_of(effort, recipe)
@@ -82,10 +83,15 @@ def with_rounds_of(effort: Effort, recipe: Recipe) -> Recipe:
     """The recipe with the rounds that are asked for.
 
     Raises:
-        RecipeError: Its strategy has one round.
+        RecipeError: Its strategy has one round, or needs more.
     """
     if effort.num_rounds is None:
         return recipe
+    if recipe.rollout.strategy == "parallel" and effort.num_rounds < LEAST_PARALLEL_ROUNDS:
+        raise RecipeError(
+            f"rollout.strategy = 'parallel' has two drafts, a round that distils them and a last one; ask for at least "
+            f"{LEAST_PARALLEL_ROUNDS} rounds"
+        )
     if recipe.rollout.strategy == "single_round":
         raise RecipeError("rollout.strategy = 'single_round' has one round; take a recipe of several for more")
     return changed(recipe, {"rollout.num_rounds": effort.num_rounds})
@@ -163,7 +169,8 @@ class Solver:
     def _sampling(self, limits: Sampling, effort: Effort) -> Sampling:
         """A round's limits with the temperature that is asked for."""
         section = self.recipe.evaluation
-        usual = 0.0 if effort.num_samples == 1 else section.temperature
+        is_greedy = effort.num_samples == 1 and self.recipe.rollout.strategy != "parallel"  # whose drafts would be one
+        usual = 0.0 if is_greedy else section.temperature
         temperature = usual if effort.temperature is None else effort.temperature
         top_p = section.top_p if temperature else 1.0
         return Sampling(max_tokens=limits.max_tokens, stop=limits.stop, temperature=temperature, top_p=top_p)

@@ -9,7 +9,6 @@ from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import FINAL_INSTRUCTION, RolloutSection
 from motif_lite.rollout import allocation, prompts, reply_format
 from motif_lite.rollout.rewards import has_final_answer
-from motif_lite.rollout.strategies.base import Strategy
 from motif_lite.rollout.strategies.rounds import RoundByRound, fitting
 
 
@@ -90,7 +89,7 @@ def _sharing(openings: Sequence[Opening], group_size: int) -> list[Opening]:
     ]  # fmt: skip
 
 
-def multi_round(section: RolloutSection) -> Strategy:
+def multi_round(section: RolloutSection) -> MultiRound:
     """With a recipe's settings."""
     prompt = section.system_prompt
     if prompt is None:
