@@ -1,6 +1,6 @@
 """How often intervals hold the truth and tests are wrong: the project's own functions on simulated measurements.
 
-    python benchmarks/simulate_statistics.py             all tables of docs/statistics.md, about five minutes
+    python benchmarks/simulate_statistics.py             all tables of docs/statistics.md, about ten minutes
     python benchmarks/simulate_statistics.py --draws 50  the same, fast and rough, printed only
 
 In every world the truth is known: problems have a chance of being solved that is drawn from a beta distribution,
