@@ -290,6 +290,29 @@ def test_answers_kept_are_the_right_ones_that_a_later_round_does_not_give_up() -
     assert line.answers_kept == pytest.approx((3 / 4, 2 / 3))
 
 
+def test_the_share_of_clipped_replies_is_one_of_those_that_are_trained() -> None:
+    """TRL takes it of all rows: here there are six, of which two are rounds that two early ends left."""
+    chain = recipe(
+        'training.credit="chain"', "rollout.num_openings=2", "rollout.num_futures=1", "training.problems_per_step=1",
+        "training.micro_batch_size=2", 'training.importance_sampling_level="sequence"', "training.num_iterations=2",
+        'training.loss_type="grpo"',
+    )  # fmt: skip
+    members = (opening(WRONG, [RIGHT]), opening(WRONG, [RIGHT]))
+    rounds = [
+        TrainedRound(number, None, index, turn, {}, 1.0)
+        for number, each in enumerate(members)
+        for index, turn in enumerate(each.futures[0].turns)
+    ]
+    done = PerformedStep(
+        1, Rollouts(members), {"future_accuracy": [2.0, 0.0]}, trained=rounds,
+        trainer_logs={"clip_ratio/region_mean": 1 / 3},
+    )  # fmt: skip
+    assert len(rounds) == 4
+    assert step_metrics.summarize(chain, done, None).clip_ratio == pytest.approx(0.5)
+    of_tokens = changed(chain, {"training.importance_sampling_level": "token"})
+    assert step_metrics.summarize(of_tokens, done, None).clip_ratio == pytest.approx(1 / 3)
+
+
 def test_with_reset_a_chain_that_has_no_futures_left_to_sample_has_no_noise() -> None:
     """Scores 2 and 0 of the first chain, 0 of the second, whose round was its last one."""
     chains = [opening(WRONG, [WRONG, RIGHT], [WRONG, WRONG]), opening(WRONG, [WRONG, WRONG])]

@@ -42,6 +42,7 @@ from statistics import fmean
 from typing import TypedDict
 
 from motif_lite.credits.assignment import TrainedRound, differ
+from motif_lite.credits.table import credit_of
 from motif_lite.evaluation import intervals
 from motif_lite.grading.answers import is_beyond_judging, is_lost, is_undone
 from motif_lite.nouns import Opening, ReadProgress, Reply, Trajectory, Turn
@@ -149,7 +150,7 @@ def summarize(recipe: Recipe, done: PerformedStep, read_progress: ReadProgress |
         sampling_mismatch=done.trainer_logs.get("sampling_mismatch"),
         importance_weight=done.trainer_logs.get("importance_weight"),
         importance_cut=done.trainer_logs.get("importance_cut"),
-        clip_ratio=done.trainer_logs.get("clip_ratio/region_mean", done.trainer_logs.get("cispo_clip_ratio")),
+        clip_ratio=_clip_ratio(recipe, done),
         update_skipped=done.update_skipped,
         level=None if recipe.data.curriculum is None else done.openings[0].problem.level,
         share_done=done.share_done,
@@ -245,6 +246,14 @@ def _equal_in_accuracy(done: PerformedStep, group: int) -> list[bool]:
     return [len({is_solved(future) for opening in each for future in opening.futures}) == 1 for each in groups]
 
 
+def _clip_ratio(recipe: Recipe, done: PerformedStep) -> float | None:
+    """TRL's; but where ratios are of replies, it also divides by rows that stand for none, which are never clipped."""
+    found = done.trainer_logs.get("clip_ratio/region_mean", done.trainer_logs.get("cispo_clip_ratio"))
+    if found is None or recipe.training.importance_sampling_level != "sequence":
+        return found
+    return found * credit_of(recipe).trained_per_step(recipe) / max(1, len(_trained_replies(recipe, done)))
+
+
 def _share_cut_off(replies: list[Reply]) -> float:
     return fmean(reply.finish == "length" for reply in replies) if replies else 0.0
 
@@ -264,14 +273,15 @@ def _turn(turn: Turn, trained: TrainedRound | None) -> RolloutTurn:
 
 def _trained_tokens(recipe: Recipe, done: PerformedStep) -> int:
     """Each as often as there are updates."""
-    training = recipe.training
+    return recipe.training.num_iterations * num_tokens(_trained_replies(recipe, done))
+
+
+def _trained_replies(recipe: Recipe, done: PerformedStep) -> list[Reply]:
     if done.trained:
-        kept = [each.turn.reply for each in done.trained if each.weight]
-    else:
-        replies = [opening.turn.reply for opening in done.openings]
-        out = left_out(recipe, [reply.finish for reply in replies])
-        kept = [reply for reply, is_out in zip(replies, out, strict=True) if not is_out]
-    return training.num_iterations * num_tokens(kept)
+        return [each.turn.reply for each in done.trained if each.weight]
+    replies = [opening.turn.reply for opening in done.openings]
+    out = left_out(recipe, [reply.finish for reply in replies])
+    return [reply for reply, is_out in zip(replies, out, strict=True) if not is_out]
 
 
 def _rewards_by_round(trained: Sequence[TrainedRound], num_rounds: int) -> dict[str, tuple[float | None, ...]]:
