@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from motif_lite.credits.table import credit_of
 from motif_lite.errors import CodeError, DataError, MotifError, RecipeError, RunError, TrainingError
 from motif_lite.jobs import checking, train_job
 from motif_lite.jobs.problems import Problems
 from motif_lite.nouns import Opening, Problem, Reply, Sampling, Trajectory, Turn
-from motif_lite.recipe import own_files
+from motif_lite.recipe import idle_keys, own_files
 from motif_lite.recipe.data import SourceSection
 from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.toml import apply_override
@@ -357,16 +358,10 @@ class mine:
     assert "must give a list of messages, each with a role and a content" in told
 
 
-@pytest.mark.parametrize("key", ['allocation="adaptive"', "early_finish=true"])
-def test_keys_of_multi_round_are_refused_where_they_do_nothing(tmp_path: Path, key: str) -> None:
-    code = """\
-class mine:
-    def __init__(self, rollout): self.num_rounds = 2
-    def first_messages(self, problem): return [dict(role="user", content=problem.question)]
-    def continue_openings(self, *arguments, **named): ...
-"""
-    told = refusal(tmp_path, code, ROUNDS, f"rollout.{key}")
-    assert f"rollout.{key.partition('=')[0]} is MultiRound's, which it is not; leave the key out" in told
+def test_keys_that_a_class_of_its_own_may_not_read_are_told(tmp_path: Path) -> None:
+    recipe = checked(tmp_path, STRATEGY, ROUNDS, 'rollout.allocation="adaptive"', "rollout.early_finish=true")
+    [told] = idle_keys.remarks(recipe, credit_of(recipe))
+    assert told.startswith("rollout.allocation, rollout.early_finish do only what a MultiRound that ")
 
 
 @pytest.mark.parametrize(

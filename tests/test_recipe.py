@@ -274,6 +274,21 @@ CHAIN, SAME = 'training.credit="chain"', "rollout.futures={temperature=1.0, top_
             ['training.lr_schedule="constant"', "training.warmup_fraction=0.3"],
             ["training.warmup_fraction does nothing with training.lr_schedule = 'constant'"],
         ),
+        (
+            ['evaluation.strategies=["parallel"]', "rollout.num_rounds=4"],
+            ["evaluation.greedy"],
+        ),
+        (
+            [
+                'rollout.strategy="parallel"',
+                "rollout.num_rounds=4",
+                "evaluation.greedy=false",
+                "evaluation.num_samples=0",
+                "evaluation.memorisation=0.5",
+                "evaluation.validation={num_problems=4}",
+            ],
+            ["evaluation.validation without evaluation.num_samples, evaluation.memorisation"],
+        ),
         (['training.lr_schedule="constant"', "training.warmup_fraction=0.0"], []),
         (['training.lr_schedule="constant_with_warmup"', "training.warmup_fraction=0.3"], []),
         *(

@@ -227,17 +227,6 @@ def test_delethink_cuts_no_character_of_the_beginning(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        (
-            ['evaluation.strategies=["parallel"]', "rollout.num_rounds=4", "evaluation.greedy=true"],
-            "evaluation.greedy = true would have parallel",
-        ),
-        (
-            [
-                'rollout.strategy="parallel"', "rollout.num_rounds=4", "evaluation.num_samples=0",
-                "evaluation.validation={num_problems=8}",
-            ],
-            "evaluation.num_samples = 0 makes validation greedy",
-        ),
         (['rollout.strategy="parallel"'], "num_rounds = 3 leaves parallel .rollout.strategy. fewer than two drafts"),
         (['evaluation.strategies=["parallel"]'], "parallel .evaluation.strategies. fewer than two drafts"),
         (['rollout.strategy="refine"', 'rollout.allocation="adaptive"'], 'only multi_round has; .* "fixed"'),
@@ -287,7 +276,7 @@ def test_each_is_trained_and_a_resumed_run_equals_one_that_was_not(
         f'rollout.strategy="{strategy}"', f'training.credit="{credit}"', f"rollout.num_rounds={num_rounds}",
         "rewards={future_accuracy=1.0}", "rollout.head_tokens=4", "rollout.tail_tokens=6", "training.max_steps=2",
         "rollout.openings.max_tokens=12", "rollout.futures.max_tokens=12", f'evaluation.strategies=["{strategy}"]',
-        "training.warmup_fraction=0.0", "evaluation.greedy=false", "evaluation.num_samples=1",
+        "training.warmup_fraction=0.0",
     )  # fmt: skip
     whole = Training(recipe, tiny_folder, tmp_path / "whole")
     assert whole.train()

@@ -53,7 +53,8 @@ Temperature = Annotated[
     float | None,
     typer.Option(
         "--temperature", metavar="T", min=0, max=5,
-        help="0 is greedy, the default for one sample; for several it is the recipe's evaluation.temperature.",
+        help="0 is greedy, the default for one sample; for several, and for parallel's drafts, it is the recipe's "
+        "evaluation.temperature.",
     ),
 ]  # fmt: skip
 HideThinking = Annotated[bool, typer.Option("--hide-thinking", help="Show what rounds pass on, not what they write.")]

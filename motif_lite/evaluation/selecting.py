@@ -93,11 +93,7 @@ def _measured(context: RunContext, problems: Sequence[Problem], section: SelectS
     recipe, run = context.recipe, context.run
     subject = Subject("data.train", recipe.rollout.strategy, "sampled")
     settings = settings_of(recipe, subject, recipe.data.as_source()).model_copy(
-        update={
-            "num_samples": section.num_samples,
-            "problems": inputs.of_problems(problems),
-            "confidence": 0.0,  # no interval is made of it
-        }
+        update={"num_samples": section.num_samples, "problems": inputs.of_problems(problems)}
     )
     parts = Parts(
         run.root / "evaluations" / _PARTS,

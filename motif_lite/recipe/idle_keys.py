@@ -5,6 +5,7 @@ They are not refused, as by `rules`: a study sets them for all of its variants, 
 
 from collections.abc import Iterator
 
+from motif_lite import own_code
 from motif_lite.nouns import Sampling
 from motif_lite.recipe.schema import Recipe, RolloutSection
 from motif_lite.recipe.strategy_keys import keys_of
@@ -20,6 +21,7 @@ def remarks(recipe: Recipe, credit: HasRules) -> Iterator[str]:
     """
     yield from _of_the_update(recipe.training)
     yield from _of_the_rounds(recipe)
+    yield from _of_the_drafts(recipe)
     yield from credit.idle_keys(recipe)
     yield from _of_the_openings(recipe.rollout.openings)
 
@@ -54,7 +56,11 @@ def _of_the_rounds(recipe: Recipe) -> Iterator[str]:
         yield f"{_listed(found)} nothing with {strategy}: only delethink reads them"
     found = [f"rollout.{key}" for key in ("final_instruction", "early_finish") if is_idle(key)]
     if found:
-        yield f"{_listed(found)} nothing with {strategy}: only multi_round reads {'it' if len(found) == 1 else 'them'}"
+        yield f"{_listed(found)} nothing with {strategy}: only multi_round reads {_them(found)}"
+    of_multi_round = [key for key in ("allocation", "early_finish") if is_set(rollout, key)]
+    if of_multi_round and own_code.is_own(rollout.strategy):
+        found = [f"rollout.{key}" for key in of_multi_round]
+        yield f"{_listed(found)} only what a MultiRound that {strategy} makes is given: other classes do not read it"
     if rollout.num_futures == 1:
         return
     if rollout.strategy == "single_round":
@@ -64,6 +70,22 @@ def _of_the_rounds(recipe: Recipe) -> Iterator[str]:
         yield (
             f"rollout.num_futures = {rollout.num_futures} does no more than 1 with rollout.futures.temperature = 0: "
             f"all futures of an opening are the same"
+        )
+
+
+def _of_the_drafts(recipe: Recipe) -> Iterator[str]:
+    evaluation, trained = recipe.evaluation, recipe.rollout.strategy == "parallel"
+    found = []
+    if evaluation.greedy and "parallel" in evaluation.strategies and (evaluation.before or evaluation.after):
+        found.append("evaluation.greedy")
+    if trained and evaluation.validation and not evaluation.num_samples:
+        found.append("evaluation.validation without evaluation.num_samples")
+    if trained and evaluation.memorisation is not None:
+        found.append("evaluation.memorisation")
+    if found:
+        yield (
+            f"{', '.join(found)}: greedily all drafts of parallel are the same text, so what is measured so is not "
+            f"parallel's worth; look at its samples (evaluation.num_samples)"
         )
 
 
@@ -79,6 +101,10 @@ def is_set(section: RolloutSection | TrainingSection | Sampling, key: str) -> bo
     """Whether a key is set to something else than its default: a run's own record has all keys."""
     value = getattr(section, key)
     return value is not None and value != type(section).model_fields[key].default
+
+
+def _them(keys: list[str]) -> str:
+    return "it" if len(keys) == 1 else "them"
 
 
 def _listed(keys: list[str]) -> str:

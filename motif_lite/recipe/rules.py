@@ -194,7 +194,6 @@ RULES: list[Rule] = [
     strategy_rules.chunks_have_no_form,
     strategy_rules.chunks_are_cut_off,
     strategy_rules.parallel_has_two_drafts,
-    strategy_rules.drafts_are_sampled,
     curriculum_rules.has_whole_levels,
     curriculum_rules.has_steps_and_bounds,
     curriculum_rules.looks_at_all_problems,

@@ -117,18 +117,3 @@ def parallel_has_two_drafts(recipe: Recipe) -> Iterator[str]:
             f"rollout.num_rounds = {recipe.rollout.num_rounds} leaves parallel ({key}) fewer than two drafts besides "
             f"the round that distils them and the last one; set {LEAST_PARALLEL_ROUNDS} or more"
         )
-
-
-def drafts_are_sampled(recipe: Recipe) -> Iterator[str]:
-    """Greedily, all drafts of `parallel` would be one."""
-    evaluation = recipe.evaluation
-    if evaluation.greedy and "parallel" in evaluation.strategies and evaluation.benchmarks:
-        yield (
-            "evaluation.greedy = true would have parallel (evaluation.strategies) write one draft again and again; set "
-            "it to false and evaluation.num_samples to 1 or more"
-        )
-    if evaluation.validation and recipe.rollout.strategy == "parallel" and not evaluation.num_samples:
-        yield (
-            "evaluation.num_samples = 0 makes validation greedy, which would have parallel (rollout.strategy) write "
-            "one draft again and again; set it to 1 or more"
-        )

@@ -11,7 +11,6 @@ from motif_lite.nouns import Conversation, Problem, Turn
 from motif_lite.policies.protocol import Policy
 from motif_lite.recipe.schema import Recipe
 from motif_lite.rollout.rollouts import Rollouts
-from motif_lite.rollout.strategies.multi_round import MultiRound
 
 Result = TypeVar("Result")
 
@@ -49,11 +48,6 @@ class OwnStrategy:
                 f"its num_rounds is {self.num_rounds!r}, and must be between 1 and rollout.num_rounds = {most}"
             )
         self.first_messages(Problem("", "What is 1 + 1?", "2"))
-        for key, is_default in (
-            ("allocation", recipe.rollout.allocation == "fixed"), ("early_finish", not recipe.rollout.early_finish),
-        ):  # fmt: skip
-            if not is_default and not isinstance(self._own, MultiRound):
-                raise self._error(f"rollout.{key} is MultiRound's, which it is not; leave the key out")
 
     def first_messages(self, problem: Problem) -> Conversation:
         """What the policy sees in round 1."""

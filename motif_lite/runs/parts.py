@@ -26,7 +26,7 @@ class Parts:
     def __init__(self, graded_path: Path, header: PartsHeader) -> None:
         self._path = graded_path.with_name(graded_path.name + _ENDING)
         earlier, parts = _read(self._path)
-        self._parts = parts if earlier == header else []
+        self._parts = parts if earlier is not None and _made_alike(earlier, header) else []
         self.num_dropped = len(parts) - len(self._parts)
         self._path.parent.mkdir(exist_ok=True)
         write_whole(self._path, map(as_line, (header, *self._parts)))  # without a line that was cut off
@@ -82,6 +82,13 @@ def remove_marks(root: Path, *, but: int | None) -> None:
     for path in (root / "evaluations").glob(f"{_MARK}*{_ENDING}"):
         if path.name != kept:
             path.unlink()
+
+
+def _made_alike(one: PartsHeader, other: PartsHeader) -> bool:
+    """Whether parts are the same; how wide intervals are is decided when they are complete."""
+    return one == other.model_copy(
+        update={"settings": other.settings.model_copy(update={"confidence": one.settings.confidence})}
+    )
 
 
 def _read(path: Path) -> tuple[PartsHeader | None, list[MeasuredPart]]:

@@ -28,7 +28,8 @@ class Effort:
     Attributes:
         num_rounds: None: the recipe's.
         num_samples: Trajectories, which vote.
-        temperature: None: greedy decoding for one sample, the recipe's ``evaluation.temperature`` for several.
+        temperature: None: greedy decoding for one sample, the recipe's ``evaluation.temperature`` for several, and for
+            the drafts of ``parallel``.
     """
 
     num_rounds: int | None = None

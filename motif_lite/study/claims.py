@@ -33,18 +33,34 @@ def _claim(found: Json, name: str) -> str:
     where = ", on these problems" if found["all_seeds_have_the_same_problems"] else ""
     standing = _standing(comparison["over_seeds"], confidence)
     by = f"{reference} less {own}: {points(_turned(comparison['over_seeds']))} points{where}"
-    gains = comparison["gains"]
-    if not gains or gains["reference"]["interval"] is None:
+    if not comparison["gains"] or comparison["over_seeds"]["num_seeds"] < 2:
         return f"**{standing}**: {claim} ({by})"
+    return f"**{_of_a_gain(standing, comparison['gains'])}**: {claim} ({by}; {_gains(found, own, comparison['gains'])})"
+
+
+def _of_a_gain(standing: str, gains: Json) -> str:
+    """Whether a claim about the reference's gain survives, given whether the reference is better than the variant."""
+    (low, high), (_, most) = _bounds(gains["reference"]), _bounds(gains["own"])
+    if low <= 0:
+        return "Undecided" if high > _WORTH_CLAIMING else "Nothing to explain"
+    if standing != SURVIVES or most <= _WORTH_CLAIMING:
+        return standing
+    return "Survives in part" if _bounds(gains["own"])[0] > 0 else "Survives at least in part"
+
+
+def _gains(found: Json, own: str, gains: Json) -> str:
+    """Both, and what share of the one the other is, where that can be said."""
     all_of_it, its = gains["reference"], gains["own"]
-    over = label(found, gains["over"])
-    if all_of_it["interval"][0] <= 0:
-        return f"**Nothing to explain**: {claim} ({reference} less {over}: {points(all_of_it)} points{where})"
-    by += f"; gains over {over}: {points(all_of_it)} and {points(its)}"
-    if its["interval"] is None or its["interval"][0] <= 0:
-        return f"**{standing}**: {claim} ({by})"
-    share = f"{own} has {100 * its['mean'] / all_of_it['mean']:.0f} % of the gain"
-    return f"**{'Survives in part' if standing == SURVIVES else standing}**: {claim} ({share}; {by})"
+    told = f"gains over {label(found, gains['over'])}: {points(all_of_it)}, and {points(its)} by {own}"
+    if _bounds(all_of_it)[0] <= 0:
+        return told
+    return f"{told}, {100 * its['mean'] / all_of_it['mean']:.0f} % of it"
+
+
+def _bounds(test: Json) -> tuple[float, float]:
+    """Of a gain over seeds; without spread there is nothing but the mean."""
+    low, high = test["interval"] or (test["mean"], test["mean"])
+    return low, high
 
 
 def _turned(test: Json) -> Json:

@@ -39,11 +39,11 @@ def _gains(plan: StudyPlan, name: str, rights: Mapping[str, Mapping[str, Outcome
     if over is None:
         return {}
     found: Json = {"over": over}
+    shared = [seed for seed in rights[name] if seed in rights[over] and seed in rights[plan.study.reference]]
     for role, which in (("reference", plan.study.reference), ("own", name)):
-        shared = [seed for seed in rights[which] if seed in rights[over]]
         gains = [_gain(rights[over][seed], rights[which][seed]) for seed in shared]
         found[role] = asdict(differences.over_seeds(gains, plan.study.confidence))
-    return found
+    return found if len(shared) > 1 else {}
 
 
 def correct(comparisons: Json) -> None:

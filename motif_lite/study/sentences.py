@@ -138,8 +138,10 @@ def _sooner(own: str, reference: str, end: Json, confidence: float) -> str:
         verdict = "the interval contains zero"
     else:
         verdict = _excludes_zero(half, confidence)
+    begun = end["reach"]["num_seeds"]
+    where = f" on the {half['num_seeds']} of {begun} seeds that have begun by then" if half["num_seeds"] < begun else ""
     return (
-        f"With half of {reference}'s training tokens, {own} is {points(half)} points from {reference}'s end; "
+        f"With half of {reference}'s training tokens, {own} is {points(half)} points from {reference}'s end{where}; "
         f"{verdict}. {_reached(own, reference, end['reach'])}."
     )
 

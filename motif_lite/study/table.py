@@ -215,6 +215,8 @@ def _catching_up(found: Json) -> str:
         f"marks. If the goal is not reached on every seed, the column says on how many it is. There is no goal where "
         f"{reference}'s end is less than {2 * GOAL_NOISE:g} standard errors above its start."
     )
+    if any(end["at_half"]["num_seeds"] < end["reach"]["num_seeds"] for end in known.values()):
+        about += " A seed whose first mark comes after half of the tokens is not in the first figure."
     return f"## Tokens to the end of {reference}\n\n{grid(head, rows)}\n\n{about}"
 
 

@@ -83,7 +83,6 @@ def _header(recipe: Recipe, section: WarmStartSection, problems: Sequence[Proble
             "max_tokens": (sampling.max_tokens, sampling.max_tokens), "stop": ((), ()),
             "temperature": sampling.temperature, "top_p": sampling.top_p, "num_samples": section.num_samples,
             "problems": inputs.of_problems(problems),
-            "confidence": 0.0,  # no interval is made of it
         }
     )  # fmt: skip
     return PartsHeader(settings=settings, width=decided(recipe.rollout.max_width))
