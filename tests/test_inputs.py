@@ -149,6 +149,8 @@ def test_a_measurement_goes_on_with_the_same_problems_only(finished: Path, tmp_p
     header = PartsHeader(settings=measured.settings, width=8, policy="a")
     Parts(tmp_path / "x.jsonl", header).add(MeasuredPart(seconds=1.0, peak_memory_bytes=1, graded=graded))
     assert len(Parts(tmp_path / "x.jsonl", header).graded) == 2
+    wider = header.settings.model_copy(update={"confidence": 0.99})
+    assert len(Parts(tmp_path / "x.jsonl", header.model_copy(update={"settings": wider})).graded) == 2, "it is no part"
     other = Parts(tmp_path / "x.jsonl", header.model_copy(update={"policy": "b"}))
     assert (other.graded, other.num_dropped) == ([], 1)
 
