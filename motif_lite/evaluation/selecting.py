@@ -22,8 +22,6 @@ from motif_lite.runs.parts import Parts, discard
 from motif_lite.runs.records import PartsHeader, Subject
 from motif_lite.runs.selection import PassRates
 
-_PARTS = "selection.jsonl"
-
 
 def selected(context: RunContext, problems: list[Problem]) -> list[Problem]:
     """The problems whose pass rate lies within the recipe's bounds; all of them where it gives none.
@@ -35,6 +33,7 @@ def selected(context: RunContext, problems: list[Problem]) -> list[Problem]:
     if section is None:
         return problems
     rates, source = _pass_rates(context, problems, section)
+    discard(_parts_path(context.run.root))  # here, as a kill may have come since they were kept
     least, most = section.min_pass_rate, section.max_pass_rate
     found = [problem for problem in problems if least <= rates.of(problem) <= most]
     told = f"data.select: {rates.in_words(section)} ({source})"
@@ -54,7 +53,6 @@ def _pass_rates(context: RunContext, problems: Sequence[Problem], section: Selec
     recipe, root = context.recipe, context.run.root
     rates = selection.kept(root)
     if rates is not None:
-        discard(root / "evaluations" / _PARTS)  # a kill may have come right before that
         selection.require_all(rates, problems, root)
         return rates, f"as {root / selection.FILE} has it"
     stands_on = inputs.kept(root)
@@ -66,7 +64,6 @@ def _pass_rates(context: RunContext, problems: Sequence[Problem], section: Selec
     with _alone(path, context.observer):
         if path is not None and (rates := selection.cached(path)) is not None:
             selection.keep(root, rates)
-            discard(root / "evaluations" / _PARTS)
             return rates, f"measured by an earlier run: {path}"
         rates = _measured(context, problems, section)
         if path is not None:
@@ -88,6 +85,10 @@ def _alone(path: Path | None, observer: Observer) -> Iterator[None]:
         yield
 
 
+def _parts_path(root: Path) -> Path:
+    return root / "evaluations" / "selection.jsonl"
+
+
 def _measured(context: RunContext, problems: Sequence[Problem], section: SelectSection) -> PassRates:
     """Measured, and kept in the run's folder."""
     recipe, run = context.recipe, context.run
@@ -96,7 +97,7 @@ def _measured(context: RunContext, problems: Sequence[Problem], section: SelectS
         update={"num_samples": section.num_samples, "problems": inputs.of_problems(problems)}
     )
     parts = Parts(
-        run.root / "evaluations" / _PARTS,
+        _parts_path(run.root),
         PartsHeader(
             settings=settings,
             width=decided(recipe.rollout.max_width),
@@ -119,5 +120,4 @@ def _measured(context: RunContext, problems: Sequence[Problem], section: SelectS
         ),
     )
     selection.keep(run.root, rates)
-    parts.remove()
     return rates

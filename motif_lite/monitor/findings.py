@@ -31,6 +31,7 @@ from motif_lite.monitor.finding import SIGMAS, Finding, is_above
 from motif_lite.monitor.grader_findings import of_grader
 from motif_lite.monitor.trends import Change, Series, Span
 from motif_lite.recipe.schema import Recipe
+from motif_lite.recipe.strategy_rules import chunks_go_on
 from motif_lite.runs.records import Mark, StepMetrics
 
 MANY_SIGMAS = 4.5
@@ -119,8 +120,8 @@ class _Examination:
         return Finding("replies lose the required format", step, text, remedies.more_form(self.recipe))
 
     def _cut_off(self, step: int, width: int, phase: Literal["openings", "futures"]) -> Finding | None:
-        if self.recipe.rollout.strategy == "delethink" and (phase == "openings" or self.recipe.rollout.num_rounds > 2):
-            return None  # a chunk that is not the last one ends at its limit wherever the text goes on
+        if chunks_go_on(self.recipe, phase):
+            return None
         figure, rounds = {
             "openings": (self.cut_openings, "first rounds"),
             "futures": (self.cut_futures, "later rounds"),

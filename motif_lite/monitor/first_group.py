@@ -10,7 +10,7 @@ from motif_lite.monitor.remedies import doubled, longer_replies
 from motif_lite.planning.planner import Plan
 from motif_lite.recipe.schema import Recipe
 from motif_lite.recipe.strategy_keys import keys_of
-from motif_lite.recipe.strategy_rules import OF_WHOLE_REPLIES
+from motif_lite.recipe.strategy_rules import OF_WHOLE_REPLIES, chunks_go_on
 from motif_lite.runs.records import StepMetrics
 
 _MOST_CUT_OFF = 0.5
@@ -52,8 +52,8 @@ def _unsound_update(metrics: StepMetrics) -> Iterator[str]:
 
 
 def _cut_off(recipe: Recipe, metrics: StepMetrics, phase: Literal["openings", "futures"]) -> Iterator[str]:
-    if recipe.rollout.strategy == "delethink" and (phase == "openings" or recipe.rollout.num_rounds > 2):
-        return  # a chunk that is not the last one ends at its limit wherever the text goes on
+    if chunks_go_on(recipe, phase):
+        return
     share = metrics.cut_off[phase]
     if share > _MOST_CUT_OFF:
         limit = getattr(recipe.rollout, phase).max_tokens

@@ -1,6 +1,7 @@
 """Rules about ways of thinking: what goes with which `rollout.strategy`."""
 
 from collections.abc import Iterator
+from typing import Literal
 
 from motif_lite import own_code
 from motif_lite.recipe.schema import Recipe
@@ -68,6 +69,11 @@ def longest_later_prompt(recipe: Recipe, strategy: str, first: int, before: int)
     if strategy == "delethink":
         return first + rollout.head_tokens + rollout.tail_tokens
     return first + rollout.notice_tokens + before
+
+
+def chunks_go_on(recipe: Recipe, phase: Literal["openings", "futures"]) -> bool:
+    """Whether replies end at their limit wherever the text goes on, as chunks of `delethink` do but for the last."""
+    return recipe.rollout.strategy == "delethink" and (phase == "openings" or recipe.rollout.num_rounds > 2)
 
 
 def chunks_carry_less_than_they_are(recipe: Recipe) -> Iterator[str]:

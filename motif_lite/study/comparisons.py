@@ -6,14 +6,13 @@ from dataclasses import asdict
 from motif_lite.evaluation import differences, intervals
 from motif_lite.evaluation.intervals import Outcomes
 from motif_lite.study.catching_up import Json, catching_up
-from motif_lite.study.outcomes import Runs, outcomes
+from motif_lite.study.outcomes import Rights
 from motif_lite.study.plan import StudyPlan
 
 
-def comparisons(plan: StudyPlan, variants: Mapping[str, Json], runs: Runs) -> Json:
+def comparisons(plan: StudyPlan, variants: Mapping[str, Json], rights: Rights) -> Json:
     """Every variant against its reference; all tests are one family, which Holm's correction is over."""
     study = plan.study
-    rights = {name: {str(seed): outcomes(plan, run, runs) for seed, run in runs[name].items()} for name in runs}
     end, found = variants[study.reference], {}
     for name in (name for name in study.variants if name != study.reference):
         other = study.compared_with(name)
@@ -33,7 +32,7 @@ def comparisons(plan: StudyPlan, variants: Mapping[str, Json], runs: Runs) -> Js
     return found
 
 
-def _gains(plan: StudyPlan, name: str, rights: Mapping[str, Mapping[str, Outcomes]]) -> Json:
+def _gains(plan: StudyPlan, name: str, rights: Rights) -> Json:
     """What a claim about a gain is judged by: the reference's and the variant's own; nothing where it is about none."""
     over = plan.study.variants[name].gain_over
     if over is None:

@@ -11,8 +11,16 @@ from motif_lite.study.votes import Votes, votes
 Runs = Mapping[str, Mapping[int, Run]]
 """By variant and seed."""
 
+Rights = Mapping[str, Mapping[str, Outcomes]]
+"""By variant and seed, what was right."""
 
-def outcomes(plan: StudyPlan, run: Run, runs: Runs) -> Outcomes:
+
+def rights(plan: StudyPlan, runs: Runs) -> Rights:
+    """Of all runs."""
+    return {name: {str(seed): _outcomes(plan, run, runs) for seed, run in runs[name].items()} for name in runs}
+
+
+def _outcomes(plan: StudyPlan, run: Run, runs: Runs) -> Outcomes:
     """By problem, whether each sample was right, or the vote."""
     if counted := votes_of(plan, run, runs):
         return counted.outcomes
@@ -31,9 +39,9 @@ def _by_problem(plan: StudyPlan, run: Run) -> dict[str, list[GradedReply]]:
     return found
 
 
-def have_the_same_problems(plan: StudyPlan, runs: Collection[Run]) -> bool:
+def have_the_same_problems(by_seed: Collection[Outcomes]) -> bool:
     """Whether all seeds are measured on the same ones, so that seeds do not say what others would bring."""
-    return len(runs) > 1 and len({frozenset(_by_problem(plan, run)) for run in runs}) == 1
+    return len(by_seed) > 1 and len({frozenset(outcomes) for outcomes in by_seed}) == 1
 
 
 def votes_of(plan: StudyPlan, run: Run, runs: Runs) -> Votes | None:

@@ -10,6 +10,7 @@ from statistics import fmean
 
 from motif_lite.evaluation import differences, intervals, memorisation
 from motif_lite.evaluation.best_mark import best_mark
+from motif_lite.evaluation.intervals import Outcomes
 from motif_lite.runs import accounting, software
 from motif_lite.runs.costs import total
 from motif_lite.runs.directory import RunDirectory
@@ -17,14 +18,15 @@ from motif_lite.runs.records import StepMetrics
 from motif_lite.study import curves, finished, schedule, tuning
 from motif_lite.study.catching_up import Json
 from motif_lite.study.comparisons import comparisons, to_the_references_end
-from motif_lite.study.outcomes import Runs, have_the_same_problems, outcomes, votes_of
+from motif_lite.study.outcomes import Rights, Runs, have_the_same_problems, rights, votes_of
 from motif_lite.study.plan import Run, StudyPlan
 
 
 def results(plan: StudyPlan) -> Json:
     """All that does not depend on the clock; the content of table.json."""
     study, runs, files = plan.study, finished_runs(plan), (plan.path, plan.recipe)
-    variants = {variant: _variant(plan, variant, runs) for variant in study.variants}
+    right = rights(plan, runs)
+    variants = {variant: _variant(plan, variant, runs, right) for variant in study.variants}
     return {
         "study": " --recipe ".join(f"{path.resolve().parent.name}/{path.name}" for path in filter(None, files)),
         **study.model_dump(
@@ -38,8 +40,8 @@ def results(plan: StudyPlan) -> Json:
         "variants": variants,
         "left_out": {name: each._asdict() for name, each in plan.left_out.items()},
         "past_its_best": _past_its_best(runs[study.reference], study.confidence),
-        "all_seeds_have_the_same_problems": have_the_same_problems(plan, runs[study.reference].values()),
-        "comparisons": comparisons(plan, variants, runs),
+        "all_seeds_have_the_same_problems": have_the_same_problems(right[study.reference].values()),
+        "comparisons": comparisons(plan, variants, right),
     }
 
 
@@ -77,9 +79,9 @@ def finished_runs(plan: StudyPlan) -> dict[str, dict[int, Run]]:
     }
 
 
-def _variant(plan: StudyPlan, name: str, runs: Runs) -> Json:
+def _variant(plan: StudyPlan, name: str, runs: Runs, right: Rights) -> Json:
     variant, tune = plan.study.variants[name], plan.study.tune
-    seeds = {str(seed): _seed(plan, run, runs) for seed, run in runs[name].items()}
+    seeds = {str(seed): _seed(plan, run, runs, right[name][str(seed)]) for seed, run in runs[name].items()}
     found: Json = {
         "label": variant.label or name,
         "recipe": plan.recipe_of(name).name,
@@ -112,7 +114,7 @@ def _variant(plan: StudyPlan, name: str, runs: Runs) -> Json:
     return found
 
 
-def _seed(plan: StudyPlan, run: Run, runs: Runs) -> Json:
+def _seed(plan: StudyPlan, run: Run, runs: Runs, outcomes: Outcomes) -> Json:
     """One run: what it reached, and at what cost in tokens."""
     counted = votes_of(plan, run, runs)
     voted: Json = {}
@@ -127,7 +129,7 @@ def _seed(plan: StudyPlan, run: Run, runs: Runs) -> Json:
     cost, marks = accounting.of_training(metrics, directory.preparing), finished.validation(run)
     return {
         "accuracy": found.accuracy,
-        "interval": list(intervals.interval(outcomes(plan, run, runs), plan.study.confidence)),
+        "interval": list(intervals.interval(outcomes, plan.study.confidence)),
         **{key: getattr(found, key) for key in ("num_problems", "num_samples", "num_correct")},
         "answer_tokens": found.generated_tokens / found.num_samples,
         "steps": metrics[-1].step if metrics else 0,

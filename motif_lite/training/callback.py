@@ -3,7 +3,6 @@
 import math
 from typing import Any
 
-import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState
 
 from motif_lite.errors import TrainingError
@@ -16,6 +15,7 @@ from motif_lite.runs import budget
 from motif_lite.runs.giving_up import MOST_SKIPPED, is_given_up
 from motif_lite.training import step_metrics
 from motif_lite.training.context import Stopping, TrainingContext
+from motif_lite.training.gradients import gradient_norm
 from motif_lite.training.saving import SavingClock
 from motif_lite.training.step import TrainingStep
 from motif_lite.training.step_metrics import PerformedStep
@@ -102,8 +102,7 @@ class StepCallback(TrainerCallback):
 
         Weights without a gradient stay; with one of zero, momentum and weight decay would move them.
         """
-        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        norm = torch.nn.utils.get_total_norm(gradients)
+        norm = gradient_norm(model)
         if norm == 0:
             model.zero_grad(set_to_none=True)
         elif not norm.isfinite():

@@ -28,6 +28,7 @@ from motif_lite.recipe.schema import WarmStartSection
 from motif_lite.rollout.rollouts import derive_seed
 from motif_lite.runs.warm_start import Example, SupervisedStep, WarmStart
 from motif_lite.training.determinism import deterministic, settings_in_order
+from motif_lite.training.gradients import gradient_norm
 from motif_lite.training.options import sft_config
 from motif_lite.training.saving import SavingClock, kept
 
@@ -150,8 +151,7 @@ class _Steps(TrainerCallback):
         self, args: Any, state: TrainerState, control: TrainerControl, model: Any, **_: Any
     ) -> None:
         """Stop before a gradient that is not a number makes the adapter so."""
-        gradients = [weight.grad for weight in model.parameters() if weight.grad is not None]
-        if not torch.nn.utils.get_total_norm(gradients).isfinite():
+        if not gradient_norm(model).isfinite():
             raise TrainingError(
                 f"warm_start: the gradient of supervised step {state.global_step + 1} is not a number; start a new run "
                 f"with a lower warm_start.learning_rate, or with model.dtype = 'float32'"
